@@ -1,0 +1,354 @@
+//! What policies compile to: complete, with every default filled in, ready for the request path.
+//!
+//! A sidecar receives these values as JSON inside the push protocol. Unknown fields are refused rather than
+//! ignored, so a sidecar that is older than the control plane answers *nack* with the field's path instead of
+//! quietly enforcing less (security.md: version skew).
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::{Count, Duration, Percent, Ratio};
+
+/// `namespace/name:port`, the key by which policy, metrics and push know a destination.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceKey {
+    pub namespace: String,
+    pub name: String,
+    pub port: u16,
+}
+
+impl fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}:{}", self.namespace, self.name, self.port)
+    }
+}
+
+/// What the Service says of a port (`appProtocol`, else the port's name), or that it says nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Protocol {
+    /// Look at the first bytes.
+    #[default]
+    Detect,
+    /// HTTP/1.1 or HTTP/2, told apart by the preface.
+    Http,
+    /// HTTP/2 with prior knowledge; gRPC is that too.
+    Http2,
+    /// Bytes: never looked at. Also every port on which the server is known to speak first.
+    Opaque,
+}
+
+/// All that the sidecars of callers need to know of one service port.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Service {
+    pub key: ServiceKey,
+    pub protocol: Protocol,
+    pub mode: Mode,
+    /// For every request that no route matches, and for connections that are opaque.
+    pub outbound: Outbound,
+    /// Most specific first; the first that matches applies.
+    pub routes: Vec<Route>,
+}
+
+/// All that a service's own sidecar needs to know of one port of its pod.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Inbound {
+    pub port: u16,
+    /// The service this port serves, if any does.
+    pub service: Option<ServiceKey>,
+    pub protocol: Protocol,
+    pub mode: Mode,
+    pub limits: InboundLimits,
+}
+
+/// A workload's own view: who it is and how it takes calls.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Workload {
+    /// `spiffe://…`
+    pub identity: String,
+    pub mtls: MtlsMode,
+    pub access_log: AccessLog,
+    pub ports: Vec<Inbound>,
+    /// For ports that no service names.
+    pub default_port: Inbound,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum MtlsMode {
+    /// Mutual TLS from sidecars, plain text from everybody else.
+    #[default]
+    Permissive,
+    /// Mutual TLS or nothing.
+    Strict,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum AccessLog {
+    #[default]
+    Disabled,
+    Json,
+    Text,
+}
+
+/// Whether a policy acts or only counts what it would have done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum Mode {
+    #[default]
+    Enforce,
+    Observe,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Route {
+    /// For metrics and logs: from the policy, never from a request.
+    pub name: String,
+    pub matches: RouteMatch,
+    /// The user vouches that this call may be repeated.
+    pub idempotent: bool,
+    pub outbound: Outbound,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum RouteMatch {
+    #[serde(rename_all = "camelCase")]
+    Grpc { service: String, method: Option<String> },
+    #[serde(rename_all = "camelCase")]
+    Http { method: Option<String>, path: PathMatch },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PathMatch {
+    Exact(String),
+    /// By whole segments: `/a` matches `/a` and `/a/b`, not `/ab`.
+    Prefix(String),
+}
+
+/// What every caller's sidecar does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Outbound {
+    /// For the whole request, all attempts included. `None`: streams and long polls.
+    pub deadline: Option<Duration>,
+    pub retries: Retries,
+    pub gate: Gate,
+    pub breaker: Option<Breaker>,
+    pub balance: Balance,
+    pub limits: Limits,
+    pub fallback: Option<Fallback>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Retries {
+    /// First try included; 1 switches retrying off.
+    pub attempts: Count<1, 5>,
+    pub per_try_timeout: Option<Duration>,
+    pub backoff_base: Duration,
+    pub backoff_max: Duration,
+    pub budget: Budget,
+    pub on: RetryOn,
+}
+
+/// Which failures are worth another try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct RetryOn {
+    /// The request provably reached nobody: safe for every method.
+    pub unprocessed: bool,
+    /// 502, 503, 504, gRPC UNAVAILABLE, a reset before the response, a per-try timeout: idempotent requests only.
+    pub unavailable: bool,
+    /// Any other 5xx: idempotent requests only.
+    pub server_error: bool,
+}
+
+/// Success-funded token bucket (resilience.md section 5), one for a destination service.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Budget {
+    /// Earned by each successful first attempt.
+    pub per_success: Ratio,
+    /// The most that can be saved up, and what a sidecar starts with.
+    pub burst: Count<1, 1000>,
+}
+
+/// The endpoint gate: stop sending to one endpoint that fails, probe it, take it back slowly.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Gate {
+    pub consecutive_failures: Count<1, 1000>,
+    /// Open when an endpoint succeeds less often than this, and clearly less often than its peers.
+    pub success_rate_below: Percent,
+    pub open_for: Duration,
+    pub max_open_for: Duration,
+    pub max_open_percent: Percent,
+}
+
+/// The circuit breaker of a whole service.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Breaker {
+    pub window: Duration,
+    pub minimum_calls: Count<1, 100_000>,
+    pub failure_rate: Percent,
+    pub slow_call_rate: Percent,
+    /// `None`: slowness does not open it.
+    pub slow_call_duration: Option<Duration>,
+    pub open_for: Duration,
+    pub half_open_calls: Count<1, 100>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Balance {
+    pub algorithm: BalanceAlgorithm,
+    pub slow_start: Duration,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum BalanceAlgorithm {
+    /// Power of two choices by latency × load, a failure priced as a slow answer.
+    #[default]
+    PeakEwma,
+    /// Power of two choices by requests in flight.
+    LeastRequest,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Limits {
+    /// To the whole service, from this sidecar.
+    pub in_flight: Count<1, 1_000_000>,
+    pub per_endpoint: Count<1, 1_000_000>,
+    /// Waiting for a place among those in flight.
+    pub queue: Count<0, 100_000>,
+    pub queue_timeout: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct InboundLimits {
+    pub in_flight: Count<1, 1_000_000>,
+    pub queue: Count<0, 100_000>,
+    pub queue_timeout: Duration,
+}
+
+/// What the caller gets instead, when the call cannot be made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Fallback {
+    /// gRPC callers.
+    pub grpc_status: u8,
+    /// HTTP callers.
+    pub http_status: u16,
+    pub message: String,
+}
+
+/// The defaults of resilience.md section 13: what a meshed service with no policy gets.
+impl Default for Outbound {
+    fn default() -> Self {
+        Self {
+            deadline: Some(Duration::from_secs(15)),
+            retries: Retries::default(),
+            gate: Gate::default(),
+            breaker: None,
+            balance: Balance::default(),
+            limits: Limits::default(),
+            fallback: None,
+        }
+    }
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self {
+            attempts: Count::of(2),
+            per_try_timeout: None,
+            backoff_base: Duration::from_millis(25),
+            backoff_max: Duration::from_millis(250),
+            budget: Budget::default(),
+            on: RetryOn::default(),
+        }
+    }
+}
+
+impl Default for RetryOn {
+    fn default() -> Self {
+        Self {
+            unprocessed: true,
+            unavailable: true,
+            server_error: false,
+        }
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            per_success: Ratio::TENTH,
+            burst: Count::of(10),
+        }
+    }
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            consecutive_failures: Count::of(5),
+            success_rate_below: Percent::of(70),
+            open_for: Duration::from_secs(1),
+            max_open_for: Duration::from_secs(30),
+            max_open_percent: Percent::of(50),
+        }
+    }
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self {
+            window: Duration::from_secs(10),
+            minimum_calls: Count::of(20),
+            failure_rate: Percent::of(50),
+            slow_call_rate: Percent::of(50),
+            slow_call_duration: None,
+            open_for: Duration::from_secs(5),
+            half_open_calls: Count::of(5),
+        }
+    }
+}
+
+impl Default for Balance {
+    fn default() -> Self {
+        Self {
+            algorithm: BalanceAlgorithm::default(),
+            slow_start: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            in_flight: Count::of(1024),
+            per_endpoint: Count::of(256),
+            queue: Count::of(100),
+            queue_timeout: Duration::from_millis(100),
+        }
+    }
+}
+
+impl Default for InboundLimits {
+    fn default() -> Self {
+        Self {
+            in_flight: Count::of(2000),
+            queue: Count::of(100),
+            queue_timeout: Duration::from_millis(100),
+        }
+    }
+}
