@@ -1,1 +1,3 @@
-//! The control plane.
+//! The control plane: sources, certificates, push, injector and journal.
+
+pub mod injector;

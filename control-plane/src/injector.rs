@@ -1,0 +1,207 @@
+//! The injector: a pod without a sidecar goes in, the same pod with one comes out.
+//!
+//! ```text
+//!   skip?  ──▶ Skipped(why)       not ours, opted out, already done, or it cannot work there
+//!   refuse? ─▶ Refusal(why)       it was asked for, and would not be what the user believes it is
+//!   build  ──▶ Injected(pod)      weir-init, weir-proxy, then the user's own, untouched but for probes
+//! ```
+//!
+//! A pure function, so that the admission webhook, `weir inject` and the lab do the same thing. It works on
+//! [`Value`] and not on typed pods: fields of a newer Kubernetes survive it.
+
+mod knobs;
+mod patch;
+mod probes;
+mod settings;
+
+use serde_json::Value;
+
+pub use self::knobs::warnings;
+pub use self::settings::{InjectorSettings, NamespaceContext};
+
+use self::knobs::Knobs;
+
+pub const PROXY_CONTAINER: &str = "weir-proxy";
+pub const INIT_CONTAINER: &str = "weir-init";
+/// The volume with the pod's token and the mesh's trust bundle.
+pub const IDENTITY_VOLUME: &str = "weir-identity";
+pub const OUTBOUND_PORT: u16 = 14140;
+pub const INBOUND_PORT: u16 = 14143;
+pub const ADMIN_PORT: u16 = 14191;
+const RESERVED_PORT: u16 = 14190;
+
+const INJECT_LABEL: &str = "weir.dev/inject";
+const STATUS_ANNOTATION: &str = "weir.dev/inject-status";
+const HASH_ANNOTATION: &str = "weir.dev/config-hash";
+const KNOB_PREFIX: &str = "config.weir.dev/";
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    Injected(Value),
+    Skipped(Skip),
+}
+
+/// Why a pod was left as it is. None of these is a mistake.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Skip {
+    #[error("the pod is in the mesh already")]
+    AlreadyInjected,
+    #[error("neither the namespace nor the pod asks for it (label weir.dev/inject: enabled)")]
+    NotSelected,
+    #[error("label weir.dev/inject: {0} opts out")]
+    OptedOut(String),
+    #[error(
+        "the pod shares the node's network (hostNetwork): its traffic cannot be told apart from the node's"
+    )]
+    HostNetwork,
+    #[error("the pod has a sidecar of another mesh (container {0})")]
+    OtherMesh(String),
+    #[error("the pod runs on Windows")]
+    Windows,
+}
+
+/// Why a pod that should be in the mesh must not start like this. Text for whoever wrote the pod.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("this is not a pod: {0}")]
+    NotAPod(&'static str),
+    #[error(
+        "container {container} runs as user {uid}, which is the sidecar's: its traffic would pass by the mesh. \
+         Set another securityContext.runAsUser"
+    )]
+    ProxyUser { container: String, uid: u64 },
+    #[error(
+        "container {container} declares port {port}, which the sidecar needs (14140, 14143, 14190 and 14191 are taken)"
+    )]
+    PortTaken { container: String, port: u64 },
+    #[error("the pod has a {what} named {name}, a name that the injector needs")]
+    NameTaken { what: &'static str, name: String },
+    #[error("annotation {KNOB_PREFIX}{knob}: expected {expected}, found {found:?}")]
+    Annotation {
+        knob: &'static str,
+        expected: &'static str,
+        found: String,
+    },
+    #[error(
+        "annotation {KNOB_PREFIX}native-sidecar: disabled, in a pod that ends by itself (restartPolicy {0}): \
+         a classic sidecar would keep it from ever ending"
+    )]
+    NeverEnds(String),
+}
+
+/// `pod` with a sidecar, or why not. `pod` may lack a name and a namespace (`generateName`, a template).
+pub fn inject(
+    pod: &Value,
+    namespace: &NamespaceContext,
+    settings: &InjectorSettings,
+) -> Result<Outcome, Refusal> {
+    if !pod.get("spec").is_some_and(Value::is_object) {
+        return Err(Refusal::NotAPod("spec is missing"));
+    }
+    if let Some(skip) = skip(pod, namespace) {
+        return Ok(Outcome::Skipped(skip));
+    }
+    let knobs = Knobs::resolve(pod, namespace, settings)?;
+    refuse(pod, &knobs)?;
+    Ok(Outcome::Injected(patch::apply(pod, &knobs)))
+}
+
+fn skip(pod: &Value, namespace: &NamespaceContext) -> Option<Skip> {
+    if all_containers(pod).any(|container| name(container) == PROXY_CONTAINER) {
+        return Some(Skip::AlreadyInjected);
+    }
+    let label = pod
+        .pointer("/metadata/labels")
+        .and_then(|labels| labels.get(INJECT_LABEL));
+    let label = label
+        .and_then(Value::as_str)
+        .or(namespace.labels.get(INJECT_LABEL).map(String::as_str));
+    match label {
+        Some("enabled" | "true") => {}
+        Some(other) => return Some(Skip::OptedOut(other.to_owned())),
+        None => return Some(Skip::NotSelected),
+    }
+    if pod.pointer("/spec/hostNetwork") == Some(&Value::Bool(true)) {
+        return Some(Skip::HostNetwork);
+    }
+    if pod.pointer("/spec/os/name").and_then(Value::as_str) == Some("windows") {
+        return Some(Skip::Windows);
+    }
+    let other = all_containers(pod)
+        .map(name)
+        .find(|name| matches!(*name, "linkerd-proxy" | "istio-proxy"));
+    other.map(|name| Skip::OtherMesh(name.to_owned()))
+}
+
+fn refuse(pod: &Value, knobs: &Knobs) -> Result<(), Refusal> {
+    let pod_user = pod
+        .pointer("/spec/securityContext/runAsUser")
+        .and_then(Value::as_u64);
+    for container in all_containers(pod) {
+        let own_user = container
+            .pointer("/securityContext/runAsUser")
+            .and_then(Value::as_u64);
+        if let Some(uid) = own_user
+            .or(pod_user)
+            .filter(|uid| *uid == u64::from(knobs.proxy_uid))
+        {
+            return Err(Refusal::ProxyUser {
+                container: name(container).to_owned(),
+                uid,
+            });
+        }
+        let taken = [OUTBOUND_PORT, INBOUND_PORT, RESERVED_PORT, ADMIN_PORT].map(u64::from);
+        if let Some(port) = ports(container).find(|port| taken.contains(port)) {
+            return Err(Refusal::PortTaken {
+                container: name(container).to_owned(),
+                port,
+            });
+        }
+        if name(container) == INIT_CONTAINER {
+            return Err(Refusal::NameTaken {
+                what: "container",
+                name: INIT_CONTAINER.to_owned(),
+            });
+        }
+    }
+    if items(pod.pointer("/spec/volumes")).any(|volume| name(volume) == IDENTITY_VOLUME) {
+        return Err(Refusal::NameTaken {
+            what: "volume",
+            name: IDENTITY_VOLUME.to_owned(),
+        });
+    }
+    match pod.pointer("/spec/restartPolicy").and_then(Value::as_str) {
+        Some(policy @ ("Never" | "OnFailure")) if !knobs.native_sidecar => {
+            Err(Refusal::NeverEnds(policy.to_owned()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Init containers first, as they start.
+fn all_containers(pod: &Value) -> impl Iterator<Item = &Value> {
+    items(pod.pointer("/spec/initContainers")).chain(items(pod.pointer("/spec/containers")))
+}
+
+fn items(list: Option<&Value>) -> impl Iterator<Item = &Value> {
+    list.and_then(Value::as_array).into_iter().flatten()
+}
+
+fn name(object: &Value) -> &str {
+    object
+        .get("name")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+/// The TCP ports a container declares.
+fn ports(container: &Value) -> impl Iterator<Item = u64> {
+    items(container.get("ports"))
+        .filter(|port| {
+            port.get("protocol")
+                .and_then(Value::as_str)
+                .unwrap_or("TCP")
+                == "TCP"
+        })
+        .filter_map(|port| port.get("containerPort").and_then(Value::as_u64))
+}

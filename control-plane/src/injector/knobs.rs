@@ -1,0 +1,241 @@
+//! The effective settings of one pod: its own annotations, else its namespace's, else the operator's.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use super::settings::{InjectorSettings, NamespaceContext};
+use super::{KNOB_PREFIX, Refusal};
+
+/// Every knob there is. One that is not here is a typing mistake and gets a warning.
+const KNOBS: [&str; 13] = [
+    "skip-inbound-ports",
+    "skip-outbound-ports",
+    "skip-outbound-cidrs",
+    "log-level",
+    "access-log",
+    "proxy-image",
+    "drain-seconds",
+    "rewrite-probes",
+    "native-sidecar",
+    "proxy-cpu-request",
+    "proxy-cpu-limit",
+    "proxy-memory-request",
+    "proxy-memory-limit",
+];
+
+#[derive(Debug, Serialize)]
+pub(super) struct Knobs {
+    pub(super) proxy_image: String,
+    pub(super) control_plane_addr: String,
+    pub(super) trust_domain: String,
+    pub(super) proxy_uid: u32,
+    pub(super) token_audience: String,
+    /// Already within the pod's grace period.
+    pub(super) drain_seconds: u64,
+    pub(super) grace_seconds: u64,
+    pub(super) log_level: String,
+    pub(super) access_log: Option<String>,
+    pub(super) skip_inbound_ports: Option<String>,
+    pub(super) skip_outbound_ports: Option<String>,
+    pub(super) skip_outbound_cidrs: Option<String>,
+    pub(super) rewrite_probes: bool,
+    pub(super) native_sidecar: bool,
+    /// As in a container's `resources`.
+    pub(super) resources: Value,
+    /// The namespace's annotations that the pod did not override: copied to it, so that it records what it was built with.
+    pub(super) inherited: BTreeMap<String, String>,
+}
+
+impl Knobs {
+    pub(super) fn resolve(
+        pod: &Value,
+        namespace: &NamespaceContext,
+        settings: &InjectorSettings,
+    ) -> Result<Self, Refusal> {
+        let own = pod
+            .pointer("/metadata/annotations")
+            .and_then(Value::as_object);
+        let annotations = Annotations { own, namespace };
+        // Kubernetes' default of terminationGracePeriodSeconds.
+        let grace_seconds = pod
+            .pointer("/spec/terminationGracePeriodSeconds")
+            .and_then(Value::as_u64)
+            .unwrap_or(30);
+        let drain_seconds = annotations.parsed("drain-seconds", "seconds, such as 30", |text| {
+            text.parse().ok()
+        })?;
+        let drain_seconds = drain_seconds.unwrap_or(u64::from(settings.drain_seconds));
+        Ok(Self {
+            proxy_image: annotations
+                .get("proxy-image")
+                .unwrap_or(&settings.proxy_image)
+                .to_owned(),
+            control_plane_addr: settings.control_plane_addr.clone(),
+            trust_domain: settings.trust_domain.clone(),
+            proxy_uid: settings.proxy_uid,
+            token_audience: settings.token_audience.clone(),
+            // One second is kept to close what is still open before the kernel is told to.
+            drain_seconds: drain_seconds.min(grace_seconds.saturating_sub(1)),
+            grace_seconds,
+            log_level: annotations
+                .get("log-level")
+                .unwrap_or(&settings.log_level)
+                .to_owned(),
+            access_log: annotations.parsed("access-log", "off, json or text", access_log)?,
+            skip_inbound_ports: annotations.parsed("skip-inbound-ports", PORTS, port_list)?,
+            skip_outbound_ports: annotations.parsed("skip-outbound-ports", PORTS, port_list)?,
+            skip_outbound_cidrs: annotations.parsed("skip-outbound-cidrs", CIDRS, cidr_list)?,
+            rewrite_probes: annotations
+                .parsed("rewrite-probes", SWITCH, switch)?
+                .unwrap_or(true),
+            native_sidecar: annotations
+                .parsed("native-sidecar", SWITCH, switch)?
+                .unwrap_or(true),
+            resources: annotations.resources()?,
+            inherited: annotations.inherited(),
+        })
+    }
+
+    /// Of every value that went into the pod: `weir check` compares it to tell which pods need a restart.
+    pub(super) fn hash(&self) -> String {
+        let digest = Sha256::digest(json!(self).to_string());
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Annotations that look like ours and are not: shown to the user, never a reason to refuse.
+pub fn warnings(pod: &Value) -> Vec<String> {
+    let annotations = pod
+        .pointer("/metadata/annotations")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten();
+    let unknown = annotations
+        .filter_map(|(key, _)| key.strip_prefix(KNOB_PREFIX))
+        .filter(|knob| !KNOBS.contains(knob));
+    unknown
+        .map(|knob| {
+            format!(
+                "annotation {KNOB_PREFIX}{knob} is unknown and has no effect; known: {}",
+                KNOBS.join(", ")
+            )
+        })
+        .collect()
+}
+
+struct Annotations<'a> {
+    own: Option<&'a Map<String, Value>>,
+    namespace: &'a NamespaceContext,
+}
+
+impl Annotations<'_> {
+    fn get(&self, knob: &str) -> Option<&str> {
+        let key = format!("{KNOB_PREFIX}{knob}");
+        let own = self
+            .own
+            .and_then(|own| own.get(&key))
+            .and_then(Value::as_str);
+        own.or_else(|| self.namespace.annotations.get(&key).map(String::as_str))
+    }
+
+    fn parsed<T>(
+        &self,
+        knob: &'static str,
+        expected: &'static str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, Refusal> {
+        let Some(text) = self.get(knob) else {
+            return Ok(None);
+        };
+        let refusal = || Refusal::Annotation {
+            knob,
+            expected,
+            found: text.to_owned(),
+        };
+        parse(text.trim()).map(Some).ok_or_else(refusal)
+    }
+
+    fn resources(&self) -> Result<Value, Refusal> {
+        // Small enough not to matter to a scheduler, large enough for an idle sidecar.
+        let cpu = self
+            .parsed("proxy-cpu-request", QUANTITY, quantity)?
+            .unwrap_or("10m".to_owned());
+        let memory = self
+            .parsed("proxy-memory-request", QUANTITY, quantity)?
+            .unwrap_or("32Mi".to_owned());
+        let mut resources = json!({ "requests": { "cpu": cpu, "memory": memory } });
+        if let Some(cpu) = self.parsed("proxy-cpu-limit", QUANTITY, quantity)? {
+            resources["limits"]["cpu"] = cpu.into();
+        }
+        if let Some(memory) = self.parsed("proxy-memory-limit", QUANTITY, quantity)? {
+            resources["limits"]["memory"] = memory.into();
+        }
+        Ok(resources)
+    }
+
+    fn inherited(&self) -> BTreeMap<String, String> {
+        let ours = self
+            .namespace
+            .annotations
+            .iter()
+            .filter(|(key, _)| key.starts_with(KNOB_PREFIX));
+        let missing = ours.filter(|(key, _)| !self.own.is_some_and(|own| own.contains_key(*key)));
+        missing
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
+    }
+}
+
+const PORTS: &str = "ports and port ranges, such as 25,3306-3310";
+const CIDRS: &str = "networks, such as 10.0.0.0/8,fd00::/8";
+const SWITCH: &str = "enabled or disabled";
+const QUANTITY: &str = "a quantity, such as 100m or 64Mi";
+
+fn switch(text: &str) -> Option<bool> {
+    match text {
+        "enabled" | "true" => Some(true),
+        "disabled" | "false" => Some(false),
+        _ => None,
+    }
+}
+
+fn access_log(text: &str) -> Option<String> {
+    matches!(text, "off" | "json" | "text").then(|| text.to_owned())
+}
+
+/// Normalised, because it becomes an argument of a program that runs as root.
+fn port_list(text: &str) -> Option<String> {
+    let range = |item: &str| -> Option<String> {
+        let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port != 0);
+        match item.split_once('-') {
+            None => port(item).map(|port| port.to_string()),
+            Some((low, high)) => {
+                let (low, high) = (port(low)?, port(high)?);
+                (low <= high).then(|| format!("{low}-{high}"))
+            }
+        }
+    };
+    let ranges: Option<Vec<String>> = text.split(',').map(range).collect();
+    ranges.map(|ranges| ranges.join(","))
+}
+
+fn cidr_list(text: &str) -> Option<String> {
+    let cidr = |item: &str| -> Option<String> {
+        let (address, length) = item.trim().split_once('/')?;
+        let address: std::net::IpAddr = address.parse().ok()?;
+        let length: u8 = length.parse().ok()?;
+        (length <= if address.is_ipv4() { 32 } else { 128 }).then(|| format!("{address}/{length}"))
+    };
+    let cidrs: Option<Vec<String>> = text.split(',').map(cidr).collect();
+    cidrs.map(|cidrs| cidrs.join(","))
+}
+
+fn quantity(text: &str) -> Option<String> {
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let suffix = &text[number.len()..];
+    let known = ["", "m", "k", "M", "G", "Ki", "Mi", "Gi"].contains(&suffix);
+    (known && number.parse::<f64>().is_ok_and(|number| number > 0.0)).then(|| text.to_owned())
+}

@@ -1,0 +1,226 @@
+//! Builds the pod with its sidecar: two containers, one volume, two annotations.
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use super::knobs::Knobs;
+use super::settings::{InjectorSettings, NamespaceContext};
+use super::{
+    ADMIN_PORT, HASH_ANNOTATION, IDENTITY_VOLUME, INBOUND_PORT, INIT_CONTAINER, PROXY_CONTAINER,
+    STATUS_ANNOTATION, all_containers, ports, probes,
+};
+
+/// Where the token and the trust bundle are mounted.
+const IDENTITY_DIR: &str = "/var/run/secrets/weir";
+
+/// `pod` must have passed the injector's checks.
+pub(super) fn apply(pod: &Value, knobs: &Knobs) -> Value {
+    let app_ports = app_ports(pod);
+    let mut pod = pod.clone();
+    let spec = object(&mut pod, "spec");
+    let probers = if knobs.rewrite_probes {
+        probes::rewrite(spec)
+    } else {
+        Map::new()
+    };
+    let init = init_container(knobs);
+    let proxy = proxy_container(knobs, &app_ports, probers);
+    if knobs.native_sidecar {
+        // Ahead of the user's own init containers, so that those are in the mesh too.
+        list(spec, "initContainers").splice(0..0, [init, proxy]);
+    } else {
+        // Last, because traffic of init containers that run after it would reach a sidecar that does not run yet.
+        list(spec, "initContainers").push(init);
+        list(spec, "containers").insert(0, proxy);
+    }
+    list(spec, "volumes").push(identity_volume(knobs));
+
+    let metadata = object(&mut pod, "metadata");
+    let annotations = child(metadata, "annotations");
+    for (key, value) in &knobs.inherited {
+        annotations.insert(key.clone(), value.as_str().into());
+    }
+    annotations.insert(STATUS_ANNOTATION.to_owned(), status().into());
+    annotations.insert(HASH_ANNOTATION.to_owned(), knobs.hash().into());
+    pod
+}
+
+fn init_container(knobs: &Knobs) -> Value {
+    let mut args = vec![
+        "init".to_owned(),
+        format!("--proxy-uid={}", knobs.proxy_uid),
+    ];
+    let skips = [
+        ("--skip-inbound-ports", &knobs.skip_inbound_ports),
+        ("--skip-outbound-ports", &knobs.skip_outbound_ports),
+        ("--skip-outbound-cidrs", &knobs.skip_outbound_cidrs),
+    ];
+    args.extend(
+        skips
+            .iter()
+            .filter_map(|(flag, value)| value.as_ref().map(|value| format!("{flag}={value}"))),
+    );
+    json!({
+        "name": INIT_CONTAINER,
+        "image": knobs.proxy_image,
+        "args": args,
+        "securityContext": {
+            // The pod may say runAsNonRoot; only root may write the rules, and this container ends at once.
+            "runAsUser": 0,
+            "runAsGroup": 0,
+            "runAsNonRoot": false,
+            "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true,
+            "capabilities": { "drop": ["ALL"], "add": ["NET_ADMIN"] },
+            "seccompProfile": { "type": "RuntimeDefault" },
+        },
+        "resources": { "requests": { "cpu": "10m", "memory": "16Mi" }, "limits": { "memory": "64Mi" } },
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    })
+}
+
+fn proxy_container(knobs: &Knobs, app_ports: &[u64], probers: Map<String, Value>) -> Value {
+    let mut container = json!({
+        "name": PROXY_CONTAINER,
+        "image": knobs.proxy_image,
+        "env": environment(knobs, app_ports, probers),
+        "ports": [
+            { "name": "weir-inbound", "containerPort": INBOUND_PORT, "protocol": "TCP" },
+            { "name": "weir-admin", "containerPort": ADMIN_PORT, "protocol": "TCP" },
+        ],
+        "livenessProbe": { "httpGet": { "path": "/live", "port": ADMIN_PORT }, "periodSeconds": 10 },
+        "readinessProbe": { "httpGet": { "path": "/ready", "port": ADMIN_PORT }, "periodSeconds": 2 },
+        "securityContext": {
+            "runAsUser": knobs.proxy_uid,
+            "runAsGroup": knobs.proxy_uid,
+            "runAsNonRoot": true,
+            "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true,
+            "capabilities": { "drop": ["ALL"] },
+            "seccompProfile": { "type": "RuntimeDefault" },
+        },
+        "resources": knobs.resources,
+        "volumeMounts": [{ "name": IDENTITY_VOLUME, "mountPath": IDENTITY_DIR, "readOnly": true }],
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    });
+    if knobs.native_sidecar {
+        container["restartPolicy"] = "Always".into();
+        // The app starts when this passes: two minutes to get a certificate and a first policy.
+        container["startupProbe"] = json!({
+            "httpGet": { "path": "/ready", "port": ADMIN_PORT },
+            "periodSeconds": 1,
+            "failureThreshold": 120,
+        });
+    }
+    container
+}
+
+fn environment(knobs: &Knobs, app_ports: &[u64], probers: Map<String, Value>) -> Vec<Value> {
+    let value = |name: &str, value: String| json!({ "name": name, "value": value });
+    let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
+    let app_ports: Vec<String> = app_ports.iter().map(u64::to_string).collect();
+    let mut env = vec![
+        value("WEIR_CONTROL_PLANE_ADDR", knobs.control_plane_addr.clone()),
+        value("WEIR_TRUST_DOMAIN", knobs.trust_domain.clone()),
+        field("WEIR_POD_NAME", "metadata.name"),
+        field("WEIR_POD_NAMESPACE", "metadata.namespace"),
+        field("WEIR_POD_UID", "metadata.uid"),
+        field("WEIR_POD_IPS", "status.podIPs"),
+        field("WEIR_NODE_NAME", "spec.nodeName"),
+        field("WEIR_SERVICE_ACCOUNT", "spec.serviceAccountName"),
+        value("WEIR_TOKEN_FILE", format!("{IDENTITY_DIR}/token")),
+        value("WEIR_TRUST_BUNDLE_FILE", format!("{IDENTITY_DIR}/ca.crt")),
+        value("WEIR_APP_PORTS", app_ports.join(",")),
+        value("WEIR_APP_PROBERS", Value::Object(probers).to_string()),
+        value("WEIR_TERMINATION_GRACE", knobs.grace_seconds.to_string()),
+        value("WEIR_DRAIN_SECONDS", knobs.drain_seconds.to_string()),
+        value("WEIR_LOG", knobs.log_level.clone()),
+    ];
+    env.extend(
+        knobs
+            .access_log
+            .as_ref()
+            .map(|format| value("WEIR_ACCESS_LOG", format.clone())),
+    );
+    env
+}
+
+fn identity_volume(knobs: &Knobs) -> Value {
+    json!({
+        "name": IDENTITY_VOLUME,
+        "projected": {
+            "sources": [
+                // An hour, renewed by the kubelet: a stolen token is worth little.
+                { "serviceAccountToken": { "audience": knobs.token_audience, "expirationSeconds": 3600, "path": "token" } },
+                { "configMap": { "name": "weir-trust-bundle", "items": [{ "key": "ca.crt", "path": "ca.crt" }] } },
+            ],
+        },
+    })
+}
+
+/// What was added, for `weir uninject`, the CNI plugin and people.
+fn status() -> String {
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "template-hash": template_hash(),
+        "containers": [INIT_CONTAINER, PROXY_CONTAINER],
+        "volumes": [IDENTITY_VOLUME],
+    })
+    .to_string()
+}
+
+/// Of what this injector builds when nobody asks for anything: pods of another injector can be listed by it.
+fn template_hash() -> String {
+    let defaults = Knobs::resolve(
+        &Value::Null,
+        &NamespaceContext::default(),
+        &InjectorSettings::default(),
+    );
+    let defaults = defaults.expect("the defaults are in order: a test injects with them");
+    let template = [
+        init_container(&defaults),
+        proxy_container(&defaults, &[], Map::new()),
+        identity_volume(&defaults),
+    ];
+    let digest = Sha256::digest(Value::from(template.to_vec()).to_string());
+    digest
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// In the order in which they are declared, each once.
+fn app_ports(pod: &Value) -> Vec<u64> {
+    let mut all = Vec::new();
+    for port in all_containers(pod).flat_map(ports) {
+        if !all.contains(&port) {
+            all.push(port);
+        }
+    }
+    all
+}
+
+fn object<'a>(pod: &'a mut Value, field: &str) -> &'a mut Map<String, Value> {
+    child(
+        pod.as_object_mut().expect("a pod with a spec is an object"),
+        field,
+    )
+}
+
+/// The object at `field`, which is made when absent (or `null`, or of a kind that the API server refuses anyway).
+fn child<'a>(parent: &'a mut Map<String, Value>, field: &str) -> &'a mut Map<String, Value> {
+    let value = parent.entry(field).or_insert(Value::Null);
+    if !value.is_object() {
+        *value = Value::Object(Map::new());
+    }
+    value.as_object_mut().expect("made an object above")
+}
+
+fn list<'a>(spec: &'a mut Map<String, Value>, field: &str) -> &'a mut Vec<Value> {
+    let value = spec.entry(field).or_insert(Value::Null);
+    if !value.is_array() {
+        *value = Value::Array(Vec::new());
+    }
+    value.as_array_mut().expect("made an array above")
+}

@@ -1,0 +1,150 @@
+//! The injector against pods with the traits that real shops have.
+//!
+//! `injection/<story>.yaml` holds a pod (after its Namespace, when that says something), and
+//! `injection/<story>.expected.yaml` what comes out. `UPDATE=1` writes the latter anew: read the diff.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use weir_control_plane::injector::{InjectorSettings, NamespaceContext, Outcome, inject};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/injection")
+}
+
+fn stories() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder()).expect("the fixtures' folder");
+    let mut stories: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    stories.retain(|path| !path.to_string_lossy().ends_with(".expected.yaml"));
+    stories.sort();
+    assert!(stories.len() >= 15, "the fixtures are gone");
+    stories
+}
+
+fn read(path: &Path) -> (NamespaceContext, Value) {
+    let text = std::fs::read_to_string(path).expect("a fixture");
+    let mut documents: Vec<Value> = serde_saphyr::from_multiple(&text).expect("a fixture is YAML");
+    let pod = documents.pop().expect("a fixture has a pod");
+    let namespace = documents
+        .pop()
+        .map(|object| NamespaceContext::from_object(&object));
+    (
+        namespace.unwrap_or_else(|| NamespaceContext::enabled("boutique")),
+        pod,
+    )
+}
+
+fn result(namespace: &NamespaceContext, pod: &Value) -> Value {
+    match inject(pod, namespace, &InjectorSettings::default()) {
+        Ok(Outcome::Injected(pod)) => pod,
+        Ok(Outcome::Skipped(why)) => json!({ "skipped": why.to_string() }),
+        Err(refusal) => json!({ "refused": refusal.to_string() }),
+    }
+}
+
+#[test]
+fn every_story_comes_out_as_written() {
+    let mut stale = Vec::new();
+    for story in stories() {
+        let (namespace, pod) = read(&story);
+        let fresh = serde_saphyr::to_string(&result(&namespace, &pod)).expect("a pod is YAML");
+        let expected = story.with_extension("expected.yaml");
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&expected, &fresh).expect("the expectation is written");
+        }
+        if std::fs::read_to_string(&expected).unwrap_or_default() != fresh {
+            stale.push(format!("{}:\n{fresh}", expected.display()));
+        }
+    }
+    assert!(
+        stale.is_empty(),
+        "UPDATE=1 writes these anew:\n{}",
+        stale.join("\n")
+    );
+}
+
+#[test]
+fn a_second_pass_changes_nothing() {
+    for story in stories() {
+        let (namespace, pod) = read(&story);
+        let Ok(Outcome::Injected(once)) = inject(&pod, &namespace, &InjectorSettings::default())
+        else {
+            continue;
+        };
+        let twice = inject(&once, &namespace, &InjectorSettings::default())
+            .expect("an injected pod is not refused");
+        assert!(
+            matches!(twice, Outcome::Skipped(_)),
+            "{} was injected twice",
+            story.display()
+        );
+    }
+}
+
+/// Helm 4 applies server-side, where two entries of a list with the same key are an error.
+#[test]
+fn nothing_is_named_twice() {
+    for story in stories() {
+        let (namespace, pod) = read(&story);
+        let Ok(Outcome::Injected(pod)) = inject(&pod, &namespace, &InjectorSettings::default())
+        else {
+            continue;
+        };
+        let list = |pointer: &str| {
+            pod.pointer(pointer)
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_default()
+        };
+        let containers = [list("/spec/initContainers"), list("/spec/containers")].concat();
+        assert_unique(containers.iter().map(|container| &container["name"]));
+        assert_unique(list("/spec/volumes").iter().map(|volume| &volume["name"]));
+        for container in &containers {
+            let env = container["env"].as_array().cloned().unwrap_or_default();
+            assert_unique(env.iter().map(|variable| &variable["name"]));
+        }
+        let ports = containers
+            .iter()
+            .flat_map(|container| container["ports"].as_array().into_iter().flatten());
+        assert_unique(ports.map(|port| &port["containerPort"]));
+    }
+}
+
+fn assert_unique<'a>(names: impl Iterator<Item = &'a Value>) {
+    let mut seen = std::collections::BTreeSet::new();
+    for name in names {
+        assert!(seen.insert(name.to_string()), "{name} is there twice");
+    }
+}
+
+#[test]
+fn what_the_injector_does_not_know_of_survives_it() {
+    let pod = json!({ "spec": { "containers": [{ "name": "app", "futureField": { "a": [1] } }], "futurePolicy": "New" } });
+    let namespace = NamespaceContext::enabled("boutique");
+    let Ok(Outcome::Injected(pod)) = inject(&pod, &namespace, &InjectorSettings::default()) else {
+        panic!("a plain pod is injected");
+    };
+    assert_eq!(pod["spec"]["futurePolicy"], "New");
+    assert_eq!(
+        pod["spec"]["containers"][0]["futureField"],
+        json!({ "a": [1] })
+    );
+}
+
+#[test]
+fn a_pod_of_nonsense_is_answered_and_never_a_panic() {
+    let namespace = NamespaceContext::enabled("boutique");
+    for nonsense in [
+        json!(null),
+        json!([]),
+        json!({ "spec": 1 }),
+        json!({ "spec": { "containers": "x", "initContainers": { "a": 1 }, "volumes": 7 }, "metadata": "y" }),
+        json!({ "spec": { "containers": [1, null, { "ports": 3, "readinessProbe": "no", "name": 5 }] } }),
+        json!({ "spec": { "containers": [{ "readinessProbe": { "httpGet": { "port": -1 } } }] } }),
+        json!({ "spec": { "terminationGracePeriodSeconds": 0 } }),
+    ] {
+        let _ = inject(&nonsense, &namespace, &InjectorSettings::default());
+    }
+}
