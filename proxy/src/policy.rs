@@ -10,9 +10,17 @@
 //! | [`outcome`] | – the words: success, failure and whose fault, cancelled | |
 //! | [`transition`] | – the facts that breakers and gates report | |
 //! | [`window`] | – exact counts over a sliding span | Hystrix |
+//! | [`jitter`] | – by how much waits vary | Brooker 2015 |
 //! | [`breaker`] | whether a service may be called at all | resilience4j |
+//! | [`gate`] | whether one endpoint may be called, when it is probed and how it comes back | linkerd, gRFC A50, ours |
+//! | [`stall`] | when an endpoint's silence means that it hangs | ours |
+//! | [`ramp`] | the share of calls of an endpoint that is new or comes back | Envoy slow start |
 
 pub mod breaker;
+pub mod gate;
+pub mod jitter;
 pub mod outcome;
+pub mod ramp;
+pub mod stall;
 pub mod transition;
 pub mod window;

@@ -1,0 +1,322 @@
+use super::*;
+use proptest::prelude::*;
+use weir_config::units::{self, Count};
+
+const FAST: Duration = Duration::from_millis(10);
+const SLOW: Duration = Duration::from_millis(800);
+const HARD: Outcome = Outcome::Failure(Fault::Hard);
+const HASTY: Outcome = Outcome::Failure(Fault::Deadline);
+
+fn config() -> Config {
+    Config {
+        slow_call_duration: Some(units::Duration::from_millis(800)),
+        ..Config::default()
+    }
+}
+
+fn breaker() -> (Breaker, Instant) {
+    (Breaker::new(config()), Instant::now())
+}
+
+fn call(breaker: &mut Breaker, outcome: Outcome, elapsed: Duration, now: Instant) {
+    let ticket = breaker.admit(now).expect("admitted");
+    breaker.record(ticket, outcome, elapsed, now);
+}
+
+/// An open breaker, and the first moment at which it lets a probe through.
+fn opened() -> (Breaker, Instant) {
+    let (mut breaker, now) = breaker();
+    for _ in 0..20 {
+        call(&mut breaker, HARD, FAST, now);
+    }
+    assert_eq!(breaker.state(), Phase::Open);
+    (breaker, now + *config().open_for)
+}
+
+fn reasons(breaker: &mut Breaker) -> Vec<String> {
+    std::iter::from_fn(|| breaker.take_transition())
+        .map(|t| format!("{} to {}: {}", t.from, t.to, t.reason))
+        .collect()
+}
+
+#[test]
+fn half_of_the_calls_failing_opens_it_but_not_below_the_minimum_of_calls() {
+    let (mut breaker, now) = breaker();
+    for _ in 0..10 {
+        call(&mut breaker, HARD, FAST, now);
+    }
+    for _ in 0..9 {
+        call(&mut breaker, Outcome::Success, FAST, now);
+    }
+    assert_eq!(
+        breaker.state(),
+        Phase::Closed,
+        "19 calls are too few to judge"
+    );
+    call(&mut breaker, Outcome::Success, FAST, now);
+    assert_eq!(
+        breaker.admit(now).expect_err("it is open").retry_after,
+        *config().open_for
+    );
+    assert_eq!(
+        reasons(&mut breaker),
+        ["closed to open: 10 of 20 calls failed in 10s"],
+        "reported once"
+    );
+    assert_eq!(breaker.take_transition(), None);
+}
+
+#[test]
+fn slow_answers_open_it_even_when_all_succeed() {
+    let (mut breaker, now) = breaker();
+    for _ in 0..20 {
+        call(&mut breaker, Outcome::Success, SLOW, now);
+    }
+    assert_eq!(
+        reasons(&mut breaker),
+        ["closed to open: 20 of 20 calls were slow in 10s"]
+    );
+}
+
+#[test]
+fn callers_that_hang_up_or_are_too_hasty_are_no_evidence() {
+    let (mut breaker, now) = breaker();
+    for _ in 0..100 {
+        call(&mut breaker, Outcome::Cancelled, SLOW, now);
+        call(&mut breaker, HASTY, FAST, now);
+    }
+    assert_eq!(breaker.window.totals(now), Counts::default());
+    for _ in 0..20 {
+        call(&mut breaker, HASTY, SLOW, now);
+    }
+    assert_eq!(
+        breaker.state(),
+        Phase::Open,
+        "a wait that the policy calls slow counts"
+    );
+}
+
+#[test]
+fn failures_older_than_the_window_are_forgotten() {
+    let (mut breaker, now) = breaker();
+    for _ in 0..19 {
+        call(&mut breaker, HARD, FAST, now);
+    }
+    call(&mut breaker, HARD, FAST, now + *config().window);
+    assert_eq!(breaker.state(), Phase::Closed);
+}
+
+#[test]
+fn half_open_lets_five_probes_through_and_closes_when_four_succeed() {
+    let (mut breaker, now) = opened();
+    let mut probes: Vec<_> = (0..5)
+        .map(|_| breaker.admit(now).expect("a probe"))
+        .collect();
+    assert!(breaker.admit(now).is_err(), "the sixth is refused");
+    breaker.record(probes.pop().expect("five"), HARD, FAST, now);
+    for probe in probes.drain(..3) {
+        breaker.record(probe, Outcome::Success, FAST, now);
+    }
+    assert_eq!(breaker.state(), Phase::HalfOpen);
+    breaker.record(probes.remove(0), Outcome::Success, FAST, now);
+    assert_eq!(breaker.state(), Phase::Closed);
+    assert_eq!(
+        reasons(&mut breaker)[1..],
+        [
+            "open to half-open: the open time is over",
+            "half-open to closed: 4 of 5 probes succeeded"
+        ]
+    );
+}
+
+#[test]
+fn two_bad_probes_open_it_again_for_twice_as_long_up_to_eight_times() {
+    let (mut breaker, mut now) = opened();
+    for factor in [2, 4, 8, 8] {
+        call(&mut breaker, HARD, FAST, now);
+        call(&mut breaker, Outcome::Success, SLOW, now);
+        let wait = breaker.admit(now).expect_err("open").retry_after;
+        assert_eq!(wait, *config().open_for * factor);
+        now += wait;
+    }
+}
+
+#[test]
+fn a_service_that_fails_right_after_it_recovered_is_left_alone_for_longer() {
+    let (mut breaker, now) = opened();
+    for _ in 0..4 {
+        call(&mut breaker, Outcome::Success, FAST, now);
+    }
+    let (relapse, much_later) = (now + FAST, now + *config().window);
+    for (at, factor) in [(relapse, 2), (much_later, 1)] {
+        let mut breaker = Breaker {
+            window: breaker.window.clone(),
+            transitions: Transitions::default(),
+            ..breaker
+        };
+        for _ in 0..20 {
+            call(&mut breaker, HARD, FAST, at);
+        }
+        let wait = breaker.admit(at).expect_err("open").retry_after;
+        assert_eq!(wait, *config().open_for * factor);
+    }
+}
+
+#[test]
+fn a_single_permitted_probe_may_not_fail() {
+    let (mut breaker, now) = opened();
+    let one = Config {
+        half_open_calls: Count::of(1),
+        ..config()
+    };
+    breaker.reconfigure(one, now);
+    call(&mut breaker, HARD, FAST, now);
+    assert_eq!(breaker.state(), Phase::Open);
+}
+
+#[test]
+fn a_cancelled_probe_gives_its_permit_back() {
+    let (mut breaker, now) = opened();
+    for _ in 0..1000 {
+        call(&mut breaker, Outcome::Cancelled, FAST, now);
+    }
+    assert_eq!(breaker.state(), Phase::HalfOpen);
+}
+
+#[test]
+fn a_call_from_before_the_opening_is_no_probe() {
+    let (mut breaker, now) = breaker();
+    let early: Vec<_> = (0..10)
+        .map(|_| breaker.admit(now).expect("closed"))
+        .collect();
+    for _ in 0..20 {
+        call(&mut breaker, HARD, FAST, now);
+    }
+    let later = now + *config().open_for;
+    let _probe = breaker.admit(later).expect("half-open");
+    for ticket in early {
+        breaker.record(ticket, Outcome::Success, FAST, later);
+    }
+    assert_eq!(breaker.state(), Phase::HalfOpen);
+}
+
+#[test]
+fn probes_that_never_come_back_open_it_again_unless_others_succeeded() {
+    for (succeeded, then) in [(0, Phase::Open), (1, Phase::HalfOpen)] {
+        let (mut breaker, now) = opened();
+        for _ in 0..succeeded {
+            call(&mut breaker, Outcome::Success, FAST, now);
+        }
+        let lost: Vec<_> = (succeeded..5)
+            .map(|_| breaker.admit(now).expect("a probe"))
+            .collect();
+        let later = now + *config().open_for * PROBING_MAX;
+        assert_eq!(breaker.admit(later).is_ok(), then == Phase::HalfOpen);
+        assert_eq!(breaker.state(), then);
+        drop(lost);
+    }
+}
+
+#[test]
+fn a_new_policy_neither_closes_nor_forgets() {
+    let (mut breaker, now) = breaker();
+    for _ in 0..19 {
+        call(&mut breaker, HARD, FAST, now);
+    }
+    let mut strict = config();
+    strict.window = units::Duration::from_secs(20);
+    breaker.reconfigure(strict, now);
+    call(&mut breaker, HARD, FAST, now);
+    assert_eq!(
+        breaker.state(),
+        Phase::Open,
+        "what was counted before still counts"
+    );
+    strict.open_for = units::Duration::from_secs(1);
+    breaker.reconfigure(strict, now);
+    let wait = breaker.admit(now).expect_err("still open").retry_after;
+    assert_eq!(
+        wait,
+        Duration::from_secs(1),
+        "but not for longer than the new policy says"
+    );
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Admit,
+    Finish(usize, Outcome, Duration),
+    Lose(usize),
+    Wait(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let outcome = prop::sample::select(vec![
+        Outcome::Success,
+        HARD,
+        HARD,
+        HASTY,
+        Outcome::Failure(Fault::Overload),
+        Outcome::Cancelled,
+    ]);
+    let elapsed = prop::sample::select(vec![FAST, SLOW]);
+    prop_oneof![
+        8 => Just(Step::Admit),
+        8 => (any::<usize>(), outcome, elapsed).prop_map(|(i, o, e)| Step::Finish(i, o, e)),
+        1 => any::<usize>().prop_map(Step::Lose),
+        1 => (1u64..15).prop_map(Step::Wait),
+    ]
+}
+
+proptest! {
+    /// Whatever happened before, even if tickets were lost, a call gets through after a bounded wait;
+    /// half-open never has more probes than permitted; a stale outcome changes nothing.
+    #[test]
+    fn never_wedges_and_never_exceeds(steps in prop::collection::vec(step(), 0..400)) {
+        let config = Config { minimum_calls: Count::of(4), ..config() };
+        let (mut b, mut now) = (Breaker::new(config), Instant::now());
+        let mut in_flight: Vec<Ticket> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Admit => in_flight.extend(b.admit(now)),
+                Step::Finish(i, outcome, elapsed) if !in_flight.is_empty() => {
+                    let ticket = in_flight.swap_remove(i % in_flight.len());
+                    let (stale, before) = (ticket.0 != b.generation, b.state);
+                    b.record(ticket, outcome, elapsed, now);
+                    prop_assert!(!stale || before == b.state, "a stale outcome is no evidence");
+                }
+                Step::Lose(i) if !in_flight.is_empty() => drop(in_flight.swap_remove(i % in_flight.len())),
+                Step::Finish(..) | Step::Lose(_) => {}
+                Step::Wait(secs) => now += Duration::from_secs(secs),
+            }
+            match b.state {
+                State::HalfOpen(probes) => {
+                    let current = in_flight.iter().filter(|t| t.0 == b.generation).count() as u32;
+                    prop_assert!(probes.granted <= config.half_open_calls.get());
+                    prop_assert!(current + probes.succeeded + probes.failed <= probes.granted);
+                }
+                State::Open { until } => prop_assert!(until <= now + *config.open_for * 8),
+                State::Closed => {}
+            }
+        }
+        for ticket in in_flight.drain(..) {
+            b.record(ticket, Outcome::Cancelled, FAST, now);
+        }
+        now += *config.open_for * PROBING_MAX;
+        if b.admit(now).is_err() {
+            now += *config.open_for * (1 << DOUBLINGS_MAX);
+            prop_assert!(b.admit(now).is_ok());
+        }
+    }
+
+    /// Fast successes and cancelled calls alone never open it.
+    #[test]
+    fn success_never_opens(outcomes in prop::collection::vec(any::<bool>(), 0..300)) {
+        let (mut b, now) = breaker();
+        for success in outcomes {
+            let outcome = if success { Outcome::Success } else { Outcome::Cancelled };
+            call(&mut b, outcome, FAST, now);
+        }
+        prop_assert_eq!(b.state(), Phase::Closed);
+    }
+}

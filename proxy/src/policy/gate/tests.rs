@@ -1,0 +1,489 @@
+use super::*;
+use proptest::prelude::*;
+
+const HARD: Outcome = Outcome::Failure(Fault::Hard);
+const RAMP: Duration = Duration::from_secs(10);
+const MIDDLE: u64 = u64::MAX / 2; // no jitter
+const ALLOWED: Pool = Pool {
+    success_rate: Some(1.0),
+    may_open: true,
+};
+const ALONE: Pool = Pool {
+    success_rate: Some(0.0),
+    may_open: false,
+};
+
+fn gate() -> (Gate, Instant) {
+    (Gate::new(Config::default(), RAMP), Instant::now())
+}
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn call(gate: &mut Gate, outcome: Outcome, pool: Pool, now: Instant) {
+    let ticket = gate.admit(now).expect("admitted");
+    gate.record(ticket, outcome, now, MIDDLE, pool);
+}
+
+/// Open since `now`.
+fn opened() -> (Gate, Instant) {
+    let (mut gate, now) = gate();
+    for _ in 0..5 {
+        call(&mut gate, HARD, ALLOWED, now);
+    }
+    assert_eq!(gate.state(), Phase::Open);
+    (gate, now)
+}
+
+/// Half-open, its synthetic probe passed.
+fn probing() -> (Gate, Instant) {
+    let (mut gate, mut now) = opened();
+    now += open_for(&gate, now);
+    assert_eq!(gate.wants_probe(now), Some(ProbeKind::Synthetic));
+    gate.probe_result(true, now, MIDDLE);
+    (gate, now)
+}
+
+fn open_for(gate: &Gate, now: Instant) -> Duration {
+    gate.open_until().expect("open") - now
+}
+
+fn about(a: Duration, b: Duration) -> bool {
+    a.abs_diff(b) < Duration::from_millis(1)
+}
+
+fn stalled(now: Instant) -> StallContext {
+    StallContext {
+        oldest_in_flight_start: Some(now - secs(1)),
+        last_completion: None,
+        pool_p99: Duration::from_millis(30),
+        timeout: secs(1),
+        peer_completed_since: true,
+    }
+}
+
+fn reasons(gate: &mut Gate) -> Vec<String> {
+    std::iter::from_fn(|| gate.take_transition())
+        .map(|t| format!("{} to {}: {}", t.from, t.to, t.reason))
+        .collect()
+}
+
+#[test]
+fn five_hard_failures_in_a_row_open_it_for_a_second() {
+    let (mut gate, now) = gate();
+    for _ in 0..4 {
+        call(&mut gate, HARD, ALLOWED, now);
+    }
+    call(&mut gate, Outcome::Success, ALLOWED, now);
+    for _ in 0..4 {
+        call(&mut gate, HARD, Pool::default(), now);
+    }
+    assert_eq!(gate.state(), Phase::Closed, "a success ends the row");
+    call(&mut gate, HARD, ALLOWED, now);
+    assert!(gate.admit(now).is_none());
+    assert!(!gate.is_eligible());
+    assert!(about(open_for(&gate, now), secs(1)));
+    assert_eq!(
+        reasons(&mut gate),
+        ["closed to open: 5 hard failures in a row"]
+    );
+    assert_eq!(gate.take_transition(), None, "reported once");
+}
+
+#[test]
+fn overload_hasty_callers_and_hang_ups_never_open_it() {
+    let (mut gate, now) = gate();
+    for fault in [Fault::Overload, Fault::Deadline] {
+        for _ in 0..100 {
+            call(&mut gate, Outcome::Failure(fault), ALLOWED, now);
+            call(&mut gate, Outcome::Cancelled, ALLOWED, now);
+        }
+    }
+    assert_eq!(gate.state(), Phase::Closed);
+    assert_eq!(gate.counts(now), Counts::default());
+}
+
+#[test]
+fn an_endpoint_clearly_worse_than_its_pool_opens_and_one_that_fails_like_all_does_not() {
+    for (pool_rate, then) in [(0.95, Phase::Open), (0.70, Phase::Closed)] {
+        let (mut gate, now) = gate();
+        let pool = Pool {
+            success_rate: Some(pool_rate),
+            may_open: true,
+        };
+        for outcome in [Outcome::Success, HARD].repeat(20) {
+            if let Some(ticket) = gate.admit(now) {
+                gate.record(ticket, outcome, now, MIDDLE, pool);
+            }
+        }
+        assert_eq!(gate.state(), then, "pool at {pool_rate}");
+    }
+}
+
+#[test]
+fn a_bad_rate_of_few_calls_is_chance() {
+    let (mut gate, now) = gate();
+    for _ in 0..4 {
+        call(&mut gate, Outcome::Success, ALLOWED, now);
+        call(&mut gate, HARD, ALLOWED, now);
+    }
+    call(&mut gate, HARD, ALLOWED, now);
+    assert_eq!(gate.state(), Phase::Closed, "nine calls");
+    call(&mut gate, HARD, ALLOWED, now);
+    assert_eq!(gate.state(), Phase::Open, "ten calls, 40 % succeeded");
+}
+
+#[test]
+fn a_stall_opens_it_before_anything_has_failed() {
+    let (mut gate, now) = gate();
+    let _hanging = gate.admit(now);
+    assert!(!gate.check_stall(
+        now,
+        StallContext {
+            oldest_in_flight_start: None,
+            ..stalled(now)
+        },
+        true,
+        0
+    ));
+    assert!(gate.check_stall(now, stalled(now), true, MIDDLE));
+    assert_eq!(
+        reasons(&mut gate),
+        ["closed to open: no answer for 1000 ms while other endpoints answered"]
+    );
+    assert!(
+        !gate.check_stall(now, stalled(now), true, MIDDLE),
+        "it is open already"
+    );
+}
+
+#[test]
+fn one_failed_connect_opens_it_with_a_backoff_of_its_own() {
+    let (mut gate, mut now) = gate();
+    let mut waits = Vec::new();
+    let ticket = gate.admit(now).expect("closed");
+    gate.connect_failed(ticket, now, MIDDLE, true);
+    for _ in 0..9 {
+        waits.push(open_for(&gate, now));
+        now += open_for(&gate, now);
+        assert!(gate.wants_probe(now).is_some());
+        gate.probe_result(false, now, MIDDLE);
+    }
+    assert!(about(waits[0], Duration::from_millis(100)));
+    assert!(about(waits[1], Duration::from_millis(200)));
+    assert!(
+        waits[8] <= CONNECT_OPEN_MAX && waits[8] > secs(8),
+        "{waits:?}"
+    );
+}
+
+#[test]
+fn the_open_time_doubles_up_to_its_maximum_whatever_the_jitter() {
+    for (rand, first) in [(0, 800), (MIDDLE, 1000), (u64::MAX, 1200)] {
+        let (mut gate, mut now) = gate();
+        for _ in 0..5 {
+            let ticket = gate.admit(now).expect("closed");
+            gate.record(ticket, HARD, now, rand, ALLOWED);
+        }
+        assert!(about(open_for(&gate, now), Duration::from_millis(first)));
+        let mut last = Duration::ZERO;
+        for _ in 0..20 {
+            let wait = open_for(&gate, now);
+            assert!(wait >= last && wait <= *Config::default().max_open_for);
+            last = wait;
+            now += wait;
+            assert!(gate.wants_probe(now).is_some());
+            gate.probe_result(false, now, rand);
+        }
+        assert!(last >= secs(20), "{last:?}");
+    }
+}
+
+#[test]
+fn health_forgives_doublings() {
+    for (healthy, expected) in [(0, 2), (30, 1)] {
+        let (mut gate, mut now) = probing();
+        for _ in 0..3 {
+            call(&mut gate, Outcome::Success, ALLOWED, now);
+        }
+        now += secs(healthy);
+        for _ in 0..5 {
+            call(&mut gate, HARD, ALLOWED, now);
+        }
+        assert!(
+            about(open_for(&gate, now), secs(expected)),
+            "{healthy} s healthy"
+        );
+    }
+}
+
+#[test]
+fn retry_after_keeps_it_open_for_longer_but_not_for_ever() {
+    let (mut gate, now) = opened();
+    gate.raise(Duration::from_millis(1), now);
+    assert!(about(open_for(&gate, now), secs(1)), "it never shortens");
+    gate.raise(secs(7), now);
+    assert_eq!(open_for(&gate, now), secs(7));
+    gate.raise(secs(86_400), now);
+    assert_eq!(open_for(&gate, now), RETRY_AFTER_MAX);
+}
+
+#[test]
+fn a_black_hole_costs_no_user_request_once_it_is_open() {
+    let (mut gate, mut now) = opened();
+    for _ in 0..10 {
+        now += open_for(&gate, now);
+        assert!(gate.admit(now).is_none(), "the synthetic probe comes first");
+        assert!(!gate.wants_request(true, now));
+        assert_eq!(gate.wants_probe(now), Some(ProbeKind::Synthetic));
+        assert_eq!(gate.wants_probe(now), None, "handed out once");
+        assert!(gate.admit(now).is_none(), "and must have passed");
+        gate.probe_result(false, now, MIDDLE);
+        assert_eq!(gate.state(), Phase::Open);
+    }
+}
+
+#[test]
+fn three_requests_one_at_a_time_bring_it_back_over_a_ramp() {
+    let (mut gate, now) = probing();
+    for _ in 0..3 {
+        assert!(gate.wants_request(true, now));
+        let probe = gate.admit(now).expect("a probe");
+        assert!(gate.admit(now).is_none(), "one at a time");
+        assert!(!gate.wants_request(true, now));
+        gate.record(probe, Outcome::Success, now, MIDDLE, ALLOWED);
+    }
+    assert_eq!(gate.state(), Phase::Ramping);
+    assert_eq!(gate.weight(now), 0.1);
+    assert_eq!(gate.weight(now + secs(5)), 0.5);
+    assert_eq!(
+        gate.counts(now),
+        Counts::default(),
+        "what it did before is forgiven"
+    );
+    let _admitted = gate.admit(now + RAMP);
+    assert_eq!(gate.state(), Phase::Closed);
+    assert_eq!(gate.weight(now + RAMP), 1.0);
+    assert_eq!(
+        reasons(&mut gate)[1..],
+        [
+            "open to half-open: the open time is over",
+            "half-open to ramping: 3 probes succeeded",
+            "ramping to closed: the ramp is over"
+        ]
+    );
+}
+
+#[test]
+fn a_failed_overloaded_or_stalled_probe_opens_it_for_twice_as_long() {
+    for how in ["hard", "overload", "connect", "stall"] {
+        let (mut gate, now) = probing();
+        let probe = gate.admit(now).expect("a probe");
+        match how {
+            "hard" => gate.record(probe, HARD, now, MIDDLE, ALONE),
+            "overload" => {
+                gate.record(probe, Outcome::Failure(Fault::Overload), now, MIDDLE, ALONE);
+            }
+            "connect" => gate.connect_failed(probe, now, MIDDLE, false),
+            _ => assert!(gate.check_stall(now, stalled(now), false, MIDDLE)),
+        }
+        assert!(about(open_for(&gate, now), secs(2)), "{how}");
+    }
+}
+
+#[test]
+fn a_cancelled_probe_gives_its_place_back() {
+    let (mut gate, now) = probing();
+    for outcome in [Outcome::Cancelled, Outcome::Failure(Fault::Deadline)].repeat(100) {
+        call(&mut gate, outcome, ALLOWED, now);
+    }
+    assert_eq!(gate.state(), Phase::HalfOpen);
+    assert!(gate.wants_request(true, now));
+}
+
+#[test]
+fn a_probe_that_is_never_heard_of_again_is_replaced_and_no_longer_counts() {
+    let (mut gate, now) = probing();
+    let lost = gate.admit(now).expect("a probe");
+    let later = now + PROBE_MAX;
+    assert!(gate.admit(later - secs(1)).is_none());
+    let _replacement = gate.admit(later).expect("another");
+    gate.record(lost, HARD, later, MIDDLE, ALLOWED);
+    assert_eq!(gate.state(), Phase::HalfOpen);
+
+    let (mut gate, now) = opened();
+    let later = now + secs(1);
+    assert!(gate.wants_probe(later).is_some());
+    assert!(gate.wants_probe(later + secs(9)).is_none());
+    assert!(
+        gate.wants_probe(later + PROBE_MAX).is_some(),
+        "a lost synthetic probe too"
+    );
+}
+
+#[test]
+fn requests_that_cannot_be_retried_are_probes_only_when_no_other_comes() {
+    let (gate, now) = probing();
+    assert!(gate.wants_request(true, now));
+    assert!(!gate.wants_request(false, now));
+    assert!(gate.wants_request(false, now + RETRY_SAFE_WAIT));
+}
+
+#[test]
+fn the_only_endpoint_never_opens_and_says_so_once() {
+    let (mut gate, now) = gate();
+    for _ in 0..1000 {
+        call(&mut gate, HARD, ALONE, now);
+    }
+    let ticket = gate.admit(now).expect("still closed");
+    gate.connect_failed(ticket, now, MIDDLE, false);
+    assert!(!gate.check_stall(now, stalled(now), false, MIDDLE));
+    let report = gate.take_transition().expect("reported");
+    assert!(!report.enforced);
+    assert_eq!(report.reason, "5 hard failures in a row");
+    assert_eq!(gate.take_transition(), None, "not a thousand times");
+    call(&mut gate, HARD, ALLOWED, now);
+    assert_eq!(gate.state(), Phase::Open, "until another endpoint is there");
+}
+
+#[test]
+fn calls_from_before_the_opening_are_no_evidence() {
+    let (mut gate, now) = gate();
+    let early: Vec<_> = (0..6).map(|_| gate.admit(now).expect("closed")).collect();
+    for _ in 0..5 {
+        call(&mut gate, HARD, ALLOWED, now);
+    }
+    let later = now + secs(1);
+    assert!(gate.wants_probe(later).is_some());
+    gate.probe_result(true, later, MIDDLE);
+    let probe = gate.admit(later).expect("a probe");
+    for ticket in early {
+        gate.record(ticket, HARD, later, MIDDLE, ALLOWED);
+    }
+    gate.record(gate.admit_regardless(), HARD, later, MIDDLE, ALLOWED);
+    assert_eq!(gate.state(), Phase::HalfOpen);
+    gate.record(probe, Outcome::Success, later, MIDDLE, ALLOWED);
+    assert!(gate.wants_request(true, later));
+}
+
+#[test]
+fn a_new_policy_keeps_it_open_but_not_beyond_its_own_maximum() {
+    let (mut gate, now) = opened();
+    gate.raise(secs(30), now);
+    let config = Config {
+        max_open_for: weir_config::units::Duration::from_secs(3),
+        ..Config::default()
+    };
+    gate.reconfigure(config, RAMP, now);
+    assert_eq!(open_for(&gate, now), secs(3));
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Admit,
+    Finish(usize, Outcome),
+    FailConnect(usize),
+    Lose(usize),
+    Stall,
+    Probe(bool),
+    Raise(u64),
+    Wait(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let outcome = prop::sample::select(vec![
+        Outcome::Success,
+        Outcome::Success,
+        HARD,
+        HARD,
+        Outcome::Failure(Fault::Overload),
+        Outcome::Failure(Fault::Deadline),
+        Outcome::Cancelled,
+    ]);
+    prop_oneof![
+        8 => Just(Step::Admit),
+        8 => (any::<usize>(), outcome).prop_map(|(i, o)| Step::Finish(i, o)),
+        1 => any::<usize>().prop_map(Step::FailConnect),
+        1 => any::<usize>().prop_map(Step::Lose),
+        1 => Just(Step::Stall),
+        4 => any::<bool>().prop_map(Step::Probe),
+        1 => (0u64..100).prop_map(Step::Raise),
+        3 => (1u64..12_000).prop_map(Step::Wait),
+    ]
+}
+
+proptest! {
+    /// Whatever happened before, tickets lost included: an endpoint that answers again is closed after a
+    /// bounded time. On the way, never more than one request probes, no open time exceeds its maximum, a
+    /// stale outcome changes nothing, and a pool that forbids it never sees a passing gate open.
+    #[test]
+    fn never_wedges_and_never_exceeds(
+        steps in prop::collection::vec(step(), 0..300),
+        rand: u64,
+        may_open: bool,
+    ) {
+        let (mut gate, mut now) = gate();
+        let pool = Pool { success_rate: Some(0.9), may_open };
+        let mut in_flight: Vec<Ticket> = Vec::new();
+        for step in steps {
+            let pick = |i: usize, in_flight: &Vec<Ticket>| i % in_flight.len().max(1);
+            match step {
+                Step::Admit => in_flight.extend(gate.admit(now)),
+                Step::Finish(i, outcome) if !in_flight.is_empty() => {
+                    let ticket = in_flight.swap_remove(pick(i, &in_flight));
+                    let (stale, before) = (ticket.0 != gate.generation, gate.state);
+                    gate.record(ticket, outcome, now, rand, pool);
+                    prop_assert!(!stale || before == gate.state, "a stale outcome is no evidence");
+                }
+                Step::FailConnect(i) if !in_flight.is_empty() => {
+                    gate.connect_failed(in_flight.swap_remove(pick(i, &in_flight)), now, rand, may_open);
+                }
+                Step::Lose(i) if !in_flight.is_empty() => {
+                    drop(in_flight.swap_remove(pick(i, &in_flight)));
+                }
+                Step::Finish(..) | Step::FailConnect(_) | Step::Lose(_) => {}
+                Step::Stall => { gate.check_stall(now, stalled(now), may_open, rand); }
+                Step::Probe(passed) => if gate.wants_probe(now).is_some() {
+                    gate.probe_result(passed, now, rand);
+                },
+                Step::Raise(secs) => gate.raise(Duration::from_secs(secs), now),
+                Step::Wait(millis) => now += Duration::from_millis(millis),
+            }
+            match gate.state {
+                State::HalfOpen(_) => {
+                    let current = in_flight.iter().filter(|t| t.0 == gate.generation).count();
+                    prop_assert!(current <= 1, "{current} requests probe");
+                }
+                State::Open { until, .. } => prop_assert!(until <= now + secs(30)),
+                State::Closed | State::Ramping(_) => {}
+            }
+            prop_assert!(may_open || gate.state == State::Closed);
+        }
+        now += secs(30);
+        if gate.wants_probe(now).is_some() {
+            gate.probe_result(true, now, rand);
+        }
+        for _ in 0..4 {
+            if let Some(ticket) = gate.admit(now) {
+                gate.record(ticket, Outcome::Success, now, rand, pool);
+            }
+            now += PROBE_MAX;
+            if gate.wants_probe(now).is_some() {
+                gate.probe_result(true, now, rand);
+            }
+        }
+        let _ticket = gate.admit(now + RAMP);
+        prop_assert_eq!(gate.state(), Phase::Closed);
+    }
+
+    /// Opening takes a failure: successes and hang-ups alone never do it.
+    #[test]
+    fn success_never_opens(outcomes in prop::collection::vec(any::<bool>(), 0..300)) {
+        let (mut gate, now) = gate();
+        for success in outcomes {
+            call(&mut gate, if success { Outcome::Success } else { Outcome::Cancelled }, ALLOWED, now);
+        }
+        prop_assert_eq!(gate.state(), Phase::Closed);
+    }
+}
