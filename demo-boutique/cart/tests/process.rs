@@ -1,0 +1,85 @@
+//! The process: what it says, and how it ends.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, timeout};
+
+/// Starts the service on a free port and answers with the port it named.
+async fn start(variables: &[(&str, &str)]) -> (Child, u16) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_boutique-cart"))
+        .env("PORT", "0")
+        .envs(variables.iter().copied())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the binary of this crate");
+    let stderr = child.stderr.take().expect("piped");
+    let mut lines = BufReader::new(stderr).lines();
+    let line = lines
+        .next_line()
+        .await
+        .expect("readable")
+        .expect("one line");
+    let port = line
+        .split(':')
+        .filter_map(|part| part.split(',').next()?.parse().ok())
+        .next();
+    // Keep reading: a closed pipe would kill the service at its next line.
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    (child, port.unwrap_or_else(|| panic!("no port in {line:?}")))
+}
+
+fn signal(child: &Child, signal: Signal) {
+    let pid = child
+        .id()
+        .and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
+    kill_process(pid.expect("it runs"), signal).expect("our own child");
+}
+
+#[tokio::test]
+async fn sigterm_drains_and_ends_with_success() {
+    let (mut child, port) = start(&[("DRAIN_DELAY_MS", "50")]).await;
+    TcpStream::connect(("127.0.0.1", port))
+        .await
+        .expect("it listens where it says");
+    signal(&child, Signal::TERM);
+    let status = timeout(Duration::from_secs(5), child.wait())
+        .await
+        .expect("in time");
+    assert!(status.expect("waited").success());
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let (mut child, _) = start(&[("DRAIN_DELAY_MS", "60000")]).await;
+    signal(&child, Signal::TERM);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(
+        child.try_wait().expect("our own child").is_none(),
+        "it drains"
+    );
+    let start = Instant::now();
+    signal(&child, Signal::TERM);
+    let status = timeout(Duration::from_secs(5), child.wait())
+        .await
+        .expect("in time");
+    assert_eq!(status.expect("waited").code(), Some(128 + 15));
+    assert!(start.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn a_wrong_variable_is_a_usage_error_that_names_it() {
+    let output = Command::new(env!("CARGO_BIN_EXE_boutique-cart"))
+        .env("CHAOS_SLOTS", "many")
+        .output()
+        .await
+        .expect("the binary of this crate");
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("CHAOS_SLOTS=\"many\""), "{said}");
+}
