@@ -1,0 +1,230 @@
+//! The mesh's certificate authority: a chain of anchors, of which one signs.
+//!
+//! ```text
+//!               introduced          settled                    successor settled + a leaf's life
+//!   (absent) ───────────▶ trusted ──────────▶ signs ─ … ─ trusted ──────────▶ (absent)
+//! ```
+//!
+//! An anchor is pushed to every sidecar before it signs anything, and trusted until the last leaf that it signed
+//! has expired. Each anchor's stage follows from when the anchors were introduced and what time it is: there is
+//! nothing else to keep, and nothing that a restart could forget.
+//!
+//! Anchors carry no name constraints: webpki refuses any chain with URI constraints, so every verifier of the
+//! mesh checks the trust domain itself.
+
+mod store;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+};
+use rustls_pki_types::CertificateDer;
+
+use crate::spiffe::SpiffeId;
+
+/// Certificates are valid a little before they are made, for peers whose clocks are behind.
+pub const BACKDATED_BY: Duration = Duration::from_secs(5 * 60);
+const ANCHOR_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    #[error("{}: {error}", path.display())]
+    File {
+        path: PathBuf,
+        error: std::io::Error,
+    },
+    #[error("{}: {problem}", path.display())]
+    Content { path: PathBuf, problem: String },
+    #[error("making a certificate failed: {0}")]
+    Certificate(#[from] rcgen::Error),
+}
+
+#[derive(Clone, Debug)]
+pub struct AuthorityConfig {
+    pub trust_domain: String,
+    pub leaf_lifetime: Duration,
+    /// How long an anchor is only trusted before it signs.
+    pub settle: Duration,
+}
+
+#[derive(Debug)]
+pub struct Authority {
+    config: AuthorityConfig,
+    folder: PathBuf,
+    /// Oldest first; never empty.
+    anchors: Vec<Anchor>,
+}
+
+#[derive(Debug)]
+struct Anchor {
+    certificate: CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+    introduced: SystemTime,
+    expires: SystemTime,
+}
+
+/// A leaf as it goes out: no intermediates, so the chain is the leaf.
+#[derive(Clone, Debug)]
+pub struct Leaf {
+    pub certificate: CertificateDer<'static>,
+    pub expires: SystemTime,
+    pub serial: String,
+}
+
+impl Authority {
+    /// Reads the anchors in `folder`, and makes the first one when there is none.
+    pub fn open(
+        folder: &Path,
+        config: AuthorityConfig,
+        now: SystemTime,
+    ) -> Result<Self, AuthorityError> {
+        let anchors = store::read(folder)?;
+        let mut authority = Self {
+            config,
+            folder: folder.to_owned(),
+            anchors,
+        };
+        if authority.anchors.is_empty() {
+            // Nobody trusts anything yet: the first anchor has nobody to wait for.
+            authority.introduce(now)?;
+        }
+        Ok(authority)
+    }
+
+    /// Adds an anchor: trusted from now on, signing after the settling time.
+    pub fn introduce(&mut self, now: SystemTime) -> Result<(), AuthorityError> {
+        let key = KeyPair::generate()?;
+        let number = self.anchors.len() + 1;
+        let mut params = blank_params(now, now + ANCHOR_LIFETIME);
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, "Weir");
+        // Different for each: a verifier picks the anchor by this name.
+        let common_name = format!(
+            "{} CA {number} {:08x}",
+            self.config.trust_domain,
+            fastrand::u32(..)
+        );
+        params
+            .distinguished_name
+            .push(DnType::CommonName, common_name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let certificate = params.self_signed(&key)?;
+        store::write(
+            &self.folder,
+            number,
+            &certificate.pem(),
+            &key.serialize_pem(),
+        )?;
+        self.anchors
+            .push(Anchor::new(certificate.der().clone(), key)?);
+        Ok(())
+    }
+
+    /// Signs `key` for `owner`. The names, the usages and the life are ours to say.
+    pub fn issue(
+        &self,
+        key: &impl PublicKeyData,
+        owner: &SpiffeId,
+        now: SystemTime,
+    ) -> Result<Leaf, AuthorityError> {
+        let anchor = self.signing(now);
+        let expires = (now + self.config.leaf_lifetime).min(anchor.expires);
+        let mut params = blank_params(now, expires);
+        params.subject_alt_names = vec![SanType::URI(owner.to_string().try_into()?)];
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        params.use_authority_key_identifier_extension = true;
+        let serial = fastrand::u128(..) >> 1; // RFC 5280: a positive number of at most 20 bytes
+        params.serial_number = Some(SerialNumber::from_slice(&serial.to_be_bytes()));
+        let certificate = params.signed_by(key, &anchor.issuer)?;
+        Ok(Leaf {
+            certificate: certificate.der().clone(),
+            expires,
+            serial: format!("{serial:032x}"),
+        })
+    }
+
+    /// What every verifier of the mesh has to trust now, oldest first.
+    pub fn trust_bundle(&self, now: SystemTime) -> Vec<CertificateDer<'static>> {
+        let retired = |index: usize| {
+            let successor = self.anchors.get(index + 1);
+            // Leaves may have been signed until the successor settled, and may be used by clocks that are behind.
+            let last_leaf_expires = |successor: &Anchor| {
+                successor.introduced + self.config.settle + self.config.leaf_lifetime + BACKDATED_BY
+            };
+            successor.is_some_and(|successor| last_leaf_expires(successor) <= now)
+        };
+        let anchors = self.anchors.iter().enumerate();
+        let kept = anchors.filter(|(index, anchor)| !retired(*index) && anchor.expires > now);
+        kept.map(|(_, anchor)| anchor.certificate.clone()).collect()
+    }
+
+    /// Whether the newest anchor has lived half its life, so that its successor should be introduced.
+    pub fn wants_successor(&self, now: SystemTime) -> bool {
+        self.anchors
+            .last()
+            .is_some_and(|newest| newest.introduced + ANCHOR_LIFETIME / 2 <= now)
+    }
+
+    pub fn config(&self) -> &AuthorityConfig {
+        &self.config
+    }
+
+    /// The newest anchor that has settled, else the oldest.
+    fn signing(&self, now: SystemTime) -> &Anchor {
+        let settled = self
+            .anchors
+            .iter()
+            .rev()
+            .find(|anchor| anchor.introduced + self.config.settle <= now);
+        settled
+            .or(self.anchors.first())
+            .expect("an authority has an anchor from the start")
+    }
+}
+
+impl Anchor {
+    fn new(certificate: CertificateDer<'static>, key: KeyPair) -> Result<Self, AuthorityError> {
+        let (not_before, expires) =
+            validity(&certificate).ok_or(rcgen::Error::CouldNotParseCertificate)?;
+        Ok(Self {
+            issuer: Issuer::from_ca_cert_der(&certificate, key)?,
+            certificate,
+            introduced: not_before + BACKDATED_BY,
+            expires,
+        })
+    }
+}
+
+fn blank_params(now: SystemTime, expires: SystemTime) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.not_before = (now - BACKDATED_BY).into();
+    params.not_after = expires.into();
+    params
+}
+
+/// Not before, not after.
+pub fn validity(certificate: &[u8]) -> Option<(SystemTime, SystemTime)> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let at = |time: x509_parser::time::ASN1Time| {
+        let seconds = u64::try_from(time.timestamp()).ok()?;
+        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+    };
+    Some((
+        at(certificate.validity().not_before)?,
+        at(certificate.validity().not_after)?,
+    ))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! The anchors on disk: one file each, key and certificate together, readable by their owner only.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rcgen::KeyPair;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+use super::{Anchor, AuthorityError};
+
+/// Oldest first. No folder is no anchors; a file that cannot be read is an error, never a reason for a new CA:
+/// that would cut off every sidecar that trusts the old one.
+pub(super) fn read(folder: &Path) -> Result<Vec<Anchor>, AuthorityError> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(file_error(folder, error)),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| file_error(folder, error))?.path();
+        if path.extension().is_some_and(|extension| extension == "pem") {
+            paths.push(path);
+        }
+    }
+    paths.sort(); // numbers with leading zeros
+    paths.iter().map(|path| read_anchor(path)).collect()
+}
+
+fn read_anchor(path: &Path) -> Result<Anchor, AuthorityError> {
+    let content = |problem: String| AuthorityError::Content {
+        path: path.to_owned(),
+        problem,
+    };
+    let mode = std::fs::metadata(path)
+        .map_err(|error| file_error(path, error))?
+        .permissions()
+        .mode();
+    if mode & 0o077 != 0 {
+        return Err(content(format!(
+            "others than its owner can read this key (mode {:o}): chmod 600",
+            mode & 0o777
+        )));
+    }
+    let pem = std::fs::read_to_string(path).map_err(|error| file_error(path, error))?;
+    let certificate = CertificateDer::from_pem_slice(pem.as_bytes())
+        .map_err(|error| content(error.to_string()))?;
+    let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(pem.as_bytes())
+        .map_err(|error| content(error.to_string()))?;
+    let key = KeyPair::try_from(key.secret_der()).map_err(|error| content(error.to_string()))?;
+    Anchor::new(certificate, key).map_err(|error| content(error.to_string()))
+}
+
+/// On disk for good when this returns: a CA that a sidecar has seen must not be forgotten.
+pub(super) fn write(
+    folder: &Path,
+    number: usize,
+    certificate: &str,
+    key: &str,
+) -> Result<(), AuthorityError> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|error| file_error(folder, error))?;
+    let path = folder.join(format!("{number:04}.pem"));
+    let temporary = folder.join(format!("{number:04}.new"));
+    let result = write_synced(&temporary, &format!("{certificate}{key}"))
+        .and_then(|()| std::fs::rename(&temporary, &path))
+        .and_then(|()| File::open(folder)?.sync_all());
+    result.map_err(|error| file_error(&path, error))
+}
+
+fn write_synced(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+fn file_error(path: &Path, error: std::io::Error) -> AuthorityError {
+    AuthorityError::File {
+        path: PathBuf::from(path),
+        error,
+    }
+}

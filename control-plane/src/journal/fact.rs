@@ -1,0 +1,314 @@
+//! The facts there are, and how each reads in a list.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Event;
+
+/// Every kind, in the order of a mesh's life.
+pub const KINDS: [&str; 18] = [
+    "ControlPlaneStarted",
+    "TrustAnchorIntroduced",
+    "PolicyAccepted",
+    "PolicyRejected",
+    "CertificateIssued",
+    "CertificateRefused",
+    "ProxyConnected",
+    "ProxyDisconnected",
+    "ProxyDraining",
+    "PushAcknowledged",
+    "PushRefused",
+    "BreakerOpened",
+    "BreakerHalfOpened",
+    "BreakerClosed",
+    "EndpointEjected",
+    "EndpointProbed",
+    "EndpointReadmitted",
+    "EndpointRestored",
+];
+
+/// `pod` and `caller` are "namespace/name"; `service` is "namespace/name:port".
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all_fields = "camelCase")]
+pub enum Fact {
+    ControlPlaneStarted {
+        version: String,
+        trust_domain: String,
+    },
+    TrustAnchorIntroduced {
+        anchors: usize,
+    },
+    /// Of a whole file: what it holds is in force.
+    PolicyAccepted {
+        file: String,
+        policies: Vec<String>,
+    },
+    /// Of a whole file: what it held before stays in force.
+    PolicyRejected {
+        file: String,
+        diagnostics: Vec<String>,
+    },
+    CertificateIssued {
+        pod: String,
+        identity: String,
+        serial: String,
+        expires_ms: u64,
+    },
+    CertificateRefused {
+        pod: String,
+        reason: String,
+    },
+    ProxyConnected {
+        pod: String,
+        identity: String,
+        proxy_version: String,
+    },
+    ProxyDisconnected {
+        pod: String,
+        reason: String,
+    },
+    ProxyDraining {
+        pod: String,
+    },
+    PushAcknowledged {
+        pod: String,
+        version: u64,
+    },
+    PushRefused {
+        pod: String,
+        version: u64,
+        reason: String,
+    },
+    BreakerOpened {
+        caller: String,
+        service: String,
+        route: String,
+        reason: String,
+    },
+    BreakerHalfOpened {
+        caller: String,
+        service: String,
+        route: String,
+        reason: String,
+    },
+    BreakerClosed {
+        caller: String,
+        service: String,
+        route: String,
+        reason: String,
+    },
+    /// A caller's gate on one endpoint opened: nothing more is sent there for now.
+    EndpointEjected {
+        caller: String,
+        service: String,
+        endpoint: String,
+        reason: String,
+    },
+    EndpointProbed {
+        caller: String,
+        service: String,
+        endpoint: String,
+        reason: String,
+    },
+    /// Traffic comes back, slowly.
+    EndpointReadmitted {
+        caller: String,
+        service: String,
+        endpoint: String,
+        reason: String,
+    },
+    /// Traffic is back in full.
+    EndpointRestored {
+        caller: String,
+        service: String,
+        endpoint: String,
+        reason: String,
+    },
+}
+
+impl Fact {
+    /// Without its number yet.
+    pub(super) fn into_event(self, at_ms: u64) -> Event {
+        let (subject, reporter, message) = self.sentence();
+        let mut details = serde_json::to_value(&self).expect("a fact is plain data");
+        let kind = details
+            .as_object_mut()
+            .and_then(|details| details.shift_remove("kind"));
+        let Some(Value::String(kind)) = kind else {
+            unreachable!("serde writes the tag");
+        };
+        Event {
+            seq: 0,
+            at_ms,
+            kind,
+            subject,
+            reporter,
+            message,
+            details,
+        }
+    }
+
+    /// Subject, reporter, and one sentence for people.
+    fn sentence(&self) -> (String, String, String) {
+        let mesh = |message: String| ("mesh".to_owned(), String::new(), message);
+        let about = |subject: &str, message: String| (subject.to_owned(), String::new(), message);
+        let said = |subject: String, reporter: &str, message: String| {
+            (subject, reporter.to_owned(), message)
+        };
+        let because = |text: &str, reason: &str| {
+            if reason.is_empty() {
+                text.to_owned()
+            } else {
+                format!("{text}: {reason}")
+            }
+        };
+        match self {
+            Self::ControlPlaneStarted {
+                version,
+                trust_domain,
+            } => mesh(format!("control plane {version} of {trust_domain} started")),
+            Self::TrustAnchorIntroduced { anchors } => mesh(format!(
+                "a new trust anchor was introduced; {anchors} are trusted now"
+            )),
+            Self::PolicyAccepted { file, policies } if policies.is_empty() => {
+                about(file, "no policy is left in this file".to_owned())
+            }
+            Self::PolicyAccepted { file, policies } => {
+                about(file, format!("in force: {}", policies.join(", ")))
+            }
+            Self::PolicyRejected { file, diagnostics } => {
+                let first = diagnostics
+                    .first()
+                    .map(|text| text.lines().next().unwrap_or_default())
+                    .unwrap_or_default();
+                let more = match diagnostics.len() {
+                    0 | 1 => String::new(),
+                    n => format!(" (and {} more)", n - 1),
+                };
+                about(
+                    file,
+                    format!("refused whole, the last good content stays in force: {first}{more}"),
+                )
+            }
+            Self::CertificateIssued {
+                pod,
+                identity,
+                expires_ms,
+                ..
+            } => about(
+                pod,
+                format!(
+                    "got a certificate as {identity}, valid until {}",
+                    crate::time::rfc3339(*expires_ms)
+                ),
+            ),
+            Self::CertificateRefused { pod, reason } => {
+                about(pod, because("got no certificate", reason))
+            }
+            Self::ProxyConnected {
+                pod,
+                identity,
+                proxy_version,
+            } => about(
+                pod,
+                format!("sidecar {proxy_version} connected as {identity}"),
+            ),
+            Self::ProxyDisconnected { pod, reason } => {
+                about(pod, because("sidecar disconnected", reason))
+            }
+            Self::ProxyDraining { pod } => about(pod, "drains: it gets nothing new".to_owned()),
+            Self::PushAcknowledged { pod, version } => said(
+                pod.clone(),
+                pod,
+                format!("policy version {version} is in force"),
+            ),
+            Self::PushRefused {
+                pod,
+                version,
+                reason,
+            } => said(
+                pod.clone(),
+                pod,
+                because(&format!("refused policy version {version}"), reason),
+            ),
+            Self::BreakerOpened {
+                caller,
+                service,
+                route,
+                reason,
+            } => said(
+                whole(service, route),
+                caller,
+                because("circuit breaker opened", reason),
+            ),
+            Self::BreakerHalfOpened {
+                caller,
+                service,
+                route,
+                reason,
+            } => said(
+                whole(service, route),
+                caller,
+                because("circuit breaker half-open, probing", reason),
+            ),
+            Self::BreakerClosed {
+                caller,
+                service,
+                route,
+                reason,
+            } => said(
+                whole(service, route),
+                caller,
+                because("circuit breaker closed", reason),
+            ),
+            Self::EndpointEjected {
+                caller,
+                service,
+                endpoint,
+                reason,
+            } => said(
+                format!("{service} {endpoint}"),
+                caller,
+                because("endpoint ejected", reason),
+            ),
+            Self::EndpointProbed {
+                caller,
+                service,
+                endpoint,
+                reason,
+            } => said(
+                format!("{service} {endpoint}"),
+                caller,
+                because("endpoint probed", reason),
+            ),
+            Self::EndpointReadmitted {
+                caller,
+                service,
+                endpoint,
+                reason,
+            } => said(
+                format!("{service} {endpoint}"),
+                caller,
+                because("endpoint readmitted, slowly", reason),
+            ),
+            Self::EndpointRestored {
+                caller,
+                service,
+                endpoint,
+                reason,
+            } => said(
+                format!("{service} {endpoint}"),
+                caller,
+                because("endpoint back in full", reason),
+            ),
+        }
+    }
+}
+
+fn whole(service: &str, route: &str) -> String {
+    if route.is_empty() {
+        service.to_owned()
+    } else {
+        format!("{service} {route}")
+    }
+}
