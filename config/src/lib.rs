@@ -5,11 +5,26 @@
 //! | [`units`] | values that cannot be wrong: durations, percentages, counts |
 //! | [`resource`] | the kinds a user writes or Kubernetes keeps, as they stand in YAML |
 //! | [`diagnostic`] | every mistake of a file, each with its place and what to write instead |
+//! | [`index`] | everything the sources have said, kept so that questions are cheap |
+//! | [`merge`] | which of several policies a value comes from |
+//! | [`protocol`] | what a Service says is spoken on a port |
+//! | [`compile`] | resources to snapshots, pure |
 //! | [`snapshot`] | what those compile to: complete, immutable, ready for the request path |
 //! | [`pb`] | the push protocol `weir.mesh.v1` between control plane and sidecars |
 //!
 //! Nothing here does I/O. After [`parse`](fn@parse) nobody checks a percentage or a dangling name again.
 
+pub mod compile;
+pub mod diagnostic;
+pub mod index;
+pub mod merge;
+mod parse;
 pub mod pb;
+pub mod protocol;
+pub mod resource;
 pub mod snapshot;
 pub mod units;
+
+pub use diagnostic::{Diagnostic, Severity};
+pub use parse::{Located, Reading, parse, read};
+pub use resource::{Kind, Resource, ResourceRef};

@@ -77,7 +77,9 @@ pub struct Workload {
     pub default_port: Inbound,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 pub enum MtlsMode {
     /// Mutual TLS from sidecars, plain text from everybody else.
     #[default]
@@ -86,7 +88,9 @@ pub enum MtlsMode {
     Strict,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 pub enum AccessLog {
     #[default]
     Disabled,
@@ -95,7 +99,9 @@ pub enum AccessLog {
 }
 
 /// Whether a policy acts or only counts what it would have done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 pub enum Mode {
     #[default]
     Enforce,
@@ -117,9 +123,15 @@ pub struct Route {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum RouteMatch {
     #[serde(rename_all = "camelCase")]
-    Grpc { service: String, method: Option<String> },
+    Grpc {
+        service: String,
+        method: Option<String>,
+    },
     #[serde(rename_all = "camelCase")]
-    Http { method: Option<String>, path: PathMatch },
+    Http {
+        method: Option<String>,
+        path: PathMatch,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -211,7 +223,9 @@ pub struct Balance {
     pub slow_start: Duration,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 pub enum BalanceAlgorithm {
     /// Power of two choices by latency × load, a failure priced as a slow answer.
     #[default]

@@ -49,18 +49,31 @@ impl FromStr for Duration {
             if number.is_empty() || number.len() > 5 {
                 return Err(format!("expected {EXPECTED}, found {text:?}"));
             }
-            let letters = tail.len() - tail.trim_start_matches(|c: char| c.is_ascii_alphabetic()).len();
+            let letters = tail.len()
+                - tail
+                    .trim_start_matches(|c: char| c.is_ascii_alphabetic())
+                    .len();
             let (unit, tail) = tail.split_at(letters);
             let scale: u64 = match unit {
                 "h" => 3_600_000,
                 "m" => 60_000,
                 "s" => 1_000,
                 "ms" => 1,
-                "" => return Err(format!("expected {EXPECTED}, found {text:?}: the unit is missing")),
-                _ => return Err(format!("expected {EXPECTED}, found {text:?}: unknown unit {unit:?}")),
+                "" => {
+                    return Err(format!(
+                        "expected {EXPECTED}, found {text:?}: the unit is missing"
+                    ));
+                }
+                _ => {
+                    return Err(format!(
+                        "expected {EXPECTED}, found {text:?}: unknown unit {unit:?}"
+                    ));
+                }
             };
             if scale >= previous_unit {
-                return Err(format!("expected {EXPECTED}, found {text:?}: units go from large to small, each once"));
+                return Err(format!(
+                    "expected {EXPECTED}, found {text:?}: units go from large to small, each once"
+                ));
             }
             previous_unit = scale;
             let number: u64 = number.parse().map_err(|_| format!("expected {EXPECTED}"))?;
@@ -68,7 +81,9 @@ impl FromStr for Duration {
             rest = tail;
         }
         if millis == 0 {
-            return Err(format!("expected {EXPECTED}, found {text:?}: it must be longer than zero"));
+            return Err(format!(
+                "expected {EXPECTED}, found {text:?}: it must be longer than zero"
+            ));
         }
         Ok(Self::from_millis(millis))
     }
@@ -161,7 +176,9 @@ impl TryFrom<i64> for Percent {
     fn try_from(value: i64) -> Result<Self, String> {
         match u8::try_from(value) {
             Ok(percent) if percent <= 100 => Ok(Self(percent)),
-            _ => Err(format!("expected a percentage from 0 to 100, found {value}")),
+            _ => Err(format!(
+                "expected a percentage from 0 to 100, found {value}"
+            )),
         }
     }
 }
@@ -190,7 +207,10 @@ pub struct Count<const MIN: u32, const MAX: u32>(u32);
 impl<const MIN: u32, const MAX: u32> Count<MIN, MAX> {
     /// Panics at compile time when used in a constant with a wrong value.
     pub const fn of(count: u32) -> Self {
-        assert!(MIN <= count && count <= MAX, "the count is out of its bounds");
+        assert!(
+            MIN <= count && count <= MAX,
+            "the count is out of its bounds"
+        );
         Self(count)
     }
 
@@ -205,7 +225,9 @@ impl<const MIN: u32, const MAX: u32> TryFrom<i64> for Count<MIN, MAX> {
     fn try_from(value: i64) -> Result<Self, String> {
         match u32::try_from(value) {
             Ok(count) if (MIN..=MAX).contains(&count) => Ok(Self(count)),
-            _ => Err(format!("expected a whole number from {MIN} to {MAX}, found {value}")),
+            _ => Err(format!(
+                "expected a whole number from {MIN} to {MAX}, found {value}"
+            )),
         }
     }
 }
@@ -246,7 +268,9 @@ impl TryFrom<f64> for Ratio {
         if value > 0.0 && value <= 1.0 {
             Ok(Self(value))
         } else {
-            Err(format!("expected a number above 0 and at most 1, found {value}"))
+            Err(format!(
+                "expected a number above 0 and at most 1, found {value}"
+            ))
         }
     }
 }
@@ -273,7 +297,12 @@ mod tests {
 
     #[test]
     fn a_duration_is_what_gep_2257_says() {
-        for (text, millis) in [("250ms", 250), ("2s", 2_000), ("1m30s", 90_000), ("1h1ms", 3_600_001)] {
+        for (text, millis) in [
+            ("250ms", 250),
+            ("2s", 2_000),
+            ("1m30s", 90_000),
+            ("1h1ms", 3_600_001),
+        ] {
             let parsed: Duration = text.parse().expect(text);
             assert_eq!(parsed, Duration::from_millis(millis));
             assert_eq!(parsed.to_string(), text, "it is written as it was read");
@@ -282,7 +311,9 @@ mod tests {
 
     #[test]
     fn a_duration_without_a_meaning_is_refused() {
-        for text in ["", "0s", "5", "s", "-1s", "1.5s", "1s1m", "1s1s", "123456s", "1d", "1 s", "1ns"] {
+        for text in [
+            "", "0s", "5", "s", "-1s", "1.5s", "1s1m", "1s1s", "123456s", "1d", "1 s", "1ns",
+        ] {
             assert!(text.parse::<Duration>().is_err(), "{text:?} was accepted");
         }
     }
@@ -291,13 +322,21 @@ mod tests {
     fn a_percentage_above_a_hundred_is_refused() {
         assert!(serde_json::from_str::<Percent>("101").is_err());
         assert!(serde_json::from_str::<Percent>("-1").is_err());
-        assert_eq!(serde_json::from_str::<Percent>("100").expect("fits").ratio(), 1.0);
+        assert_eq!(
+            serde_json::from_str::<Percent>("100")
+                .expect("fits")
+                .ratio(),
+            1.0
+        );
     }
 
     #[test]
     fn a_ratio_of_nothing_is_refused() {
         for text in ["0", "-0.1", "1.01"] {
-            assert!(serde_json::from_str::<Ratio>(text).is_err(), "{text} was accepted");
+            assert!(
+                serde_json::from_str::<Ratio>(text).is_err(),
+                "{text} was accepted"
+            );
         }
     }
 }

@@ -5,11 +5,16 @@ use std::path::Path;
 #[test]
 fn the_generated_code_matches_the_proto_files() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let files = protox::compile(["weir/mesh/v1/mesh.proto", "weir/mesh/v1/operator.proto"], [root.join("proto")])
-        .expect("the proto files compile");
+    let files = protox::compile(
+        ["weir/mesh/v1/mesh.proto", "weir/mesh/v1/operator.proto"],
+        [root.join("proto")],
+    )
+    .expect("the proto files compile");
     let out = std::env::temp_dir().join(format!("weir-config-pb-{}", std::process::id()));
     std::fs::create_dir_all(&out).expect("a temporary folder");
     tonic_prost_build::configure()
+        // Its `connect` would clash with the call `Connect`, and sidecars bring their own transport anyway.
+        .build_transport(false)
         .bytes(".")
         .out_dir(&out)
         .compile_fds(files)

@@ -1,0 +1,327 @@
+//! From what users wrote to what a sidecar needs: pure, complete, every default filled in.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::index::{Index, Target};
+use crate::merge::{self, Effective, Layer, Source};
+use crate::protocol;
+use crate::resource::{
+    EndpointSlice, Inbound, IntOrString, ObjectName, Outbound, Pod, ResiliencePolicy, RoutePolicy,
+    Service, ServicePort, SliceEndpoint,
+};
+use crate::snapshot::{self, Mode, Protocol, ServiceKey};
+
+mod routes;
+
+/// One endpoint of a service port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    pub host: Host,
+    pub port: u16,
+    /// SPIFFE id that its sidecar must prove; `None`: no sidecar, plain text.
+    pub identity: Option<String>,
+    /// Finishing its work: gets nothing new unless nobody else is left.
+    pub draining: bool,
+    pub weight: u32,
+    pub zone: Option<String>,
+    pub pod: Option<ObjectName>,
+}
+
+/// Slices of type FQDN hold names, which whoever runs this resolves and keeps fresh.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Host {
+    Ip(IpAddr),
+    Name(String),
+}
+
+/// What callers need to know of a service port; `None` when there is no such service or port.
+pub fn service(index: &Index, key: &ServiceKey) -> Option<snapshot::Service> {
+    effective(index, key).map(|effective| effective.value)
+}
+
+/// The same, with who said what.
+pub fn effective(index: &Index, key: &ServiceKey) -> Option<Effective<snapshot::Service>> {
+    let name = ObjectName::new(&key.namespace, &key.name);
+    let service = index.service(&name)?;
+    let port = service_port(service, key.port)?;
+    let policies = Policies::of(index, &key.namespace, Some((&name, port)));
+    let outbound = merge::outbound(&policies.outbound(), "");
+    let mut from = outbound.from;
+    let routes = routes::compile(&policies, &mut from);
+    Some(Effective {
+        value: snapshot::Service {
+            key: key.clone(),
+            protocol: protocol::of_port(port).protocol,
+            mode: policies.mode,
+            outbound: outbound.value,
+            routes,
+        },
+        from,
+    })
+}
+
+/// The endpoints of a service port, in the order of slices and their lists, each address once.
+pub fn endpoints(index: &Index, key: &ServiceKey) -> Vec<Endpoint> {
+    let name = ObjectName::new(&key.namespace, &key.name);
+    let Some(port) = index
+        .service(&name)
+        .and_then(|service| service_port(service, key.port))
+    else {
+        return Vec::new();
+    };
+    let trust_domain = index.trust_domain();
+    let mut seen = std::collections::HashSet::new();
+    let mut endpoints = Vec::new();
+    for slice in index.slices_of(&name) {
+        let Some(number) = slice.port_named(port.name()) else {
+            continue;
+        };
+        for of_slice in &slice.endpoints {
+            let pod = pod_behind(index, slice, of_slice);
+            let Some(draining) = takes_calls(of_slice, pod) else {
+                continue;
+            };
+            for address in &of_slice.addresses {
+                let host = Host::new(address);
+                if seen.insert((host.clone(), number)) {
+                    endpoints.push(Endpoint {
+                        host,
+                        port: number,
+                        identity: pod
+                            .filter(|pod| pod.is_meshed())
+                            .map(|pod| pod.identity(trust_domain)),
+                        draining,
+                        weight: 1,
+                        zone: of_slice.zone.clone(),
+                        pod: pod.map(|pod| pod.metadata.object_name()),
+                    });
+                }
+            }
+        }
+    }
+    endpoints
+}
+
+/// A pod that somebody calls by its own address.
+pub fn direct_endpoint(index: &Index, pod: &Pod, address: SocketAddr) -> Endpoint {
+    Endpoint {
+        host: Host::Ip(address.ip()),
+        port: address.port(),
+        identity: pod.is_meshed().then(|| pod.identity(index.trust_domain())),
+        draining: pod.is_terminating(),
+        weight: 1,
+        zone: None,
+        pod: Some(pod.metadata.object_name()),
+    }
+}
+
+/// What a pod's own sidecar needs to know; `None` when there is no such pod.
+pub fn workload(index: &Index, pod: &ObjectName) -> Option<snapshot::Workload> {
+    let pod = index.pod(pod)?;
+    let mesh = index.mesh_config();
+    let mut ports: Vec<snapshot::Inbound> = Vec::new();
+    for name in index.services_selecting(pod) {
+        let Some(service) = index.service(&name) else {
+            continue;
+        };
+        for port in service.spec.ports.iter().filter(|port| port.is_tcp()) {
+            let Some(number) = target_port(index, &name, port, pod) else {
+                continue;
+            };
+            let inbound = inbound(index, &name, port, number);
+            match ports.iter_mut().find(|known| known.port == number) {
+                None => ports.push(inbound),
+                Some(known) if outranks(index, &inbound, known) => *known = inbound,
+                Some(_) => {}
+            }
+        }
+    }
+    ports.sort_by_key(|inbound| inbound.port);
+    let of_namespace = Policies::of(index, pod.metadata.namespace(), None);
+    Some(snapshot::Workload {
+        identity: pod.identity(index.trust_domain()),
+        mtls: mesh.and_then(|mesh| mesh.spec.mtls).unwrap_or_default(),
+        access_log: mesh
+            .and_then(|mesh| mesh.spec.access_log)
+            .unwrap_or_default(),
+        ports,
+        default_port: snapshot::Inbound {
+            port: 0,
+            service: None,
+            protocol: Protocol::Detect,
+            mode: of_namespace.mode,
+            limits: merge::inbound(&of_namespace.inbound()).value,
+        },
+    })
+}
+
+/// What a service's own sidecar does on one of its ports, with who said what.
+pub fn effective_inbound(
+    index: &Index,
+    key: &ServiceKey,
+) -> Option<Effective<snapshot::InboundLimits>> {
+    let name = ObjectName::new(&key.namespace, &key.name);
+    let port = service_port(index.service(&name)?, key.port)?;
+    Some(merge::inbound(
+        &Policies::of(index, &key.namespace, Some((&name, port))).inbound(),
+    ))
+}
+
+fn inbound(
+    index: &Index,
+    service: &ObjectName,
+    port: &ServicePort,
+    number: u16,
+) -> snapshot::Inbound {
+    let policies = Policies::of(index, &service.namespace, Some((service, port)));
+    snapshot::Inbound {
+        port: number,
+        service: Some(ServiceKey {
+            namespace: service.namespace.clone(),
+            name: service.name.clone(),
+            port: port.port,
+        }),
+        protocol: protocol::of_port(port).protocol,
+        mode: policies.mode,
+        limits: merge::inbound(&policies.inbound()).value,
+    }
+}
+
+/// Two services may lead to the same port of a pod: the one that somebody wrote a policy for speaks for it, then
+/// the one whose name comes first.
+fn outranks(index: &Index, candidate: &snapshot::Inbound, known: &snapshot::Inbound) -> bool {
+    let has_policy = |inbound: &snapshot::Inbound| {
+        (inbound.service.as_ref())
+            .map(|key| ObjectName::new(&key.namespace, &key.name))
+            .is_some_and(|name| index.policy_on(&Target::Service(name)).is_some())
+    };
+    has_policy(candidate) && !has_policy(known)
+}
+
+/// The policies that apply to a service port or, without one, to a namespace; weakest first.
+struct Policies<'a> {
+    mode: Mode,
+    mesh_defaults: Option<Layer<'a, Outbound>>,
+    policies: Vec<&'a ResiliencePolicy>,
+}
+
+impl<'a> Policies<'a> {
+    fn of(index: &'a Index, namespace: &str, port: Option<(&ObjectName, &ServicePort)>) -> Self {
+        let mut targets = vec![Target::Namespace(namespace.to_owned())];
+        if let Some((service, port)) = port {
+            targets.push(Target::Service(service.clone()));
+            targets.push(Target::Port(service.clone(), port.name().to_owned()));
+        }
+        let mut policies: Vec<&ResiliencePolicy> = targets
+            .iter()
+            .filter_map(|target| index.policy_on(target))
+            .map(AsRef::as_ref)
+            .collect();
+        // A policy may have several of these targets; it then counts once, at its strongest.
+        let strongest = policies.clone();
+        let mut place = 0;
+        policies.retain(|policy| {
+            place += 1;
+            !strongest[place..]
+                .iter()
+                .any(|later| std::ptr::eq(*later, *policy))
+        });
+        let mode = policies
+            .last()
+            .and_then(|policy| policy.spec.mode)
+            .unwrap_or_default();
+        if mode == Mode::Enforce {
+            // What only observes must not act by way of a stronger policy that enforces.
+            policies.retain(|policy| policy.spec.mode != Some(Mode::Observe));
+        }
+        let mesh_defaults = index.mesh_config().and_then(|mesh| {
+            let defaults = mesh.spec.defaults.as_ref()?;
+            Some((Source::MeshConfig(mesh.metadata.name.clone()), defaults))
+        });
+        Self {
+            mode,
+            mesh_defaults,
+            policies,
+        }
+    }
+
+    fn outbound(&self) -> Vec<Layer<'a, Outbound>> {
+        let of_policies = self.policies.iter().filter_map(|policy| {
+            let outbound = policy.spec.outbound.as_ref()?;
+            Some((Source::Policy(policy.metadata.object_name()), outbound))
+        });
+        self.mesh_defaults
+            .clone()
+            .into_iter()
+            .chain(of_policies)
+            .collect()
+    }
+
+    fn inbound(&self) -> Vec<Layer<'a, Inbound>> {
+        let of_policies = self.policies.iter().filter_map(|policy| {
+            let inbound = policy.spec.inbound.as_ref()?;
+            Some((Source::Policy(policy.metadata.object_name()), inbound))
+        });
+        of_policies.collect()
+    }
+
+    fn routes(&self) -> impl Iterator<Item = (ObjectName, usize, &'a RoutePolicy)> {
+        self.policies.iter().flat_map(|policy| {
+            let name = policy.metadata.object_name();
+            (policy.spec.routes.iter().enumerate())
+                .map(move |(place, route)| (name.clone(), place, route))
+        })
+    }
+}
+
+fn service_port(service: &Service, number: u16) -> Option<&ServicePort> {
+    service
+        .spec
+        .ports
+        .iter()
+        .find(|port| port.port == number && port.is_tcp())
+}
+
+/// The port of this pod that a service port leads to: a number, a name that the pod or else the service's slices
+/// resolve, or the service port's own number.
+fn target_port(index: &Index, service: &ObjectName, port: &ServicePort, pod: &Pod) -> Option<u16> {
+    match &port.target_port {
+        Some(IntOrString::Int(number)) => Some(*number),
+        Some(IntOrString::Name(name)) => (pod.port_named(name)).or_else(|| {
+            index
+                .slices_of(service)
+                .find_map(|slice| slice.port_named(port.name()))
+        }),
+        None => Some(port.port),
+    }
+}
+
+fn pod_behind<'a>(
+    index: &'a Index,
+    slice: &EndpointSlice,
+    endpoint: &SliceEndpoint,
+) -> Option<&'a Pod> {
+    let pod = match endpoint.pod(slice.metadata.namespace()) {
+        Some(name) => index.pod(&name),
+        None => (endpoint.addresses.first()?.parse().ok()).and_then(|ip| index.pod_at(ip)),
+    };
+    pod.map(AsRef::as_ref)
+}
+
+/// `None`: it takes none. Otherwise whether it is draining, that is, finishing those it has.
+fn takes_calls(endpoint: &SliceEndpoint, pod: Option<&Pod>) -> Option<bool> {
+    let conditions = endpoint.conditions;
+    let draining = conditions.is_terminating() || pod.is_some_and(Pod::is_terminating);
+    if draining {
+        // The slice of a pod that was told to stop a moment ago may not say so yet: `ready` is enough.
+        (conditions.is_serving() || conditions.is_ready()).then_some(true)
+    } else {
+        conditions.is_ready().then_some(false)
+    }
+}
+
+impl Host {
+    fn new(address: &str) -> Self {
+        (address.parse()).map_or_else(|_| Self::Name(address.to_owned()), Self::Ip)
+    }
+}

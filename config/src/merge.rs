@@ -1,0 +1,312 @@
+//! Which of several policies a value comes from.
+//!
+//! Values merge field by field. From weakest to strongest: built-in default, MeshConfig, a policy on the
+//! Namespace, on the Service, on a port of the Service, then what those policies say for one route in the same
+//! order. Two things merge as a whole, because halves of them mean nothing: `retryOn` and `fallback`.
+
+use std::fmt;
+
+use crate::resource::{Deadline, Fallback, GrpcStatus, Inbound, ObjectName, Outbound, RetryCause};
+use crate::snapshot;
+use crate::units::{Count, Duration};
+
+/// Who said so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    BuiltIn,
+    MeshConfig(String),
+    Policy(ObjectName),
+    /// One of a policy's `routes`, by its place in the list.
+    Route(ObjectName, usize),
+}
+
+/// A value and, for each of its fields, who said so.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Effective<T> {
+    pub value: T,
+    /// `outbound.retries.attempts` and the like, in the order of the snapshot.
+    pub from: Vec<(String, Source)>,
+}
+
+/// One block of a policy that takes part. Later ones are stronger.
+pub(crate) type Layer<'a, T> = (Source, &'a T);
+
+/// Picks the strongest value said for a field and notes who said it.
+struct Merge<'a, T> {
+    layers: &'a [Layer<'a, T>],
+    prefix: &'a str,
+    from: Vec<(String, Source)>,
+}
+
+impl<T> Merge<'_, T> {
+    fn said<V>(&mut self, path: &str, get: impl Fn(&T) -> Option<V>) -> Option<V> {
+        let said = (self.layers.iter().rev())
+            .find_map(|(source, block)| Some((source.clone(), get(block)?)));
+        let (source, value) = said.map_or((Source::BuiltIn, None), |(source, value)| {
+            (source, Some(value))
+        });
+        self.from.push((format!("{}{path}", self.prefix), source));
+        value
+    }
+
+    fn field<V>(&mut self, path: &str, default: V, get: impl Fn(&T) -> Option<V>) -> V {
+        self.said(path, get).unwrap_or(default)
+    }
+}
+
+/// `prefix` stands before each path, such as `routes[2].`.
+pub(crate) fn outbound(
+    layers: &[Layer<'_, Outbound>],
+    prefix: &str,
+) -> Effective<snapshot::Outbound> {
+    let default = snapshot::Outbound::default();
+    let mut merge = Merge {
+        layers,
+        prefix,
+        from: Vec::with_capacity(32),
+    };
+    let value = snapshot::Outbound {
+        deadline: merge.field("outbound.deadline", default.deadline, |o| {
+            o.deadline.map(Deadline::get)
+        }),
+        retries: retries(&mut merge, default.retries),
+        gate: gate(&mut merge, default.gate),
+        breaker: breaker(&mut merge),
+        balance: balance(&mut merge, default.balance),
+        limits: limits(&mut merge, default.limits),
+        fallback: merge.said("outbound.fallback", |o| o.fallback.as_ref().map(fallback)),
+    };
+    Effective {
+        value,
+        from: merge.from,
+    }
+}
+
+pub(crate) fn inbound(layers: &[Layer<'_, Inbound>]) -> Effective<snapshot::InboundLimits> {
+    let default = snapshot::InboundLimits::default();
+    let mut merge = Merge {
+        layers,
+        prefix: "",
+        from: Vec::new(),
+    };
+    let value = snapshot::InboundLimits {
+        in_flight: merge.field("inbound.limits.inFlight", default.in_flight, |i| {
+            i.limits?.in_flight
+        }),
+        queue: merge.field("inbound.limits.queue", default.queue, |i| i.limits?.queue),
+        queue_timeout: merge.field("inbound.limits.queueTimeout", default.queue_timeout, |i| {
+            i.limits?.queue_timeout
+        }),
+    };
+    Effective {
+        value,
+        from: merge.from,
+    }
+}
+
+fn retries(merge: &mut Merge<'_, Outbound>, default: snapshot::Retries) -> snapshot::Retries {
+    let backoff = |o: &Outbound| o.retries.as_ref()?.backoff;
+    let budget = |o: &Outbound| o.retries.as_ref()?.budget;
+    snapshot::Retries {
+        attempts: merge.field("outbound.retries.attempts", default.attempts, |o| {
+            o.retries.as_ref()?.attempts
+        }),
+        per_try_timeout: merge.said("outbound.retries.perTryTimeout", |o| {
+            o.retries.as_ref()?.per_try_timeout
+        }),
+        backoff_base: merge.field("outbound.retries.backoff.base", default.backoff_base, |o| {
+            backoff(o)?.base
+        }),
+        backoff_max: merge.field("outbound.retries.backoff.max", default.backoff_max, |o| {
+            backoff(o)?.max
+        }),
+        budget: snapshot::Budget {
+            per_success: merge.field(
+                "outbound.retries.budget.perSuccess",
+                default.budget.per_success,
+                |o| budget(o)?.per_success,
+            ),
+            burst: merge.field("outbound.retries.budget.burst", default.budget.burst, |o| {
+                budget(o)?.burst
+            }),
+        },
+        on: merge.field("outbound.retries.retryOn", default.on, |o| {
+            o.retries.as_ref()?.retry_on.as_deref().map(retry_on)
+        }),
+    }
+}
+
+fn gate(merge: &mut Merge<'_, Outbound>, default: snapshot::Gate) -> snapshot::Gate {
+    snapshot::Gate {
+        consecutive_failures: merge.field(
+            "outbound.endpointGate.consecutiveFailures",
+            default.consecutive_failures,
+            |o| o.endpoint_gate?.consecutive_failures,
+        ),
+        success_rate_below: merge.field(
+            "outbound.endpointGate.successRateBelow",
+            default.success_rate_below,
+            |o| o.endpoint_gate?.success_rate_below,
+        ),
+        open_for: merge.field("outbound.endpointGate.openFor", default.open_for, |o| {
+            o.endpoint_gate?.open_for
+        }),
+        max_open_for: merge.field(
+            "outbound.endpointGate.maxOpenFor",
+            default.max_open_for,
+            |o| o.endpoint_gate?.max_open_for,
+        ),
+        max_open_percent: merge.field(
+            "outbound.endpointGate.maxOpenPercent",
+            default.max_open_percent,
+            |o| o.endpoint_gate?.max_open_percent,
+        ),
+    }
+}
+
+/// There is a breaker when any layer has the block; its fields then merge like all others.
+fn breaker(merge: &mut Merge<'_, Outbound>) -> Option<snapshot::Breaker> {
+    if !merge
+        .layers
+        .iter()
+        .any(|(_, block)| block.circuit_breaker.is_some())
+    {
+        return merge.said("outbound.circuitBreaker", |_| None);
+    }
+    let default = snapshot::Breaker::default();
+    Some(snapshot::Breaker {
+        window: merge.field("outbound.circuitBreaker.window", default.window, |o| {
+            o.circuit_breaker?.window
+        }),
+        minimum_calls: merge.field(
+            "outbound.circuitBreaker.minimumCalls",
+            default.minimum_calls,
+            |o| o.circuit_breaker?.minimum_calls,
+        ),
+        failure_rate: merge.field(
+            "outbound.circuitBreaker.failureRate",
+            default.failure_rate,
+            |o| o.circuit_breaker?.failure_rate,
+        ),
+        slow_call_rate: merge.field(
+            "outbound.circuitBreaker.slowCallRate",
+            default.slow_call_rate,
+            |o| o.circuit_breaker?.slow_call_rate,
+        ),
+        slow_call_duration: merge.said("outbound.circuitBreaker.slowCallDuration", |o| {
+            o.circuit_breaker?.slow_call_duration
+        }),
+        open_for: merge.field("outbound.circuitBreaker.openFor", default.open_for, |o| {
+            o.circuit_breaker?.open_for
+        }),
+        half_open_calls: merge.field(
+            "outbound.circuitBreaker.halfOpenCalls",
+            default.half_open_calls,
+            |o| o.circuit_breaker?.half_open_calls,
+        ),
+    })
+}
+
+fn balance(merge: &mut Merge<'_, Outbound>, default: snapshot::Balance) -> snapshot::Balance {
+    snapshot::Balance {
+        algorithm: merge.field("outbound.loadBalancing.algorithm", default.algorithm, |o| {
+            o.load_balancing?.algorithm
+        }),
+        slow_start: merge.field(
+            "outbound.loadBalancing.slowStart",
+            default.slow_start,
+            |o| o.load_balancing?.slow_start,
+        ),
+    }
+}
+
+fn limits(merge: &mut Merge<'_, Outbound>, default: snapshot::Limits) -> snapshot::Limits {
+    snapshot::Limits {
+        in_flight: merge.field("outbound.limits.inFlight", default.in_flight, |o| {
+            o.limits?.in_flight
+        }),
+        per_endpoint: merge.field("outbound.limits.perEndpoint", default.per_endpoint, |o| {
+            o.limits?.per_endpoint
+        }),
+        queue: merge.field("outbound.limits.queue", default.queue, |o| o.limits?.queue),
+        queue_timeout: merge.field("outbound.limits.queueTimeout", default.queue_timeout, |o| {
+            o.limits?.queue_timeout
+        }),
+    }
+}
+
+fn retry_on(causes: &[RetryCause]) -> snapshot::RetryOn {
+    snapshot::RetryOn {
+        unprocessed: causes.contains(&RetryCause::Unprocessed),
+        unavailable: causes.contains(&RetryCause::Unavailable),
+        server_error: causes.contains(&RetryCause::ServerError),
+    }
+}
+
+/// The user writes one of the two answers; the other is what gRPC and HTTP take for the same thing, so that a
+/// caller of the other sort gets an answer too.
+fn fallback(said: &Fallback) -> snapshot::Fallback {
+    let http = said
+        .http_status
+        .map(Count::get)
+        .and_then(|status| u16::try_from(status).ok());
+    let grpc = said
+        .grpc_status
+        .unwrap_or_else(|| http.map_or(GrpcStatus::Unavailable, grpc_for_http));
+    snapshot::Fallback {
+        grpc_status: grpc.code(),
+        http_status: http.unwrap_or_else(|| http_for_grpc(grpc)),
+        message: (said.message.clone()).unwrap_or_else(|| "the call could not be made".to_owned()),
+    }
+}
+
+/// As grpc-gateway and google.rpc.Code have it.
+const fn http_for_grpc(status: GrpcStatus) -> u16 {
+    match status {
+        GrpcStatus::Cancelled => 499,
+        GrpcStatus::InvalidArgument | GrpcStatus::FailedPrecondition | GrpcStatus::OutOfRange => {
+            400
+        }
+        GrpcStatus::Unauthenticated => 401,
+        GrpcStatus::PermissionDenied => 403,
+        GrpcStatus::NotFound => 404,
+        GrpcStatus::AlreadyExists | GrpcStatus::Aborted => 409,
+        GrpcStatus::ResourceExhausted => 429,
+        GrpcStatus::Unimplemented => 501,
+        GrpcStatus::Unavailable => 503,
+        GrpcStatus::DeadlineExceeded => 504,
+        GrpcStatus::Unknown | GrpcStatus::Internal | GrpcStatus::DataLoss => 500,
+    }
+}
+
+/// gRPC's own table ("HTTP to gRPC status code mapping"), and its sensible inverse where that one is coarse.
+const fn grpc_for_http(status: u16) -> GrpcStatus {
+    match status {
+        400 => GrpcStatus::InvalidArgument,
+        401 => GrpcStatus::Unauthenticated,
+        403 => GrpcStatus::PermissionDenied,
+        404 => GrpcStatus::NotFound,
+        409 => GrpcStatus::Aborted,
+        429 => GrpcStatus::ResourceExhausted,
+        500 => GrpcStatus::Internal,
+        501 => GrpcStatus::Unimplemented,
+        504 => GrpcStatus::DeadlineExceeded,
+        _ => GrpcStatus::Unavailable,
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BuiltIn => f.write_str("default"),
+            Self::MeshConfig(name) => write!(f, "MeshConfig {name}"),
+            Self::Policy(name) => write!(f, "ResiliencePolicy {name}"),
+            Self::Route(name, index) => write!(f, "ResiliencePolicy {name} routes[{index}]"),
+        }
+    }
+}
+
+/// Used by validation to name a duration that nobody wrote.
+pub(crate) fn default_deadline() -> Option<Duration> {
+    snapshot::Outbound::default().deadline
+}

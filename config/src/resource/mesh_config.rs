@@ -1,0 +1,38 @@
+//! MeshConfig (weir.dev/v1alpha1): what holds for the whole mesh. There is one; the oldest wins.
+
+use schemars::JsonSchema;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+
+use super::{Metadata, Outbound, metadata};
+use crate::snapshot::{AccessLog, MtlsMode};
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MeshConfig {
+    #[serde(deserialize_with = "metadata::strict")]
+    pub metadata: Metadata,
+    pub spec: MeshConfigSpec,
+    /// Written by the control plane, never read.
+    #[serde(default, skip_serializing)]
+    pub status: IgnoredAny,
+}
+
+/// What holds for the whole mesh.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct MeshConfigSpec {
+    /// The first part of every identity, `weir.local` when absent. It must be what the mesh's CA signs for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9._-]+$"))]
+    pub trust_domain: Option<String>,
+    /// Permissive (mutual TLS from sidecars, plain text from everybody else) when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtls: Option<MtlsMode>,
+    /// Disabled when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_log: Option<AccessLog>,
+    /// What callers' sidecars do for a service as long as no policy says otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub defaults: Option<Outbound>,
+}

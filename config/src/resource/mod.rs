@@ -1,0 +1,181 @@
+//! The kinds a user writes or Kubernetes keeps, as they stand in YAML.
+//!
+//! Ours (`weir.dev/v1alpha1`) refuse a field they do not know: a misspelt knob must never look as if it were
+//! set. Those of Kubernetes are the subset we read, and tolerate what newer versions add.
+
+mod endpoint_slice;
+mod mesh_config;
+mod metadata;
+mod outbound;
+mod pod;
+mod resilience_policy;
+mod service;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize, Serializer};
+
+pub use endpoint_slice::{Conditions, EndpointSlice, SliceEndpoint, SlicePort, TargetObject};
+pub use mesh_config::{MeshConfig, MeshConfigSpec};
+pub use metadata::{Metadata, ObjectName, OwnerReference};
+pub use outbound::{
+    Backoff, CircuitBreaker, Deadline, EndpointGate, Fallback, GrpcStatus, LoadBalancing, Outbound,
+    OutboundLimits, Retries, RetryBudget, RetryCause,
+};
+pub use pod::{
+    Container, ContainerPort, Pod, PodCondition, PodIp, PodSpec, PodStatus, SIDECAR_CONTAINER,
+};
+pub use resilience_policy::{
+    GrpcMatch, HttpMatch, Inbound, InboundLimits, ResiliencePolicy, ResiliencePolicySpec,
+    RoutePolicy, RouteSelector, TargetKind, TargetRef,
+};
+pub use service::{IntOrString, Service, ServicePort, ServiceSpec};
+
+/// The API group and version of our own kinds.
+pub const API_VERSION: &str = "weir.dev/v1alpha1";
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Resource {
+    Service(Service),
+    EndpointSlice(EndpointSlice),
+    Pod(Pod),
+    ResiliencePolicy(ResiliencePolicy),
+    MeshConfig(MeshConfig),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Kind {
+    Service,
+    EndpointSlice,
+    Pod,
+    ResiliencePolicy,
+    MeshConfig,
+}
+
+/// What an index or a journal calls a resource: `ResiliencePolicy boutique/payment`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ResourceRef {
+    pub kind: Kind,
+    pub name: ObjectName,
+}
+
+impl Kind {
+    pub const ALL: [Self; 5] = [
+        Self::Service,
+        Self::EndpointSlice,
+        Self::Pod,
+        Self::ResiliencePolicy,
+        Self::MeshConfig,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Pod => "Pod",
+            Self::ResiliencePolicy => "ResiliencePolicy",
+            Self::MeshConfig => "MeshConfig",
+        }
+    }
+
+    pub const fn api_version(self) -> &'static str {
+        match self {
+            Self::Service | Self::Pod => "v1",
+            Self::EndpointSlice => "discovery.k8s.io/v1",
+            Self::ResiliencePolicy | Self::MeshConfig => API_VERSION,
+        }
+    }
+
+    /// Ours: written by people, refused when anything in them is not understood.
+    pub const fn is_ours(self) -> bool {
+        matches!(self, Self::ResiliencePolicy | Self::MeshConfig)
+    }
+}
+
+impl Resource {
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Service(_) => Kind::Service,
+            Self::EndpointSlice(_) => Kind::EndpointSlice,
+            Self::Pod(_) => Kind::Pod,
+            Self::ResiliencePolicy(_) => Kind::ResiliencePolicy,
+            Self::MeshConfig(_) => Kind::MeshConfig,
+        }
+    }
+
+    pub fn metadata(&self) -> &Metadata {
+        match self {
+            Self::Service(it) => &it.metadata,
+            Self::EndpointSlice(it) => &it.metadata,
+            Self::Pod(it) => &it.metadata,
+            Self::ResiliencePolicy(it) => &it.metadata,
+            Self::MeshConfig(it) => &it.metadata,
+        }
+    }
+
+    pub fn reference(&self) -> ResourceRef {
+        ResourceRef {
+            kind: self.kind(),
+            name: self.metadata().object_name(),
+        }
+    }
+}
+
+/// As a user would write it, `apiVersion` and `kind` first.
+impl Serialize for Resource {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Typed<'a, T> {
+            api_version: &'a str,
+            kind: &'a str,
+            #[serde(flatten)]
+            body: &'a T,
+        }
+        let (api_version, kind) = (self.kind().api_version(), self.kind().name());
+        match self {
+            Self::Service(body) => Typed {
+                api_version,
+                kind,
+                body,
+            }
+            .serialize(serializer),
+            Self::EndpointSlice(body) => Typed {
+                api_version,
+                kind,
+                body,
+            }
+            .serialize(serializer),
+            Self::Pod(body) => Typed {
+                api_version,
+                kind,
+                body,
+            }
+            .serialize(serializer),
+            Self::ResiliencePolicy(body) => Typed {
+                api_version,
+                kind,
+                body,
+            }
+            .serialize(serializer),
+            Self::MeshConfig(body) => Typed {
+                api_version,
+                kind,
+                body,
+            }
+            .serialize(serializer),
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Display for ResourceRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
+}

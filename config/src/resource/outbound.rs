@@ -1,0 +1,256 @@
+//! The `outbound:` block: what a caller's sidecar does. Every field may be left out; what is left out comes
+//! from the next less specific place (route, policy, mesh, built-in), see [`crate::merge`].
+
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::snapshot::BalanceAlgorithm;
+use crate::units::{Count, Duration, Percent, Ratio};
+
+/// What every caller's sidecar does.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Outbound {
+    /// For the whole request, all attempts included; `Unlimited` for streams and long polls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Deadline>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retries: Option<Retries>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint_gate: Option<EndpointGate>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub circuit_breaker: Option<CircuitBreaker>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load_balancing: Option<LoadBalancing>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<OutboundLimits>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Fallback>,
+}
+
+/// A duration, or the word `Unlimited`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deadline {
+    After(Duration),
+    Unlimited,
+}
+
+/// Another try for a call that failed, paid for by those that succeeded.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Retries {
+    /// First try included; 1 switches retrying off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<Count<1, 5>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_try_timeout: Option<Duration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<Backoff>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<RetryBudget>,
+    /// Which failures are worth another try; an empty list: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 3))]
+    pub retry_on: Option<Vec<RetryCause>>,
+}
+
+/// How long to wait before another try: doubling from `base` to `max`, drawn at random below that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Backoff {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<Duration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<Duration>,
+}
+
+/// What may be spent on retries: one for the destination service, shared by all its routes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RetryBudget {
+    /// Retries that one success earns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_success: Option<Ratio>,
+    /// The most that can be saved up, and what a sidecar starts with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub burst: Option<Count<1, 1000>>,
+}
+
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum RetryCause {
+    /// The request provably reached nobody: safe for every method.
+    Unprocessed,
+    /// 502, 503, 504, gRPC UNAVAILABLE, a reset before the response, a per-try timeout: idempotent requests only.
+    Unavailable,
+    /// Any other 5xx: idempotent requests only.
+    ServerError,
+}
+
+/// Stop sending to one endpoint that fails, probe it, take it back slowly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct EndpointGate {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consecutive_failures: Option<Count<1, 1000>>,
+    /// Percent: open when an endpoint succeeds less often than this, and clearly less often than its peers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub success_rate_below: Option<Percent>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open_for: Option<Duration>,
+    /// What `openFor` grows to while the endpoint keeps failing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_open_for: Option<Duration>,
+    /// Never more of a service's endpoints than this; the last one is never gated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_open_percent: Option<Percent>,
+}
+
+/// Stop calling a whole service that fails or crawls, then probe it. Absent everywhere: no breaker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct CircuitBreaker {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<Duration>,
+    /// With fewer calls in the window it never opens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub minimum_calls: Option<Count<1, 100_000>>,
+    /// Percent of failed calls that opens it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure_rate: Option<Percent>,
+    /// Percent of slow calls that opens it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_call_rate: Option<Percent>,
+    /// A call that takes longer is slow. Absent: slowness does not open it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_call_duration: Option<Duration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open_for: Option<Duration>,
+    /// Probes while half-open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub half_open_calls: Option<Count<1, 100>>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct LoadBalancing {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub algorithm: Option<BalanceAlgorithm>,
+    /// How long a new endpoint takes to get its full share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_start: Option<Duration>,
+}
+
+/// How much one sidecar asks of the service at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct OutboundLimits {
+    /// To the whole service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<Count<1, 1_000_000>>,
+    /// To one endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_endpoint: Option<Count<1, 1_000_000>>,
+    /// Waiting for a place among those in flight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<Count<0, 100_000>>,
+    /// The longest that one waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_timeout: Option<Duration>,
+}
+
+/// What the caller gets instead, when the call cannot be made: a gRPC or an HTTP answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Fallback {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc_status: Option<GrpcStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_status: Option<Count<200, 599>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+}
+
+/// gRPC's status codes by name. `Ok` is not among them: an answer without a message is not one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum GrpcStatus {
+    Cancelled = 1,
+    Unknown = 2,
+    InvalidArgument = 3,
+    DeadlineExceeded = 4,
+    NotFound = 5,
+    AlreadyExists = 6,
+    PermissionDenied = 7,
+    ResourceExhausted = 8,
+    FailedPrecondition = 9,
+    Aborted = 10,
+    OutOfRange = 11,
+    Unimplemented = 12,
+    Internal = 13,
+    Unavailable = 14,
+    DataLoss = 15,
+    Unauthenticated = 16,
+}
+
+impl Deadline {
+    const UNLIMITED: &str = "Unlimited";
+
+    /// `None`: as long as it takes.
+    pub fn get(self) -> Option<Duration> {
+        match self {
+            Self::After(deadline) => Some(deadline),
+            Self::Unlimited => None,
+        }
+    }
+}
+
+impl GrpcStatus {
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+impl Serialize for Deadline {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::After(deadline) => deadline.serialize(serializer),
+            Self::Unlimited => serializer.serialize_str(Self::UNLIMITED),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Deadline {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl de::Visitor<'_> for Text {
+            type Value = Deadline;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a duration such as 250ms, 2s or 1m30s")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Deadline, E> {
+                if text == Deadline::UNLIMITED {
+                    return Ok(Deadline::Unlimited);
+                }
+                text.parse().map(Deadline::After).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+impl JsonSchema for Deadline {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Deadline".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let duration = generator.subschema_for::<Duration>();
+        json_schema!({ "anyOf": [duration, { "const": Self::UNLIMITED }] })
+    }
+}

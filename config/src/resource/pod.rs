@@ -1,0 +1,137 @@
+//! Pod (v1): the part that says who it is, where it is, and whether it has a sidecar.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::Metadata;
+
+/// A pod is in the mesh when a container or init container has this name.
+pub const SIDECAR_CONTAINER: &str = "weir-proxy";
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pod {
+    pub metadata: Metadata,
+    #[serde(default)]
+    pub spec: PodSpec,
+    #[serde(default)]
+    pub status: PodStatus,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodSpec {
+    pub containers: Vec<Container>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub init_containers: Vec<Container>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_account_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_name: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub host_network: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Container {
+    pub name: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<ContainerPort>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerPort {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    pub container_port: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodStatus {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    #[serde(rename = "podIP", skip_serializing_if = "Option::is_none")]
+    pub pod_ip: Option<String>,
+    #[serde(rename = "podIPs", skip_serializing_if = "Vec::is_empty")]
+    pub pod_ips: Vec<PodIp>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<PodCondition>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PodIp {
+    pub ip: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodCondition {
+    #[serde(rename = "type")]
+    pub condition: String,
+    pub status: String,
+}
+
+impl Pod {
+    pub fn is_meshed(&self) -> bool {
+        let spec = &self.spec;
+        (spec.containers.iter().chain(&spec.init_containers))
+            .any(|container| container.name == SIDECAR_CONTAINER)
+    }
+
+    pub fn service_account(&self) -> &str {
+        match self.spec.service_account_name.as_deref() {
+            None | Some("") => "default",
+            Some(name) => name,
+        }
+    }
+
+    /// `spiffe://<trust domain>/ns/<namespace>/sa/<service account>`.
+    pub fn identity(&self, trust_domain: &str) -> String {
+        let (namespace, account) = (self.metadata.namespace(), self.service_account());
+        format!("spiffe://{trust_domain}/ns/{namespace}/sa/{account}")
+    }
+
+    pub fn is_ready(&self) -> bool {
+        (self.status.conditions.iter())
+            .any(|condition| condition.condition == "Ready" && condition.status == "True")
+    }
+
+    pub fn is_terminating(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
+    }
+
+    /// It will never run again, and its address may be somebody else's already.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.status.phase.as_deref(), Some("Succeeded" | "Failed"))
+    }
+
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let more = self.status.pod_ips.iter().map(|entry| &entry.ip);
+        let mut seen = Vec::new();
+        (self.status.pod_ip.iter().chain(more)).filter_map(move |ip| {
+            let ip: IpAddr = ip.parse().ok()?;
+            let first = !seen.contains(&ip);
+            seen.push(ip);
+            first.then_some(ip)
+        })
+    }
+
+    /// The number of the container port with this name.
+    pub fn port_named(&self, name: &str) -> Option<u16> {
+        (self
+            .spec
+            .containers
+            .iter()
+            .chain(&self.spec.init_containers))
+        .flat_map(|container| &container.ports)
+        .find(|port| port.name.as_deref() == Some(name))
+        .map(|port| port.container_port)
+    }
+}

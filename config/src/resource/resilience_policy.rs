@@ -1,0 +1,140 @@
+//! ResiliencePolicy (weir.dev/v1alpha1): how calls to a service are made, and how it takes them.
+
+use schemars::JsonSchema;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+
+use super::{Metadata, Outbound, metadata};
+use crate::snapshot::Mode;
+use crate::units::{Count, Duration};
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ResiliencePolicy {
+    #[serde(deserialize_with = "metadata::strict")]
+    pub metadata: Metadata,
+    pub spec: ResiliencePolicySpec,
+    /// Written by the control plane, never read.
+    #[serde(default, skip_serializing)]
+    pub status: IgnoredAny,
+}
+
+/// How calls to a service are made, and how it takes them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ResiliencePolicySpec {
+    /// What it applies to, in its own namespace. A port of a Service wins over the Service, and that over the
+    /// Namespace; within one level the oldest policy wins.
+    #[schemars(length(min = 1, max = 16))]
+    pub target_refs: Vec<TargetRef>,
+    /// Enforce, or Observe: decide and count, but do not act. Enforce when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// What every caller's sidecar does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outbound: Option<Outbound>,
+    /// What the service's own sidecar does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inbound: Option<Inbound>,
+    /// What is different for some calls. The most specific match applies, wherever it stands in the list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128))]
+    pub routes: Vec<RoutePolicy>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TargetRef {
+    /// Empty for Service and Namespace, so it may be left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 0))]
+    pub group: Option<String>,
+    pub kind: TargetKind,
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The name of one port of the Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub section_name: Option<String>,
+}
+
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+pub enum TargetKind {
+    Service,
+    Namespace,
+}
+
+/// What the service's own sidecar does.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Inbound {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<InboundLimits>,
+}
+
+/// How many calls the app works on at once, and how many may wait for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct InboundLimits {
+    /// In the app at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<Count<1, 1_000_000>>,
+    /// Waiting for a place among those in flight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<Count<0, 100_000>>,
+    /// The longest that one waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_timeout: Option<Duration>,
+}
+
+/// What is different for some calls.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RoutePolicy {
+    #[serde(rename = "match")]
+    pub matches: RouteSelector,
+    /// These calls may safely be repeated: the second of two equal ones changes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotent: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outbound: Option<Outbound>,
+}
+
+/// Which calls a route is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum RouteSelector {
+    Grpc(GrpcMatch),
+    Http(HttpMatch),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GrpcMatch {
+    /// With its package: `boutique.v1.Payment`.
+    #[schemars(length(min = 1, max = 253))]
+    pub service: String,
+    /// Every method of the service when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub method: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct HttpMatch {
+    /// GET, POST, …; every method when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    pub method: Option<String>,
+    /// The whole path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub path: Option<String>,
+    /// By whole segments: `/a` matches `/a` and `/a/b`, not `/ab`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub path_prefix: Option<String>,
+}
