@@ -1,0 +1,104 @@
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { boutiqueService, chaosServer, drained, Faults, Health, listen, LOOPBACK, NO_FAULTS } from '@boutique/chassis';
+import { Client, credentials, Server, ServiceDefinition, status } from '@grpc/grpc-js';
+import { addCurrency, NAME } from './service';
+
+const faults = new Faults();
+const health = new Health([NAME]);
+const server = new Server();
+const knobs = chaosServer(faults);
+let api: Client;
+let chaos: Client;
+
+before(async () => {
+  addCurrency(server, faults);
+  server.addService(health.definition, health.handlers);
+  api = new Client(`127.0.0.1:${await listen(server, LOOPBACK, 0)}`, credentials.createInsecure());
+  chaos = new Client(`127.0.0.1:${await listen(knobs, LOOPBACK, 0)}`, credentials.createInsecure());
+});
+
+after(() => {
+  api.close();
+  chaos.close();
+  server.forceShutdown();
+  knobs.forceShutdown();
+});
+
+function call(client: Client, service: ServiceDefinition, method: string, request: object, path?: string): Promise<any> {
+  const definition = service[method]!;
+  return new Promise((resolve, reject) =>
+    client.makeUnaryRequest(
+      path ?? definition.path,
+      definition.requestSerialize,
+      definition.responseDeserialize,
+      request,
+      { deadline: Date.now() + 5_000 },
+      (error, response) => (error ? reject(error) : resolve(response)),
+    ),
+  );
+}
+
+const currency = boutiqueService('Currency');
+const dollar = { currencyCode: 'USD', units: 1, nanos: 0 };
+
+test('it converts one amount, or many in the order asked', async () => {
+  const one = await call(api, currency, 'Convert', { from: dollar, toCode: 'EUR' });
+  const many = await call(api, currency, 'ConvertBatch', { from: [dollar, { ...dollar, units: 2 }], toCode: 'EUR' });
+  assert.equal(one.nanos, 921_319_329);
+  assert.deepEqual(many.converted.map((money: { units: number }) => money.units), [0, 1]);
+});
+
+test('it answers under the names of Online Boutique too', async () => {
+  const name = '/hipstershop.CurrencyService';
+  const list = await call(api, currency, 'ListCurrencies', {}, `${name}/GetSupportedCurrencies`);
+  const one = await call(api, currency, 'Convert', { from: dollar, toCode: 'USD' }, `${name}/Convert`);
+  assert.ok(list.currencyCodes.includes('USD'));
+  assert.equal(one.units, 1);
+});
+
+test('a batch with one unknown currency is refused as a whole', async () => {
+  const from = [dollar, { ...dollar, currencyCode: 'XXX' }];
+  await assert.rejects(call(api, currency, 'ConvertBatch', { from, toCode: 'EUR' }), { code: status.INVALID_ARGUMENT });
+});
+
+test('knobs set at runtime touch the api but not its health', async () => {
+  const definition = boutiqueService('Chaos');
+  const set = await call(chaos, definition, 'Set', { ...NO_FAULTS, errorPct: 100, code: status.INTERNAL });
+  assert.equal(set.errorPct, 100);
+  await assert.rejects(call(api, currency, 'ListCurrencies', {}), { code: status.INTERNAL });
+  assert.deepEqual(await call(api, health.definition, 'Check', { service: NAME }), { status: 'SERVING' });
+  await assert.rejects(call(chaos, definition, 'Set', { errorPct: 101 }), { code: status.INVALID_ARGUMENT });
+  await call(chaos, definition, 'Set', {});
+  await call(api, currency, 'ListCurrencies', {});
+});
+
+test('the knobs are not on the main port', async () => {
+  await assert.rejects(call(api, boutiqueService('Chaos'), 'Set', {}), { code: status.UNIMPLEMENTED });
+});
+
+test('a drain tells the watchers, ends their streams, and finishes the call in flight', async () => {
+  const own = new Server();
+  const watched = new Health([NAME]);
+  const slow = new Faults({ ...NO_FAULTS, latencyMs: 200 });
+  addCurrency(own, slow);
+  own.addService(watched.definition, watched.handlers);
+  const client = new Client(`127.0.0.1:${await listen(own, LOOPBACK, 0)}`, credentials.createInsecure());
+  const { Watch } = watched.definition;
+  const told: string[] = [];
+  const ended = new Promise((resolve) => {
+    const stream = client.makeServerStreamRequest(Watch!.path, Watch!.requestSerialize, Watch!.responseDeserialize, { service: NAME });
+    stream.on('data', (now: any) => told.push(now.status)).on('end', resolve);
+  });
+  const inFlight = call(client, currency, 'ListCurrencies', {});
+  await new Promise((resolve) => setTimeout(resolve, 80));
+
+  const start = performance.now();
+  watched.drain();
+  await drained(own, 5_000);
+  assert.ok(performance.now() - start < 2_000, 'it waited for its grace');
+  await ended;
+  assert.deepEqual(told, ['SERVING', 'NOT_SERVING']);
+  assert.ok((await inFlight).currencyCodes.length > 0);
+  client.close();
+});

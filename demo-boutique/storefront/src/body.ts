@@ -1,0 +1,35 @@
+import { IncomingMessage } from 'node:http';
+
+/** The forms and JSON of this shop are a few words long. */
+const BODY_BYTES_MAX = 16 * 1024;
+
+export class BadRequest extends Error {
+  constructor(
+    message: string,
+    readonly status = 400,
+  ) {
+    super(message);
+  }
+}
+
+/** The fields of a form, or of a flat JSON object. */
+export async function fields(request: IncomingMessage): Promise<Map<string, string>> {
+  const text = await read(request);
+  if (!request.headers['content-type']?.startsWith('application/json')) return new Map(new URLSearchParams(text));
+  try {
+    return new Map(Object.entries(JSON.parse(text) as object).map(([name, value]) => [name, String(value)]));
+  } catch {
+    throw new BadRequest('this is no JSON object');
+  }
+}
+
+async function read(request: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    bytes += chunk.length;
+    if (bytes > BODY_BYTES_MAX) throw new BadRequest(`more than ${BODY_BYTES_MAX} bytes`, 413);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString('utf8');
+}

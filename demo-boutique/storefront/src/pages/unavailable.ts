@@ -1,0 +1,19 @@
+/** Pages for when there is nothing to show. They are honest about it, also in their status. */
+import { Frame, Unavailable } from '../shop';
+import { html } from './html';
+import { layout } from './layout';
+
+const WORDS: Record<Unavailable['dependency'], [title: string, text: string]> = {
+  catalog: ['The shelves cannot be reached', 'Our catalog does not answer, so there is nothing that we could show you.'],
+  cart: ['Your cart cannot be reached', 'Nothing was changed in it, and nothing in it is lost.'],
+};
+
+export function unavailablePage(frame: Frame, { dependency }: Unavailable): string {
+  const [title, text] = WORDS[dependency];
+  return layout(frame, title, html`<section class="sorry" data-unavailable="${dependency}"><h1>${title}</h1>
+    <p>${text} Please come back in a moment.</p></section>`);
+}
+
+export function messagePage(frame: Frame, title: string, text: string): string {
+  return layout(frame, title, html`<section class="sorry"><h1>${title}</h1><p>${text}</p></section>`);
+}

@@ -1,0 +1,116 @@
+/** Which request gets which answer: the table of contents of this service. */
+import { IncomingMessage } from 'node:http';
+import { ASSETS } from './assets';
+import { BadRequest, fields } from './body';
+import { CartItem } from './clients/cart';
+import { format } from './money';
+import { cartPage } from './pages/cart';
+import { homePage, searchPage } from './pages/home';
+import { noSuchProductPage, productPage } from './pages/product';
+import { messagePage, unavailablePage } from './pages/unavailable';
+import { json, page, Reply, reply, seeOther, text } from './reply';
+import { Offer, Shop, Unavailable } from './shop';
+import { code, cookie, Visit } from './visit';
+
+/** How soon a visitor may try again after a 503, in seconds. */
+const RETRY_AFTER = { 'retry-after': '2' };
+
+export async function answer(shop: Shop, request: IncomingMessage): Promise<Reply> {
+  const url = urlOf(request);
+  if (!url) return text('this is no path\n', 400);
+  const asset = ASSETS.get(url.pathname);
+  if (asset) return reply(200, asset.type, asset.body, { 'cache-control': 'max-age=60' });
+
+  const visit = Visit.from(request, url);
+  const isApi = url.pathname.startsWith('/api/');
+  const made = await route(shop, visit, request, url).catch((error: unknown) => {
+    if (error instanceof Unavailable) {
+      return isApi
+        ? json({ error: error.message }, 503, RETRY_AFTER)
+        : page(unavailablePage(shop.bareFrame(visit), error), 503, RETRY_AFTER);
+    }
+    if (!(error instanceof BadRequest)) throw error;
+    return isApi
+      ? json({ error: error.message }, error.status)
+      : page(messagePage(shop.bareFrame(visit), 'That did not work', error.message), error.status);
+  });
+  return withVisit(visit, made);
+}
+
+async function route(shop: Shop, visit: Visit, request: IncomingMessage, url: URL): Promise<Reply> {
+  const method = request.method === 'HEAD' ? 'GET' : request.method;
+  const query = (url.searchParams.get('q') ?? '').trim().slice(0, 100);
+  switch (`${method} ${url.pathname}`) {
+    case 'GET /':
+      return page(homePage(await shop.home(visit)));
+    case 'GET /search':
+      return query ? page(searchPage(await shop.search(visit, query), query)) : seeOther('/');
+    case 'GET /cart':
+      return page(cartPage(await shop.cartContent(visit)));
+    case 'POST /cart':
+      await shop.addToCart(visit, cartItem(await fields(request)));
+      return seeOther('/cart');
+    case 'POST /cart/empty':
+      await shop.emptyCart(visit);
+      return seeOther('/cart');
+    case 'POST /currency':
+      return chosen(await fields(request));
+    case 'GET /api/products': {
+      const offers = await shop.offers(visit, query);
+      return json({ products: offers.map(offerJson), degraded: [...visit.degraded] });
+    }
+    case 'GET /api/cart': {
+      const { lines, total } = await shop.cartContent(visit);
+      const items = lines.map((line) => ({ ...offerJson(line), quantity: line.quantity }));
+      return json({ items, total, degraded: [...visit.degraded] });
+    }
+    case 'POST /api/cart':
+      await shop.addToCart(visit, cartItem(await fields(request)));
+      return json({ added: true }, 201);
+    case 'DELETE /api/cart':
+      await shop.emptyCart(visit);
+      return json({ emptied: true });
+  }
+  const product = /^\/product\/([\w-]{1,64})$/.exec(url.pathname)?.[1];
+  if (method === 'GET' && product) {
+    const detail = await shop.product(visit, product);
+    return detail ? page(productPage(detail)) : page(noSuchProductPage(shop.bareFrame(visit)), 404);
+  }
+  throw new BadRequest('There is no such page.', 404);
+}
+
+/** Undefined for a target that is no path, like that of OPTIONS *. */
+function urlOf(request: IncomingMessage): URL | undefined {
+  try {
+    return new URL(request.url ?? '', 'http://storefront');
+  } catch {
+    return undefined;
+  }
+}
+
+function chosen(form: Map<string, string>): Reply {
+  const currency = code(form.get('currency'));
+  if (!currency) throw new BadRequest('A currency has three capital letters.');
+  return seeOther('/', { 'set-cookie': cookie('currency', currency) });
+}
+
+function cartItem(form: Map<string, string>): CartItem {
+  const productId = form.get('product_id') ?? '';
+  const quantity = Number(form.get('quantity') ?? '1');
+  if (!/^[\w-]{1,64}$/.test(productId)) throw new BadRequest('product_id is missing or no such thing.');
+  if (!Number.isInteger(quantity) || quantity < 1 || quantity > 10) throw new BadRequest('quantity is 1 to 10.');
+  return { productId, quantity };
+}
+
+function offerJson({ product, price }: Offer): object {
+  const { id, name, description, picture, categories } = product;
+  return { id, name, description, picture, categories, price, priceText: format(price) };
+}
+
+/** A new visitor gets a session; whoever measures sees which parts were replaced. */
+function withVisit(visit: Visit, made: Reply): Reply {
+  const headers = { ...made.headers };
+  if (visit.isNew) headers['set-cookie'] = [headers['set-cookie'] ?? [], cookie('session', visit.user)].flat();
+  if (visit.degraded.size > 0) headers['boutique-degraded'] = [...visit.degraded].join(', ');
+  return { ...made, headers };
+}

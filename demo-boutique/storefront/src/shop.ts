@@ -1,0 +1,187 @@
+/**
+ * Gathers what a page shows. Only the catalog is indispensable: what else cannot be had is
+ * replaced here by something honest, and the visit remembers it.
+ */
+import { ServiceError, status } from '@grpc/grpc-js';
+import { Cart, CartItem } from './clients/cart';
+import { Catalog, Product } from './clients/catalog';
+import { Currency } from './clients/currency';
+import { Recommendation } from './clients/recommendation';
+import { Money, payable, sum, times } from './money';
+import { watched } from './trouble';
+import { BASE_CURRENCY, Part, Visit } from './visit';
+
+export interface Offer {
+  readonly product: Product;
+  readonly price: Money;
+}
+
+export interface CartLine extends Offer {
+  readonly quantity: number;
+  readonly total: Money;
+}
+
+/** What every page has around its own content. */
+export interface Frame {
+  readonly visit: Visit;
+  /** Without the currency service, there is no choice but the one in use. */
+  readonly currencies: string[];
+  /** Undefined when the cart service does not say. */
+  readonly cartCount: number | undefined;
+}
+
+export interface Home extends Frame {
+  readonly offers: Offer[];
+}
+
+export interface ProductDetail extends Frame {
+  readonly offer: Offer;
+  /** Undefined when the recommendation service does not say. */
+  readonly recommended: Product[] | undefined;
+}
+
+export interface CartContent extends Frame {
+  readonly lines: CartLine[];
+  readonly total: Money;
+}
+
+/** The page has nothing to show without this dependency. */
+export class Unavailable extends Error {
+  constructor(readonly dependency: 'catalog' | 'cart') {
+    super(`${dependency} is unavailable`);
+  }
+}
+
+export class Shop {
+  constructor(
+    private readonly catalog: Catalog,
+    private readonly currency: Currency,
+    private readonly cart: Cart,
+    private readonly recommendation: Recommendation,
+  ) {}
+
+  async home(visit: Visit): Promise<Home> {
+    const [frame, offers] = await Promise.all([this.#frame(visit), this.offers(visit)]);
+    return { ...frame, offers };
+  }
+
+  /** Everything on sale, or what matches the query. */
+  async offers(visit: Visit, query = ''): Promise<Offer[]> {
+    const { traceparent } = visit;
+    const found = query ? this.catalog.search(query, traceparent) : this.catalog.list(traceparent);
+    return this.#priced(visit, await needed('catalog', found));
+  }
+
+  async search(visit: Visit, query: string): Promise<Home> {
+    const [frame, offers] = await Promise.all([this.#frame(visit), this.offers(visit, query)]);
+    return { ...frame, offers };
+  }
+
+  /** Undefined for a product that nobody sells. */
+  async product(visit: Visit, id: string): Promise<ProductDetail | undefined> {
+    const [frame, product, recommended] = await Promise.all([
+      this.#frame(visit),
+      needed('catalog', this.#find(visit, id)),
+      this.#recommended(visit, [id]),
+    ]);
+    if (!product) return undefined;
+    const [offer] = await this.#priced(visit, [product]);
+    return { ...frame, offer: offer!, recommended };
+  }
+
+  async cartContent(visit: Visit): Promise<CartContent> {
+    const items = await needed('cart', this.cart.get(visit.user, visit.traceparent));
+    const [frame, lines] = await Promise.all([this.#frame(visit, items), this.#lines(visit, items)]);
+    const currency = lines[0]?.total.currencyCode ?? visit.currency;
+    return { ...frame, lines, total: sum(currency, lines.map((line) => line.total)) };
+  }
+
+  async addToCart(visit: Visit, item: CartItem): Promise<void> {
+    await needed('cart', this.cart.add(visit.user, item, visit.traceparent));
+  }
+
+  async emptyCart(visit: Visit): Promise<void> {
+    await needed('cart', this.cart.empty(visit.user, visit.traceparent));
+  }
+
+  /** What a page that failed still has around it: nothing that could fail again. */
+  bareFrame(visit: Visit): Frame {
+    return { visit, currencies: [visit.currency], cartCount: undefined };
+  }
+
+  async #frame(visit: Visit, items?: CartItem[]): Promise<Frame> {
+    const { user, traceparent } = visit;
+    const [currencies, cart] = await Promise.all([
+      spared(visit, 'currency', this.currency.list(traceparent)),
+      items ?? spared(visit, 'cart', this.cart.get(user, traceparent)),
+    ]);
+    return {
+      visit,
+      currencies: currencies ?? [visit.currency],
+      cartCount: cart?.reduce((count, item) => count + item.quantity, 0),
+    };
+  }
+
+  /** In the visitor's currency, or all of them in the base currency: never a mixture. */
+  async #priced(visit: Visit, products: Product[]): Promise<Offer[]> {
+    const list = products.map((product) => product.priceUsd);
+    let prices: Money[] | undefined = list;
+    if (visit.currency !== BASE_CURRENCY && list.length > 0) {
+      prices = await spared(visit, 'currency', this.currency.convert(list, visit.currency, visit.traceparent));
+    }
+    return products.map((product, i) => ({ product, price: payable(prices?.[i] ?? product.priceUsd) }));
+  }
+
+  async #find(visit: Visit, id: string): Promise<Product | undefined> {
+    try {
+      return await this.catalog.get(id, visit.traceparent);
+    } catch (error) {
+      if ((error as ServiceError).code === status.NOT_FOUND) return undefined;
+      throw error;
+    }
+  }
+
+  async #recommended(visit: Visit, ids: string[]): Promise<Product[] | undefined> {
+    const { user, traceparent } = visit;
+    return spared(
+      visit,
+      'recommendation',
+      this.recommendation.list(user, ids, traceparent).then(async (recommended) => {
+        const products = await this.catalog.list(traceparent);
+        return products.filter((product) => recommended.includes(product.id));
+      }),
+    );
+  }
+
+  /** What is no longer sold silently leaves the cart's page. */
+  async #lines(visit: Visit, items: CartItem[]): Promise<CartLine[]> {
+    if (items.length === 0) return [];
+    const products = new Map(
+      (await needed('catalog', this.catalog.list(visit.traceparent))).map((product) => [product.id, product]),
+    );
+    const sold = items.filter((item) => products.has(item.productId));
+    const offers = await this.#priced(visit, sold.map((item) => products.get(item.productId)!));
+    return offers.map((offer, i) => {
+      const { quantity } = sold[i]!;
+      return { ...offer, quantity, total: times(offer.price, quantity) };
+    });
+  }
+}
+
+/** The answer, or nothing and a note of what is missing. */
+async function spared<T>(visit: Visit, part: Part, call: Promise<T>): Promise<T | undefined> {
+  try {
+    return await watched(part, call);
+  } catch {
+    visit.degraded.add(part);
+    return undefined;
+  }
+}
+
+async function needed<T>(dependency: 'catalog' | 'cart', call: Promise<T>): Promise<T> {
+  try {
+    return await watched(dependency, call);
+  } catch {
+    throw new Unavailable(dependency);
+  }
+}

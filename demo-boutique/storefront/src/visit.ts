@@ -1,0 +1,48 @@
+/** One request of one visitor: who it is, what it wants to see, and what could not be had for it. */
+import { randomUUID } from 'node:crypto';
+import { traceparentIn } from '@boutique/chassis';
+import { IncomingMessage } from 'node:http';
+
+/** Prices are kept in this one. */
+export const BASE_CURRENCY = 'USD';
+const FIRST_CURRENCY = 'EUR';
+
+export type Part = 'currency' | 'cart' | 'recommendation';
+
+export class Visit {
+  /** Parts of the answer that had to be left out or replaced. */
+  readonly degraded = new Set<Part>();
+
+  constructor(
+    readonly user: string,
+    readonly currency: string,
+    readonly traceparent: string | undefined,
+    /** The visitor came without a session and has to be given one. */
+    readonly isNew: boolean,
+  ) {}
+
+  static from(request: IncomingMessage, url: URL): Visit {
+    const cookies = cookiesOf(request.headers.cookie ?? '');
+    const known = session(cookies.get('session'));
+    const currency = code(url.searchParams.get('currency')) ?? code(cookies.get('currency')) ?? FIRST_CURRENCY;
+    return new Visit(known ?? randomUUID(), currency, traceparentIn(request.headers), known === undefined);
+  }
+}
+
+export function cookie(name: string, value: string): string {
+  return `${name}=${value}; Path=/; HttpOnly; SameSite=Lax`;
+}
+
+/** A currency code that is at least of the right shape. */
+export function code(text: string | null | undefined): string | undefined {
+  return text && /^[A-Z]{3}$/.test(text) ? text : undefined;
+}
+
+function session(text: string | undefined): string | undefined {
+  return text && /^[\w-]{1,64}$/.test(text) ? text : undefined;
+}
+
+function cookiesOf(header: string): Map<string, string> {
+  const pairs = header.split(';').map((pair) => pair.trim().split('='));
+  return new Map(pairs.map(([name, value]) => [name ?? '', value ?? '']));
+}
