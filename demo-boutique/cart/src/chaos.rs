@@ -1,11 +1,13 @@
 //! Chaos knobs: faults of the service itself, so that they can be told from faults the mesh injects.
 //!
 //! ```text
-//! call ─▶ frozen? wait ─▶ slot? hold it for service_ms ─▶ sleep latency_ms ─▶ error_pct? fail ─▶ the call itself
+//! call ─▶ frozen? wait ─▶ sleep latency_ms ─▶ error_pct? fail ─▶ hold a slot for service_ms ─▶ the call itself
 //! ```
 //!
 //! `slots` × `service_ms` is a capacity that costs no processor time: calls queue for a slot as they would
-//! for a thread. Health and the knobs are never affected: a frozen service says SERVING, which is the
+//! for a thread, and like a thread a slot does not see its caller leave: work that nobody waits for any
+//! more is still done, which is how an overloaded service wastes its capacity.
+//! Health and the knobs are never affected: a frozen service says SERVING, which is the
 //! failure that only watching real calls can find.
 
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use crate::pb;
 
 const PAUSE_MS_MAX: i32 = 60_000;
 const SLOTS_MAX: i32 = 10_000;
+const WORK_MAX: usize = 4096;
 
 /// Valid knobs, ready to act on. The default is no fault at all.
 #[derive(Clone, Debug, Default)]
@@ -63,15 +66,22 @@ fn within(name: &str, value: i32, max: i32) -> Result<(), String> {
 
 /// What is in force now. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Chaos(Arc<watch::Sender<Faults>>);
+pub struct Chaos {
+    faults: Arc<watch::Sender<Faults>>,
+    /// Work at slots and in the queue for them, also that of callers who left.
+    work: Arc<Semaphore>,
+}
 
 impl Chaos {
     pub fn new(faults: Faults) -> Self {
-        Self(Arc::new(watch::Sender::new(faults)))
+        Self {
+            faults: Arc::new(watch::Sender::new(faults)),
+            work: Arc::new(Semaphore::new(WORK_MAX)),
+        }
     }
 
     pub fn set(&self, faults: Faults) {
-        let before = self.0.send_replace(faults);
+        let before = self.faults.send_replace(faults);
         if let Some(slots) = before.slots {
             slots.close();
         }
@@ -80,25 +90,38 @@ impl Chaos {
     /// Every call goes through here first.
     pub async fn strike(&self) -> Result<(), Status> {
         let faults = self.thawed().await;
-        {
+        pause(faults.knobs.latency_ms).await;
+        if fastrand::i32(0..100) < faults.knobs.error_pct {
+            return Err(faults.error());
+        }
+        if faults.knobs.service_ms > 0 {
+            self.work(faults).await?;
+        }
+        Ok(())
+    }
+
+    async fn thawed(&self) -> Faults {
+        let mut current = self.faults.subscribe();
+        let faults = current.wait_for(|faults| !faults.knobs.freeze).await;
+        faults.expect("self holds the sender").clone()
+    }
+
+    async fn work(&self, faults: Faults) -> Result<(), Status> {
+        let permit = Arc::clone(&self.work).try_acquire_owned();
+        let permit = permit.map_err(|_| {
+            Status::resource_exhausted(format!("{WORK_MAX} calls wait for a slot already"))
+        })?;
+        let work = tokio::spawn(async move {
+            let _permit = permit;
             // An error says that the knobs were replaced meanwhile: the queue is no more.
             let _slot = match &faults.slots {
                 Some(slots) => slots.acquire().await.ok(),
                 None => None,
             };
             pause(faults.knobs.service_ms).await;
-        }
-        pause(faults.knobs.latency_ms).await;
-        match fastrand::i32(0..100) < faults.knobs.error_pct {
-            true => Err(faults.error()),
-            false => Ok(()),
-        }
-    }
-
-    async fn thawed(&self) -> Faults {
-        let mut current = self.0.subscribe();
-        let faults = current.wait_for(|faults| !faults.knobs.freeze).await;
-        faults.expect("self holds the sender").clone()
+        });
+        work.await
+            .map_err(|error| Status::internal(error.to_string()))
     }
 }
 
@@ -150,6 +173,20 @@ mod tests {
             "six calls took {took:?}"
         );
         assert!(took < Duration::from_millis(310), "six calls took {took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slot_does_not_see_its_caller_leave() {
+        let chaos = chaos(pb::Knobs {
+            slots: 1,
+            service_ms: 1_000,
+            ..Default::default()
+        });
+        let gone = tokio::time::timeout(Duration::from_millis(10), chaos.strike()).await;
+        gone.expect_err("the caller left before the work was done");
+        let start = Instant::now();
+        chaos.strike().await.expect("no error asked for");
+        assert!(start.elapsed() >= Duration::from_millis(1_980));
     }
 
     #[tokio::test(start_paused = true)]

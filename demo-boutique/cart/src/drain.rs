@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! signal ─▶ health: NOT_SERVING ─▶ drain_delay, still accepting ─▶ GOAWAY ─▶ calls in flight finish ─▶ end
-//!                                  (whoever balances must notice)            (at most drain_timeout)
+//!                                  (whoever balances must notice)            (at most grace)
 //! second signal ─▶ end at once
 //! ```
 

@@ -105,11 +105,8 @@ pub async fn run(
         tokio::time::sleep(settings.drain_delay).await;
         health.end_watches().await;
         go_away.send_replace(true);
-        tokio::time::sleep(settings.drain_timeout).await;
-        eprintln!(
-            "cart: calls are still in flight after {:?}",
-            settings.drain_timeout
-        );
+        tokio::time::sleep(settings.grace).await;
+        eprintln!("cart: calls are still in flight after {:?}", settings.grace);
     };
     tokio::select! {
         ended = served => ended,

@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
+use tonic::Code;
+
 use crate::chaos::Faults;
 use crate::pb::Knobs;
 
@@ -14,7 +16,7 @@ pub struct Settings {
     pub redis_addr: Option<String>,
     pub redis_timeout: Duration,
     pub drain_delay: Duration,
-    pub drain_timeout: Duration,
+    pub grace: Duration,
     pub chaos_port: Option<u16>,
     pub faults: Faults,
 }
@@ -27,15 +29,15 @@ impl Settings {
             mistakes: Vec::new(),
         };
         let knobs = Knobs {
-            latency_ms: env.number("CHAOS_LATENCY_MS", 0),
-            error_pct: env.number("CHAOS_ERROR_PCT", 0),
-            code: env.number("CHAOS_CODE", 0),
-            slots: env.number("CHAOS_SLOTS", 0),
-            service_ms: env.number("CHAOS_SERVICE_MS", 0),
-            freeze: env.flag("CHAOS_FREEZE"),
+            latency_ms: env.number("LATENCY_MS", 0),
+            error_pct: env.number("ERROR_PCT", 0),
+            code: env.code("ERROR_CODE"),
+            slots: env.number("SLOTS", 0),
+            service_ms: env.number("SERVICE_MS", 0),
+            freeze: env.flag("FREEZE"),
         };
         let faults = Faults::parse(knobs).unwrap_or_else(|mistake| {
-            env.mistakes.push(format!("CHAOS_*: {mistake}"));
+            env.mistakes.push(mistake);
             Faults::default()
         });
         let settings = Self {
@@ -43,8 +45,8 @@ impl Settings {
             redis_addr: env.address("REDIS_ADDR"),
             redis_timeout: Duration::from_millis(env.number("REDIS_TIMEOUT_MS", 500u32).into()),
             drain_delay: Duration::from_millis(env.number("DRAIN_DELAY_MS", 500u32).into()),
-            drain_timeout: Duration::from_secs(env.number("DRAIN_SECONDS", 10u32).into()),
-            chaos_port: env.optional("CHAOS_PORT"),
+            grace: Duration::from_secs(env.number("GRACE_SECONDS", 10u32).into()),
+            chaos_port: Some(env.number("CHAOS_PORT", 9770)).filter(|port| *port != 0),
             faults,
         };
         match env.mistakes.is_empty() {
@@ -92,6 +94,26 @@ impl<Lookup: Fn(&str) -> Option<String>> Environment<Lookup> {
         }
     }
 
+    /// A gRPC status by number (14) or by name (UNAVAILABLE), as the other services take it.
+    fn code(&mut self, name: &str) -> i32 {
+        let Some(text) = self.text(name) else {
+            return 0;
+        };
+        // Code has no parser of names; its Debug form is the name in another case.
+        let is_named = |code: &i32| {
+            let spelled = format!("{:?}", Code::from_i32(*code));
+            spelled.eq_ignore_ascii_case(&text.replace('_', ""))
+        };
+        let codes = 1..=Code::Unauthenticated as i32;
+        let code = text.parse().ok().or_else(|| codes.clone().find(is_named));
+        code.filter(|code| codes.contains(code)).unwrap_or_else(|| {
+            self.mistakes.push(format!(
+                "{name}={text:?}: expected a gRPC status like UNAVAILABLE or 14"
+            ));
+            0
+        })
+    }
+
     fn address(&mut self, name: &str) -> Option<String> {
         let text = self.text(name)?;
         let port = text.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
@@ -119,7 +141,7 @@ mod tests {
         let settings = parse(&[("REDIS_ADDR", "")]).expect("defaults are valid");
         assert_eq!(settings.port, 7070);
         assert_eq!(settings.redis_addr, None);
-        assert_eq!(settings.chaos_port, None);
+        assert_eq!(settings.chaos_port, Some(9770));
     }
 
     #[test]
@@ -127,11 +149,12 @@ mod tests {
         let mistakes = parse(&[
             ("PORT", "seven"),
             ("REDIS_ADDR", "redis"),
-            ("CHAOS_ERROR_PCT", "101"),
-            ("CHAOS_FREEZE", "maybe"),
+            ("ERROR_PCT", "101"),
+            ("ERROR_CODE", "GREEN"),
+            ("FREEZE", "maybe"),
         ])
-        .expect_err("four mistakes");
-        for name in ["PORT", "REDIS_ADDR", "error_pct", "CHAOS_FREEZE"] {
+        .expect_err("five mistakes");
+        for name in ["PORT", "REDIS_ADDR", "error_pct", "ERROR_CODE", "FREEZE"] {
             assert!(
                 mistakes.iter().any(|mistake| mistake.contains(name)),
                 "{name} is missing in {mistakes:?}"
@@ -141,8 +164,16 @@ mod tests {
 
     #[test]
     fn knobs_may_come_from_the_environment() {
-        let settings = parse(&[("CHAOS_SLOTS", "4"), ("CHAOS_SERVICE_MS", "25")]);
+        let settings = parse(&[("SLOTS", "4"), ("ERROR_CODE", "RESOURCE_EXHAUSTED")]);
         let knobs = settings.expect("valid").faults.knobs();
-        assert_eq!((knobs.slots, knobs.service_ms), (4, 25));
+        assert_eq!((knobs.slots, knobs.code), (4, 8));
+        let settings = parse(&[("ERROR_CODE", "14")]).expect("valid");
+        assert_eq!(settings.faults.knobs().code, 14);
+    }
+
+    #[test]
+    fn port_zero_switches_the_knobs_off() {
+        let settings = parse(&[("CHAOS_PORT", "0")]).expect("valid");
+        assert_eq!(settings.chaos_port, None);
     }
 }

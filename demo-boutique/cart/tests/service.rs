@@ -291,8 +291,8 @@ async fn what_is_no_cart_item_is_refused_as_the_callers_mistake() {
 
 #[tokio::test]
 async fn knobs_are_set_on_loopback_and_answered_with_what_is_in_force() {
-    let cart = Cart::start(&[("CHAOS_PORT", "0")]).await;
-    let addr = cart.chaos.expect("asked for");
+    let cart = Cart::start(&[]).await;
+    let addr = cart.chaos;
     assert!(addr.ip().is_loopback());
     let mut knobs = ChaosClient::new(channel(addr).await);
     let failing = Knobs {
@@ -333,7 +333,7 @@ async fn check(client: &mut HealthClient<Channel>, service: &str) -> ServingStat
 
 #[tokio::test]
 async fn draining_says_so_first_then_finishes_what_runs_and_ends() {
-    let variables = [("CHAOS_LATENCY_MS", "600"), ("DRAIN_DELAY_MS", "300")];
+    let variables = [("LATENCY_MS", "600"), ("DRAIN_DELAY_MS", "300")];
     let cart = Cart::start(&variables).await;
     let mut health = HealthClient::new(cart.channel().await);
     for name in ["", "boutique.v1.Cart", "hipstershop.CartService"] {
@@ -388,9 +388,9 @@ async fn draining_says_so_first_then_finishes_what_runs_and_ends() {
 #[tokio::test]
 async fn a_frozen_call_does_not_keep_a_drain_from_ending() {
     let variables = [
-        ("CHAOS_FREEZE", "true"),
+        ("FREEZE", "true"),
         ("DRAIN_DELAY_MS", "0"),
-        ("DRAIN_SECONDS", "1"),
+        ("GRACE_SECONDS", "1"),
     ];
     let cart = Cart::start(&variables).await;
     let mut client = cart.client().await;

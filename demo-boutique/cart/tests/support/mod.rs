@@ -21,7 +21,7 @@ pub(crate) const INSTALL: &str = "redis-server is needed: apt-get install redis-
 /// A running cart; `stop` is its SIGTERM.
 pub(crate) struct Cart {
     pub(crate) addr: SocketAddr,
-    pub(crate) chaos: Option<SocketAddr>,
+    pub(crate) chaos: SocketAddr,
     pub(crate) stop: oneshot::Sender<()>,
     pub(crate) ended: JoinHandle<Result<(), tonic::transport::Error>>,
 }
@@ -35,11 +35,13 @@ impl Cart {
                 found.map(|(_, value)| (*value).to_owned())
             }
         });
-        let settings = settings.expect("the test's variables are valid");
+        let mut settings = settings.expect("the test's variables are valid");
+        // Free ports, so that tests may run side by side.
+        settings.chaos_port = Some(0);
         let sockets = Sockets::bind(&settings).await.expect("free ports");
         let addr = loopback(sockets.cart.local_addr().expect("bound"));
-        let chaos = sockets.chaos.as_ref();
-        let chaos = chaos.map(|listener| listener.local_addr().expect("bound"));
+        let chaos = sockets.chaos.as_ref().expect("asked for");
+        let chaos = chaos.local_addr().expect("bound");
         let (stop, stopped) = oneshot::channel();
         let stopped = async {
             // A test that dropped the sender did not ask for an end.
