@@ -7,20 +7,34 @@
 //!
 //! | module | decides | source |
 //! |---|---|---|
-//! | [`outcome`] | – the words: success, failure and whose fault, cancelled | |
-//! | [`transition`] | – the facts that breakers and gates report | |
-//! | [`window`] | – exact counts over a sliding span | Hystrix |
-//! | [`jitter`] | – by how much waits vary | Brooker 2015 |
 //! | [`breaker`] | whether a service may be called at all | resilience4j |
 //! | [`gate`] | whether one endpoint may be called, when it is probed and how it comes back | linkerd, gRFC A50, ours |
 //! | [`stall`] | when an endpoint's silence means that it hangs | ours |
 //! | [`ramp`] | the share of calls of an endpoint that is new or comes back | Envoy slow start |
+//! | [`ewma`] | what a call to an endpoint costs, failures priced in | Finagle, linkerd |
+//! | [`latency`] | p50 and p99 of a pool | HdrHistogram |
+//! | [`retry`] | whether a failed attempt is worth another one | gRFC A6, SRE book |
+//! | [`budget`] | whether an extra attempt can be afforded | AWS SDKs, gRFC A6 |
+//! | [`deadline`] | how long the caller waits, and what the next hop is told | gRPC, Envoy |
+//! | [`concurrency`] | whether a call may start, waits, or is refused | bulkhead |
+//! | [`queue`] | whose turn it is | |
+//!
+//! and the words they share: [`outcome`] (success, failure and whose fault, cancelled), [`transition`] (the
+//! facts that breakers and gates report), [`window`] (exact counts over a sliding span), [`jitter`]. The choice
+//! among endpoints is [`balance`](crate::balance).
 
 pub mod breaker;
+pub mod budget;
+pub mod concurrency;
+pub mod deadline;
+pub mod ewma;
 pub mod gate;
 pub mod jitter;
+pub mod latency;
 pub mod outcome;
+pub mod queue;
 pub mod ramp;
+pub mod retry;
 pub mod stall;
 pub mod transition;
 pub mod window;

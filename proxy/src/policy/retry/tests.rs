@@ -1,0 +1,395 @@
+use super::*;
+use proptest::prelude::*;
+use weir_config::snapshot::{Budget as BudgetConfig, RetryOn};
+use weir_config::units::Count;
+
+const FIRST: Attempt = Attempt {
+    number: 1,
+    transparent: 0,
+    idempotent: true,
+    committed: false,
+    replayable: true,
+    is_retry_from_downstream: false,
+    remaining: Some(Duration::from_secs(1)),
+    typical: Duration::from_millis(20),
+};
+const TRANSPARENTLY: Decision = Decision::Retry {
+    after: Duration::ZERO,
+    counts: false,
+};
+
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn attempts(attempts: u32) -> Retries {
+    Retries {
+        attempts: Count::of(attempts),
+        ..Retries::default()
+    }
+}
+
+/// With a full budget; and what it cost.
+fn decide_with(
+    config: &Retries,
+    attempt: Attempt,
+    verdict: Verdict,
+    pushback: Option<i64>,
+) -> (Decision, u32) {
+    let now = Instant::now();
+    let mut budget = Budget::new(BudgetConfig::default(), now);
+    let full = budget.tokens().0;
+    let decision = decide(
+        config,
+        attempt,
+        verdict,
+        pushback,
+        &mut budget,
+        now,
+        u64::MAX,
+    );
+    (decision, full - budget.tokens().0)
+}
+
+fn decision(attempt: Attempt, verdict: Verdict) -> Decision {
+    decide_with(&Retries::default(), attempt, verdict, None).0
+}
+
+fn stopped(attempt: Attempt, verdict: Verdict) -> Stop {
+    match decision(attempt, verdict) {
+        Decision::Stop(stop) => stop,
+        retry => panic!("{retry:?}"),
+    }
+}
+
+#[test]
+fn an_unavailable_endpoint_costs_an_idempotent_request_one_more_attempt() {
+    let (decision, cost) = decide_with(&Retries::default(), FIRST, Verdict::Unavailable, None);
+    let Decision::Retry {
+        after,
+        counts: true,
+    } = decision
+    else {
+        panic!("{decision:?}")
+    };
+    assert!(after <= millis(25));
+    assert_eq!(cost, 1000);
+    let second = Attempt { number: 2, ..FIRST };
+    assert_eq!(stopped(second, Verdict::Unavailable), Stop::Attempts);
+}
+
+#[test]
+fn what_reached_nobody_is_tried_again_at_once_whatever_the_method() {
+    let post = Attempt {
+        idempotent: false,
+        ..FIRST
+    };
+    for verdict in [Verdict::Unprocessed, Verdict::Overloaded { service: false }] {
+        let (decision, cost) = decide_with(&Retries::default(), post, verdict, None);
+        assert_eq!(decision, TRANSPARENTLY);
+        assert_eq!(cost, 100, "it pays, but little");
+    }
+}
+
+#[test]
+fn only_one_retry_is_transparent_the_next_one_counts_and_waits() {
+    let again = Attempt {
+        transparent: 1,
+        idempotent: false,
+        ..FIRST
+    };
+    let (decision, cost) = decide_with(&Retries::default(), again, Verdict::Unprocessed, None);
+    assert!(matches!(decision, Decision::Retry { after, counts: true } if !after.is_zero()));
+    assert_eq!(cost, 1000);
+    let last = Attempt { number: 2, ..again };
+    assert_eq!(stopped(last, Verdict::Unprocessed), Stop::Attempts);
+}
+
+#[test]
+fn a_request_that_must_not_be_repeated_is_not() {
+    let cases = [
+        (
+            Attempt {
+                idempotent: false,
+                ..FIRST
+            },
+            Verdict::Unavailable,
+            Stop::NotIdempotent,
+        ),
+        (
+            Attempt {
+                committed: true,
+                ..FIRST
+            },
+            Verdict::Unavailable,
+            Stop::Committed,
+        ),
+        (
+            Attempt {
+                committed: true,
+                ..FIRST
+            },
+            Verdict::Unprocessed,
+            Stop::Committed,
+        ),
+        (
+            Attempt {
+                replayable: false,
+                ..FIRST
+            },
+            Verdict::Unprocessed,
+            Stop::NotReplayable,
+        ),
+        (
+            Attempt {
+                is_retry_from_downstream: true,
+                ..FIRST
+            },
+            Verdict::Unavailable,
+            Stop::RetryFromDownstream,
+        ),
+        (FIRST, Verdict::ServerError, Stop::NotConfigured),
+        (FIRST, Verdict::Exhausted, Stop::ExhaustedBelow),
+        (
+            FIRST,
+            Verdict::Overloaded { service: true },
+            Stop::ServiceOverloaded,
+        ),
+        (FIRST, Verdict::Final, Stop::Final),
+    ];
+    for (attempt, verdict, stop) in cases {
+        assert_eq!(stopped(attempt, verdict), stop, "{attempt:?} {verdict:?}");
+    }
+}
+
+#[test]
+fn a_retry_from_downstream_may_still_leave_an_endpoint_that_never_saw_it() {
+    let from_below = Attempt {
+        is_retry_from_downstream: true,
+        ..FIRST
+    };
+    assert_eq!(decision(from_below, Verdict::Unprocessed), TRANSPARENTLY);
+}
+
+#[test]
+fn one_attempt_means_no_retry_of_any_kind() {
+    for verdict in [Verdict::Unavailable, Verdict::Unprocessed] {
+        let (decision, cost) = decide_with(&attempts(1), FIRST, verdict, None);
+        assert_eq!((decision, cost), (Decision::Stop(Stop::Attempts), 0));
+    }
+}
+
+#[test]
+fn each_kind_of_failure_is_retried_only_when_the_policy_says_so() {
+    let nothing = Retries {
+        on: RetryOn {
+            unprocessed: false,
+            unavailable: false,
+            server_error: false,
+        },
+        ..Retries::default()
+    };
+    let mut all = nothing.clone();
+    all.on = RetryOn {
+        unprocessed: true,
+        unavailable: true,
+        server_error: true,
+    };
+    for verdict in [
+        Verdict::Unprocessed,
+        Verdict::Unavailable,
+        Verdict::ServerError,
+    ] {
+        let refused = decide_with(&nothing, FIRST, verdict, None).0;
+        assert_eq!(refused, Decision::Stop(Stop::NotConfigured), "{verdict:?}");
+        let retried = decide_with(&all, FIRST, verdict, None).0;
+        assert!(matches!(retried, Decision::Retry { .. }), "{verdict:?}");
+    }
+}
+
+#[test]
+fn a_retry_that_could_not_end_in_time_is_not_started_and_costs_nothing() {
+    for left in [0, 19, 44] {
+        let late = Attempt {
+            remaining: Some(millis(left)),
+            ..FIRST
+        };
+        let decision = decide_with(&Retries::default(), late, Verdict::Unavailable, None);
+        assert_eq!(
+            decision,
+            (Decision::Stop(Stop::Deadline), 0),
+            "{left} ms left"
+        );
+    }
+    let unknown = Attempt {
+        remaining: Some(Duration::ZERO),
+        typical: Duration::ZERO,
+        ..FIRST
+    };
+    assert_eq!(stopped(unknown, Verdict::Unprocessed), Stop::Deadline);
+    let unbounded = Attempt {
+        remaining: None,
+        ..FIRST
+    };
+    assert!(matches!(
+        decision(unbounded, Verdict::Unavailable),
+        Decision::Retry { .. }
+    ));
+}
+
+#[test]
+fn pushback_is_obeyed_exactly_or_not_at_all() {
+    let decide = |pushback| {
+        decide_with(
+            &Retries::default(),
+            FIRST,
+            Verdict::Unavailable,
+            Some(pushback),
+        )
+        .0
+    };
+    for (pushback, expected) in [
+        (
+            0,
+            Decision::Retry {
+                after: Duration::ZERO,
+                counts: true,
+            },
+        ),
+        (
+            300,
+            Decision::Retry {
+                after: millis(300),
+                counts: true,
+            },
+        ),
+        (990, Decision::Stop(Stop::Deadline)),
+        (i64::MAX, Decision::Stop(Stop::Deadline)),
+        (-1, Decision::Stop(Stop::Pushback)),
+        (i64::MIN, Decision::Stop(Stop::Pushback)),
+    ] {
+        assert_eq!(decide(pushback), expected, "{pushback}");
+    }
+    let pushed = decide_with(&Retries::default(), FIRST, Verdict::Unprocessed, Some(-1)).0;
+    assert_eq!(
+        pushed,
+        Decision::Stop(Stop::Pushback),
+        "also what reached nobody"
+    );
+}
+
+#[test]
+fn an_empty_budget_stops_it() {
+    let now = Instant::now();
+    let mut budget = Budget::new(BudgetConfig::default(), now);
+    while budget.withdraw(TRANSPARENT, now) {}
+    for verdict in [Verdict::Unavailable, Verdict::Unprocessed] {
+        let decision = decide(
+            &Retries::default(),
+            FIRST,
+            verdict,
+            None,
+            &mut budget,
+            now,
+            0,
+        );
+        assert_eq!(decision, Decision::Stop(Stop::Budget));
+    }
+}
+
+#[test]
+fn the_backoff_doubles_up_to_its_maximum_with_full_jitter() {
+    let config = attempts(5);
+    for (number, ceiling) in [(1, 25), (2, 50), (3, 100), (4, 200), (5, 250), (40, 250)] {
+        let longest = backoff(&config, number, u64::MAX);
+        assert!(
+            longest.abs_diff(millis(ceiling)) < millis(1),
+            "{number}: {longest:?}"
+        );
+        assert_eq!(backoff(&config, number, 0), Duration::ZERO);
+    }
+}
+
+prop_compose! {
+    fn any_attempt()(
+        number in 1u32..8,
+        transparent in 0u32..3,
+        idempotent: bool,
+        committed in prop::bool::weighted(0.1),
+        replayable in prop::bool::weighted(0.9),
+        is_retry_from_downstream in prop::bool::weighted(0.1),
+        remaining in prop::option::of(0u64..2_000),
+        typical in 0u64..200,
+    ) -> Attempt {
+        Attempt {
+            number, transparent, idempotent, committed, replayable, is_retry_from_downstream,
+            remaining: remaining.map(millis),
+            typical: millis(typical),
+        }
+    }
+}
+
+fn any_verdict() -> impl Strategy<Value = Verdict> {
+    prop::sample::select(vec![
+        Verdict::Unprocessed,
+        Verdict::Unavailable,
+        Verdict::ServerError,
+        Verdict::Overloaded { service: true },
+        Verdict::Overloaded { service: false },
+        Verdict::Exhausted,
+        Verdict::Final,
+    ])
+}
+
+proptest! {
+    /// No retry is ever unsafe, late, unpaid or beyond the limit; and what is not retried costs nothing.
+    #[test]
+    fn never_repeats_what_must_not_be_and_never_exceeds(
+        attempt in any_attempt(),
+        verdict in any_verdict(),
+        pushback in prop::option::of(prop_oneof![-5i64..3_000, any::<i64>()]),
+        attempts_max in 1u32..=5,
+        rand: u64,
+    ) {
+        let now = Instant::now();
+        let config = attempts(attempts_max);
+        let mut budget = Budget::new(BudgetConfig::default(), now);
+        let decision = decide(&config, attempt, verdict, pushback, &mut budget, now, rand);
+        let paid = 10_000 - budget.tokens().0;
+        let Decision::Retry { after, counts } = decision else {
+            prop_assert_eq!(paid, 0);
+            return Ok(());
+        };
+        prop_assert_eq!(paid, if counts { 1000 } else { 100 });
+        prop_assert!(!attempt.committed && attempt.replayable && pushback.is_none_or(|ms| ms >= 0));
+        let unprocessed = matches!(verdict, Verdict::Unprocessed | Verdict::Overloaded { service: false });
+        prop_assert!(attempt.idempotent || unprocessed);
+        prop_assert!(unprocessed || matches!(verdict, Verdict::Unavailable));
+        prop_assert!(attempts_max > 1 && (!counts || attempt.number < attempts_max));
+        prop_assert!(counts || attempt.transparent == 0);
+        prop_assert!(attempt.remaining.is_none_or(|left| left >= after + attempt.typical));
+        prop_assert!(pushback.is_some() || after <= millis(250));
+    }
+
+    /// However the attempts of one request fail, there are at most `attempts` plus one of them.
+    #[test]
+    fn one_request_ends_after_a_bounded_number_of_tries(
+        verdicts in prop::collection::vec(any_verdict(), 20),
+        attempts_max in 1u32..=5,
+        rand: u64,
+    ) {
+        let now = Instant::now();
+        let config = attempts(attempts_max);
+        let mut budget = Budget::new(BudgetConfig::default(), now);
+        let (mut attempt, mut tries) = (Attempt { remaining: None, ..FIRST }, 1);
+        for verdict in verdicts {
+            match decide(&config, attempt, verdict, None, &mut budget, now, rand) {
+                Decision::Retry { counts: true, .. } => attempt.number += 1,
+                Decision::Retry { counts: false, .. } => attempt.transparent += 1,
+                Decision::Stop(_) => break,
+            }
+            tries += 1;
+        }
+        prop_assert!(tries <= attempts_max + 1);
+    }
+}
