@@ -228,7 +228,8 @@ fn a_malformed_hello_is_opaque() {
         ("ALPN list beyond its extension", &[(16, b"\xff\xff\x02h2")]),
         ("bytes after the ALPN list", &[(16, b"\0\x03\x02h2!")]),
         ("server name empty", &[(0, b"\0\x03\0\0\0")]),
-        ("bytes after the server name", &[(0, b"\0\x05\0\0\x01a!")]),
+        ("two host names", &[(0, b"\0\x08\0\0\x01a\0\0\x01b")]),
+        ("server name beyond its list", &[(0, b"\0\x04\0\0\x02a")]),
     ] {
         assert_eq!(whole(&message(extensions)), Detected::Opaque, "{why}");
     }

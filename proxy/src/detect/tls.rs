@@ -237,14 +237,14 @@ fn mesh_protocol(mut extension: Reader<'_>) -> Option<Option<MeshProtocol>> {
 fn host_name(mut extension: Reader<'_>) -> Option<Option<String>> {
     let mut names = extension.vector_u16()?.not_empty()?;
     extension.end()?;
-    let kind = names.u8()?;
-    let name = names.vector_u16()?.not_empty()?;
-    names.end()?; // one name of a type, and there is only one type
-    Some(
-        (kind == NAME_TYPE_HOST)
-            .then(|| canonical(name.0))
-            .flatten(),
-    )
+    let mut host = None;
+    while !names.0.is_empty() {
+        if names.u8()? != NAME_TYPE_HOST {
+            break; // how long a name of another type is, nobody can say
+        }
+        once(&mut host, names.vector_u16()?.not_empty()?)?;
+    }
+    Some(host.and_then(|name| canonical(name.0)))
 }
 
 fn canonical(name: &[u8]) -> Option<String> {

@@ -14,12 +14,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::ruleset::Rules;
+use crate::socket;
 
 /// For both families together; a redirected connection takes well under a millisecond.
 const TIME_MAX: Duration = Duration::from_secs(2);
@@ -192,7 +192,8 @@ async fn token_comes_back(listener: &TcpListener, target: SocketAddr) -> io::Res
 
 async fn serve(listener: &TcpListener, target: SocketAddr, token: &[u8]) -> io::Result<TcpStream> {
     let (mut stream, _) = listener.accept().await?;
-    let meant = original_destination(&stream)?;
+    // What the sidecar lives on; a kernel without it must fail here and not under load.
+    let meant = socket::original_destination(&stream)?;
     if meant != target {
         return Err(io::Error::other(format!(
             "its original destination reads as {meant}"
@@ -207,18 +208,6 @@ async fn dial(target: SocketAddr) -> io::Result<(TcpStream, [u8; 16])> {
     let mut received = [0; 16];
     stream.read_exact(&mut received).await?;
     Ok((stream, received))
-}
-
-/// What the sidecar lives on; a kernel without it must fail here and not under load.
-fn original_destination(stream: &TcpStream) -> io::Result<SocketAddr> {
-    let socket = SockRef::from(stream);
-    let address = match stream.local_addr()? {
-        SocketAddr::V4(_) => socket.original_dst_v4()?,
-        SocketAddr::V6(_) => socket.original_dst_v6()?,
-    };
-    address
-        .as_socket()
-        .ok_or_else(|| io::Error::other("its original destination is no IP address"))
 }
 
 impl fmt::Display for Untested {
