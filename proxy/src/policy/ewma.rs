@@ -77,6 +77,13 @@ impl Ewma {
         }
     }
 
+    /// A call was given up on after `elapsed`, unanswered: it would have taken longer, so this can only raise.
+    pub fn observe_at_least(&mut self, elapsed: Duration, now: Instant) {
+        if nanos(elapsed) > self.nanos {
+            self.learn(nanos(elapsed), now);
+        }
+    }
+
     /// A call failed; see [`penalty`].
     pub fn penalize(&mut self, penalty: Duration, now: Instant) {
         self.learn(nanos(penalty), now);
@@ -178,6 +185,15 @@ mod tests {
         let later = now + millis(120_000);
         assert_eq!(ewma.cost_gated(now, 1, millis(1000)), 10_000e6);
         assert_eq!(ewma.cost_gated(later, 1, millis(1000)), 2000e6);
+    }
+
+    #[test]
+    fn a_caller_that_hangs_up_early_makes_nothing_look_fast() {
+        let (mut ewma, now) = ewma();
+        ewma.observe_at_least(millis(1), now + millis(5000));
+        assert_eq!(ewma.cost(now, 0), 30e6);
+        ewma.observe_at_least(millis(900), now);
+        assert_eq!(ewma.cost(now, 0), 900e6);
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub struct Latency {
     current: Histogram,
     previous: Histogram,
     /// When `current` began.
-    since: Option<Instant>,
+    since: Instant,
     known: Option<Known>,
 }
 
@@ -46,18 +46,16 @@ struct Known {
     p99: Duration,
 }
 
-impl Default for Latency {
-    fn default() -> Self {
+impl Latency {
+    pub fn new(now: Instant) -> Self {
         Self {
             current: Histogram::new(),
             previous: Histogram::new(),
-            since: None,
+            since: now,
             known: None,
         }
     }
-}
 
-impl Latency {
     pub fn record(&mut self, rtt: Duration, now: Instant) {
         self.rotate(now);
         self.current.add(rtt);
@@ -105,8 +103,7 @@ impl Latency {
     }
 
     fn rotate(&mut self, now: Instant) {
-        let since = *self.since.get_or_insert(now);
-        let passed = now.saturating_duration_since(since);
+        let passed = now.saturating_duration_since(self.since);
         if passed < SPAN {
             return;
         }
@@ -115,7 +112,7 @@ impl Latency {
         if passed >= 2 * SPAN {
             self.previous.clear();
         }
-        self.since = Some(now);
+        self.since = now;
     }
 }
 
@@ -170,9 +167,14 @@ mod tests {
         Duration::from_millis(millis)
     }
 
+    fn latency() -> (Latency, Instant) {
+        let now = Instant::now();
+        (Latency::new(now), now)
+    }
+
     #[test]
     fn it_knows_nothing_before_the_first_call_and_after_a_long_silence() {
-        let (mut latency, now) = (Latency::default(), Instant::now());
+        let (mut latency, now) = latency();
         assert_eq!(latency.p99(now), None);
         latency.record(millis(5), now);
         assert!(latency.p99(now).is_some());
@@ -181,7 +183,7 @@ mod tests {
 
     #[test]
     fn what_happened_in_the_last_five_seconds_always_counts() {
-        let (mut latency, start) = (Latency::default(), Instant::now());
+        let (mut latency, start) = latency();
         latency.record(millis(5), start);
         latency.record(millis(500), start + SPAN - millis(1));
         latency.record(millis(5), start + SPAN);
@@ -192,7 +194,7 @@ mod tests {
 
     #[test]
     fn one_outlier_in_a_hundred_moves_the_p99_and_not_the_median() {
-        let (mut latency, now) = (Latency::default(), Instant::now());
+        let (mut latency, now) = latency();
         for _ in 0..98 {
             latency.record(millis(10), now);
         }
@@ -208,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_remembered_quantile_is_a_tenth_of_a_second_old_at_most() {
-        let (mut latency, now) = (Latency::default(), Instant::now());
+        let (mut latency, now) = latency();
         latency.record(millis(10), now);
         let before = latency.p50(now);
         for _ in 0..9 {
@@ -220,7 +222,7 @@ mod tests {
 
     #[test]
     fn no_duration_is_out_of_range() {
-        let (mut latency, now) = (Latency::default(), Instant::now());
+        let (mut latency, now) = latency();
         latency.record(Duration::ZERO, now);
         latency.record(Duration::MAX, now);
         assert_eq!(latency.quantile(0.0, now), Some(Duration::ZERO));
@@ -240,7 +242,7 @@ mod tests {
             mut micros in prop::collection::vec(0u64..10_000_000, 1..300),
             share in 0.0f64..1.0,
         ) {
-            let (mut latency, now) = (Latency::default(), Instant::now());
+            let (mut latency, now) = latency();
             for &sample in &micros {
                 latency.record(Duration::from_micros(sample), now);
             }
