@@ -55,7 +55,7 @@ func Main(name string, port, chaosPort int, register func(*grpc.Server)) {
 
 	env := &Env{}
 	port, chaosPort = env.Int("PORT", port), env.Int("CHAOS_PORT", chaosPort)
-	grace, knobs := env.Seconds("GRACE_SECONDS", 10), env.Knobs()
+	grace, knobs := env.Seconds("DRAIN_SECONDS", 10), env.Knobs()
 	exitOn(env.Err())
 	faults, err := NewFaults(knobs)
 	exitOn(err)

@@ -6,7 +6,7 @@ import { addCurrency, NAME } from './service';
 async function main(): Promise<void> {
   const faults = new Faults(knobsFrom(process.env));
   const chaosPort = env.integer(process.env, 'CHAOS_PORT', 9700);
-  const graceMs = env.integer(process.env, 'GRACE_SECONDS', 10) * 1000;
+  const graceMs = env.integer(process.env, 'DRAIN_SECONDS', 10) * 1000;
 
   const server = new Server();
   const health = new Health([NAME]);

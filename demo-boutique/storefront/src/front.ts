@@ -6,7 +6,7 @@ import { AddressInfo } from 'node:net';
 import { Catalog } from './clients/catalog';
 import { Echo } from './echo';
 import { live } from './live';
-import { send, text } from './reply';
+import { Reply, send, text } from './reply';
 import { answer } from './routes';
 import { Shop } from './shop';
 
@@ -49,18 +49,23 @@ export class Front {
   }
 
   async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    if (this.#draining) response.setHeader('connection', 'close');
     try {
       // Probes see the process, not the knobs.
-      if (request.url === '/healthz') return send(response, text(...(this.#draining ? GONE : WELL)));
+      if (request.url === '/healthz') return this.#send(response, text(...(this.#draining ? GONE : WELL)));
       await this.faults.before(gone(response));
       if (request.url?.split('?')[0] === '/live') return this.#live(request, response);
-      send(response, await answer(this.shop, request));
+      this.#send(response, await answer(this.shop, request));
     } catch (error) {
-      if (error instanceof Refusal) return send(response, text(`${error.details}\n`, httpStatus(error.code)));
+      if (error instanceof Refusal) return this.#send(response, text(`${error.details}\n`, httpStatus(error.code)));
       console.error('storefront:', error);
-      send(response, text('something broke that nobody thought of\n', 500));
+      this.#send(response, text('something broke that nobody thought of\n', 500));
     }
+  }
+
+  /** While draining, the answer is the last one on its connection, also when it was asked for before. */
+  #send(response: ServerResponse, reply: Reply): void {
+    const last = this.#draining ? { connection: 'close' } : {};
+    send(response, { ...reply, headers: { ...reply.headers, ...last } });
   }
 
   #live(request: IncomingMessage, response: ServerResponse): void {

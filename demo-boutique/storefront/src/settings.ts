@@ -20,7 +20,7 @@ export function settingsFrom(from: env.Environment): Settings {
   return {
     port: env.integer(from, 'PORT', 8080),
     chaosPort: env.integer(from, 'CHAOS_PORT', 9880),
-    graceMs: env.integer(from, 'GRACE_SECONDS', 10) * 1000,
+    graceMs: env.integer(from, 'DRAIN_SECONDS', 10) * 1000,
     catalogAddr: env.text(from, 'PRODUCT_CATALOG_SERVICE_ADDR', '127.0.0.1:3550'),
     currencyAddr: env.text(from, 'CURRENCY_SERVICE_ADDR', '127.0.0.1:7000'),
     cartAddr: env.text(from, 'CART_SERVICE_ADDR', '127.0.0.1:7070'),

@@ -42,7 +42,7 @@ def main(name: str, port: int, chaos_port: int, threads: int, register: Callable
     asked, short = _signalled(), name.rpartition(".")[2].lower()
     try:
         port, chaos_port = env.integer(os.environ, "PORT", port), env.integer(os.environ, "CHAOS_PORT", chaos_port)
-        grace_s = env.integer(os.environ, "GRACE_SECONDS", 10)
+        grace_s = env.integer(os.environ, "DRAIN_SECONDS", 10)
         faults = Faults(env.knobs(os.environ))
         service = Service(name, threads, faults, register)
         service.server.add_insecure_port(f"[::]:{port}")  # both families, or the one that there is

@@ -1,0 +1,228 @@
+/** The storefront as its visitors see it, with neighbours that are well, and with neighbours that are not. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { after, afterEach, before, test } from 'node:test';
+import { Faults, NO_FAULTS } from '@boutique/chassis';
+import { WebSocket } from 'ws';
+import { Cart } from './clients/cart';
+import { Catalog } from './clients/catalog';
+import { Currency } from './clients/currency';
+import { Recommendation } from './clients/recommendation';
+import { Front } from './front';
+import { Neighbours } from './neighbours';
+import { Settings } from './settings';
+import { Shop } from './shop';
+
+const DOWN = { ...NO_FAULTS, errorPct: 100 };
+const TRACEPARENT = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+
+const neighbours = new Neighbours();
+const faults = new Faults();
+let settings: Settings;
+let front: Front;
+let port: number;
+
+before(async () => {
+  settings = await neighbours.start();
+  [front, port] = await open(settings);
+});
+
+afterEach(() => {
+  for (const each of [faults, neighbours.catalog, neighbours.currency, neighbours.cart, neighbours.recommendation]) {
+    each.set(NO_FAULTS);
+  }
+});
+
+after(async () => {
+  await front.drain(100);
+  neighbours.stop();
+});
+
+async function open(settings: Settings): Promise<[Front, number]> {
+  const catalog = new Catalog(settings);
+  const shop = new Shop(catalog, new Currency(settings), new Cart(settings), new Recommendation(settings));
+  const front = new Front(shop, catalog, faults);
+  return [front, await front.listen(0)];
+}
+
+function visit(path: string, init: RequestInit = {}, to = port): Promise<Response> {
+  return fetch(`http://127.0.0.1:${to}${path}`, { redirect: 'manual', ...init });
+}
+
+const form = (fields: Record<string, string>, headers = {}): RequestInit => ({
+  method: 'POST',
+  body: new URLSearchParams(fields),
+  headers,
+});
+
+test('the home page shows every product, escaped, in the visitor’s currency', async () => {
+  const home = await visit('/');
+  const page = await home.text();
+  assert.equal(home.status, 200);
+  assert.match(page, /Mug &#60;deep&#62;/);
+  assert.match(page, /€20\.00/);
+  assert.match(page, /€110\.00/);
+  assert.equal(home.headers.get('boutique-degraded'), null);
+});
+
+test('a visitor can choose a currency, put things in the cart, see them, and empty it', async () => {
+  const currency = await visit('/currency', form({ currency: 'JPY' }));
+  const session = (await visit('/')).headers.get('set-cookie')!.split(';')[0]!;
+  const cookies = { cookie: `${session}; ${currency.headers.get('set-cookie')!.split(';')[0]}` };
+
+  const added = await visit('/cart', form({ product_id: 'mug', quantity: '3' }, cookies));
+  assert.deepEqual([added.status, added.headers.get('location')], [303, '/cart']);
+  const full = await (await visit('/cart', { headers: cookies })).text();
+  assert.match(full, /Mug[^]*¥20[^]*¥60[^]*Together[^]*¥60/);
+  assert.match(full, /<span class="count">3</);
+
+  assert.equal((await visit('/cart/empty', form({}, cookies))).status, 303);
+  assert.match(await (await visit('/cart', { headers: cookies })).text(), /Your cart is empty/);
+});
+
+test('one visitor does not see the cart of another', async () => {
+  await visit('/api/cart', form({ product_id: 'mug' }, { cookie: 'session=one' }));
+  const other = await (await visit('/api/cart', { headers: { cookie: 'session=other' } })).json();
+  assert.deepEqual(other.items, []);
+});
+
+test('search, product and api answer; unknown pages and products do not exist', async () => {
+  assert.match(await (await visit('/search?q=Stool')).text(), /1 for “Stool”/);
+  assert.match(await (await visit('/search?q=%3Cb%3E')).text(), /Nothing for “&#60;b&#62;”/);
+  assert.match(await (await visit('/product/mug')).text(), /You may also like[^]*Stool/);
+  const { products, degraded } = await (await visit('/api/products?q=Mug')).json();
+  assert.deepEqual([products.length, products[0].priceText, degraded], [1, '€20.00', []]);
+  for (const path of ['/product/anvil', '/nowhere', '/product/%00']) assert.equal((await visit(path)).status, 404, path);
+});
+
+test('nonsense in a form is refused', async () => {
+  for (const fields of [{ product_id: '' }, { product_id: 'mug', quantity: '11' }, { product_id: '../x' }]) {
+    assert.equal((await visit('/cart', form(fields as Record<string, string>))).status, 400);
+  }
+  assert.equal((await visit('/currency', form({ currency: 'euro' }))).status, 400);
+  assert.equal((await visit('/api/cart', form({ product_id: 'm'.repeat(20_000) }))).status, 413);
+});
+
+test('currency is asked once a product, or once in all when batching is on', async () => {
+  neighbours.calls.length = 0;
+  await visit('/api/products');
+  assert.equal(neighbours.calls.filter((method) => method === 'convert').length, 2);
+
+  const [batching, at] = await open({ ...settings, currencyBatch: true });
+  const { products } = await (await visit('/api/products', {}, at)).json();
+  assert.equal(products[0].priceText, '€20.00');
+  assert.deepEqual(neighbours.calls.slice(-2), ['listProducts', 'convertBatch']);
+  await batching.drain(100);
+});
+
+test('the traceparent goes along to every service, and nothing else takes its place', async () => {
+  neighbours.traceparents.clear();
+  await visit('/product/mug', { headers: { traceparent: TRACEPARENT } });
+  assert.deepEqual([...neighbours.traceparents], [TRACEPARENT]);
+});
+
+test('with currency down, all prices are in dollars and the page says so', async () => {
+  neighbours.currency.set(DOWN);
+  const home = await visit('/');
+  const page = await home.text();
+  assert.equal(home.status, 200);
+  assert.equal(home.headers.get('boutique-degraded'), 'currency');
+  assert.match(page, /prices are in USD[^]*\$10\.00[^]*\$55\.00/);
+  assert.doesNotMatch(page, /€/);
+});
+
+test('with currency merely slow, the page waits for it', async () => {
+  neighbours.currency.set({ ...NO_FAULTS, latencyMs: 300 });
+  const start = performance.now();
+  const page = await (await visit('/')).text();
+  assert.ok(performance.now() - start >= 295);
+  assert.match(page, /€20\.00/);
+});
+
+test('with recommendation down, the product is there and a placeholder in their place', async () => {
+  neighbours.recommendation.set(DOWN);
+  const product = await visit('/product/mug');
+  assert.equal(product.status, 200);
+  assert.equal(product.headers.get('boutique-degraded'), 'recommendation');
+  assert.match(await product.text(), /class="placeholder" data-part="recommendations"/);
+});
+
+test('with the cart down, the shop is open and the cart honest', async () => {
+  neighbours.cart.set(DOWN);
+  const home = await visit('/');
+  assert.deepEqual([home.status, home.headers.get('boutique-degraded')], [200, 'cart']);
+  assert.match(await home.text(), /Your cart cannot be reached just now[^]*Mug/);
+  for (const cart of [await visit('/cart'), await visit('/cart', form({ product_id: 'mug' }))]) {
+    assert.deepEqual([cart.status, cart.headers.get('retry-after')], [503, '2']);
+    assert.match(await cart.text(), /data-unavailable="cart"/);
+  }
+});
+
+test('with the catalog down, there is an honest 503, a page for people and JSON for programs', async () => {
+  neighbours.catalog.set(DOWN);
+  for (const path of ['/', '/product/mug', '/search?q=mug']) {
+    const page = await visit(path);
+    assert.deepEqual([page.status, page.headers.get('retry-after')], [503, '2'], path);
+    assert.match(await page.text(), /data-unavailable="catalog"/);
+  }
+  const api = await visit('/api/products');
+  assert.deepEqual([api.status, await api.json()], [503, { error: 'catalog is unavailable' }]);
+});
+
+test('the knobs touch pages but not the probe', async () => {
+  faults.set({ ...DOWN, code: 8 });
+  assert.equal((await visit('/')).status, 429);
+  assert.equal((await visit('/healthz')).status, 200);
+});
+
+test('price ticks arrive as server-sent events', async () => {
+  const stop = new AbortController();
+  const events = await visit('/live', { signal: stop.signal });
+  let heard = '';
+  for await (const chunk of events.body!) {
+    heard += Buffer.from(chunk).toString();
+    if (heard.includes('\n\ndata')) break;
+  }
+  stop.abort();
+  assert.match(heard, /^retry: 2000\n\ndata: {"id":"mug","price":"\$11\.00","at":1}\n\n/);
+});
+
+test('a web socket echoes text as text and bytes as bytes, in order', async () => {
+  const socket = new WebSocket(`ws://127.0.0.1:${port}/ws`);
+  await once(socket, 'open');
+  const heard: [string, boolean][] = [];
+  const all = new Promise<void>((resolve) =>
+    socket.on('message', (data, binary) => heard.push([String(data), binary]) === 2 && resolve()),
+  );
+  socket.send('river');
+  socket.send(Buffer.from('weir'));
+  await all;
+  assert.deepEqual(heard, [['river', false], ['weir', true]]);
+  socket.close();
+});
+
+test('a web socket elsewhere is refused', async () => {
+  const socket = new WebSocket(`ws://127.0.0.1:${port}/elsewhere`);
+  const [error] = await once(socket, 'error');
+  assert.match(error.message, /404/);
+});
+
+test('a drain finishes the page in flight, ends streams and sockets, and accepts nothing more', async () => {
+  const [own, at] = await open(settings);
+  neighbours.currency.set({ ...NO_FAULTS, latencyMs: 200 });
+  const page = visit('/', {}, at);
+  const events = await visit('/live', {}, at);
+  const socket = new WebSocket(`ws://127.0.0.1:${at}/ws`);
+  await once(socket, 'open');
+  await new Promise((resolve) => setTimeout(resolve, 80));
+
+  const closed = once(socket, 'close');
+  const start = performance.now();
+  await own.drain(5_000);
+  assert.ok(performance.now() - start < 2_000, 'it waited for its grace');
+  assert.equal((await page).status, 200);
+  assert.match(await (await page).text(), /€20\.00/);
+  await events.text();
+  assert.equal((await closed)[0], 1001);
+  await assert.rejects(visit('/', {}, at));
+});

@@ -1,0 +1,97 @@
+/** For tests: stand-ins of the services that the storefront calls, with faults of their own. */
+import { boutiqueService, Faults, listen, LOOPBACK, Refusal, unary } from '@boutique/chassis';
+import { Server, ServerWritableStream, status, UntypedServiceImplementation } from '@grpc/grpc-js';
+import { CartItem } from './clients/cart';
+import { PriceTick, Product } from './clients/catalog';
+import { Money } from './money';
+import { Settings, settingsFrom } from './settings';
+
+const dollars = (units: number): Money => ({ currencyCode: 'USD', units, nanos: 0 });
+
+export const MUG: Product = {
+  id: 'mug',
+  name: 'Mug <deep>',
+  description: 'For coffee & tea',
+  picture: 'mug',
+  priceUsd: dollars(10),
+  categories: ['kitchen'],
+};
+export const STOOL: Product = { ...MUG, id: 'stool', name: 'Stool', picture: 'stool', priceUsd: dollars(55) };
+
+export class Neighbours {
+  readonly catalog = new Faults();
+  readonly currency = new Faults();
+  readonly cart = new Faults();
+  readonly recommendation = new Faults();
+  /** Methods called, and the traceparents that came along. */
+  readonly calls: string[] = [];
+  readonly traceparents = new Set<string>();
+  readonly #servers: Server[] = [];
+  readonly #carts = new Map<string, CartItem[]>();
+
+  /** Starts all of them; answers what a storefront's settings have to be. */
+  async start(): Promise<Settings> {
+    return settingsFrom({
+      CHANNELS_PER_DEPENDENCY: '2',
+      GRPC_TIMEOUT_MS: '2000',
+      PRODUCT_CATALOG_SERVICE_ADDR: await this.#serve('Catalog', this.catalog, {
+        listProducts: () => ({ products: [MUG, STOOL] }),
+        getProduct: ({ id }: { id: string }) => this.#product(id),
+        searchProducts: ({ query }: { query: string }) => ({ results: [MUG, STOOL].filter((p) => p.name.includes(query)) }),
+      }),
+      CURRENCY_SERVICE_ADDR: await this.#serve('Currency', this.currency, {
+        listCurrencies: () => ({ currencyCodes: ['USD', 'EUR', 'JPY'] }),
+        convert: ({ from, toCode }: { from: Money; toCode: string }) => twice(from, toCode),
+        convertBatch: ({ from, toCode }: { from: Money[]; toCode: string }) => ({
+          converted: from.map((money) => twice(money, toCode)),
+        }),
+      }),
+      CART_SERVICE_ADDR: await this.#serve('Cart', this.cart, {
+        getCart: ({ userId }: { userId: string }) => ({ userId, items: this.#carts.get(userId) ?? [] }),
+        addItem: ({ userId, item }: { userId: string; item: CartItem }) => {
+          this.#carts.set(userId, [...(this.#carts.get(userId) ?? []), item]);
+          return {};
+        },
+        emptyCart: ({ userId }: { userId: string }) => (this.#carts.delete(userId), {}),
+      }),
+      RECOMMENDATION_SERVICE_ADDR: await this.#serve('Recommendation', this.recommendation, {
+        listRecommendations: () => ({ productIds: ['stool'] }),
+      }),
+    });
+  }
+
+  stop(): void {
+    for (const server of this.#servers) server.forceShutdown();
+  }
+
+  async #serve(name: string, faults: Faults, answers: Record<string, (request: any) => object>): Promise<string> {
+    const handlers: UntypedServiceImplementation = { watchPrices: ticks };
+    for (const [method, answer] of Object.entries(answers)) {
+      const handle = unary(faults, answer);
+      handlers[method] = ((call, callback) => {
+        this.calls.push(method);
+        this.traceparents.add(call.metadata.get('traceparent').join());
+        handle(call, callback);
+      }) as typeof handle;
+    }
+    const server = new Server();
+    server.addService(boutiqueService(name), handlers);
+    this.#servers.push(server);
+    return `127.0.0.1:${await listen(server, LOOPBACK, 0)}`;
+  }
+
+  #product(id: string): Product {
+    const found = [MUG, STOOL].find((product) => product.id === id);
+    if (!found) throw new Refusal(status.NOT_FOUND, 'nobody sells that');
+    return found;
+  }
+}
+
+/** A dollar is two of anything. */
+function twice(money: Money, toCode: string): Money {
+  return { currencyCode: toCode, units: money.units * 2, nanos: 0 };
+}
+
+function ticks(call: ServerWritableStream<object, PriceTick>): void {
+  call.write({ productId: 'mug', priceUsd: dollars(11), atUnixMs: 1 });
+}
