@@ -1,0 +1,163 @@
+//! The pump for any two streams: read into a buffer of the thread, write at once, keep only the rest.
+//!
+//! A connection owns memory just while its writer is blocked, and then not more than one read.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{Failure, Pump};
+
+/// What one read takes at most, and so what a direction can hold.
+pub(super) const BUFFER_BYTES: usize = 16 * 1024;
+
+/// After so many reads other connections of this worker get their turn.
+pub(super) const READS_PER_TURN: usize = 16;
+
+#[derive(Default)]
+pub(super) struct Copy {
+    /// Read and not yet written. Empty means that no memory is held.
+    pending: Bytes,
+    at_eof: bool,
+    /// Something was written since the last flush.
+    unflushed: bool,
+}
+
+impl Copy {
+    /// Delivers `prefix` before what is read.
+    pub(super) fn after(prefix: Bytes) -> Self {
+        Self {
+            pending: prefix,
+            ..Self::default()
+        }
+    }
+
+    /// Writes what is pending. Ready when nothing is.
+    pub(super) fn poll_deliver<W: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        writer: &mut W,
+        moved: &mut u64,
+    ) -> Poll<Result<(), Failure>> {
+        while !self.pending.is_empty() {
+            match ready!(Pin::new(&mut *writer).poll_write(cx, &self.pending)) {
+                Ok(0) => return Poll::Ready(Err(Failure::Write(io::ErrorKind::WriteZero.into()))),
+                Ok(written) => {
+                    self.pending.advance(written);
+                    self.unflushed = true;
+                    *moved += written as u64;
+                }
+                Err(error) => return Poll::Ready(Err(Failure::Write(error))),
+            }
+        }
+        self.pending = Bytes::new(); // an empty view would still hold its buffer
+        Poll::Ready(Ok(()))
+    }
+
+    /// An empty view would own its buffer alone; the empty constant is nobody's.
+    #[cfg(test)]
+    pub(super) fn holds_nothing(&self) -> bool {
+        self.pending.is_empty() && !self.pending.is_unique()
+    }
+
+    /// Reads once and writes once. Ready when there may be more to do.
+    fn poll_move<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut R,
+        writer: &mut W,
+        moved: &mut u64,
+    ) -> Poll<Result<(), Failure>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let mut scratch = Scratch::take();
+        let mut buffer = ReadBuf::new(&mut scratch.0);
+        ready!(Pin::new(reader).poll_read(cx, &mut buffer)).map_err(Failure::Read)?;
+        let read = buffer.filled();
+        self.at_eof = read.is_empty();
+        let written = match read {
+            [] => 0,
+            bytes => match Pin::new(writer).poll_write(cx, bytes) {
+                Poll::Ready(written) => written.map_err(Failure::Write)?,
+                Poll::Pending => 0,
+            },
+        };
+        self.unflushed |= written > 0;
+        *moved += written as u64;
+        if written < read.len() {
+            self.pending = Bytes::copy_from_slice(&read[written..]);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// TLS holds back what was written until it is flushed.
+    fn poll_flush<W: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        writer: &mut W,
+    ) -> Poll<Result<(), Failure>> {
+        if self.unflushed {
+            ready!(Pin::new(writer).poll_flush(cx)).map_err(Failure::Write)?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<R, W> Pump<R, W> for Copy
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    fn poll_pump(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut R,
+        writer: &mut W,
+        moved: &mut u64,
+    ) -> Poll<Result<(), Failure>> {
+        for _ in 0..READS_PER_TURN {
+            ready!(self.poll_deliver(cx, writer, moved))?;
+            if self.at_eof {
+                return self.poll_flush(cx, writer);
+            }
+            match self.poll_move(cx, reader, writer, moved) {
+                Poll::Ready(moved) => moved?,
+                Poll::Pending => {
+                    ready!(self.poll_flush(cx, writer))?;
+                    return Poll::Pending;
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+thread_local! {
+    /// One buffer a worker, whatever the number of its connections.
+    static SCRATCH: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+}
+
+/// The worker's buffer while it is in use; goes back on drop.
+struct Scratch(Box<[u8]>);
+
+impl Scratch {
+    fn take() -> Self {
+        let buffer = SCRATCH.take();
+        Self(buffer.unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice()))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // An error means that the thread ends, and its buffer with it.
+        let _ = SCRATCH.try_with(|slot| slot.set(Some(std::mem::take(&mut self.0))));
+    }
+}

@@ -1,0 +1,185 @@
+//! The pump for two plain sockets: splice(2) moves bytes through a pipe and never into this process.
+//!
+//! A direction borrows a pipe from its worker when there are bytes, and gives it back when there are
+//! none. What it holds then is the pipe's capacity, in the kernel. Where splice cannot be had (no
+//! descriptors left for a pipe, an unwilling kernel) it copies instead.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use super::copy::{Copy, READS_PER_TURN};
+use super::{Failure, Pump};
+
+/// Linux's default capacity of a pipe, and so what a direction can hold.
+const PIPE_BYTES: usize = 64 * 1024;
+
+/// Idle pipes a worker keeps: as many as it has directions that are busy at once, roughly.
+const IDLE_PIPES_MAX: usize = 32;
+
+#[derive(Default)]
+pub(super) struct Splice {
+    /// Delivers the prefix, and everything when `copies`.
+    copy: Copy,
+    copies: bool,
+    /// Present while bytes are under way.
+    pipe: Option<Pipe>,
+    in_pipe: usize,
+    at_eof: bool,
+}
+
+struct Pipe {
+    out: OwnedFd,
+    into: OwnedFd,
+}
+
+impl Splice {
+    /// Delivers `prefix` before what is read.
+    pub(super) fn after(prefix: Bytes) -> Self {
+        Self {
+            copy: Copy::after(prefix),
+            ..Self::default()
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn without_pipes() -> Self {
+        Self {
+            copies: true,
+            ..Self::default()
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn holds_nothing(&self) -> bool {
+        self.pipe.is_none() && self.copy.holds_nothing()
+    }
+
+    /// Takes what the reader has. Ready when there may be more to do.
+    fn poll_fill(&mut self, cx: &mut Context<'_>, reader: &TcpStream) -> Poll<Result<(), Failure>> {
+        ready!(reader.poll_read_ready(cx)).map_err(Failure::Read)?;
+        let pipe = match self.pipe.take().map_or_else(Pipe::borrow, Ok) {
+            Ok(pipe) => self.pipe.insert(pipe),
+            Err(_) => {
+                self.copies = true;
+                return Poll::Ready(Ok(()));
+            }
+        };
+        match reader.try_io(Interest::READABLE, || pipe.fill(reader)) {
+            Ok(bytes) => {
+                self.in_pipe = bytes;
+                self.at_eof = bytes == 0;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if is_unwilling(&error) => self.copies = true,
+            Err(error) => return Poll::Ready(Err(Failure::Read(error))),
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gives to the writer what is in the pipe. Ready when nothing is.
+    fn poll_empty(
+        &mut self,
+        cx: &mut Context<'_>,
+        writer: &TcpStream,
+        moved: &mut u64,
+    ) -> Poll<Result<(), Failure>> {
+        while let Some(pipe) = self.pipe.as_ref().filter(|_| self.in_pipe > 0) {
+            ready!(writer.poll_write_ready(cx)).map_err(Failure::Write)?;
+            match writer.try_io(Interest::WRITABLE, || pipe.empty(writer, self.in_pipe)) {
+                Ok(bytes) => {
+                    self.in_pipe -= bytes;
+                    *moved += bytes as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(Failure::Write(error))),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn give_back(&mut self) {
+        if let Some(pipe) = self.pipe.take() {
+            pipe.give_back();
+        }
+    }
+}
+
+fn is_unwilling(error: &io::Error) -> bool {
+    let unwilling = [Errno::INVAL, Errno::NOSYS, Errno::PERM];
+    unwilling
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+impl Pump<TcpStream, TcpStream> for Splice {
+    fn poll_pump(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut TcpStream,
+        writer: &mut TcpStream,
+        moved: &mut u64,
+    ) -> Poll<Result<(), Failure>> {
+        ready!(self.copy.poll_deliver(cx, writer, moved))?;
+        for _ in 0..READS_PER_TURN {
+            if self.copies {
+                self.give_back();
+                return self.copy.poll_pump(cx, reader, writer, moved);
+            }
+            ready!(self.poll_empty(cx, writer, moved))?;
+            if self.at_eof {
+                self.give_back();
+                return Poll::Ready(Ok(()));
+            }
+            match self.poll_fill(cx, reader) {
+                Poll::Ready(filled) => filled?,
+                Poll::Pending => {
+                    self.give_back();
+                    return Poll::Pending;
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+thread_local! {
+    static IDLE_PIPES: RefCell<Vec<Pipe>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Pipe {
+    fn borrow() -> io::Result<Self> {
+        if let Some(pipe) = IDLE_PIPES.with_borrow_mut(Vec::pop) {
+            return Ok(pipe);
+        }
+        let (out, into) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
+        Ok(Self { out, into })
+    }
+
+    /// Only an empty pipe may go back: what is in it belongs to one connection.
+    fn give_back(self) {
+        IDLE_PIPES.with_borrow_mut(|idle| {
+            if idle.len() < IDLE_PIPES_MAX {
+                idle.push(self);
+            }
+        });
+    }
+
+    fn fill(&self, from: &TcpStream) -> io::Result<usize> {
+        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+        Ok(splice(from, None, &self.into, None, PIPE_BYTES, flags)?)
+    }
+
+    fn empty(&self, to: &TcpStream, bytes: usize) -> io::Result<usize> {
+        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+        Ok(splice(&self.out, None, to, None, bytes, flags)?)
+    }
+}
