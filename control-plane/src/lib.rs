@@ -1,8 +1,18 @@
 //! The control plane: sources, certificates, push, injector and journal.
 
 pub mod authority;
+pub mod breakers;
 pub mod csr;
+pub mod identity;
 pub mod injector;
 pub mod journal;
+pub mod mesh;
+pub mod operator;
+pub mod proxies;
+pub mod push;
+pub mod rate;
 pub mod spiffe;
 pub mod time;
+pub mod tls;
+pub mod tokens;
+pub mod version;

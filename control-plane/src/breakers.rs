@@ -1,0 +1,145 @@
+//! Which breakers and gates are open, by whom: a projection of the facts.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use weir_config::pb;
+use weir_config::resource::ObjectName;
+
+/// Of all callers together. Beyond it what is closed is forgotten first.
+const ROWS_MAX: usize = 50_000;
+
+#[derive(Clone, Default)]
+pub struct Breakers(Arc<Mutex<BTreeMap<Key, Row>>>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Closed,
+    Open,
+    HalfOpen,
+    Ramping,
+}
+
+#[derive(Clone, Debug)]
+pub struct Transition {
+    pub caller: ObjectName,
+    pub service: String,
+    /// Of a breaker; empty: of the whole service.
+    pub route: String,
+    /// Of a gate; empty: a breaker.
+    pub endpoint: String,
+    pub state: State,
+    pub reason: String,
+    pub at_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    caller: ObjectName,
+    service: String,
+    route: String,
+    endpoint: String,
+}
+
+struct Row {
+    state: State,
+    reason: String,
+    since_ms: u64,
+}
+
+impl Breakers {
+    pub fn changed(&self, transition: Transition) {
+        let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = Key {
+            caller: transition.caller,
+            service: transition.service,
+            route: transition.route,
+            endpoint: transition.endpoint,
+        };
+        if rows.len() >= ROWS_MAX && !rows.contains_key(&key) {
+            rows.retain(|_, row| row.state != State::Closed);
+            if rows.len() >= ROWS_MAX {
+                return;
+            }
+        }
+        let row = Row {
+            state: transition.state,
+            reason: transition.reason,
+            since_ms: transition.at_ms,
+        };
+        rows.insert(key, row);
+    }
+
+    /// What a caller that is gone knew is of no interest.
+    pub fn forget(&self, is_gone: impl Fn(&ObjectName) -> bool) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|key, _| !is_gone(&key.caller));
+    }
+
+    /// By caller, service and endpoint.
+    pub fn rows(&self) -> Vec<pb::BreakerStatus> {
+        let rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let row = |(key, row): (&Key, &Row)| pb::BreakerStatus {
+            caller: key.caller.to_string(),
+            service: match key.route.as_str() {
+                "" => key.service.clone(),
+                route => format!("{} {route}", key.service),
+            },
+            endpoint: key.endpoint.clone(),
+            state: format!("{:?}", row.state),
+            reason: row.reason.clone(),
+            since_ms: row.since_ms,
+        };
+        rows.iter().map(row).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn transition(caller: &str, endpoint: &str, state: State) -> Transition {
+        Transition {
+            caller: ObjectName::new("boutique", caller),
+            service: "boutique/catalog:3550".into(),
+            route: String::new(),
+            endpoint: endpoint.into(),
+            state,
+            reason: "why".into(),
+            at_ms: 1,
+        }
+    }
+
+    #[test]
+    fn the_last_transition_is_the_state() {
+        let breakers = Breakers::default();
+        breakers.changed(transition("frontend-0", "", State::Open));
+        breakers.changed(transition("frontend-0", "10.0.0.1:3550", State::Open));
+        breakers.changed(transition("frontend-0", "", State::HalfOpen));
+        let states: Vec<_> = breakers
+            .rows()
+            .into_iter()
+            .map(|row| (row.endpoint, row.state))
+            .collect();
+        assert_eq!(
+            states,
+            [
+                (String::new(), "HalfOpen".to_owned()),
+                ("10.0.0.1:3550".to_owned(), "Open".to_owned())
+            ]
+        );
+        breakers.forget(|caller| caller.name == "frontend-0");
+        assert!(breakers.rows().is_empty());
+    }
+
+    #[test]
+    fn a_sidecar_that_invents_endpoints_costs_bounded_memory() {
+        let breakers = Breakers::default();
+        for n in 0..ROWS_MAX + 100 {
+            breakers.changed(transition("liar-0", &n.to_string(), State::Open));
+        }
+        assert_eq!(breakers.rows().len(), ROWS_MAX);
+    }
+}

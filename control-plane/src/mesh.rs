@@ -1,0 +1,379 @@
+//! The mesh as the control plane knows it: what the sources said, what sidecars said of themselves, and who wants
+//! to hear of which part.
+//!
+//! ```text
+//!  sources ──change──▶ ┌───────┐  compile what was touched   ┌───────┐  mark dirty, wake   sessions
+//!  names ──resolved──▶ │ index │ ──────────────────────────▶ │ board │ ──────────────────▶ (one mailbox each)
+//!  facts ───drain────▶ └───────┘  once, for all who want it  └───────┘ ◀──── collect ─────
+//! ```
+//!
+//! A change is compiled once however many sidecars want it, and only when somebody does. A mailbox says *what* is
+//! new and never holds the news itself: a slow sidecar finds the newest state, and costs no more than its
+//! subscriptions.
+//!
+//! The lock is held for look-ups and compilation only, never across an await.
+
+mod board;
+mod mailbox;
+mod published;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prost::bytes::Bytes;
+use tokio::sync::watch;
+use weir_config::index::{Index, Touched};
+use weir_config::pb::destination::Target;
+use weir_config::resource::{MeshConfig, ObjectName, Pod};
+use weir_config::{Kind, Resource, ResourceRef, compile};
+
+pub use self::board::SessionId;
+pub use self::mailbox::{Dirty, Mailbox};
+pub use self::published::{Published, endpoints_delta};
+
+use self::board::{Board, Meaning};
+use crate::version::Versions;
+
+/// Sorts behind every name a user may choose, so that any MeshConfig of a user's wins.
+const OWN_MESH_CONFIG: &str = "~";
+
+pub enum Change {
+    Apply(Box<Resource>),
+    Delete(ResourceRef),
+}
+
+/// A handle; all clones are the same mesh.
+#[derive(Clone)]
+pub struct Mesh(Arc<Inner>);
+
+struct Inner {
+    trust_domain: String,
+    state: Mutex<State>,
+    /// Of the newest change.
+    version: watch::Sender<u64>,
+    /// Names among the endpoints that somebody wants: for the resolver.
+    names: watch::Sender<BTreeSet<String>>,
+}
+
+struct State {
+    index: Index,
+    /// Pods whose sidecar said that it is draining.
+    draining: HashSet<ObjectName>,
+    /// Last good answers, by name.
+    resolved: HashMap<String, Vec<IpAddr>>,
+    trust_bundle: Arc<[Bytes]>,
+    board: Board,
+    versions: Versions,
+}
+
+/// A sidecar's place on the board; leaving it is dropping it.
+pub struct Membership {
+    mesh: Mesh,
+    id: SessionId,
+    pod: ObjectName,
+    mailbox: Arc<Mailbox>,
+}
+
+/// The news behind a [`Dirty`], as of `version`.
+pub struct News {
+    pub version: u64,
+    pub destinations: Vec<(SocketAddr, Target)>,
+    pub services: Vec<Arc<Published>>,
+    pub workload: Option<Bytes>,
+    pub trust_bundle: Option<Arc<[Bytes]>>,
+}
+
+impl Mesh {
+    pub fn new(trust_domain: &str, versions: Versions) -> Self {
+        let mut index = Index::default();
+        index.apply(Resource::MeshConfig(own_mesh_config(trust_domain)));
+        let state = State {
+            index,
+            draining: HashSet::new(),
+            resolved: HashMap::new(),
+            trust_bundle: Arc::new([]),
+            board: Board::default(),
+            versions,
+        };
+        Self(Arc::new(Inner {
+            trust_domain: trust_domain.to_owned(),
+            version: watch::Sender::new(state.versions.current()),
+            names: watch::Sender::default(),
+            state: Mutex::new(state),
+        }))
+    }
+
+    pub fn trust_domain(&self) -> &str {
+        &self.0.trust_domain
+    }
+
+    pub fn version(&self) -> u64 {
+        *self.0.version.borrow()
+    }
+
+    pub fn pod(&self, name: &ObjectName) -> Option<Arc<Pod>> {
+        self.state().index.pod(name).cloned()
+    }
+
+    /// The same, but patient: a pod may ask for its certificate before its file was read.
+    pub async fn pod_soon(
+        &self,
+        name: &ObjectName,
+        patience: std::time::Duration,
+    ) -> Option<Arc<Pod>> {
+        let mut version = self.0.version.subscribe();
+        let found = async {
+            loop {
+                version.borrow_and_update();
+                if let Some(pod) = self.pod(name) {
+                    return Some(pod);
+                }
+                version.changed().await.ok()?;
+            }
+        };
+        tokio::time::timeout(patience, found).await.ok().flatten()
+    }
+
+    /// The names to resolve, whenever they change.
+    pub fn names(&self) -> watch::Receiver<BTreeSet<String>> {
+        self.0.names.subscribe()
+    }
+
+    /// All of it at once: whoever looks sees it before or after, never between.
+    pub fn change(&self, changes: impl IntoIterator<Item = Change>) -> u64 {
+        self.update(|state| {
+            let mut touched = Touched::default();
+            // Addresses may mean something else after the change: those the old resources had, and the new ones.
+            let mut moved = HashSet::new();
+            for change in changes {
+                let reference = match &change {
+                    Change::Apply(resource) => resource.reference(),
+                    Change::Delete(reference) => reference.clone(),
+                };
+                moved.extend(state.addresses(&reference));
+                touched.absorb(match change {
+                    Change::Apply(resource) => state.index.apply(self.with_trust_domain(*resource)),
+                    Change::Delete(reference) => state.index.delete(&reference),
+                });
+                moved.extend(state.addresses(&reference));
+            }
+            for pod in &touched.pods {
+                if state.index.pod(pod).is_none() {
+                    state.draining.remove(pod);
+                }
+            }
+            state.refresh(&touched, &moved);
+        })
+    }
+
+    /// A pod's sidecar is draining, or ready (again).
+    pub fn set_draining(&self, pod: &ObjectName, draining: bool) {
+        self.update(|state| {
+            let changed = if draining {
+                state.draining.insert(pod.clone())
+            } else {
+                state.draining.remove(pod)
+            };
+            let known = state
+                .index
+                .pod(pod)
+                .map(|pod| Resource::Pod(Pod::clone(pod)));
+            if let Some(known) = known.filter(|_| changed) {
+                // As it was: that says who is touched by a change of it.
+                let touched = state.index.apply(known);
+                state.refresh(&touched, &HashSet::new());
+            }
+        });
+    }
+
+    /// What a name among the endpoints means now.
+    pub fn resolved(&self, name: &str, addresses: Vec<IpAddr>) {
+        self.update(|state| {
+            if state.resolved.insert(name.to_owned(), addresses.clone()) != Some(addresses) {
+                for service in state.board.services_with(name) {
+                    state.republish(&service);
+                }
+            }
+        });
+    }
+
+    pub fn set_trust_bundle(&self, bundle: Vec<Bytes>) {
+        self.update(|state| {
+            if *state.trust_bundle != *bundle {
+                state.trust_bundle = bundle.into();
+                state.board.everybody(|dirty| dirty.trust_bundle = true);
+            }
+        });
+    }
+
+    pub fn trust_bundle(&self) -> Arc<[Bytes]> {
+        self.state().trust_bundle.clone()
+    }
+
+    /// A sidecar has come. Its first news are its own workload and whom to trust.
+    pub fn join(&self, pod: &ObjectName) -> Membership {
+        let mailbox = Arc::new(Mailbox::default());
+        let id = self.state().board.join(pod.clone(), mailbox.clone());
+        mailbox.mark(|dirty| {
+            dirty.workload = true;
+            dirty.trust_bundle = true;
+            dirty.urgent = true;
+        });
+        Membership {
+            mesh: self.clone(),
+            id,
+            pod: pod.clone(),
+            mailbox,
+        }
+    }
+
+    fn update(&self, change: impl FnOnce(&mut State)) -> u64 {
+        let mut state = self.state();
+        let version = state.versions.next();
+        change(&mut state);
+        let names = state.board.names();
+        drop(state);
+        self.0.names.send_if_modified(|known| {
+            let changed = *known != names;
+            *known = names;
+            changed
+        });
+        self.0.version.send_replace(version);
+        version
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic under the lock is a bug of ours; the index itself is whole, so the others go on.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with_trust_domain(&self, mut resource: Resource) -> Resource {
+        if let Resource::MeshConfig(mesh) = &mut resource {
+            // The CA decides; the source has refused a file that says otherwise.
+            mesh.spec.trust_domain = Some(self.0.trust_domain.clone());
+        }
+        resource
+    }
+}
+
+impl Membership {
+    pub fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
+    }
+
+    pub fn subscribe(&self, address: SocketAddr) {
+        let mut state = self.mesh.state();
+        state.subscribe(self.id, address);
+        let names = state.board.names();
+        drop(state);
+        self.mesh.0.names.send_if_modified(|known| {
+            let changed = *known != names;
+            *known = names;
+            changed
+        });
+    }
+
+    /// The services that nobody behind this membership's addresses wants any more.
+    pub fn unsubscribe(&self, address: SocketAddr) -> Option<weir_config::snapshot::ServiceKey> {
+        self.mesh.state().board.unsubscribe(self.id, address)
+    }
+
+    pub fn subscriptions(&self) -> usize {
+        self.mesh.state().board.subscriptions(self.id)
+    }
+
+    /// The news behind `dirty`.
+    pub fn collect(&self, dirty: &Dirty) -> News {
+        let state = self.mesh.state();
+        let workload = dirty
+            .workload
+            .then(|| compile::workload(&state.index, &self.pod))
+            .flatten();
+        News {
+            version: state.versions.current(),
+            destinations: state.board.destinations(self.id, dirty),
+            services: dirty
+                .services
+                .iter()
+                .filter_map(|key| state.board.published(key))
+                .collect(),
+            workload: workload.map(|workload| {
+                serde_json::to_vec(&workload)
+                    .expect("a workload is plain data")
+                    .into()
+            }),
+            trust_bundle: dirty.trust_bundle.then(|| state.trust_bundle.clone()),
+        }
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.mesh.state().board.leave(self.id);
+    }
+}
+
+impl State {
+    /// Compiles what was touched and wakes whoever wants it.
+    fn refresh(&mut self, touched: &Touched, moved: &HashSet<IpAddr>) {
+        for service in self.board.wanted_services(touched) {
+            self.republish(&service);
+        }
+        self.board.mark_workloads(touched);
+        for (session, address) in self.board.wanted_addresses(moved) {
+            let meaning = Meaning::of(&self.index, address);
+            if self.board.means(session, address, meaning) {
+                self.publish_wanted(session, address);
+            }
+        }
+    }
+
+    fn subscribe(&mut self, session: SessionId, address: SocketAddr) {
+        let meaning = Meaning::of(&self.index, address);
+        if self.board.means(session, address, meaning) {
+            self.publish_wanted(session, address);
+        }
+    }
+
+    /// The first who wants a service has it compiled.
+    fn publish_wanted(&mut self, session: SessionId, address: SocketAddr) {
+        let Some(key) = self.board.service_of(session, address) else {
+            return;
+        };
+        if self.board.published(&key).is_none() {
+            let published = Published::compile(&self.index, &key, &self.draining, &self.resolved);
+            self.board.publish(published);
+        }
+    }
+
+    fn republish(&mut self, service: &weir_config::snapshot::ServiceKey) {
+        let published = Published::compile(&self.index, service, &self.draining, &self.resolved);
+        self.board.publish(published);
+    }
+
+    fn addresses(&self, reference: &ResourceRef) -> Vec<IpAddr> {
+        match reference.kind {
+            Kind::Service => self
+                .index
+                .service(&reference.name)
+                .map(|it| it.spec.addresses().collect()),
+            Kind::Pod => self
+                .index
+                .pod(&reference.name)
+                .map(|pod| pod.addresses().collect()),
+            _ => None,
+        }
+        .unwrap_or_default()
+    }
+}
+
+fn own_mesh_config(trust_domain: &str) -> MeshConfig {
+    let mut own = MeshConfig::default();
+    own.metadata.name = OWN_MESH_CONFIG.to_owned();
+    own.spec.trust_domain = Some(trust_domain.to_owned());
+    own
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+//! `weir.mesh.v1.Operator`: what the command line asks, over a unix socket that only its owner may open.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::pin::Pin;
+
+use tokio::net::UnixListener;
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+use weir_config::pb;
+
+use crate::breakers::Breakers;
+use crate::journal::{Event, Journal, KINDS, StoreError};
+use crate::mesh::Mesh;
+use crate::proxies::Proxies;
+
+/// Facts read from the journal at a time.
+const BATCH: usize = 256;
+
+#[derive(Clone)]
+pub struct OperatorServer {
+    pub mesh: Mesh,
+    pub journal: Journal,
+    pub proxies: Proxies,
+    pub breakers: Breakers,
+}
+
+/// Takes the place of a socket that nobody listens on any more, and of nothing else.
+pub async fn bind(path: &Path) -> io::Result<UnixListener> {
+    if tokio::net::UnixStream::connect(path).await.is_ok() {
+        return Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another control plane listens there",
+        ));
+    }
+    use std::os::unix::fs::FileTypeExt;
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path)?,
+        Ok(_) => {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "this is a file, not a socket",
+            ));
+        }
+        Err(_) => {}
+    }
+    // Made under a name that nobody knows, so that there is no moment in which others could open it.
+    let private = path.with_extension(format!("{:016x}", fastrand::u64(..)));
+    let listener = UnixListener::bind(&private)?;
+    std::fs::set_permissions(&private, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&private, path)?;
+    Ok(listener)
+}
+
+#[tonic::async_trait]
+impl pb::operator_server::Operator for OperatorServer {
+    type EventsStream = Pin<Box<dyn Stream<Item = Result<pb::Event, Status>> + Send>>;
+
+    async fn events(
+        &self,
+        request: Request<pb::EventsRequest>,
+    ) -> Result<Response<Self::EventsStream>, Status> {
+        let request = request.into_inner();
+        if let Some(unknown) = request
+            .kinds
+            .iter()
+            .find(|kind| !KINDS.contains(&kind.as_str()))
+        {
+            let known = KINDS.join(", ");
+            return Err(Status::invalid_argument(format!(
+                "there is no kind {unknown}; known: {known}"
+            )));
+        }
+        // A reader that is slow makes this task wait, not the journal.
+        let (events, stream) = mpsc::channel(BATCH);
+        let journal = self.journal.clone();
+        tokio::spawn(async move {
+            let told = tell(journal, request, &events).await;
+            if let Err(error) = told {
+                let _ = events.send(Err(Status::data_loss(error.to_string()))).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn proxies(
+        &self,
+        _: Request<pb::ProxiesRequest>,
+    ) -> Result<Response<pb::ProxiesResponse>, Status> {
+        Ok(Response::new(pb::ProxiesResponse {
+            version: self.mesh.version(),
+            proxies: self.proxies.rows(),
+        }))
+    }
+
+    async fn breakers(
+        &self,
+        _: Request<pb::BreakersRequest>,
+    ) -> Result<Response<pb::BreakersResponse>, Status> {
+        Ok(Response::new(pb::BreakersResponse {
+            breakers: self.breakers.rows(),
+        }))
+    }
+}
+
+async fn tell(
+    journal: Journal,
+    request: pb::EventsRequest,
+    events: &mpsc::Sender<Result<pb::Event, Status>>,
+) -> Result<(), StoreError> {
+    let wanted = |event: &Event| request.kinds.is_empty() || request.kinds.contains(&event.kind);
+    let mut synced = journal.watch();
+    let mut from = request.from_seq;
+    let mut newest: VecDeque<Event> = VecDeque::new();
+    let last = request.last as usize;
+    if last > 0 && request.kinds.is_empty() {
+        from = from.max(journal.bounds()?.end.saturating_sub(last as u64));
+    }
+    // First what is there: all of it, or the newest of it.
+    let end = *synced.borrow_and_update();
+    while from < end {
+        let batch = read(&journal, from).await?;
+        let Some(read_to) = batch.last().map(|event| event.seq) else {
+            break;
+        };
+        from = read_to + 1;
+        for event in batch.into_iter().filter(&wanted) {
+            if last == 0 {
+                if events.send(Ok(message(event))).await.is_err() {
+                    return Ok(());
+                }
+                continue;
+            }
+            newest.push_back(event);
+            if newest.len() > last {
+                newest.pop_front();
+            }
+        }
+    }
+    for event in newest {
+        if events.send(Ok(message(event))).await.is_err() {
+            return Ok(());
+        }
+    }
+    // Then what comes.
+    while request.follow {
+        let batch = read(&journal, from).await?;
+        let Some(read_to) = batch.last().map(|event| event.seq) else {
+            tokio::select! {
+                () = events.closed() => return Ok(()),
+                changed = synced.changed() => if changed.is_err() { return Ok(()) },
+            }
+            continue;
+        };
+        from = read_to + 1;
+        for event in batch.into_iter().filter(&wanted) {
+            if events.send(Ok(message(event))).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn read(journal: &Journal, from: u64) -> Result<Vec<Event>, StoreError> {
+    let journal = journal.clone();
+    let read = tokio::task::spawn_blocking(move || journal.read(from, BATCH)).await;
+    read.expect("reading the journal does not panic")
+}
+
+fn message(event: Event) -> pb::Event {
+    pb::Event {
+        seq: event.seq,
+        at_ms: event.at_ms,
+        kind: event.kind,
+        subject: event.subject,
+        reporter: event.reporter,
+        message: event.message,
+        details_json: event.details.to_string(),
+    }
+}

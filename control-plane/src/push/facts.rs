@@ -1,0 +1,215 @@
+//! What a sidecar says happened. It is believed about itself, within bounds: a sidecar may be compromised, and its
+//! facts must not fill the journal or somebody's screen.
+
+use tokio::time::Instant;
+use weir_config::pb;
+use weir_config::pb::fact::Fact as Said;
+use weir_config::resource::ObjectName;
+
+use super::PushServer;
+use crate::breakers::{Breakers, State, Transition};
+use crate::journal::{Fact, Journal, now_ms};
+use crate::mesh::Mesh;
+use crate::proxies::Proxies;
+use crate::rate::Bucket;
+
+/// A pod with a hundred flapping endpoints stays below it.
+const PER_SECOND: f64 = 100.0;
+const BURST: f64 = 1000.0;
+const TEXT_CHARS_MAX: usize = 300;
+/// A sidecar's clock may be off; a time that is further off than this is replaced by ours.
+const CLOCK_SKEW_MS: u64 = 10 * 60 * 1000;
+
+pub(super) struct Facts {
+    pod: ObjectName,
+    mesh: Mesh,
+    journal: Journal,
+    breakers: Breakers,
+    proxies: Proxies,
+    rate: Bucket,
+}
+
+impl Facts {
+    pub(super) fn new(server: &PushServer, pod: &ObjectName) -> Self {
+        Self {
+            pod: pod.clone(),
+            mesh: server.mesh.clone(),
+            journal: server.journal.clone(),
+            breakers: server.breakers.clone(),
+            proxies: server.proxies.clone(),
+            rate: Bucket::new(PER_SECOND, BURST),
+        }
+    }
+
+    pub(super) fn heard(&mut self, fact: pb::Fact) {
+        if !self.rate.admit(Instant::now()) {
+            tracing::debug!(pod = %self.pod, "too many facts: one dropped");
+            return;
+        }
+        let now = now_ms();
+        let at_ms = if fact.at_ms.abs_diff(now) > CLOCK_SKEW_MS {
+            now
+        } else {
+            fact.at_ms
+        };
+        match fact.fact {
+            Some(Said::BreakerChanged(change)) => self.breaker_changed(change, at_ms),
+            Some(Said::EndpointChanged(change)) => self.endpoint_changed(change, at_ms),
+            Some(Said::Draining(pb::Draining {})) => self.draining(true, at_ms),
+            Some(Said::Ready(pb::Ready {})) => self.draining(false, at_ms),
+            None => {}
+        }
+    }
+
+    fn breaker_changed(&self, change: pb::BreakerChanged, at_ms: u64) {
+        let caller = self.pod.to_string();
+        let (service, route, reason) = (
+            clean(&change.service),
+            clean(&change.route),
+            clean(&change.reason),
+        );
+        let (state, fact) = match change.to() {
+            pb::BreakerState::Unspecified => return,
+            pb::BreakerState::Closed => (
+                State::Closed,
+                Fact::BreakerClosed {
+                    caller,
+                    service,
+                    route,
+                    reason,
+                },
+            ),
+            pb::BreakerState::Open => (
+                State::Open,
+                Fact::BreakerOpened {
+                    caller,
+                    service,
+                    route,
+                    reason,
+                },
+            ),
+            pb::BreakerState::HalfOpen => (
+                State::HalfOpen,
+                Fact::BreakerHalfOpened {
+                    caller,
+                    service,
+                    route,
+                    reason,
+                },
+            ),
+        };
+        self.changed(
+            &change.service,
+            &change.route,
+            "",
+            state,
+            &change.reason,
+            at_ms,
+        );
+        self.journal.note_at(fact, at_ms);
+    }
+
+    fn endpoint_changed(&self, change: pb::EndpointChanged, at_ms: u64) {
+        let caller = self.pod.to_string();
+        let (service, endpoint, reason) = (
+            clean(&change.service),
+            clean(&change.endpoint),
+            clean(&change.reason),
+        );
+        let (state, fact) = match (change.from(), change.to()) {
+            (_, pb::GateState::Unspecified) => return,
+            (_, pb::GateState::Open) => (
+                State::Open,
+                Fact::EndpointEjected {
+                    caller,
+                    service,
+                    endpoint,
+                    reason,
+                },
+            ),
+            (_, pb::GateState::HalfOpen) => (
+                State::HalfOpen,
+                Fact::EndpointProbed {
+                    caller,
+                    service,
+                    endpoint,
+                    reason,
+                },
+            ),
+            (_, pb::GateState::Ramping) => (
+                State::Ramping,
+                Fact::EndpointReadmitted {
+                    caller,
+                    service,
+                    endpoint,
+                    reason,
+                },
+            ),
+            (pb::GateState::Ramping, pb::GateState::Closed) => (
+                State::Closed,
+                Fact::EndpointRestored {
+                    caller,
+                    service,
+                    endpoint,
+                    reason,
+                },
+            ),
+            (_, pb::GateState::Closed) => (
+                State::Closed,
+                Fact::EndpointReadmitted {
+                    caller,
+                    service,
+                    endpoint,
+                    reason,
+                },
+            ),
+        };
+        self.changed(
+            &change.service,
+            "",
+            &change.endpoint,
+            state,
+            &change.reason,
+            at_ms,
+        );
+        self.journal.note_at(fact, at_ms);
+    }
+
+    fn changed(
+        &self,
+        service: &str,
+        route: &str,
+        endpoint: &str,
+        state: State,
+        reason: &str,
+        at_ms: u64,
+    ) {
+        self.breakers.changed(Transition {
+            caller: self.pod.clone(),
+            service: clean(service),
+            route: clean(route),
+            endpoint: clean(endpoint),
+            state,
+            reason: clean(reason),
+            at_ms,
+        });
+    }
+
+    fn draining(&self, draining: bool, at_ms: u64) {
+        self.mesh.set_draining(&self.pod, draining);
+        self.proxies
+            .update(&self.pod, |proxy| proxy.draining = draining);
+        if draining {
+            let pod = self.pod.to_string();
+            self.journal.note_at(Fact::ProxyDraining { pod }, at_ms);
+        }
+    }
+}
+
+/// Bounded, and free of what a terminal would act upon.
+fn clean(text: &str) -> String {
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(TEXT_CHARS_MAX)
+        .collect()
+}

@@ -1,0 +1,177 @@
+//! TLS 1.3 with our own certificates: what the control plane shows, whom it believes, and how it accepts.
+//!
+//! A client certificate is asked for and not demanded: a sidecar's first one has to come from somewhere. Which
+//! call needs one is the call's business.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use rcgen::KeyPair;
+use rustls::RootCertStore;
+use rustls::server::{NoServerSessionStorage, ServerConfig, WebPkiClientVerifier};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tonic::transport::server::Connected;
+
+use crate::authority::Authority;
+use crate::spiffe::SpiffeId;
+
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+const HANDSHAKES_MAX: usize = 256;
+const CONNECTIONS_MAX: usize = 16_384;
+/// After an accept that failed for want of descriptors: time for some to come back.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Who is at the other end, as far as TLS knows.
+#[derive(Clone, Debug, Default)]
+pub struct Peer {
+    pub address: Option<SocketAddr>,
+    /// Verified: signed by an anchor of ours, in its dates, for clients.
+    pub certificate: Option<CertificateDer<'static>>,
+}
+
+/// A connection that counts against the limit until it is dropped.
+pub struct Connection {
+    stream: TlsStream<TcpStream>,
+    peer: Peer,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// A fresh certificate of the control plane, and verifiers for today's trust bundle.
+pub fn server_config(
+    authority: &Authority,
+    now: SystemTime,
+) -> Result<ServerConfig, Box<dyn std::error::Error>> {
+    let own_id = SpiffeId::control_plane(&authority.config().trust_domain)
+        .ok_or("the trust domain is no DNS name")?;
+    let key = KeyPair::generate()?;
+    let leaf = authority.issue(&key, &own_id, now)?;
+    let mut roots = RootCertStore::empty();
+    for anchor in authority.trust_bundle(now) {
+        roots.add(anchor)?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone());
+    let verifier = verifier.allow_unauthenticated().build()?;
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![leaf.certificate], key)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    // No resumption: a session must not outlive the trust it was made under.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+/// Accepts until the receiver is gone. Each connection uses the configuration of its moment.
+pub async fn accept(
+    listener: TcpListener,
+    config: Arc<ArcSwap<ServerConfig>>,
+    accepted: mpsc::Sender<io::Result<Connection>>,
+) {
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    loop {
+        let Ok(permit) = connections.clone().acquire_owned().await else {
+            return;
+        };
+        let Ok(handshake) = handshakes.clone().acquire_owned().await else {
+            return;
+        };
+        let (stream, address) = tokio::select! {
+            () = accepted.closed() => return,
+            result = listener.accept() => match result {
+                Ok(connection) => connection,
+                Err(error) => {
+                    tracing::warn!(%error, "accepting failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+        };
+        let (acceptor, accepted) = (TlsAcceptor::from(config.load_full()), accepted.clone());
+        tokio::spawn(async move {
+            let _handshake = handshake;
+            let _ = stream.set_nodelay(true);
+            match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => {
+                    let _ = accepted
+                        .send(Ok(Connection::new(stream, address, permit)))
+                        .await;
+                }
+                Ok(Err(error)) => tracing::debug!(%address, %error, "TLS handshake failed"),
+                Err(_) => tracing::debug!(%address, "TLS handshake took too long"),
+            }
+        });
+    }
+}
+
+impl Connection {
+    fn new(
+        stream: TlsStream<TcpStream>,
+        address: SocketAddr,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        let certificate = stream
+            .get_ref()
+            .1
+            .peer_certificates()
+            .and_then(<[_]>::first);
+        let peer = Peer {
+            address: Some(address),
+            certificate: certificate.map(|certificate| certificate.clone().into_owned()),
+        };
+        Self {
+            stream,
+            peer,
+            _permit: permit,
+        }
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
