@@ -77,7 +77,7 @@ func TestAFrozenCallGoesOnWhenItThaws(t *testing.T) {
 }
 
 func TestCapacityIsSlotsOverServiceTime(t *testing.T) {
-	faults := with(t, &boutiquev1.Knobs{Slots: 2, ServiceMs: 50})
+	faults := with(t, &boutiquev1.Knobs{Slots: 2, ServiceMs: 100})
 	start := time.Now()
 	var calls sync.WaitGroup
 	for i := 0; i < 6; i++ { // three rounds of two
@@ -85,8 +85,8 @@ func TestCapacityIsSlotsOverServiceTime(t *testing.T) {
 		go func() { defer calls.Done(); faults.Before(context.Background()) }()
 	}
 	calls.Wait()
-	if took := time.Since(start); took < 150*time.Millisecond || took > 280*time.Millisecond {
-		t.Fatalf("six calls on two slots of 50 ms took %v", took)
+	if took := time.Since(start); took < 300*time.Millisecond || took > 550*time.Millisecond {
+		t.Fatalf("six calls on two slots of 100 ms took %v", took)
 	}
 }
 
