@@ -254,12 +254,12 @@ fn inbound_goes_to_the_sidecar(pod: &Pod) {
         let (sidecar, admin) = (listen(any, 14143), listen(any, 14191));
         let target = address(own, 8080);
         let _peer = pod
-            .from_the_neighbour(move || dial(target, 0))
+            .at_the_neighbour(move || dial(target, 0))
             .expect("redirected");
         assert_eq!(accepted(&sidecar), target);
 
         let _kubelet = pod
-            .from_the_neighbour(move || dial(address(own, 14191), 0))
+            .at_the_neighbour(move || dial(address(own, 14191), 0))
             .expect("admin is direct");
         admin.set_nonblocking(true).expect("nonblocking");
         admin
@@ -471,7 +471,7 @@ impl Pod {
         pod
     }
 
-    fn from_the_neighbour<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> T {
+    fn at_the_neighbour<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> T {
         let namespace = format!("/proc/{}/ns/net", self.neighbour.id());
         let thread = std::thread::spawn(move || {
             let link = std::fs::File::open(namespace).expect("its namespace");

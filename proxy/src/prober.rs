@@ -1,0 +1,295 @@
+//! Asks the app what the kubelet wanted to ask it.
+//!
+//! ```text
+//! kubelet ── GET :14191/app-probe/cart/readiness ──▶ sidecar ── the original probe ──▶ app
+//! ```
+//!
+//! Redirection and strict mTLS would make the kubelet's own probes lie, so the injector points them at
+//! the sidecar and leaves the originals in `WEIR_APP_PROBERS`. A probe goes straight to the pod's own
+//! address: no policy, no metric and no breaker sees it, for it says how the app is and not how
+//! the mesh is. What counts as success is what counts for the kubelet, except that redirects are not followed.
+
+mod grpc;
+mod http;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::socket;
+
+/// Some apps answer probes differently, and know them by this beginning.
+const USER_AGENT: &str = concat!("kube-probe/weir-", env!("CARGO_PKG_VERSION"));
+
+/// The probes of this pod's containers, by their path under `/app-probe/`.
+#[derive(Debug)]
+pub struct Probers {
+    probes: BTreeMap<String, Probe>,
+    app: IpAddr,
+    mark: Option<u32>,
+}
+
+/// What the app said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeResult {
+    pub ok: bool,
+    /// The HTTP status, or the gRPC code of a gRPC probe, when one came.
+    pub status: Option<u16>,
+    /// For the operator who reads the kubelet's event.
+    pub detail: String,
+}
+
+/// Why `WEIR_APP_PROBERS` cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidProbers {
+    #[error("the app's probes are not the JSON that the injector writes: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("the app's probe {key}: {why}")]
+    Probe { key: String, why: String },
+}
+
+#[derive(Debug)]
+struct Probe {
+    port: u16,
+    timeout: Duration,
+    question: Question,
+}
+
+#[derive(Debug)]
+enum Question {
+    Http(http::Get),
+    /// Asked over TLS: refused when it is asked, with an explanation.
+    Https,
+    Connect,
+    Grpc {
+        service: String,
+    },
+}
+
+impl Probers {
+    /// Reads the injector's JSON; empty means no probes. They go to `app`, the pod's own address, by
+    /// sockets that carry `mark`.
+    pub fn parse(json: &str, app: IpAddr, mark: Option<u32>) -> Result<Self, InvalidProbers> {
+        let written: BTreeMap<String, Written> = match json.trim() {
+            "" => BTreeMap::new(),
+            json => serde_json::from_str(json)?,
+        };
+        let parsed = written
+            .into_iter()
+            .map(|(key, written)| match Probe::try_from(written) {
+                Ok(probe) => Ok((key, probe)),
+                Err(why) => Err(InvalidProbers::Probe { key, why }),
+            });
+        Ok(Self {
+            probes: parsed.collect::<Result<_, _>>()?,
+            app,
+            mark,
+        })
+    }
+
+    /// Asks once, within the probe's own timeout. `key` is e.g. `cart/readiness`.
+    pub async fn probe(&self, key: &str) -> ProbeResult {
+        let Some(probe) = self.probes.get(key) else {
+            return ProbeResult::failed(format!("this pod has no probe {key:?}"));
+        };
+        let address = SocketAddr::new(self.app, probe.port);
+        match timeout(probe.timeout, probe.question.ask(address, self.mark)).await {
+            Ok(result) => result,
+            Err(_) => {
+                let seconds = probe.timeout.as_secs();
+                ProbeResult::failed(format!("{address} did not answer within {seconds} s"))
+            }
+        }
+    }
+}
+
+impl Question {
+    async fn ask(&self, address: SocketAddr, mark: Option<u32>) -> ProbeResult {
+        if let Self::Https = self {
+            return ProbeResult::failed(
+                "probes over HTTPS are not supported: exclude this pod from probe rewriting, or probe over HTTP",
+            );
+        }
+        let stream = match socket::connect(address, mark).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                return ProbeResult::failed(format!("cannot connect to {address}: {error}"));
+            }
+        };
+        let answer = match self {
+            Self::Http(get) => get.ask(address, stream).await,
+            Self::Grpc { service } => grpc::check(service, address, stream).await,
+            Self::Connect | Self::Https => Ok(connected(address, stream)),
+        };
+        answer.unwrap_or_else(|error| {
+            ProbeResult::failed(format!("{address} gave no answer: {error}"))
+        })
+    }
+}
+
+fn connected(address: SocketAddr, stream: TcpStream) -> ProbeResult {
+    drop(stream);
+    ProbeResult {
+        ok: true,
+        status: None,
+        detail: format!("{address} accepts connections"),
+    }
+}
+
+impl ProbeResult {
+    fn failed(detail: impl Into<String>) -> Self {
+        Self {
+            ok: false,
+            status: None,
+            detail: detail.into(),
+        }
+    }
+}
+
+/// A probe as the injector writes it: one handler, and `timeoutSeconds` beside it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Written {
+    http_get: Option<WrittenHttp>,
+    tcp_socket: Option<WrittenTcp>,
+    grpc: Option<WrittenGrpc>,
+    #[serde(default = "one_second")]
+    timeout_seconds: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WrittenHttp {
+    #[serde(default)]
+    path: String,
+    port: u16,
+    #[serde(default)]
+    scheme: String,
+    #[serde(default)]
+    http_headers: Vec<WrittenHeader>,
+}
+
+#[derive(Deserialize)]
+struct WrittenHeader {
+    name: String,
+    #[serde(default)]
+    value: String,
+}
+
+#[derive(Deserialize)]
+struct WrittenTcp {
+    port: u16,
+}
+
+#[derive(Deserialize)]
+struct WrittenGrpc {
+    port: u16,
+    #[serde(default)]
+    service: String,
+}
+
+/// Kubernetes' default.
+fn one_second() -> u32 {
+    1
+}
+
+impl TryFrom<Written> for Probe {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        let (port, question) = match written {
+            Written {
+                http_get: Some(http),
+                tcp_socket: None,
+                grpc: None,
+                ..
+            } => (http.port, http.try_into()?),
+            Written {
+                http_get: None,
+                tcp_socket: Some(tcp),
+                grpc: None,
+                ..
+            } => (tcp.port, Question::Connect),
+            Written {
+                http_get: None,
+                tcp_socket: None,
+                grpc: Some(grpc),
+                ..
+            } => (
+                grpc.port,
+                Question::Grpc {
+                    service: grpc.service,
+                },
+            ),
+            _ => return Err("exactly one of httpGet, tcpSocket and grpc is expected".to_owned()),
+        };
+        if port == 0 {
+            return Err("port 0 cannot be probed".to_owned());
+        }
+        let timeout = Duration::from_secs(written.timeout_seconds.max(1).into());
+        Ok(Self {
+            port,
+            timeout,
+            question,
+        })
+    }
+}
+
+impl TryFrom<WrittenHttp> for Question {
+    type Error = String;
+
+    fn try_from(written: WrittenHttp) -> Result<Self, String> {
+        match written.scheme.to_ascii_uppercase().as_str() {
+            "" | "HTTP" => {}
+            "HTTPS" => return Ok(Self::Https),
+            scheme => return Err(format!("scheme {scheme:?} is neither HTTP nor HTTPS")),
+        }
+        let headers = written
+            .http_headers
+            .iter()
+            .map(|header| (header.name.as_str(), header.value.as_str()));
+        http::Get::new(&written.path, headers).map(Self::Http)
+    }
+}
+
+/// What the two HTTP clients can fail with.
+#[derive(Debug, thiserror::Error)]
+enum AskError {
+    #[error("{}", with_source(.0))]
+    Hyper(#[from] hyper::Error),
+    #[error("{0}")]
+    Request(#[from] ::http::Error),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// hyper's own text is "connection error"; what happened is in its source.
+fn with_source(error: &hyper::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+/// Polls an HTTP connection beside the exchange that needs it; both end here.
+async fn drive<T, E>(
+    exchange: impl Future<Output = Result<T, E>>,
+    connection: impl Future<Output = Result<(), E>>,
+) -> Result<T, E> {
+    let mut exchange = pin!(exchange);
+    tokio::select! {
+        biased;
+        answer = &mut exchange => answer,
+        // Whether it ended well or not, the exchange knows what it got.
+        _ = connection => exchange.await,
+    }
+}
