@@ -48,7 +48,6 @@ impl Proxies {
         let mut proxies = self.lock();
         let before = proxies.get(pod);
         let connection = before.map_or(0, |before| before.connection + 1);
-        let draining = before.is_some_and(|before| before.draining);
         let proxy = Proxy {
             identity: identity.clone(),
             proxy_version: proxy_version.to_owned(),
@@ -61,7 +60,7 @@ impl Proxies {
             last_nack: String::new(),
             last_seen_ms: now_ms,
             destinations: 0,
-            draining,
+            draining: false,
         };
         proxies.insert(pod.clone(), proxy);
         (Connection(connection), replaced)
