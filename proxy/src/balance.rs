@@ -254,6 +254,18 @@ mod tests {
     }
 
     #[test]
+    fn a_few_eligible_among_many_get_equal_shares() {
+        let mut of = candidates(&[(Standing::Absent, 1.0); 40]);
+        for i in [3, 14, 15, 35] {
+            of[i].standing = Standing::Eligible;
+        }
+        let shares = chosen(&of, &[]);
+        for i in [3, 14, 15, 35] {
+            assert!((0.23..0.27).contains(&shares[i]), "{i}: {shares:?}");
+        }
+    }
+
+    #[test]
     fn one_eligible_among_many_is_found() {
         let mut of = candidates(&[(Standing::Absent, 1.0); 100]);
         of[42].standing = Standing::Eligible;

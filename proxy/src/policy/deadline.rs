@@ -262,6 +262,14 @@ mod tests {
     }
 
     #[test]
+    fn a_deadline_in_ten_thousand_years_is_none() {
+        let now = Instant::now();
+        let incoming = parse_grpc_timeout(b"99999999H");
+        assert_eq!(Deadline::of_request(incoming, None, now), Deadline::NEVER);
+        assert_eq!(Deadline::after(Duration::MAX, now), Deadline::NEVER);
+    }
+
+    #[test]
     fn it_is_over_when_it_is_and_then_nothing_remains() {
         let now = Instant::now();
         let deadline = Deadline::after(millis(100), now);

@@ -92,6 +92,16 @@ mod tests {
     }
 
     #[test]
+    fn a_pause_before_the_request_is_no_silence() {
+        let start = Instant::now() + after(10_000);
+        let after_a_pause = StallContext {
+            last_completion: Some(start - after(9_000)),
+            ..context(start)
+        };
+        assert_eq!(after_a_pause.stalled_for(start + after(150)), None);
+    }
+
+    #[test]
     fn an_idle_endpoint_never_stalls() {
         let start = Instant::now();
         let idle = StallContext {

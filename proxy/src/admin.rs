@@ -1,0 +1,193 @@
+//! Health, metrics and state, on a port and a thread of their own: they answer while the data path is saturated.
+//!
+//! | path | from | says |
+//! |---|---|---|
+//! | `/live` | anywhere | the process runs |
+//! | `/ready` | anywhere | it has a certificate and a policy and is not draining |
+//! | `/metrics` | anywhere | Prometheus text |
+//! | `/app-probe/…` | anywhere | what the app's own probe says, asked past all policies |
+//! | `/state` | loopback | what this sidecar knows, as JSON |
+//!
+//! Nothing here changes anything: the sidecar is drained by SIGTERM and configured by the control plane alone.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use crate::connection::Proxy;
+use crate::control_plane::Keeper;
+use crate::discovery::Once;
+use crate::mesh::Destination;
+use crate::prober::Probers;
+use crate::telemetry;
+
+const CONNECTIONS_MAX: usize = 64;
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(5);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+pub struct Admin {
+    pub proxy: Arc<Proxy>,
+    pub keeper: Arc<Keeper>,
+    pub draining: Once,
+    pub probers: Probers,
+}
+
+/// Runs for as long as the process does.
+pub async fn run(listener: TcpListener, admin: Arc<Admin>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "accepting on the admin port failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            continue;
+        };
+        let admin = admin.clone();
+        tokio::spawn(async move {
+            let _place = place;
+            let service = service_fn(move |request| {
+                let admin = admin.clone();
+                async move { Ok::<_, Infallible>(admin.answer(request, peer).await) }
+            });
+            let serving = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_READ_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service);
+            if let Err(error) = serving.await {
+                tracing::debug!(%error, %peer, "an admin connection broke");
+            }
+        });
+    }
+}
+
+impl Admin {
+    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
+        }
+        match request.uri().path() {
+            "/live" => text(StatusCode::OK, "live\n"),
+            "/ready" => match self.not_ready() {
+                None => text(StatusCode::OK, "ready\n"),
+                Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, reason),
+            },
+            "/metrics" => {
+                let mut response = text(StatusCode::OK, telemetry::render());
+                response
+                    .headers_mut()
+                    .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; version=0.0.4"));
+                response
+            }
+            "/state" if peer.ip().to_canonical().is_loopback() => {
+                let mut response = text(StatusCode::OK, self.state().to_string());
+                response
+                    .headers_mut()
+                    .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+                response
+            }
+            "/state" => text(StatusCode::FORBIDDEN, "state is shown on loopback only\n"),
+            path => match path.strip_prefix("/app-probe/") {
+                Some(key) => self.probe(key).await,
+                None => text(StatusCode::NOT_FOUND, "known: /live /ready /metrics /state /app-probe/…\n"),
+            },
+        }
+    }
+
+    fn not_ready(&self) -> Option<&'static str> {
+        if self.draining.is_set() {
+            Some("draining\n")
+        } else if !self.keeper.is_ready() {
+            Some("no certificate yet\n")
+        } else if self.proxy.mesh.workload().is_none() {
+            Some("no policy yet\n")
+        } else {
+            None
+        }
+    }
+
+    async fn probe(&self, key: &str) -> Response<Full<Bytes>> {
+        let result = self.probers.probe(key).await;
+        let status = if result.ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        text(status, format!("{}\n", result.detail))
+    }
+
+    /// What this sidecar knows: for people, and for `weir proxy`.
+    fn state(&self) -> Value {
+        let mesh = &self.proxy.mesh;
+        let identity = mesh.environment.connector.identity.current();
+        let known = mesh.known();
+        let destinations: serde_json::Map<String, Value> = known
+            .iter()
+            .map(|(address, known)| {
+                let what = match &known.destination {
+                    Destination::Outside => "outside".to_owned(),
+                    Destination::Service(backend) => backend.service.to_string(),
+                };
+                (address.to_string(), what.into())
+            })
+            .collect();
+        let services: serde_json::Map<String, Value> = mesh
+            .backends()
+            .values()
+            .map(|backend| {
+                let (in_flight, queued) = backend.load();
+                let endpoints: Vec<Value> = backend
+                    .endpoints
+                    .list()
+                    .iter()
+                    .map(|member| {
+                        json!({
+                            "address": member.address().to_string(),
+                            "pod": member.pod,
+                            "identity": member.endpoint.identity.as_ref().map(|id| id.as_str().to_owned()),
+                            "state": member.learnt().gate.state().as_str(),
+                            "draining": member.is_draining(),
+                            "inFlight": member.in_flight.load(Ordering::Relaxed),
+                        })
+                    })
+                    .collect();
+                let breakers: serde_json::Map<String, Value> =
+                    backend.breakers().into_iter().map(|(route, state)| (route, state.into())).collect();
+                let state = json!({
+                    "inFlight": in_flight,
+                    "queued": queued,
+                    "p99Ms": backend.endpoints.p99().as_secs_f64() * 1e3,
+                    "breakers": breakers,
+                    "endpoints": endpoints,
+                });
+                (backend.service.to_string(), state)
+            })
+            .collect();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "ready": self.not_ready().is_none(),
+            "identity": identity.as_ref().map(|own| own.id.as_str().to_owned()),
+            "workload": mesh.workload().as_deref(),
+            "destinations": destinations,
+            "services": services,
+        })
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,247 @@
+//! A service that the app calls: its routes with their policies, its endpoints, and what is shared between them.
+//!
+//! A new policy replaces routes and stacks; breakers, budget, limit, endpoints and connections stay, with all that they
+//! have learnt.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use tokio::time::Instant;
+use weir_config::snapshot;
+
+use crate::access_log::AccessLog;
+use crate::connector::Connector;
+use crate::endpoints::Endpoints;
+use crate::facts::Facts;
+use crate::layer::breaker::{self, BreakerLayer};
+use crate::layer::deadline::DeadlineLayer;
+use crate::layer::fallback::FallbackLayer;
+use crate::layer::limit;
+use crate::layer::retry::RetryLayer;
+use crate::pipeline::{self, Stack};
+use crate::policy::budget::Budget;
+use crate::request::Request;
+use crate::router::Matcher;
+use crate::telemetry::{BackendMetrics, Direction, RouteMetrics};
+
+/// What all backends are made with.
+#[derive(Clone)]
+pub struct Environment {
+    pub workers: usize,
+    pub connector: Connector,
+    pub facts: Facts,
+    pub outbound_log: AccessLog,
+    pub inbound_log: AccessLog,
+}
+
+pub struct Backend {
+    pub service: Arc<str>,
+    pub endpoints: Arc<Endpoints>,
+    /// Downstream connections that use it now: while there are any it is not forgotten.
+    pub connections: AtomicUsize,
+    limit: Arc<limit::Shared>,
+    budget: Arc<Mutex<Budget>>,
+    /// By route; empty: of the whole service.
+    breakers: Mutex<HashMap<String, Arc<breaker::Shared>>>,
+    metrics: Arc<BackendMetrics>,
+    routes: ArcSwap<Routes>,
+    environment: Environment,
+}
+
+/// The routes of a service as of one policy.
+pub struct Routes {
+    pub protocol: snapshot::Protocol,
+    routes: Vec<Route>,
+    /// For what no route matches.
+    default: Route,
+}
+
+pub struct Route {
+    /// `None`: matches everything.
+    matcher: Option<Matcher>,
+    /// The policy vouches that this call may be repeated.
+    pub idempotent: bool,
+    stack: Stack,
+}
+
+impl Route {
+    pub fn stack(&self) -> Stack {
+        self.stack.clone()
+    }
+}
+
+impl Routes {
+    pub fn route(&self, request: &Request) -> &Route {
+        let (method, path, grpc) = (&request.head.method, request.head.uri.path(), request.context.grpc);
+        let matches = |route: &&Route| route.matcher.as_ref().is_some_and(|matcher| matcher.matches(method, path, grpc));
+        self.routes.iter().find(matches).unwrap_or(&self.default)
+    }
+}
+
+impl Backend {
+    pub fn new(policy: &snapshot::Service, environment: Environment) -> Self {
+        let service: Arc<str> = policy.key.to_string().into();
+        let metrics = Arc::new(BackendMetrics::new(&service));
+        let outbound = &policy.outbound;
+        let endpoints = Arc::new(Endpoints::new(
+            service.clone(),
+            outbound,
+            environment.workers,
+            environment.connector.clone(),
+            environment.facts.clone(),
+            metrics.clone(),
+        ));
+        let limits = &outbound.limits;
+        let limit = Arc::new(limit::Shared::new(
+            service.clone(),
+            limits.in_flight.get(),
+            limits.queue.get(),
+            *limits.queue_timeout,
+        ));
+        let budget = Arc::new(Mutex::new(Budget::new(outbound.retries.budget, Instant::now())));
+        let parts = Parts {
+            service: &service,
+            endpoints: &endpoints,
+            limit: &limit,
+            budget: &budget,
+            metrics: &metrics,
+            environment: &environment,
+        };
+        let mut breakers = HashMap::new();
+        let routes = ArcSwap::from_pointee(parts.routes(policy, &mut breakers));
+        Self {
+            service,
+            endpoints,
+            connections: AtomicUsize::new(0),
+            limit,
+            budget,
+            breakers: Mutex::new(breakers),
+            metrics,
+            routes,
+            environment,
+        }
+    }
+
+    pub fn routes(&self) -> Arc<Routes> {
+        self.routes.load_full()
+    }
+
+    /// A new policy: what was learnt stays.
+    pub fn reconfigure(&self, policy: &snapshot::Service) {
+        let outbound = &policy.outbound;
+        let limits = &outbound.limits;
+        self.endpoints.reconfigure(outbound);
+        self.limit.reconfigure(limits.in_flight.get(), limits.queue.get(), *limits.queue_timeout);
+        self.budget.lock().expect("no panic while locked").reconfigure(outbound.retries.budget);
+        let parts = Parts {
+            service: &self.service,
+            endpoints: &self.endpoints,
+            limit: &self.limit,
+            budget: &self.budget,
+            metrics: &self.metrics,
+            environment: &self.environment,
+        };
+        let mut breakers = self.breakers.lock().expect("no panic while locked");
+        self.routes.store(Arc::new(parts.routes(policy, &mut breakers)));
+    }
+
+    pub fn is_used(&self) -> bool {
+        self.connections.load(Ordering::Relaxed) > 0
+    }
+
+    /// (in flight, waiting)
+    pub fn load(&self) -> (u32, u32) {
+        self.limit.load()
+    }
+
+    /// Route and state of each breaker.
+    pub fn breakers(&self) -> Vec<(String, &'static str)> {
+        let breakers = self.breakers.lock().expect("no panic while locked");
+        breakers.values().map(|breaker| (breaker.route().to_owned(), breaker.state().as_str())).collect()
+    }
+}
+
+/// What the stacks of a service share.
+struct Parts<'a> {
+    service: &'a Arc<str>,
+    endpoints: &'a Arc<Endpoints>,
+    limit: &'a Arc<limit::Shared>,
+    budget: &'a Arc<Mutex<Budget>>,
+    metrics: &'a Arc<BackendMetrics>,
+    environment: &'a Environment,
+}
+
+impl Parts<'_> {
+    fn routes(&self, policy: &snapshot::Service, breakers: &mut HashMap<String, Arc<breaker::Shared>>) -> Routes {
+        let mut wanted = HashMap::new();
+        let mut breaker = |name: &str, config: snapshot::Breaker| {
+            let breaker = breakers.remove(name).inspect(|known| known.reconfigure(config)).unwrap_or_else(|| {
+                let (facts, metrics) = (self.environment.facts.clone(), self.metrics.clone());
+                Arc::new(breaker::Shared::new(config, self.service.clone(), name.to_owned(), facts, metrics))
+            });
+            wanted.insert(name.to_owned(), breaker.clone());
+            breaker
+        };
+        let common = policy.outbound.breaker.map(|config| breaker("", config));
+        let routes = policy
+            .routes
+            .iter()
+            .map(|route| {
+                // A route that says nothing else of its own is judged together with the service.
+                let breaker = match route.outbound.breaker {
+                    same if same == policy.outbound.breaker => common.clone(),
+                    Some(own) => Some(breaker(&route.name, own)),
+                    None => None,
+                };
+                Route {
+                    matcher: Some(Matcher::new(&route.matches)),
+                    idempotent: route.idempotent,
+                    stack: self.stack(&route.name, &route.outbound, breaker, policy.mode),
+                }
+            })
+            .collect();
+        let default = Route {
+            matcher: None,
+            idempotent: false,
+            stack: self.stack("", &policy.outbound, common, policy.mode),
+        };
+        *breakers = wanted;
+        Routes {
+            protocol: policy.protocol,
+            routes,
+            default,
+        }
+    }
+
+    fn stack(
+        &self,
+        route: &str,
+        outbound: &snapshot::Outbound,
+        breaker: Option<Arc<breaker::Shared>>,
+        mode: snapshot::Mode,
+    ) -> Stack {
+        pipeline::outbound(pipeline::Outbound {
+            service: self.service.clone(),
+            route: route.into(),
+            metrics: Arc::new(RouteMetrics::new(Direction::Outbound, self.service, route)),
+            log: self.environment.outbound_log.clone(),
+            fallback: outbound.fallback.clone().map(|fallback| FallbackLayer {
+                fallback: Arc::new(fallback),
+            }),
+            breaker: breaker.map(|breaker| BreakerLayer { breaker, mode }),
+            deadline: DeadlineLayer {
+                limit: outbound.deadline.map(|deadline| deadline.get()),
+            },
+            limit: self.limit.clone(),
+            retry: RetryLayer {
+                retries: Arc::new(outbound.retries.clone()),
+                budget: self.budget.clone(),
+                endpoints: self.endpoints.clone(),
+                metrics: self.metrics.clone(),
+            },
+            endpoints: self.endpoints.clone(),
+        })
+    }
+}

@@ -1,0 +1,437 @@
+//! Bodies: streamed frame by frame, never read ahead, and telling those who wait how it ended.
+//!
+//! gRPC puts its status into trailers, resets come late and callers hang up, so the outcome of a call is known only
+//! here. A layer that needs it attaches a [`Guard`]: its duty is done exactly once, with the outcome, or as
+//! [`Outcome::Cancelled`] when whoever holds the body drops it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use crate::error::Error;
+use crate::policy::outcome::{Fault, Outcome};
+use crate::replay::Attempt;
+
+pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+#[derive(Default)]
+pub struct Body {
+    source: Source,
+    watch: Option<Box<Watch>>,
+    /// It came over mutual TLS.
+    pub mutual_tls: bool,
+}
+
+#[derive(Default)]
+enum Source {
+    #[default]
+    Empty,
+    Full(Bytes),
+    Incoming(Incoming),
+    Attempt(Attempt),
+}
+
+impl Body {
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    pub fn full(bytes: Bytes) -> Self {
+        Self::of(Source::Full(bytes))
+    }
+
+    fn of(source: Source) -> Self {
+        Self {
+            source,
+            watch: None,
+            mutual_tls: false,
+        }
+    }
+
+    /// One try's view of a request body that may have to be sent again.
+    pub fn attempt(attempt: Attempt) -> Self {
+        Self::of(Source::Attempt(attempt))
+    }
+
+    /// Takes the stream out, for keeping a copy of it while it passes.
+    pub fn into_incoming(mut self) -> Result<Incoming, Self> {
+        match std::mem::take(&mut self.source) {
+            Source::Incoming(incoming) if self.watch.is_none() => Ok(incoming),
+            source => {
+                self.source = source;
+                Err(self)
+            }
+        }
+    }
+
+    /// Ends the body at `deadline` unless it has turned out to be a stream by then.
+    pub fn end_at(&mut self, deadline: Instant) {
+        if let Some(watch) = &mut self.watch
+            && !self.source.is_end_stream()
+        {
+            watch.deadline = Some(Box::pin(tokio::time::sleep_until(deadline)));
+        }
+    }
+}
+
+impl From<Incoming> for Body {
+    fn from(incoming: Incoming) -> Self {
+        use http_body::Body as _;
+        let source = if incoming.is_end_stream() {
+            Source::Empty
+        } else {
+            Source::Incoming(incoming)
+        };
+        Self::of(source)
+    }
+}
+
+impl Source {
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::Incoming(incoming) => http_body::Body::is_end_stream(incoming),
+            Self::Attempt(attempt) => attempt.is_end_stream(),
+        }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Incoming(incoming) => http_body::Body::poll_frame(Pin::new(incoming), cx).map_err(Into::into),
+            Self::Attempt(attempt) => attempt.poll_frame(cx),
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let Some(watch) = &mut this.watch else {
+            return this.source.poll_frame(cx);
+        };
+        match this.source.poll_frame(cx) {
+            Poll::Pending if watch.deadline_passed(cx) => {
+                // Whoever is upstream is told to stop: the source goes with its connection or its stream.
+                this.source = Source::Empty;
+                let trailers = watch.deadline_trailers();
+                watch.settle(Outcome::Failure(Fault::Deadline));
+                match trailers {
+                    Some(trailers) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+                    None => Poll::Ready(Some(Err(Error::DeadlineExceeded.into()))),
+                }
+            }
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) => {
+                watch.complete();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                watch.see(&frame);
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                watch.settle(Outcome::Failure(Fault::Hard));
+                Poll::Ready(Some(Err(error)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.source.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Empty => SizeHint::with_exact(0),
+            Source::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Incoming(incoming) => http_body::Body::size_hint(incoming),
+            Source::Attempt(attempt) => attempt.size_hint(),
+        }
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        // hyper does not poll again once a body says that it is at its end.
+        if let Some(watch) = &mut self.watch
+            && self.source.is_end_stream()
+        {
+            watch.complete();
+        }
+    }
+}
+
+/// What a response body has shown so far, and who wants to know how it ends.
+struct Watch {
+    grpc: bool,
+    /// What the head said; trailers may still change it.
+    outcome: Outcome,
+    messages: Messages,
+    event_stream: bool,
+    deadline: Option<Pin<Box<Sleep>>>,
+    guards: Vec<Box<dyn FnOnce(Outcome) + Send>>,
+}
+
+impl Watch {
+    fn new(response: &http::response::Parts) -> Self {
+        let content_type = response.headers.get(http::header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let is = |prefix: &[u8]| content_type.is_some_and(|value| value.starts_with(prefix));
+        Self {
+            grpc: is(b"application/grpc"),
+            outcome: of_head(response.status, &response.headers),
+            messages: Messages::default(),
+            event_stream: is(b"text/event-stream"),
+            deadline: None,
+            guards: Vec::with_capacity(4),
+        }
+    }
+
+    fn see(&mut self, frame: &Frame<Bytes>) {
+        if let Some(data) = frame.data_ref() {
+            if self.deadline.is_some() && self.grpc {
+                self.messages.see(data);
+            }
+        } else if let Some(trailers) = frame.trailers_ref()
+            && let Some(outcome) = of_grpc_status(trailers)
+        {
+            self.outcome = outcome;
+        }
+    }
+
+    fn is_stream(&self) -> bool {
+        self.event_stream || self.messages.started >= 2
+    }
+
+    fn deadline_passed(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(deadline) = &mut self.deadline else {
+            return false;
+        };
+        if deadline.as_mut().poll(cx).is_pending() {
+            return false;
+        }
+        self.deadline = None;
+        !self.is_stream()
+    }
+
+    fn deadline_trailers(&self) -> Option<HeaderMap> {
+        self.grpc.then(|| {
+            let mut trailers = HeaderMap::with_capacity(2);
+            trailers.insert("grpc-status", HeaderValue::from_static("4"));
+            trailers.insert("grpc-message", HeaderValue::from_static("the deadline of the request has passed"));
+            trailers
+        })
+    }
+
+    fn complete(&mut self) {
+        self.settle(self.outcome);
+    }
+
+    fn settle(&mut self, outcome: Outcome) {
+        self.deadline = None;
+        for guard in self.guards.drain(..) {
+            guard(outcome);
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.settle(Outcome::Cancelled);
+    }
+}
+
+/// Counts gRPC messages by their five-byte prefixes: two or more in an answer, and it is a stream.
+#[derive(Default)]
+struct Messages {
+    started: u32,
+    prefix: [u8; 5],
+    prefix_len: usize,
+    /// Bytes of the current message still to come.
+    remaining: usize,
+}
+
+impl Messages {
+    fn see(&mut self, mut data: &[u8]) {
+        while !data.is_empty() && self.started < 2 {
+            if self.remaining > 0 {
+                let skipped = self.remaining.min(data.len());
+                self.remaining -= skipped;
+                data = &data[skipped..];
+                continue;
+            }
+            self.prefix[self.prefix_len] = data[0];
+            self.prefix_len += 1;
+            data = &data[1..];
+            if self.prefix_len == 5 {
+                self.prefix_len = 0;
+                self.started += 1;
+                let [_, a, b, c, d] = self.prefix;
+                self.remaining = u32::from_be_bytes([a, b, c, d]) as usize;
+            }
+        }
+    }
+}
+
+/// What has to be done when it is known how a call went.
+pub trait Duty: Send + 'static {
+    fn done(self, outcome: Outcome);
+}
+
+impl<F: FnOnce(Outcome) + Send + 'static> Duty for F {
+    fn done(self, outcome: Outcome) {
+        self(outcome);
+    }
+}
+
+/// A duty that is done exactly once: with the outcome of the call, or as cancelled when it is dropped.
+pub struct Guard<D: Duty>(Option<D>);
+
+impl<D: Duty> Guard<D> {
+    pub fn new(duty: D) -> Self {
+        Self(Some(duty))
+    }
+
+    /// To note what has become known meanwhile.
+    pub fn duty(&mut self) -> &mut D {
+        self.0.as_mut().expect("only settling takes it, and that consumes the guard")
+    }
+
+    /// Done now when there is no response; otherwise when the response's body has ended.
+    pub fn settle(mut self, result: Result<Response<Body>, Error>) -> Result<Response<Body>, Error> {
+        let duty = self.0.take().expect("a guard is settled once");
+        match result {
+            Ok(response) => {
+                let (parts, mut body) = response.into_parts();
+                let watch = body.watch.get_or_insert_with(|| Box::new(Watch::new(&parts)));
+                watch.guards.push(Box::new(move |outcome| duty.done(outcome)));
+                Ok(Response::from_parts(parts, body))
+            }
+            Err(error) => {
+                duty.done(error.outcome());
+                Err(error)
+            }
+        }
+    }
+}
+
+impl<D: Duty> Drop for Guard<D> {
+    fn drop(&mut self) {
+        if let Some(duty) = self.0.take() {
+            duty.done(Outcome::Cancelled);
+        }
+    }
+}
+
+/// What a response head says about how the call went.
+pub fn of_head(status: StatusCode, headers: &HeaderMap) -> Outcome {
+    if let Some(outcome) = of_grpc_status(headers) {
+        return outcome;
+    }
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => Outcome::Failure(Fault::Overload),
+        StatusCode::SERVICE_UNAVAILABLE if headers.contains_key(crate::head::OVERLOAD) => {
+            Outcome::Failure(Fault::Overload)
+        }
+        status if status.is_server_error() => Outcome::Failure(Fault::Hard),
+        _ => Outcome::Success,
+    }
+}
+
+fn of_grpc_status(headers: &HeaderMap) -> Option<Outcome> {
+    let status = headers.get("grpc-status")?.as_bytes();
+    Some(match status {
+        // UNKNOWN, INTERNAL, UNAVAILABLE, DATA_LOSS
+        b"2" | b"13" | b"14" | b"15" => Outcome::Failure(Fault::Hard),
+        b"4" => Outcome::Failure(Fault::Deadline),
+        b"8" => Outcome::Failure(Fault::Overload),
+        _ => Outcome::Success,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    fn recorded() -> (Arc<Mutex<Vec<Outcome>>>, impl FnOnce(Outcome) + Send + 'static) {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let clone = seen.clone();
+        (seen, move |outcome| clone.lock().expect("not poisoned").push(outcome))
+    }
+
+    fn outcomes(seen: &Mutex<Vec<Outcome>>) -> Vec<Outcome> {
+        seen.lock().expect("not poisoned").clone()
+    }
+
+    #[tokio::test]
+    async fn a_guard_fires_once_when_the_body_has_been_read() {
+        let (seen, duty) = recorded();
+        let response = Guard::new(duty)
+            .settle(Ok(Response::new(Body::full("hello".into()))))
+            .expect("a response");
+        assert!(outcomes(&seen).is_empty(), "the body has not ended yet");
+        let bytes = response.into_body().collect().await.expect("the body").to_bytes();
+        assert_eq!(bytes, "hello");
+        assert_eq!(outcomes(&seen), [Outcome::Success]);
+    }
+
+    #[test]
+    fn a_caller_that_hangs_up_is_an_outcome_of_its_own() {
+        let (seen, duty) = recorded();
+        drop(Guard::new(duty).settle(Ok(Response::new(Body::full("hello".into())))));
+        assert_eq!(outcomes(&seen), [Outcome::Cancelled]);
+        let (seen, duty) = recorded();
+        drop(Guard::new(duty));
+        assert_eq!(outcomes(&seen), [Outcome::Cancelled]);
+    }
+
+    #[test]
+    fn a_body_that_was_at_its_end_from_the_start_is_complete() {
+        let (seen, duty) = recorded();
+        drop(Guard::new(duty).settle(Ok(Response::new(Body::empty()))));
+        assert_eq!(outcomes(&seen), [Outcome::Success]);
+    }
+
+    #[test]
+    fn a_grpc_status_counts_more_than_the_http_status_beside_it() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(of_head(StatusCode::OK, &headers), Outcome::Success);
+        headers.insert("grpc-status", HeaderValue::from_static("14"));
+        assert_eq!(of_head(StatusCode::OK, &headers), Outcome::Failure(Fault::Hard));
+        headers.insert("grpc-status", HeaderValue::from_static("5"));
+        assert_eq!(of_head(StatusCode::OK, &headers), Outcome::Success, "NOT_FOUND is an answer");
+    }
+
+    #[test]
+    fn two_messages_make_a_stream_however_they_are_cut() {
+        let mut two = Vec::new();
+        for _ in 0..2 {
+            two.extend_from_slice(&[0, 0, 0, 0, 3]);
+            two.extend_from_slice(b"abc");
+        }
+        for cut in 0..two.len() {
+            let mut messages = Messages::default();
+            messages.see(&two[..cut]);
+            messages.see(&two[cut..]);
+            assert_eq!(messages.started, 2, "cut at {cut}");
+        }
+        let mut one = Messages::default();
+        one.see(&two[..8]);
+        assert_eq!(one.started, 1);
+    }
+}

@@ -1,0 +1,161 @@
+//! The control stream: say who we are, subscribe to what the app calls, put pushes in force, acknowledge or refuse.
+//!
+//! A push is applied whole or not at all. While the control plane is away everything stays as it was, for as long as it
+//! takes; coming back is jittered, so that a fleet does not come back at once.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls_pki_types::CertificateDer;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use weir_config::pb::{self, FromProxy, from_proxy::Message};
+
+use crate::control_plane::{ControlPlane, Keeper};
+use crate::mesh::Mesh;
+use crate::push::apply;
+use crate::settings::Settings;
+use crate::telemetry;
+
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// An address that nobody called for this long is unsubscribed.
+const IDLE: Duration = Duration::from_secs(600);
+const IDLE_CHECK: Duration = Duration::from_secs(60);
+/// Messages to the control plane that may wait for it to read.
+const OUTGOING_MAX: usize = 64;
+
+/// What the sidecar hears from others and passes on.
+pub struct Inputs {
+    pub wanted: mpsc::Receiver<SocketAddr>,
+    pub facts: mpsc::Receiver<pb::Fact>,
+}
+
+/// Runs for as long as the process does.
+pub async fn run(settings: Arc<Settings>, mesh: Arc<crate::connection::Proxy>, keeper: Arc<Keeper>, mut inputs: Inputs) {
+    let mesh = &mesh.mesh;
+    let mut backoff = BACKOFF_MIN;
+    keeper.ready().await;
+    loop {
+        match session(&settings, mesh, &keeper, &mut inputs, &mut backoff).await {
+            Ok(()) => tracing::info!("the control plane ended the stream"),
+            Err(error) => tracing::warn!(%error, "the control stream broke; the last good policy stays in force"),
+        }
+        telemetry::control_plane_connected(false);
+        let wait = backoff.mul_f64(0.5 + fastrand::f64());
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+        tokio::time::sleep(wait).await;
+    }
+}
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+async fn session(
+    settings: &Settings,
+    mesh: &Mesh,
+    keeper: &Keeper,
+    inputs: &mut Inputs,
+    backoff: &mut Duration,
+) -> Result<(), AnyError> {
+    let channel = ControlPlane::new(settings).connect(keeper.bundle().as_slice(), keeper.own()).await?;
+    let mut client = pb::mesh_client::MeshClient::new(channel).max_decoding_message_size(16 * 1024 * 1024);
+    let (outgoing, receiver) = mpsc::channel(OUTGOING_MAX);
+    let send = |message| outgoing.send(from(message));
+    let hello = Message::Hello(pb::Hello {
+        pod_namespace: settings.pod_namespace.clone(),
+        pod_name: settings.pod_name.clone(),
+        proxy_version: env!("CARGO_PKG_VERSION").into(),
+    });
+    // What was known before is asked for again: it may have changed meanwhile.
+    let known: Vec<_> = mesh.known().keys().map(subscribe).collect();
+    let first = std::iter::once(hello).chain(known).map(from);
+    let messages = tokio_stream::iter(first).chain(ReceiverStream::new(receiver));
+    let mut incoming = client.connect(messages).await?.into_inner();
+    telemetry::control_plane_connected(true);
+    tracing::info!("connected to the control plane");
+    let mut idle = tokio::time::interval(IDLE_CHECK);
+    idle.reset();
+    loop {
+        tokio::select! {
+            // Pushes come first: whoever waits for an address waits for one.
+            biased;
+            push = incoming.message() => {
+                let Some(push) = push? else { return Ok(()) };
+                *backoff = BACKOFF_MIN;
+                send(acknowledge(mesh, keeper, push)).await?;
+            }
+            Some(address) = inputs.wanted.recv() => {
+                send(subscribe(&address)).await?;
+            }
+            fact = inputs.facts.recv() => {
+                let Some(fact) = fact else { return Ok(()) };
+                send(Message::Fact(fact)).await?;
+            }
+            _ = idle.tick() => {
+                for address in mesh.forget_idle(IDLE) {
+                    send(Message::Unsubscribe(pb::Unsubscribe { address: address.to_string() })).await?;
+                }
+            }
+        }
+    }
+}
+
+fn from(message: Message) -> FromProxy {
+    FromProxy { message: Some(message) }
+}
+
+fn subscribe(address: &SocketAddr) -> Message {
+    Message::Subscribe(pb::Subscribe {
+        address: address.to_string(),
+    })
+}
+
+fn acknowledge(mesh: &Mesh, keeper: &Keeper, push: pb::ToProxy) -> Message {
+    let (nonce, version) = (push.nonce, push.version);
+    let bundle: Vec<CertificateDer<'static>> =
+        push.trust_bundle.iter().map(|der| CertificateDer::from(der.to_vec())).collect();
+    let applied = apply(mesh, push).and_then(|()| {
+        if bundle.is_empty() {
+            return Ok(());
+        }
+        keeper.set_bundle(bundle).map_err(|error| error.to_string())
+    });
+    match applied {
+        Ok(()) => {
+            telemetry::pushed(true, version);
+            Message::Ack(pb::Ack { nonce, version })
+        }
+        Err(reason) => {
+            telemetry::pushed(false, version);
+            tracing::warn!(version, reason, "a push was refused; the last good policy stays in force");
+            Message::Nack(pb::Nack { nonce, version, reason })
+        }
+    }
+}
+
+/// Tells when something has become true once and for all.
+#[derive(Clone)]
+pub struct Once(watch::Sender<bool>);
+
+impl Default for Once {
+    fn default() -> Self {
+        Self(watch::Sender::new(false))
+    }
+}
+
+impl Once {
+    pub fn set(&self) {
+        self.0.send_replace(true);
+    }
+
+    pub fn is_set(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    pub async fn wait(&self) {
+        // The sender is ours, so it cannot be gone.
+        let _ = self.0.subscribe().wait_for(|set| *set).await;
+    }
+}

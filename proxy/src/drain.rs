@@ -1,0 +1,65 @@
+//! Graceful shutdown: everybody who serves hears of it, and somebody waits until they are done.
+
+use tokio::sync::watch;
+
+/// How far the shutdown has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    Serving,
+    /// Connections are told to go elsewhere and end when their requests have.
+    Draining,
+}
+
+/// Says when to drain.
+pub struct Signal(watch::Sender<Phase>);
+
+/// Hears it. Each holder counts as work that is not finished.
+#[derive(Clone)]
+pub struct Drain(watch::Receiver<Phase>);
+
+pub fn channel() -> (Signal, Drain) {
+    let (sender, receiver) = watch::channel(Phase::Serving);
+    (Signal(sender), Drain(receiver))
+}
+
+impl Signal {
+    pub fn start(&self) {
+        self.0.send_replace(Phase::Draining);
+    }
+
+    /// Until every [`Drain`] is gone.
+    pub async fn finished(&self) {
+        self.0.closed().await;
+    }
+}
+
+impl Drain {
+    /// Returns when it is time to drain.
+    pub async fn started(&mut self) {
+        // An error means that the signal is gone, and with it the process that would serve.
+        let _ = self.0.wait_for(|phase| *phase == Phase::Draining).await;
+    }
+
+    pub fn is_started(&self) -> bool {
+        *self.0.borrow() == Phase::Draining
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn draining_is_over_when_the_last_connection_is() {
+        let (signal, mut drain) = channel();
+        let connection = tokio::spawn(async move {
+            drain.started().await;
+            tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+        });
+        let before = tokio::time::Instant::now();
+        signal.start();
+        signal.finished().await;
+        assert_eq!(before.elapsed().as_secs(), 3);
+        connection.await.expect("it ends");
+    }
+}

@@ -1,0 +1,105 @@
+//! One address: its connections, and sending a request on one of them.
+
+use std::net::SocketAddr;
+
+use http::Response;
+
+use crate::body::{Body, Guard};
+use crate::connector::Connector;
+use crate::error::Error;
+use crate::head;
+use crate::identity::SpiffeId;
+use crate::pool::Pool;
+use crate::request::{Protocol, Request};
+
+pub struct Endpoint {
+    pub address: SocketAddr,
+    /// What its sidecar must prove; `None`: it has no sidecar, and gets plain text.
+    pub identity: Option<SpiffeId>,
+    /// One a worker.
+    pools: Box<[Pool]>,
+}
+
+impl Endpoint {
+    pub fn new(address: SocketAddr, identity: Option<SpiffeId>, workers: usize) -> Self {
+        Self {
+            address,
+            pools: (0..workers).map(|_| Pool::new(address, identity.clone())).collect(),
+            identity,
+        }
+    }
+
+    /// Sends the request; the response is here when its head is.
+    pub async fn call(&self, mut request: Request, connector: &Connector) -> Result<Response<Body>, Error> {
+        let context = &request.context;
+        let upgrade = context.upgrade;
+        let protocol = match (upgrade, &self.identity, context.protocol) {
+            (true, ..) => Protocol::Http1,
+            // Between sidecars everything is multiplexed; what the app spoke is noted for the other end.
+            (false, Some(_), Protocol::Http1) => {
+                request
+                    .head
+                    .headers
+                    .insert(head::ORIGINAL_PROTOCOL, http::HeaderValue::from_static("HTTP/1.1"));
+                Protocol::Http2
+            }
+            (false, _, protocol) => protocol,
+        };
+        head::convert(&mut request.head, protocol)?;
+        let pool = &self.pools[context.worker];
+        let message = http::Request::from_parts(request.head, request.body);
+        let mut response = match protocol {
+            Protocol::Http2 => {
+                let (mut sender, slot) = pool.http2(connector).await?;
+                let sent = sender.try_send_request(message).await;
+                let guard = Guard::new(move |_| drop(slot));
+                let result = sent.map_err(|error| self.failed(error)).map(|response| response.map(Body::from));
+                guard.settle(result)?
+            }
+            Protocol::Http1 => {
+                let mut sender = pool.http1(connector, upgrade).await?;
+                let response = sender.try_send_request(message).await.map_err(|error| self.failed(error))?;
+                let response = response.map(Body::from);
+                if upgrade {
+                    response
+                } else {
+                    let home = pool.home();
+                    // hyper closes the connection itself when the body was not read to its end.
+                    Guard::new(move |_| home.take_back(sender)).settle(Ok(response))?
+                }
+            }
+        };
+        response.body_mut().mutual_tls = self.identity.is_some();
+        Ok(response)
+    }
+
+    /// Tells what was provably not processed from what may have been.
+    fn failed<B>(&self, mut error: hyper::client::conn::TrySendError<B>) -> Error {
+        let address = self.address;
+        let unsent = error.take_message().is_some();
+        let source = error.into_error();
+        if unsent || refused_by_peer(&source) {
+            Error::Refused { address, source }
+        } else {
+            Error::Upstream { address, source }
+        }
+    }
+}
+
+/// RFC 9113 section 8.7: REFUSED_STREAM, and streams above the last one that a graceful GOAWAY names, were not
+/// processed.
+fn refused_by_peer(error: &hyper::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        if let Some(h2) = inner.downcast_ref::<h2::Error>() {
+            return h2.is_remote()
+                && match h2.reason() {
+                    Some(h2::Reason::REFUSED_STREAM) => true,
+                    Some(h2::Reason::NO_ERROR) => h2.is_go_away(),
+                    _ => false,
+                };
+        }
+        source = inner.source();
+    }
+    false
+}

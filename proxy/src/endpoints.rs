@@ -1,0 +1,447 @@
+//! The endpoints of one backend, and which of them gets the next call.
+//!
+//! Balancing compares what a call would cost (`policy/ewma.rs`), gates keep failing endpoints out (`policy/gate.rs`),
+//! and [`tick`](Endpoints::tick) notices a few times a second what no call reports: that one has gone silent, or
+//! that an ejected one is due for a probe.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::time::Instant;
+use weir_config::snapshot::{Balance, BalanceAlgorithm, Gate as GateConfig, Outbound};
+
+use crate::balance::{self, Candidate, Load, Standing};
+use crate::body::Duty;
+use crate::connector::Connector;
+use crate::endpoint::Endpoint;
+use crate::error::Error;
+use crate::facts::Facts;
+use crate::identity::{SpiffeId, alpn};
+use crate::layer::Answer;
+use crate::member::{Learnt, Member, Waiting};
+use crate::policy::ewma::{self, Ewma};
+use crate::policy::gate::{Gate, Pool, Ticket};
+use crate::policy::latency::Latency;
+use crate::policy::outcome::{Fault, Outcome};
+use crate::policy::ramp::Ramp;
+use crate::policy::stall::StallContext;
+use crate::policy::window::Counts;
+use crate::request::Context;
+use crate::telemetry::BackendMetrics;
+
+/// What a silent endpoint is given when nothing else bounds a call.
+const STALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+pub struct Endpoints {
+    service: Arc<str>,
+    list: ArcSwap<Vec<Arc<Member>>>,
+    config: ArcSwap<Config>,
+    /// How many are not eligible: while it is zero, nobody looks for probes.
+    out: AtomicUsize,
+    latency: Mutex<Latency>,
+    /// The pool's p99 in nanoseconds as of the last tick, 0 while unknown.
+    p99_nanos: AtomicU64,
+    workers: usize,
+    connector: Connector,
+    facts: Facts,
+    metrics: Arc<BackendMetrics>,
+}
+
+struct Config {
+    gate: GateConfig,
+    balance: Balance,
+    per_endpoint_max: u32,
+    timeout: Duration,
+}
+
+/// What discovery says of one endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    pub address: SocketAddr,
+    pub identity: Option<SpiffeId>,
+    pub draining: bool,
+    pub pod: String,
+}
+
+impl Endpoints {
+    pub fn new(
+        service: Arc<str>,
+        outbound: &Outbound,
+        workers: usize,
+        connector: Connector,
+        facts: Facts,
+        metrics: Arc<BackendMetrics>,
+    ) -> Self {
+        Self {
+            service,
+            list: ArcSwap::default(),
+            config: ArcSwap::from_pointee(Config::of(outbound)),
+            out: AtomicUsize::new(0),
+            latency: Mutex::new(Latency::new(Instant::now())),
+            p99_nanos: AtomicU64::new(0),
+            workers,
+            connector,
+            facts,
+            metrics,
+        }
+    }
+
+    pub fn connector(&self) -> &Connector {
+        &self.connector
+    }
+
+    pub fn list(&self) -> Arc<Vec<Arc<Member>>> {
+        self.list.load_full()
+    }
+
+    /// A new policy: what was learnt stays.
+    pub fn reconfigure(&self, outbound: &Outbound) {
+        let config = Config::of(outbound);
+        let now = Instant::now();
+        for member in self.list.load().iter() {
+            member.learnt().gate.reconfigure(config.gate, *config.balance.slow_start, now);
+        }
+        self.config.store(Arc::new(config));
+    }
+
+    /// Adds, changes and removes. An endpoint that stays keeps its connections and what was learnt; one whose
+    /// *identity* changed is another endpoint, whatever its address says.
+    pub fn update(&self, reset: bool, changed: Vec<Described>, removed: &[SocketAddr]) {
+        let old = self.list.load_full();
+        let mut known: HashMap<SocketAddr, Arc<Member>> = old.iter().map(|member| (member.address(), member.clone())).collect();
+        let mut next = if reset { HashMap::new() } else { known.clone() };
+        for address in removed {
+            next.remove(address);
+        }
+        for described in changed {
+            let kept = known.remove(&described.address).filter(|member| member.endpoint.identity == described.identity);
+            let member = kept.unwrap_or_else(|| Arc::new(self.create(&described, old.is_empty())));
+            member.set_draining(described.draining);
+            next.insert(described.address, member);
+        }
+        for member in old.iter() {
+            if !next.contains_key(&member.address()) {
+                self.metrics.endpoint_gone(&member.address().to_string());
+            }
+        }
+        let mut next: Vec<_> = next.into_values().collect();
+        next.sort_by_key(|member| member.address());
+        self.list.store(Arc::new(next));
+        self.recount();
+    }
+
+    /// `first`: the pool was empty, so there is nobody to compare with and nothing to ramp up from.
+    fn create(&self, described: &Described, first: bool) -> Member {
+        let config = self.config.load();
+        let now = Instant::now();
+        let seed = {
+            let mut latency = self.latency.lock().expect("no panic while locked");
+            latency.p50(now).unwrap_or(ewma::SEED)
+        };
+        let ramp_for = if first { Duration::ZERO } else { *config.balance.slow_start };
+        let learnt = Learnt {
+            gate: Gate::new(config.gate, *config.balance.slow_start),
+            latency: Ewma::new(seed, now),
+            ramp: Ramp::new(now, ramp_for),
+            waiting: Waiting::default(),
+            last_completion: None,
+        };
+        let endpoint = Endpoint::new(described.address, described.identity.clone(), self.workers);
+        Member::new(endpoint, described.pod.clone(), learnt)
+    }
+
+    /// Chooses, and counts the call as in flight there.
+    pub fn choose(self: &Arc<Self>, context: &Context) -> Result<Chosen, Error> {
+        let list = self.list.load();
+        if list.is_empty() {
+            return Err(Error::NoEndpoints {
+                service: self.service.to_string(),
+            });
+        }
+        let now = Instant::now();
+        if self.out.load(Ordering::Relaxed) > 0
+            && let Some(probe) = self.claim_probe(&list, context, now)
+        {
+            return Ok(probe);
+        }
+        let config = self.config.load();
+        let tried: Vec<usize> = context.tried.as_ref().map_or_else(Vec::new, |tried| {
+            let tried = tried.lock().expect("no panic while locked");
+            let index_of = |address: &SocketAddr| list.iter().position(|member| member.address() == *address);
+            tried.iter().filter_map(index_of).collect()
+        });
+        let candidate = |index: usize| {
+            let member = &list[index];
+            let in_flight = member.in_flight();
+            let learnt = member.learnt();
+            let weight = learnt.gate.weight(now) * learnt.ramp.weight(now);
+            Candidate {
+                standing: if in_flight >= config.per_endpoint_max {
+                    Standing::Absent
+                } else if !learnt.gate.is_eligible() {
+                    Standing::Gated
+                } else if member.is_draining() {
+                    Standing::Draining
+                } else {
+                    Standing::Eligible
+                },
+                load: match config.balance.algorithm {
+                    BalanceAlgorithm::PeakEwma => Load {
+                        cost: learnt.latency.cost(now, in_flight),
+                        weight,
+                    },
+                    BalanceAlgorithm::LeastRequest => Load::least_request(in_flight, weight),
+                },
+            }
+        };
+        let mut rng = fastrand::Rng::new();
+        let Some(index) = balance::choose(list.len(), &tried, &mut rng, candidate) else {
+            let count = |test: fn(&Member) -> bool| list.iter().filter(|member| test(member)).count();
+            return Err(Error::NoEndpointAvailable {
+                service: self.service.to_string(),
+                ejected: count(|member| !member.is_eligible()),
+                draining: count(Member::is_draining),
+                busy: list.iter().filter(|e| e.in_flight() >= config.per_endpoint_max).count(),
+            });
+        };
+        let member = &list[index];
+        let ticket = {
+            let mut learnt = member.learnt();
+            // Nobody else is left when the balancer names an endpoint whose gate is shut.
+            learnt.gate.admit(now).unwrap_or_else(|| learnt.gate.admit_regardless())
+        };
+        Ok(self.start(member, ticket, context, now))
+    }
+
+    /// An endpoint that has just passed its synthetic probe needs a real request, and no balancer would choose it.
+    fn claim_probe(self: &Arc<Self>, list: &[Arc<Member>], context: &Context, now: Instant) -> Option<Chosen> {
+        let out = list.iter().filter(|e| !e.is_eligible() && !e.is_draining());
+        for member in out {
+            let mut learnt = member.learnt();
+            if learnt.gate.wants_request(context.replayable, now)
+                && let Some(ticket) = learnt.gate.admit(now)
+            {
+                drop(learnt);
+                return Some(self.start(member, ticket, context, now));
+            }
+        }
+        None
+    }
+
+    fn start(self: &Arc<Self>, member: &Arc<Member>, ticket: Ticket, context: &Context, now: Instant) -> Chosen {
+        member.in_flight.fetch_add(1, Ordering::Relaxed);
+        if let Some(tried) = &context.tried {
+            tried.lock().expect("no panic while locked").push(member.address());
+        }
+        let waiting = member.learnt().waiting.start(now);
+        Chosen {
+            member: member.clone(),
+            endpoints: self.clone(),
+            ticket,
+            started: now,
+            waiting: Some(waiting),
+            connect_failed: false,
+        }
+    }
+
+    /// Reports what a gate did. To be called with the member locked, after anything that may change it.
+    fn publish(&self, member: &Member, learnt: &mut Learnt) {
+        while let Some(transition) = learnt.gate.take_transition() {
+            let address = member.address().to_string();
+            if transition.enforced {
+                self.metrics.endpoint_state(&address, transition.to);
+            }
+            self.facts.endpoint_changed(&self.service, &address, transition);
+        }
+        let eligible = learnt.gate.is_eligible();
+        let before = member.eligible.swap(eligible, Ordering::Relaxed);
+        if before != eligible {
+            self.recount();
+        }
+        if before && !eligible {
+            member.ejected.notify_waiters();
+        }
+    }
+
+    fn recount(&self) {
+        let out = self.list.load().iter().filter(|member| !member.is_eligible()).count();
+        self.out.store(out, Ordering::Relaxed);
+    }
+
+    /// At most so many may be out at once, and never the last (resilience.md section 2).
+    fn may_open(&self, list: &[Arc<Member>]) -> bool {
+        let share = list.len() * usize::from(self.config.load().gate.max_open_percent.get()) / 100;
+        let cap = share.max(1).min(list.len().saturating_sub(1));
+        self.out.load(Ordering::Relaxed) < cap
+    }
+
+    /// The success rate of those that take calls: failing like everybody else is no reason to be ejected.
+    fn success_rate(list: &[Arc<Member>], now: Instant) -> Option<f64> {
+        let mut counts = Counts::default();
+        for member in list {
+            if member.is_eligible() {
+                counts.add(member.learnt().gate.counts(now));
+            }
+        }
+        counts.success_rate()
+    }
+
+    pub fn p50(&self, now: Instant) -> Duration {
+        let mut latency = self.latency.lock().expect("no panic while locked");
+        latency.p50(now).unwrap_or_default()
+    }
+
+    pub fn p99(&self) -> Duration {
+        Duration::from_nanos(self.p99_nanos.load(Ordering::Relaxed))
+    }
+
+    /// A few times a second, off the request path: finds silent endpoints and probes those that are due.
+    pub fn tick(self: &Arc<Self>, now: Instant) {
+        let list = self.list.load();
+        let p99 = {
+            let mut latency = self.latency.lock().expect("no panic while locked");
+            latency.p99(now)
+        };
+        let nanos = p99.map_or(0, |p99| u64::try_from(p99.as_nanos()).unwrap_or(u64::MAX));
+        self.p99_nanos.store(nanos, Ordering::Relaxed);
+        if list.len() < 2 {
+            return;
+        }
+        let timeout = self.config.load().timeout;
+        let last: Vec<_> = list.iter().map(|member| member.learnt().last_completion).collect();
+        for (index, member) in list.iter().enumerate() {
+            let may_open = self.may_open(&list);
+            let mut learnt = member.learnt();
+            if let (Some(oldest), Some(pool_p99)) = (learnt.waiting.oldest(), p99) {
+                let quiet_since = learnt.last_completion.map_or(oldest, |last| last.max(oldest));
+                let others = last.iter().enumerate().filter(|(other, _)| *other != index);
+                let context = StallContext {
+                    oldest_in_flight_start: Some(oldest),
+                    last_completion: learnt.last_completion,
+                    pool_p99,
+                    timeout,
+                    peer_completed_since: others.filter_map(|(_, last)| *last).any(|last| last > quiet_since),
+                };
+                learnt.gate.check_stall(now, context, may_open, fastrand::u64(..));
+            }
+            let probe = learnt.gate.wants_probe(now);
+            self.publish(member, &mut learnt);
+            drop(learnt);
+            if probe.is_some() {
+                tokio::spawn(self.clone().probe(member.clone()));
+            }
+        }
+    }
+
+    /// Connects and shakes hands, so that a black hole costs no user's request.
+    async fn probe(self: Arc<Self>, member: Arc<Member>) {
+        let identity = member.endpoint.identity.as_ref();
+        let connected = self.connector.connect(member.address(), identity, alpn::HTTP2).await;
+        let mut learnt = member.learnt();
+        learnt.gate.probe_result(connected.is_ok(), Instant::now(), fastrand::u64(..));
+        self.publish(&member, &mut learnt);
+    }
+}
+
+impl Config {
+    fn of(outbound: &Outbound) -> Self {
+        Self {
+            gate: outbound.gate,
+            balance: outbound.balance,
+            per_endpoint_max: outbound.limits.per_endpoint.get(),
+            timeout: outbound.deadline.map_or(STALL_TIMEOUT, |deadline| deadline.get()),
+        }
+    }
+}
+
+/// A call to an endpoint. Its outcome is what gate and latency learn from.
+pub struct Chosen {
+    pub member: Arc<Member>,
+    endpoints: Arc<Endpoints>,
+    ticket: Ticket,
+    started: Instant,
+    /// `None` once the head of the response is there.
+    waiting: Option<u64>,
+    connect_failed: bool,
+}
+
+impl Chosen {
+    /// The head is there, or never will be.
+    pub fn answered(&mut self, result: &Answer) {
+        self.connect_failed = matches!(result, Err(Error::Connect(_)));
+        let now = Instant::now();
+        let mut learnt = self.member.learnt();
+        if let Some(number) = self.waiting.take() {
+            learnt.waiting.end(number);
+        }
+        let Ok(response) = result else { return };
+        learnt.last_completion = Some(now);
+        let elapsed = now.saturating_duration_since(self.started);
+        // A failure that comes with the head is priced when the body has ended; it must not look fast until then.
+        if crate::body::of_head(response.status(), response.headers()) == Outcome::Success {
+            learnt.latency.observe(elapsed, now);
+            drop(learnt);
+            let mut latency = self.endpoints.latency.lock().expect("no panic while locked");
+            latency.record(elapsed, now);
+        }
+    }
+}
+
+impl Chosen {
+    /// An opaque connection is there. How long it took says nothing about what a request takes.
+    pub fn connected(&mut self) {
+        if let Some(number) = self.waiting.take() {
+            self.member.learnt().waiting.end(number);
+        }
+    }
+}
+
+impl Duty for Chosen {
+    fn done(self, outcome: Outcome) {
+        let Self {
+            member,
+            endpoints,
+            ticket,
+            started,
+            waiting,
+            connect_failed,
+        } = self;
+        member.in_flight.fetch_sub(1, Ordering::Relaxed);
+        endpoints.metrics.attempt(outcome);
+        let now = Instant::now();
+        let pool = match outcome {
+            // Only a failure can open a gate.
+            Outcome::Failure(Fault::Hard) => {
+                let list = endpoints.list.load();
+                Pool {
+                    success_rate: Endpoints::success_rate(&list, now),
+                    may_open: endpoints.may_open(&list),
+                }
+            }
+            _ => Pool::default(),
+        };
+        let mut learnt = member.learnt();
+        if let Some(number) = waiting {
+            learnt.waiting.end(number);
+        }
+        match outcome {
+            Outcome::Failure(_) => learnt.latency.penalize(ewma::penalty(endpoints.p99(), None), now),
+            // Given up on before it answered: it takes at least this long.
+            Outcome::Cancelled if waiting.is_some() => {
+                learnt.latency.observe(now.saturating_duration_since(started), now);
+            }
+            _ => {}
+        }
+        let rand = fastrand::u64(..);
+        if connect_failed {
+            learnt.gate.connect_failed(ticket, now, rand, pool.may_open);
+        } else {
+            learnt.gate.record(ticket, outcome, now, rand, pool);
+        }
+        endpoints.publish(&member, &mut learnt);
+    }
+}

@@ -1,0 +1,250 @@
+//! What can go wrong between accepting a call and answering it.
+//!
+//! Each variant is one row of one table, [`Error::facts`]: what the caller sees over HTTP and over gRPC, the flag
+//! in the access log, who failed, and whether another try may help. Nothing else in the proxy decides any of these.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::{HeaderValue, Response, StatusCode, header};
+
+use crate::body::Body;
+use crate::policy::outcome::{Fault, Outcome};
+use crate::policy::retry::Verdict;
+
+/// Names the reason of an answer that the proxy made itself.
+pub const PROXY_ERROR: &str = "weir-proxy-error";
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{service} has no endpoints")]
+    NoEndpoints { service: String },
+    #[error("no endpoint of {service} is available ({ejected} ejected, {busy} busy, {draining} draining)")]
+    NoEndpointAvailable {
+        service: String,
+        ejected: usize,
+        busy: usize,
+        draining: usize,
+    },
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The request was never written, or the peer vouches that it did not look at it.
+    #[error("{address} did not take the request: {source}")]
+    Refused { address: SocketAddr, source: hyper::Error },
+    #[error("{address} broke off: {source}")]
+    Upstream { address: SocketAddr, source: hyper::Error },
+    #[error("{address} was ejected while it held the request")]
+    Ejected { address: SocketAddr },
+    #[error("one try took too long")]
+    PerTryTimeout,
+    #[error("the deadline of the request has passed")]
+    DeadlineExceeded,
+    #[error("the circuit breaker of {service} is open")]
+    BreakerOpen { service: String, retry_after: Duration },
+    #[error("{service} has too many requests in flight and its queue is full")]
+    QueueFull { service: String },
+    #[error("{service} has too many requests in flight: waited {}ms in the queue", waited.as_millis())]
+    QueueTimeout { service: String, waited: Duration },
+    #[error("CONNECT is not supported")]
+    ConnectMethod,
+    #[error("the request is malformed: {0}")]
+    BadRequest(&'static str),
+    #[error("the sidecar has a bug: {0}")]
+    Internal(&'static str),
+}
+
+/// Why there is no connection. Several requests may wait for one connection, so each gets a copy.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("connecting to {address} failed: {reason}")]
+    Io { address: SocketAddr, reason: String },
+    #[error("connecting to {address} took longer than {}ms", limit.as_millis())]
+    Timeout { address: SocketAddr, limit: Duration },
+    #[error("TLS with {address} failed: {reason}")]
+    Tls { address: SocketAddr, reason: String },
+    #[error("{address} proved to be {found}, not {expected}")]
+    WrongIdentity {
+        address: SocketAddr,
+        expected: String,
+        found: String,
+    },
+    #[error("this sidecar has no valid certificate")]
+    NoCertificate,
+}
+
+/// Who has to change something for it to go better next time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    Downstream,
+    Upstream,
+    /// A policy or this proxy's own state refused: nobody upstream was asked.
+    Proxy,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    pub http: StatusCode,
+    /// gRPC status code.
+    pub grpc: u8,
+    /// Value of the `weir-proxy-error` header.
+    pub code: &'static str,
+    /// For the access log: Envoy's long names, which people's tools know.
+    pub flag: &'static str,
+    pub blame: Blame,
+    pub verdict: Verdict,
+}
+
+const DEADLINE_EXCEEDED: u8 = 4;
+const RESOURCE_EXHAUSTED: u8 = 8;
+const UNIMPLEMENTED: u8 = 12;
+const INTERNAL: u8 = 13;
+const UNAVAILABLE: u8 = 14;
+
+impl Error {
+    pub fn facts(&self) -> Facts {
+        use Blame::{Downstream, Proxy, Upstream};
+        use StatusCode as S;
+        use Verdict as V;
+        let row = |http, grpc, code, flag, blame, verdict| Facts {
+            http,
+            grpc,
+            code,
+            flag,
+            blame,
+            verdict,
+        };
+        #[rustfmt::skip]
+        let facts = match self {
+            Self::NoEndpoints { .. } => row(S::SERVICE_UNAVAILABLE, UNAVAILABLE, "no-endpoints", "NoHealthyUpstream", Upstream, V::Final),
+            Self::NoEndpointAvailable { .. } => row(S::SERVICE_UNAVAILABLE, UNAVAILABLE, "no-endpoint-available", "NoHealthyUpstream", Upstream, V::Final),
+            Self::Connect(ConnectError::Io { .. }) => row(S::BAD_GATEWAY, UNAVAILABLE, "connect-failed", "UpstreamConnectionFailure", Upstream, V::Unprocessed),
+            Self::Connect(ConnectError::Timeout { .. }) => row(S::BAD_GATEWAY, UNAVAILABLE, "connect-timeout", "UpstreamConnectionFailure", Upstream, V::Unprocessed),
+            Self::Connect(ConnectError::Tls { .. }) => row(S::BAD_GATEWAY, UNAVAILABLE, "tls-failed", "UpstreamConnectionFailure", Upstream, V::Unprocessed),
+            Self::Connect(ConnectError::WrongIdentity { .. }) => row(S::BAD_GATEWAY, UNAVAILABLE, "wrong-identity", "UpstreamConnectionFailure", Upstream, V::Unprocessed),
+            Self::Connect(ConnectError::NoCertificate) => row(S::BAD_GATEWAY, UNAVAILABLE, "no-certificate", "UpstreamConnectionFailure", Proxy, V::Final),
+            Self::Refused { .. } => row(S::BAD_GATEWAY, UNAVAILABLE, "request-refused", "UpstreamConnectionTermination", Upstream, V::Unprocessed),
+            Self::Upstream { .. } => row(S::BAD_GATEWAY, UNAVAILABLE, "upstream-reset", "UpstreamConnectionTermination", Upstream, V::Unavailable),
+            Self::Ejected { .. } => row(S::GATEWAY_TIMEOUT, UNAVAILABLE, "endpoint-ejected", "UpstreamRequestTimeout", Upstream, V::Unavailable),
+            Self::PerTryTimeout => row(S::GATEWAY_TIMEOUT, UNAVAILABLE, "per-try-timeout", "UpstreamPerTryTimeout", Upstream, V::Unavailable),
+            Self::DeadlineExceeded => row(S::GATEWAY_TIMEOUT, DEADLINE_EXCEEDED, "deadline-exceeded", "UpstreamRequestTimeout", Upstream, V::Final),
+            Self::BreakerOpen { .. } => row(S::SERVICE_UNAVAILABLE, UNAVAILABLE, "circuit-breaker-open", "UpstreamOverflow", Proxy, V::Final),
+            Self::QueueFull { .. } => row(S::SERVICE_UNAVAILABLE, RESOURCE_EXHAUSTED, "queue-full", "UpstreamOverflow", Proxy, V::Final),
+            Self::QueueTimeout { .. } => row(S::SERVICE_UNAVAILABLE, RESOURCE_EXHAUSTED, "queue-timeout", "UpstreamOverflow", Proxy, V::Final),
+            Self::ConnectMethod => row(S::NOT_IMPLEMENTED, UNIMPLEMENTED, "connect-not-supported", "DownstreamProtocolError", Downstream, V::Final),
+            Self::BadRequest(_) => row(S::BAD_REQUEST, INTERNAL, "bad-request", "DownstreamProtocolError", Downstream, V::Final),
+            Self::Internal(_) => row(S::INTERNAL_SERVER_ERROR, INTERNAL, "internal", "LocalReset", Proxy, V::Final),
+        };
+        facts
+    }
+
+    /// What the failure says about whoever was called.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::DeadlineExceeded => Outcome::Failure(Fault::Deadline),
+            Self::QueueFull { .. } | Self::QueueTimeout { .. } => Outcome::Failure(Fault::Overload),
+            _ => match self.facts().blame {
+                Blame::Downstream => Outcome::Success,
+                Blame::Upstream => Outcome::Failure(Fault::Hard),
+                Blame::Proxy => Outcome::Cancelled,
+            },
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::BreakerOpen { retry_after, .. } => Some(*retry_after),
+            Self::QueueFull { .. } | Self::QueueTimeout { .. } => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+
+    /// The answer in the caller's own protocol: a gRPC caller gets a status, never a bare 503.
+    pub fn into_response(self, grpc: bool) -> Response<Body> {
+        let facts = self.facts();
+        let message = self.to_string();
+        let mut response = if grpc {
+            let mut response = Response::new(Body::empty());
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            headers.insert("grpc-status", HeaderValue::from(u16::from(facts.grpc)));
+            headers.insert("grpc-message", percent_encoded(&message));
+            if let Some(after) = self.retry_after() {
+                let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+                headers.insert("grpc-retry-pushback-ms", HeaderValue::from(millis));
+            }
+            response
+        } else {
+            let mut response = Response::new(Body::full(format!("{message}\n").into()));
+            *response.status_mut() = facts.http;
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+            if let Some(after) = self.retry_after() {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+            }
+            response
+        };
+        response.headers_mut().insert(PROXY_ERROR, HeaderValue::from_static(facts.code));
+        if matches!(self, Self::QueueFull { .. } | Self::QueueTimeout { .. }) {
+            response.headers_mut().insert(crate::head::OVERLOAD, HeaderValue::from_static("local"));
+        }
+        response
+    }
+}
+
+/// `grpc-message` is percent-encoded outside printable ASCII (gRPC over HTTP/2, "Responses").
+pub fn percent_encoded(text: &str) -> HeaderValue {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'%' | 0..=0x1f | 0x7f.. => {
+                use std::fmt::Write;
+                let _ = write!(encoded, "%{byte:02X}");
+            }
+            _ => encoded.push(char::from(byte)),
+        }
+    }
+    HeaderValue::from_str(&encoded).expect("printable ASCII is a header value")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grpc_caller_gets_a_status_and_never_a_bare_503() {
+        let error = Error::BreakerOpen {
+            service: "boutique/currency:7000".into(),
+            retry_after: Duration::from_millis(1500),
+        };
+        let response = error.into_response(true);
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["grpc-status"], "14");
+        assert_eq!(response.headers()["grpc-retry-pushback-ms"], "1500");
+        assert_eq!(response.headers()[PROXY_ERROR], "circuit-breaker-open");
+    }
+
+    #[test]
+    fn an_http_caller_gets_a_status_a_reason_and_when_to_come_back() {
+        let error = Error::QueueFull { service: "a/b:1".into() };
+        let response = error.into_response(false);
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[PROXY_ERROR], "queue-full");
+        assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+    }
+
+    #[test]
+    fn a_message_with_odd_bytes_is_still_a_header() {
+        assert_eq!(percent_encoded("a%b\nü"), "a%25b%0A%C3%BC");
+    }
+
+    #[test]
+    fn what_the_proxy_refused_itself_is_no_evidence_against_an_endpoint() {
+        let error = Error::BreakerOpen {
+            service: String::new(),
+            retry_after: Duration::ZERO,
+        };
+        assert_eq!(error.outcome(), Outcome::Cancelled);
+        assert_eq!(Error::DeadlineExceeded.outcome(), Outcome::Failure(Fault::Deadline));
+    }
+}

@@ -1,0 +1,241 @@
+//! What changes about the head of a message on its way through, and nothing else does.
+//!
+//! Connection-level headers end here (RFC 9110 section 7.6.1). Our own headers are believed only from a sidecar that
+//! proved its identity; whatever else claims them is stripped.
+
+use http::header::{
+    CONNECTION, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+};
+use http::request::Parts;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, Uri, Version};
+
+use crate::error::Error;
+use crate::request::Protocol;
+
+/// `x-weir-…`: how sidecars speak to each other beside the message.
+pub const OVERLOAD: &str = "x-weir-overload";
+/// Which attempt this is, when it is not the first.
+pub const ATTEMPT: &str = "x-weir-attempt";
+/// A failure after retries: do not retry it again one hop up.
+pub const RETRY: &str = "x-weir-retry";
+/// The answer is not what was asked for but what the policy says instead.
+pub const DEGRADED: &str = "x-weir-degraded";
+/// The protocol the caller's app spoke, where it is not the one between the sidecars.
+pub const ORIGINAL_PROTOCOL: &str = "x-weir-protocol";
+
+/// How long the caller will wait, where the protocol has no word for it.
+pub const REQUEST_TIMEOUT_MS: &str = "x-request-timeout-ms";
+
+const OWN_PREFIX: &str = "x-weir-";
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Takes out what belongs to the connection it came on. `upgrade`: the caller wants to leave HTTP, so the headers
+/// that ask for it stay.
+pub fn strip_connection_headers(headers: &mut HeaderMap, upgrade: bool) {
+    if headers.contains_key(CONNECTION) {
+        let nominated: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| name.trim().parse().ok())
+            // A caller must not be able to have these removed by naming them.
+            .filter(|name| ![HOST, http::header::CONTENT_LENGTH].contains(name))
+            .collect();
+        headers.remove(CONNECTION);
+        for name in nominated {
+            if !(upgrade && name == UPGRADE) && name != TE {
+                headers.remove(name);
+            }
+        }
+    }
+    headers.remove(KEEP_ALIVE);
+    headers.remove(PROXY_CONNECTION);
+    headers.remove(PROXY_AUTHENTICATE);
+    headers.remove(PROXY_AUTHORIZATION);
+    headers.remove(TRANSFER_ENCODING);
+    if headers.get(TE).is_some_and(|te| te != "trailers") {
+        headers.remove(TE);
+    }
+    if upgrade {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    } else {
+        headers.remove(UPGRADE);
+    }
+}
+
+pub fn strip_own_headers(headers: &mut HeaderMap) {
+    if headers.keys().any(|name| name.as_str().starts_with(OWN_PREFIX)) {
+        let own: Vec<HeaderName> =
+            headers.keys().filter(|name| name.as_str().starts_with(OWN_PREFIX)).cloned().collect();
+        for name in own {
+            headers.remove(name);
+        }
+    }
+}
+
+/// HTTP/1.1 asks for an upgrade by two headers together (RFC 9110 section 7.8).
+pub fn wants_upgrade(version: Version, headers: &HeaderMap) -> bool {
+    version == Version::HTTP_11
+        && headers.contains_key(UPGRADE)
+        && headers
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
+}
+
+/// Exactly one Host, or an authority: what is ambiguous is refused rather than guessed (RFC 9112 section 3.2).
+pub fn check_authority(head: &Parts) -> Result<(), Error> {
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let first = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Error::BadRequest("it has more than one Host header"));
+    }
+    match (first, head.uri.authority()) {
+        (None, None) if head.version == Version::HTTP_11 => Err(Error::BadRequest("it has no Host header")),
+        (Some(host), Some(authority))
+            if head.version == Version::HTTP_2 && host.as_bytes() != authority.as_str().as_bytes() =>
+        {
+            Err(Error::BadRequest("its Host header and its authority differ"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The head as `protocol` wants it on the next connection.
+pub fn convert(head: &mut Parts, protocol: Protocol) -> Result<(), Error> {
+    match protocol {
+        Protocol::Http2 => to_http2(head),
+        Protocol::Http1 => to_http1(head),
+    }
+}
+
+/// The authority moves from the Host header into the URI, which HTTP/2 sends as pseudo-headers.
+fn to_http2(head: &mut Parts) -> Result<(), Error> {
+    head.version = Version::HTTP_2;
+    if head.uri.authority().is_some() && head.uri.scheme().is_some() {
+        head.headers.remove(HOST);
+        return Ok(());
+    }
+    let uri = std::mem::take(&mut head.uri).into_parts();
+    let authority = match (uri.authority, head.headers.remove(HOST)) {
+        (Some(authority), _) => authority,
+        (None, Some(host)) => {
+            Authority::from_maybe_shared(host).map_err(|_| Error::BadRequest("its Host header is no authority"))?
+        }
+        // HTTP/1.0 may have none; the peer's app will not miss what its caller did not send.
+        (None, None) => Authority::from_static("unnamed"),
+    };
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(uri.scheme.unwrap_or(Scheme::HTTP));
+    parts.authority = Some(authority);
+    parts.path_and_query = Some(uri.path_and_query.unwrap_or(PathAndQuery::from_static("/")));
+    head.uri = Uri::from_parts(parts).map_err(|_| Error::BadRequest("its target is malformed"))?;
+    Ok(())
+}
+
+/// The authority moves from the URI into the Host header; the target is a path.
+fn to_http1(head: &mut Parts) -> Result<(), Error> {
+    head.version = Version::HTTP_11;
+    if let Some(authority) = head.uri.authority() {
+        if !head.headers.contains_key(HOST) {
+            let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Error::BadRequest("its authority is malformed"))?;
+            head.headers.insert(HOST, host);
+        }
+        let path = head.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+        head.uri = Uri::from(path);
+    }
+    // A field of its own in HTTP/2 may come as several; HTTP/1.1 knows one (RFC 9113 section 8.2.3).
+    let mut cookies = head.headers.get_all(http::header::COOKIE).iter();
+    if let (Some(first), Some(second)) = (cookies.next(), cookies.next()) {
+        let mut joined = Vec::from(first.as_bytes());
+        for cookie in std::iter::once(second).chain(cookies) {
+            joined.extend_from_slice(b"; ");
+            joined.extend_from_slice(cookie.as_bytes());
+        }
+        let joined = HeaderValue::from_bytes(&joined).map_err(|_| Error::BadRequest("its cookies are malformed"))?;
+        head.headers.insert(http::header::COOKIE, joined);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(request: http::request::Builder) -> Parts {
+        request.body(()).expect("a request").into_parts().0
+    }
+
+    #[test]
+    fn what_belongs_to_a_connection_ends_with_it() {
+        let mut head = head(
+            http::Request::builder()
+                .header("connection", "keep-alive, x-private")
+                .header("keep-alive", "timeout=5")
+                .header("x-private", "1")
+                .header("te", "gzip")
+                .header("upgrade", "h2c")
+                .header("x-kept", "1"),
+        );
+        strip_connection_headers(&mut head.headers, false);
+        assert_eq!(head.headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-kept"]);
+    }
+
+    #[test]
+    fn an_upgrade_keeps_the_headers_that_ask_for_it() {
+        let mut head = head(
+            http::Request::builder()
+                .header("connection", "Upgrade")
+                .header("upgrade", "websocket"),
+        );
+        assert!(wants_upgrade(head.version, &head.headers));
+        strip_connection_headers(&mut head.headers, true);
+        assert_eq!(head.headers["upgrade"], "websocket");
+        assert_eq!(head.headers["connection"], "upgrade");
+    }
+
+    #[test]
+    fn nobody_can_have_the_host_removed_by_naming_it() {
+        let mut head = head(http::Request::builder().header("connection", "host, content-length").header("host", "a"));
+        strip_connection_headers(&mut head.headers, false);
+        assert!(head.headers.contains_key(HOST));
+    }
+
+    #[test]
+    fn our_own_headers_are_not_believed_from_strangers() {
+        let mut head = head(http::Request::builder().header("x-weir-attempt", "9").header("x-other", "1"));
+        strip_own_headers(&mut head.headers);
+        assert_eq!(head.headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-other"]);
+    }
+
+    #[test]
+    fn a_request_goes_through_http2_and_back_unchanged() {
+        let mut head = head(http::Request::builder().uri("/cart?id=1").header("host", "cart:7070"));
+        convert(&mut head, Protocol::Http2).expect("fits");
+        assert_eq!(head.uri, "http://cart:7070/cart?id=1");
+        assert!(!head.headers.contains_key(HOST));
+        convert(&mut head, Protocol::Http1).expect("fits");
+        assert_eq!(head.uri, "/cart?id=1");
+        assert_eq!(head.headers[HOST], "cart:7070");
+    }
+
+    #[test]
+    fn two_hosts_are_refused() {
+        let head = head(http::Request::builder().header("host", "a").header("host", "b"));
+        assert!(matches!(check_authority(&head), Err(Error::BadRequest(_))));
+    }
+
+    #[test]
+    fn cookies_split_by_http2_are_one_again() {
+        let mut head = head(
+            http::Request::builder().uri("http://a/").header("cookie", "a=1").header("cookie", "b=2").header("cookie", "c=3"),
+        );
+        convert(&mut head, Protocol::Http1).expect("fits");
+        assert_eq!(head.headers["cookie"], "a=1; b=2; c=3");
+    }
+}

@@ -1,0 +1,224 @@
+//! Serving HTTP on a downstream connection: from hyper's requests to ours and back.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::HeaderValue;
+use http::{HeaderMap, Method, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+use tower::Service;
+
+use crate::backend::Backend;
+use crate::body::Body;
+use crate::drain::Drain;
+use crate::error::Error;
+use crate::head;
+use crate::pipeline::Stack;
+use crate::policy::deadline::{Deadline, parse_grpc_timeout, parse_millis};
+use crate::request::{Context, Protocol, Request, is_grpc, is_idempotent};
+use crate::tcp;
+
+const HEADERS_MAX: usize = 100;
+const HEADER_BYTES_MAX: usize = 64 * 1024;
+const HEADER_LIST_MAX: u32 = 32 * 1024;
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
+const STREAMS_MAX: u32 = 256;
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+const SEND_BUFFER: usize = 64 * 1024;
+const PENDING_RESETS_MAX: usize = 20;
+const LOCAL_RESETS_MAX: usize = 256;
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// An upgraded connection on which nothing moves ends after this long.
+const UPGRADE_IDLE: Duration = Duration::from_secs(60 * 60);
+
+/// Who gets the requests of a connection.
+#[derive(Clone)]
+pub enum Target {
+    /// A service that the app calls. Routes are looked up for each request, so a new policy holds at once.
+    Service(Arc<Backend>),
+    /// The app itself.
+    App(Stack),
+}
+
+/// What is known about a connection before its first request.
+#[derive(Clone)]
+pub struct Connection {
+    pub target: Target,
+    pub worker: usize,
+    /// Who is at the other end, as proven by mutual TLS.
+    pub caller: Option<Arc<str>>,
+}
+
+/// Serves until the caller goes or the drain has ended its requests.
+pub async fn serve<I>(io: I, protocol: Protocol, connection: Connection, mut drain: Drain) -> Result<(), hyper::Error>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let io = TokioIo::new(io);
+    let service = service_fn(move |request| handle(connection.clone(), request));
+    match protocol {
+        Protocol::Http1 => {
+            let serving = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_READ_TIMEOUT)
+                .max_headers(HEADERS_MAX)
+                .max_buf_size(HEADER_BYTES_MAX)
+                .auto_date_header(false)
+                .half_close(true)
+                .serve_connection(io, service)
+                .with_upgrades();
+            let mut serving = std::pin::pin!(serving);
+            tokio::select! {
+                result = serving.as_mut() => return result,
+                () = drain.started() => {}
+            }
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+        Protocol::Http2 => {
+            let serving = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(STREAMS_MAX)
+                .max_header_list_size(HEADER_LIST_MAX)
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
+                .max_send_buf_size(SEND_BUFFER)
+                .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+                .max_local_error_reset_streams(LOCAL_RESETS_MAX)
+                .keep_alive_interval(KEEP_ALIVE_INTERVAL)
+                .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+                .auto_date_header(false)
+                .serve_connection(io, service);
+            let mut serving = std::pin::pin!(serving);
+            tokio::select! {
+                result = serving.as_mut() => return result,
+                () = drain.started() => {}
+            }
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    }
+}
+
+async fn handle(connection: Connection, mut incoming: http::Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let upgrade = head::wants_upgrade(incoming.version(), incoming.headers()).then(|| hyper::upgrade::on(&mut incoming));
+    let grpc = is_grpc(incoming.headers());
+    let version = incoming.version();
+    let answer = match request(&connection, incoming, grpc, upgrade.is_some()) {
+        Ok(request) => call(&connection.target, request).await,
+        Err(error) => Err(error),
+    };
+    let mut response = answer.unwrap_or_else(|error| error.into_response(grpc));
+    finish(&mut response, version, matches!(connection.target, Target::Service(_)));
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let Some(downstream) = upgrade
+    {
+        let upstream = hyper::upgrade::on(&mut response);
+        tokio::spawn(async move {
+            // Either end may change its mind until both have switched.
+            let (Ok(downstream), Ok(upstream)) = tokio::join!(downstream, upstream) else {
+                return;
+            };
+            tcp::forward(TokioIo::new(downstream), TokioIo::new(upstream), UPGRADE_IDLE, Bytes::new()).await;
+        });
+    }
+    Ok(response)
+}
+
+async fn call(target: &Target, mut request: Request) -> Result<Response<Body>, Error> {
+    let mut stack = match target {
+        Target::App(stack) => stack.clone(),
+        Target::Service(backend) => {
+            let routes = backend.routes();
+            let route = routes.route(&request);
+            request.context.idempotent |= route.idempotent;
+            route.stack()
+        }
+    };
+    stack.call(request).await
+}
+
+/// Our request from hyper's: checked, without what belongs to its connection, and with what its head says of time,
+/// repetition and protocol read once.
+fn request(
+    connection: &Connection,
+    incoming: http::Request<Incoming>,
+    grpc: bool,
+    upgrade: bool,
+) -> Result<Request, Error> {
+    let received = Instant::now();
+    let (mut head, body) = incoming.into_parts();
+    if head.method == Method::CONNECT {
+        return Err(Error::ConnectMethod);
+    }
+    head::check_authority(&head)?;
+    head::strip_connection_headers(&mut head.headers, upgrade);
+    let mut protocol = if head.version == Version::HTTP_2 {
+        Protocol::Http2
+    } else {
+        Protocol::Http1
+    };
+    let mut is_retry = false;
+    if connection.caller.is_some() {
+        // A sidecar speaks: what it adds to its app's request is for us, not for our app.
+        if head.headers.contains_key(head::ORIGINAL_PROTOCOL) {
+            protocol = Protocol::Http1;
+        }
+        is_retry = head.headers.contains_key(head::ATTEMPT);
+    }
+    head::strip_own_headers(&mut head.headers);
+    let context = Context {
+        worker: connection.worker,
+        received,
+        deadline: deadline(&head.headers, received),
+        protocol,
+        grpc,
+        upgrade,
+        idempotent: is_idempotent(&head.method, &head.headers),
+        is_retry,
+        attempt: 1,
+        replayable: false,
+        try_until: None,
+        tried: None,
+        caller: connection.caller.clone(),
+    };
+    Ok(Request {
+        head,
+        body: body.into(),
+        context,
+    })
+}
+
+/// The earliest of the ways in which a caller can say how long it waits.
+fn deadline(headers: &HeaderMap, now: Instant) -> Option<Instant> {
+    let grpc = headers.get("grpc-timeout").and_then(|value| parse_grpc_timeout(value.as_bytes()));
+    let millis = [head::REQUEST_TIMEOUT_MS, "x-envoy-expected-rq-timeout-ms"]
+        .into_iter()
+        .filter_map(|name| headers.get(name))
+        .filter_map(|value| parse_millis(value.as_bytes()));
+    Deadline::of_request(millis.chain(grpc), None, now).instant()
+}
+
+/// The response as the caller's connection wants it.
+fn finish(response: &mut Response<Body>, version: Version, to_app: bool) {
+    let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    head::strip_connection_headers(response.headers_mut(), upgraded);
+    *response.version_mut() = version;
+    if to_app {
+        // The app asked its neighbour, not its sidecar; that an answer is a fallback is the one thing it may know.
+        let degraded: Option<HeaderValue> = response.headers().get(head::DEGRADED).cloned();
+        head::strip_own_headers(response.headers_mut());
+        if let Some(degraded) = degraded {
+            response.headers_mut().insert(head::DEGRADED, degraded);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Asks the circuit breaker of a service (or of one of its routes) before each call and tells it how the call went.
+
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tower::{Layer, Service};
+use weir_config::snapshot::{Breaker as Config, Mode};
+
+use super::{AnswerFuture, Call};
+use crate::body::{Duty, Guard};
+use crate::error::Error;
+use crate::facts::Facts;
+use crate::policy::breaker::{Breaker as Policy, Ticket};
+use crate::policy::outcome::Outcome;
+use crate::request::Request;
+use crate::telemetry::BackendMetrics;
+
+/// A breaker and whom to tell when it changes. Shared by all workers; held for nanoseconds at a time.
+pub struct Shared {
+    policy: Mutex<Policy>,
+    service: Arc<str>,
+    /// Empty: of the whole service.
+    route: String,
+    facts: Facts,
+    metrics: Arc<BackendMetrics>,
+}
+
+impl Shared {
+    pub fn new(config: Config, service: Arc<str>, route: String, facts: Facts, metrics: Arc<BackendMetrics>) -> Self {
+        let policy = Policy::new(config);
+        metrics.breaker_state(&route, policy.state());
+        Self {
+            policy: Mutex::new(policy),
+            service,
+            route,
+            facts,
+            metrics,
+        }
+    }
+
+    /// A new policy: what was learnt stays.
+    pub fn reconfigure(&self, config: Config) {
+        self.with(|policy| policy.reconfigure(config, Instant::now()));
+    }
+
+    pub fn state(&self) -> crate::policy::transition::Phase {
+        self.policy.lock().expect("no panic while locked").state()
+    }
+
+    pub fn route(&self) -> &str {
+        &self.route
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Policy) -> T) -> T {
+        let mut policy = self.policy.lock().expect("no panic while locked");
+        let result = act(&mut policy);
+        while let Some(transition) = policy.take_transition() {
+            self.metrics.breaker_changed(&self.route, transition.to);
+            self.facts.breaker_changed(&self.service, &self.route, transition);
+        }
+        result
+    }
+}
+
+#[derive(Clone)]
+pub struct BreakerLayer {
+    pub breaker: Arc<Shared>,
+    pub mode: Mode,
+}
+
+#[derive(Clone)]
+pub struct Breaker<S> {
+    breaker: Arc<Shared>,
+    mode: Mode,
+    inner: S,
+}
+
+impl<S> Layer<S> for BreakerLayer {
+    type Service = Breaker<S>;
+
+    fn layer(&self, inner: S) -> Breaker<S> {
+        Breaker {
+            breaker: self.breaker.clone(),
+            mode: self.mode,
+            inner,
+        }
+    }
+}
+
+impl<S: Call> Service<Request> for Breaker<S> {
+    type Response = S::Response;
+    type Error = Error;
+    type Future = AnswerFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> AnswerFuture {
+        let breaker = self.breaker.clone();
+        let started = Instant::now();
+        let ticket = match breaker.with(|policy| policy.admit(started)) {
+            Ok(ticket) => ticket,
+            Err(_) if self.mode == Mode::Observe => return Box::pin(self.inner.call(request)),
+            Err(refused) => {
+                let error = Error::BreakerOpen {
+                    service: breaker.service.to_string(),
+                    retry_after: refused.retry_after,
+                };
+                return Box::pin(std::future::ready(Err(error)));
+            }
+        };
+        let mut admitted = Guard::new(Admitted {
+            breaker,
+            ticket,
+            started,
+            answered: None,
+        });
+        let call = self.inner.call(request);
+        Box::pin(async move {
+            let result = call.await;
+            admitted.duty().answered = Some(started.elapsed());
+            admitted.settle(result)
+        })
+    }
+}
+
+struct Admitted {
+    breaker: Arc<Shared>,
+    ticket: Ticket,
+    started: Instant,
+    /// How long the head of the response took: a stream that lasts for hours is not a slow call.
+    answered: Option<Duration>,
+}
+
+impl Duty for Admitted {
+    fn done(self, outcome: Outcome) {
+        let elapsed = self.answered.unwrap_or_else(|| self.started.elapsed());
+        self.breaker
+            .with(|policy| policy.record(self.ticket, outcome, elapsed, Instant::now()));
+    }
+}

@@ -1,0 +1,205 @@
+//! At most so many requests in flight; a bounded number more wait, for a bounded time; the rest is refused at once.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tower::{Layer, Service};
+
+use super::{AnswerFuture, Call};
+use crate::body::Guard;
+use crate::error::Error;
+use crate::policy::concurrency::{Abandoned, Entry, Limit as Policy};
+use crate::policy::queue::WaiterId;
+use crate::request::Request;
+
+/// The limit of a service, shared by all workers, and those who wait at it.
+pub struct Shared {
+    state: Mutex<State>,
+    service: Arc<str>,
+}
+
+struct State {
+    policy: Policy,
+    waiting: HashMap<WaiterId, oneshot::Sender<()>>,
+    queue_timeout: Duration,
+}
+
+/// A place among those in flight, given back on drop.
+pub struct Permit(Arc<Shared>);
+
+impl Shared {
+    pub fn new(service: Arc<str>, in_flight: u32, queue: u32, queue_timeout: Duration) -> Self {
+        Self {
+            state: Mutex::new(State {
+                policy: Policy::new(in_flight, queue),
+                waiting: HashMap::new(),
+                queue_timeout,
+            }),
+            service,
+        }
+    }
+
+    pub fn reconfigure(&self, in_flight: u32, queue: u32, queue_timeout: Duration) {
+        let mut state = self.state.lock().expect("no panic while locked");
+        state.queue_timeout = queue_timeout;
+        state.policy.reconfigure(in_flight, queue);
+        while let Some(next) = state.policy.admit_next() {
+            state.wake(next);
+        }
+    }
+
+    /// (in flight, waiting)
+    pub fn load(&self) -> (u32, u32) {
+        let state = self.state.lock().expect("no panic while locked");
+        (state.policy.in_flight(), state.policy.queued())
+    }
+
+    /// Without waiting where there is room, so that the common case needs no future of its own.
+    fn enter(self: &Arc<Self>) -> Result<Result<Permit, Wait>, Error> {
+        let mut state = self.state.lock().expect("no panic while locked");
+        match state.policy.enter() {
+            Entry::Admitted => Ok(Ok(Permit(self.clone()))),
+            Entry::Queued(id) => {
+                let (wake, woken) = oneshot::channel();
+                state.waiting.insert(id, wake);
+                let limit = state.queue_timeout;
+                drop(state);
+                Ok(Err(Wait {
+                    place: Place {
+                        id,
+                        shared: Some(self.clone()),
+                    },
+                    service: self.service.clone(),
+                    woken,
+                    limit,
+                }))
+            }
+            Entry::Full => Err(Error::QueueFull {
+                service: self.service.to_string(),
+            }),
+        }
+    }
+
+    fn leave(&self) {
+        let mut state = self.state.lock().expect("no panic while locked");
+        if let Some(next) = state.policy.leave() {
+            state.wake(next);
+        }
+    }
+}
+
+impl State {
+    /// `next` has been admitted. If its caller goes away at this very moment, its [`Place`] gives the permit back.
+    fn wake(&mut self, next: WaiterId) {
+        if let Some(wake) = self.waiting.remove(&next) {
+            let _ = wake.send(());
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+struct Wait {
+    place: Place,
+    service: Arc<str>,
+    woken: oneshot::Receiver<()>,
+    limit: Duration,
+}
+
+/// A place in the queue, left on drop.
+struct Place {
+    id: WaiterId,
+    /// `None` once it has become a permit.
+    shared: Option<Arc<Shared>>,
+}
+
+impl Place {
+    fn into_permit(mut self) -> Permit {
+        Permit(self.shared.take().expect("a place becomes a permit once"))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some(shared) = self.shared.take() else {
+            return;
+        };
+        let mut state = shared.state.lock().expect("no panic while locked");
+        state.waiting.remove(&self.id);
+        if state.policy.abandon(self.id) == Abandoned::Granted
+            && let Some(next) = state.policy.leave()
+        {
+            state.wake(next);
+        }
+    }
+}
+
+impl Wait {
+    async fn permit(self) -> Result<Permit, Error> {
+        let started = Instant::now();
+        match tokio::time::timeout(self.limit, self.woken).await {
+            Ok(Ok(())) => Ok(self.place.into_permit()),
+            _ => Err(Error::QueueTimeout {
+                service: self.service.to_string(),
+                waited: started.elapsed(),
+            }),
+        }
+    }
+}
+
+#[derive(Clone)]
+pub struct LimitLayer {
+    pub limit: Arc<Shared>,
+}
+
+#[derive(Clone)]
+pub struct Limit<S> {
+    limit: Arc<Shared>,
+    inner: S,
+}
+
+impl<S> Layer<S> for LimitLayer {
+    type Service = Limit<S>;
+
+    fn layer(&self, inner: S) -> Limit<S> {
+        Limit {
+            limit: self.limit.clone(),
+            inner,
+        }
+    }
+}
+
+impl<S: Call> Service<Request> for Limit<S> {
+    type Response = S::Response;
+    type Error = Error;
+    type Future = AnswerFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> AnswerFuture {
+        match self.limit.enter() {
+            Ok(Ok(permit)) => {
+                let call = self.inner.call(request);
+                Box::pin(async move { Guard::new(move |_| drop(permit)).settle(call.await) })
+            }
+            Ok(Err(wait)) => {
+                let mut inner = self.inner.clone();
+                Box::pin(async move {
+                    let permit = wait.permit().await?;
+                    Guard::new(move |_| drop(permit)).settle(inner.call(request).await)
+                })
+            }
+            Err(error) => Box::pin(std::future::ready(Err(error))),
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Tries again where that is safe and worth it: the policy decides, this layer keeps the request and waits.
+
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Response};
+use tokio::time::Instant;
+use tower::{Layer, Service};
+use weir_config::snapshot::Retries;
+
+use super::{Answer, AnswerFuture, Call};
+use crate::body::{Body, of_head};
+use crate::endpoints::Endpoints;
+use crate::error::Error;
+use crate::head;
+use crate::policy::budget::Budget;
+use crate::policy::outcome::{Fault, Outcome};
+use crate::policy::retry::{Attempt, Decision, Verdict, decide};
+use crate::replay::Replay;
+use crate::request::{Context as RequestContext, Request};
+use crate::telemetry::BackendMetrics;
+
+#[derive(Clone)]
+pub struct RetryLayer {
+    pub retries: Arc<Retries>,
+    /// Of the whole service: all routes and workers pay from one.
+    pub budget: Arc<Mutex<Budget>>,
+    /// For how long a try usually takes.
+    pub endpoints: Arc<Endpoints>,
+    pub metrics: Arc<BackendMetrics>,
+}
+
+#[derive(Clone)]
+pub struct Retry<S> {
+    policy: RetryLayer,
+    inner: S,
+}
+
+impl<S> Layer<S> for RetryLayer {
+    type Service = Retry<S>;
+
+    fn layer(&self, inner: S) -> Retry<S> {
+        Retry {
+            policy: self.clone(),
+            inner,
+        }
+    }
+}
+
+impl<S: Call> Service<Request> for Retry<S> {
+    type Response = S::Response;
+    type Error = Error;
+    type Future = AnswerFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> AnswerFuture {
+        // An upgrade has no second try: its connection is its state.
+        if request.context.upgrade || self.policy.retries.attempts.get() == 1 {
+            return Box::pin(self.inner.call(request));
+        }
+        let (policy, inner) = (self.policy.clone(), self.inner.clone());
+        Box::pin(policy.run(inner, request))
+    }
+}
+
+impl RetryLayer {
+    async fn run<S: Call>(self, mut inner: S, request: Request) -> Answer {
+        let mut original = Original::new(request);
+        loop {
+            let result = inner.call(original.next_attempt(&self.retries)).await;
+            let Some(verdict) = verdict(&result) else {
+                if original.context.attempt == 1 {
+                    self.budget().deposit(Instant::now());
+                }
+                original.commit();
+                return result;
+            };
+            let now = Instant::now();
+            let decision = decide(
+                &self.retries,
+                original.state(now, self.endpoints.p50(now)),
+                verdict,
+                pushback(&result),
+                &mut self.budget(),
+                now,
+                fastrand::u64(..),
+            );
+            match decision {
+                Decision::Retry { after, counts } => {
+                    self.metrics.retries.inc();
+                    original.failed(counts);
+                    // The failed response goes first: it holds a stream and counts as in flight.
+                    drop(result);
+                    if !after.is_zero() {
+                        tokio::time::sleep(after).await;
+                    }
+                }
+                Decision::Stop(_) => {
+                    original.commit();
+                    return mark_exhausted(result, original.context.attempt);
+                }
+            }
+        }
+    }
+
+    fn budget(&self) -> std::sync::MutexGuard<'_, Budget> {
+        self.budget.lock().expect("no panic while locked")
+    }
+}
+
+/// The request as it came, from which each attempt is made.
+struct Original {
+    head: http::request::Parts,
+    body: Source,
+    context: RequestContext,
+    /// Tries after a failure that provably reached nobody; they do not count as attempts.
+    transparent: u32,
+}
+
+enum Source {
+    /// Nothing to send, so nothing to keep.
+    Empty,
+    Kept(Replay),
+    /// Cannot be sent twice; gone after the first attempt.
+    Once(Option<Body>),
+}
+
+impl Original {
+    fn new(request: Request) -> Self {
+        let body = match request.body.into_incoming() {
+            Ok(incoming) => Source::Kept(Replay::new(incoming)),
+            Err(body) if http_body::Body::is_end_stream(&body) => Source::Empty,
+            Err(body) => Source::Once(Some(body)),
+        };
+        let mut context = request.context;
+        context.attempt = 1;
+        context.tried = Some(Arc::default());
+        Self {
+            head: request.head,
+            body,
+            context,
+            transparent: 0,
+        }
+    }
+
+    fn failed(&mut self, counts: bool) {
+        if counts {
+            self.context.attempt += 1;
+        } else {
+            self.transparent += 1;
+        }
+    }
+
+    fn next_attempt(&mut self, retries: &Retries) -> Request {
+        let left = retries.attempts.get().saturating_sub(self.context.attempt);
+        let replayable = left > 0 && self.is_replayable() && self.context.idempotent && !self.context.is_retry;
+        let mut context = self.context.clone();
+        context.replayable = replayable;
+        context.try_until = replayable.then(|| self.try_until(retries, left)).flatten();
+        let mut head = self.head.clone();
+        if context.attempt > 1 {
+            head.headers.insert(head::ATTEMPT, HeaderValue::from(context.attempt));
+            if context.grpc {
+                // gRFC A6.
+                head.headers.insert("grpc-previous-rpc-attempts", HeaderValue::from(context.attempt - 1));
+            }
+        }
+        let body = match &mut self.body {
+            Source::Empty => Body::empty(),
+            Source::Kept(replay) => Body::attempt(replay.attempt()),
+            Source::Once(body) => body.take().unwrap_or_default(),
+        };
+        Request { head, body, context }
+    }
+
+    /// The per-try timeout, never so long that nothing is left for the tries after it.
+    fn try_until(&self, retries: &Retries, left: u32) -> Option<Instant> {
+        let now = Instant::now();
+        let share = self
+            .context
+            .deadline
+            .map(|deadline| deadline.saturating_duration_since(now) / (left + 1));
+        let configured = retries.per_try_timeout.map(|timeout| timeout.get());
+        let limit = match (configured, share) {
+            (Some(configured), Some(share)) => configured.min(share),
+            (configured, share) => configured.or(share)?,
+        };
+        Some(now + limit)
+    }
+
+    fn is_replayable(&self) -> bool {
+        match &self.body {
+            Source::Empty => true,
+            Source::Kept(replay) => replay.is_possible(),
+            Source::Once(body) => body.is_some(),
+        }
+    }
+
+    fn state(&self, now: Instant, typical: Duration) -> Attempt {
+        Attempt {
+            number: self.context.attempt,
+            transparent: self.transparent,
+            typical,
+            idempotent: self.context.idempotent,
+            // A verdict comes with the head; once a head was passed on, this layer is no longer asked.
+            committed: false,
+            replayable: self.is_replayable(),
+            is_retry_from_downstream: self.context.is_retry,
+            remaining: self.context.deadline.map(|deadline| deadline.saturating_duration_since(now)),
+        }
+    }
+
+    /// The answer is on its way: no body needs keeping any longer.
+    fn commit(&self) {
+        if let Source::Kept(replay) = &self.body {
+            replay.commit();
+        }
+    }
+}
+
+/// What kind of failure it is; `None`: it is none.
+fn verdict(result: &Answer) -> Option<Verdict> {
+    let response = match result {
+        Ok(response) => response,
+        Err(error) => return Some(error.facts().verdict),
+    };
+    let headers = response.headers();
+    if headers.contains_key(head::RETRY) {
+        return Some(Verdict::Exhausted);
+    }
+    match headers.get(head::OVERLOAD).map(HeaderValue::as_bytes) {
+        Some(b"local") => return Some(Verdict::Overloaded { service: false }),
+        Some(_) => return Some(Verdict::Overloaded { service: true }),
+        None => {}
+    }
+    match of_head(response.status(), headers) {
+        Outcome::Failure(Fault::Hard) if is_unavailable(response) => Some(Verdict::Unavailable),
+        Outcome::Failure(Fault::Hard) => Some(Verdict::ServerError),
+        // Not marked as unprocessed, so asking again would add to the load.
+        Outcome::Failure(Fault::Overload | Fault::Deadline) => Some(Verdict::Final),
+        Outcome::Success | Outcome::Cancelled => None,
+    }
+}
+
+fn is_unavailable(response: &Response<Body>) -> bool {
+    match response.headers().get("grpc-status") {
+        Some(status) => status == "14",
+        None => matches!(response.status().as_u16(), 502..=504),
+    }
+}
+
+/// gRFC A6: `grpc-retry-pushback-ms`, where a negative or unreadable value forbids retrying; for HTTP, Retry-After.
+fn pushback(result: &Answer) -> Option<i64> {
+    let headers: &HeaderMap = result.as_ref().ok()?.headers();
+    let text = |name: &str| Some(headers.get(name)?.to_str().ok().map(str::trim).unwrap_or_default());
+    if let Some(millis) = text("grpc-retry-pushback-ms") {
+        return Some(millis.parse().unwrap_or(-1));
+    }
+    // Its other form, a date, asks for more patience than a retry has.
+    let seconds: i64 = text("retry-after")?.parse().ok()?;
+    Some(seconds.saturating_mul(1000))
+}
+
+/// Tells the next sidecar up that retrying has been tried (resilience.md section 5: layered retries).
+fn mark_exhausted(result: Answer, attempts: u32) -> Answer {
+    let mut response = result?;
+    if attempts > 1 {
+        response
+            .headers_mut()
+            .insert(head::RETRY, HeaderValue::from_static("exhausted"));
+    }
+    Ok(response)
+}

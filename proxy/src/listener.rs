@@ -1,0 +1,145 @@
+//! Accepting: one thread a worker, each with a runtime of its own.
+//!
+//! A connection lives and dies on the worker that it was given to, and so do the upstream connections used for it: no
+//! locks and no wake-ups across threads while it is served. The first worker accepts and gives each connection to
+//! the least busy.
+
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+use crate::connection::{self, Proxy};
+use crate::drain::Drain;
+use crate::telemetry::{self, Direction};
+
+/// Of both directions together, in the whole process.
+const CONNECTIONS_MAX: usize = 10_000;
+/// After an accept that failed for want of something (EMFILE, ENOBUFS): it will not be there at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A connection on its way to its worker.
+struct Handover {
+    stream: std::net::TcpStream,
+    direction: Direction,
+    drain: Drain,
+}
+
+pub struct Workers {
+    inboxes: Vec<mpsc::UnboundedSender<Handover>>,
+    open: Arc<Vec<AtomicUsize>>,
+}
+
+impl Workers {
+    /// Starts the threads. They end with the process: what they serve has ended by then, or has had its time.
+    pub fn start(count: usize, proxy: &Arc<Proxy>) -> std::io::Result<Self> {
+        let open: Arc<Vec<AtomicUsize>> = Arc::new((0..count).map(|_| AtomicUsize::new(0)).collect());
+        let mut inboxes = Vec::with_capacity(count);
+        for worker in 0..count {
+            // Bounded by CONNECTIONS_MAX: what waits here counts as open.
+            let (inbox, receiver) = mpsc::unbounded_channel();
+            inboxes.push(inbox);
+            let (proxy, open) = (proxy.clone(), open.clone());
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            std::thread::Builder::new().name(format!("worker-{worker}")).spawn(move || {
+                runtime.block_on(work(worker, receiver, proxy, open));
+            })?;
+        }
+        Ok(Self { inboxes, open })
+    }
+
+    /// Accepts until told to stop.
+    pub async fn accept(&self, listener: std::net::TcpListener, direction: Direction, drain: Drain) {
+        let listener = match TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(%error, "a listening socket cannot be used");
+                return;
+            }
+        };
+        loop {
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, direction = direction.as_str(), "accepting failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            self.give(stream, direction, &drain);
+        }
+    }
+
+    fn give(&self, stream: TcpStream, direction: Direction, drain: &Drain) {
+        let load = |worker: usize| self.open[worker].load(Ordering::Relaxed);
+        let total: usize = (0..self.open.len()).map(load).sum();
+        if total >= CONNECTIONS_MAX {
+            telemetry::rejected_connection(direction, "too-many-connections");
+            return;
+        }
+        let worker = (0..self.open.len()).min_by_key(|worker| load(*worker)).expect("there is a worker");
+        let Ok(stream) = stream.into_std() else { return };
+        self.open[worker].fetch_add(1, Ordering::Relaxed);
+        let handover = Handover {
+            stream,
+            direction,
+            drain: drain.clone(),
+        };
+        // A worker ends only with the process.
+        let _ = self.inboxes[worker].send(handover);
+    }
+}
+
+async fn work(
+    worker: usize,
+    mut inbox: mpsc::UnboundedReceiver<Handover>,
+    proxy: Arc<Proxy>,
+    open: Arc<Vec<AtomicUsize>>,
+) {
+    while let Some(Handover {
+        stream,
+        direction,
+        drain,
+    }) = inbox.recv().await
+    {
+        let (proxy, open) = (proxy.clone(), open.clone());
+        tokio::spawn(async move {
+            let gauge = telemetry::open_connections(direction);
+            gauge.inc();
+            if let Ok(stream) = TcpStream::from_std(stream) {
+                let serving = connection::accept(stream, direction, worker, &proxy, drain);
+                // A bug ends one connection, is counted, and never the process.
+                if AssertUnwindSafe(serving).catch_unwind().await.is_err() {
+                    telemetry::panicked();
+                }
+            }
+            gauge.dec();
+            open[worker].fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+}
+
+/// The listening sockets of one direction: both families, where both are there.
+pub fn bind(address: SocketAddr) -> std::io::Result<Vec<std::net::TcpListener>> {
+    let mut listeners = Vec::new();
+    let other = crate::socket::other_family(address);
+    match other {
+        // The IPv6 wildcard takes IPv4, too.
+        Some(wildcard) if wildcard.ip().is_unspecified() => match crate::socket::listen(wildcard) {
+            Ok(both) => listeners.push(both),
+            Err(_) => listeners.push(crate::socket::listen(address)?),
+        },
+        Some(other) => {
+            listeners.push(crate::socket::listen(address)?);
+            // A machine without IPv6 has nothing to redirect there either.
+            listeners.extend(crate::socket::listen(other).ok());
+        }
+        None => listeners.push(crate::socket::listen(address)?),
+    }
+    Ok(listeners)
+}

@@ -1,0 +1,243 @@
+//! What this sidecar knows of the mesh: the addresses that its app calls, and how its own ports take calls.
+//!
+//! Read on every connection without a lock; written by discovery alone, whole pushes at a time. When the control plane is
+//! gone, all this stays as it is for as long as it takes.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use weir_config::snapshot;
+
+use crate::app::App;
+use crate::backend::{Backend, Environment};
+use crate::layer::limit;
+use crate::pipeline::{self, Stack};
+use crate::telemetry::{Direction, RouteMetrics};
+
+/// How long a connection to an address nobody has heard of waits for the control plane's word.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Subscriptions that may be on their way at once.
+pub const SUBSCRIBING_MAX: usize = 1024;
+
+/// What an address is.
+#[derive(Clone)]
+pub enum Destination {
+    Service(Arc<Backend>),
+    /// Not in the mesh: passed through untouched.
+    Outside,
+}
+
+pub struct Known {
+    pub destination: Destination,
+    /// Milliseconds since `Mesh::started`.
+    last_used: AtomicU64,
+}
+
+/// One of the app's ports.
+pub struct InboundPort {
+    pub protocol: snapshot::Protocol,
+    pub service: Arc<str>,
+    limit: Arc<limit::Shared>,
+    metrics: Arc<RouteMetrics>,
+    /// By the address that callers meant: a pod may have several.
+    stacks: Mutex<HashMap<SocketAddr, Stack>>,
+}
+
+pub struct Mesh {
+    known: ArcSwap<HashMap<SocketAddr, Arc<Known>>>,
+    workload: ArcSwapOption<snapshot::Workload>,
+    ports: Mutex<HashMap<u16, (snapshot::Inbound, Arc<InboundPort>)>>,
+    /// By service; written by discovery alone.
+    backends: Mutex<HashMap<String, Arc<Backend>>>,
+    wanted: mpsc::Sender<SocketAddr>,
+    changed: watch::Sender<()>,
+    started: Instant,
+    pub environment: Environment,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    #[error("the control plane has not said what {0} is")]
+    Unknown(SocketAddr),
+    #[error("too many unknown addresses are being asked for")]
+    Busy,
+}
+
+impl Mesh {
+    pub fn new(environment: Environment) -> (Self, mpsc::Receiver<SocketAddr>) {
+        let (wanted, receiver) = mpsc::channel(SUBSCRIBING_MAX);
+        let mesh = Self {
+            known: ArcSwap::default(),
+            workload: ArcSwapOption::empty(),
+            ports: Mutex::default(),
+            backends: Mutex::default(),
+            wanted,
+            changed: watch::Sender::new(()),
+            started: Instant::now(),
+            environment,
+        };
+        (mesh, receiver)
+    }
+
+    /// What `address` is; asks the control plane when this is the first call to it. Never guesses: plain text to what
+    /// may be a meshed service would be a quiet way around mutual TLS.
+    pub async fn resolve(&self, address: SocketAddr) -> Result<Destination, ResolveError> {
+        if let Some(known) = self.lookup(address) {
+            return Ok(known);
+        }
+        let mut changed = self.changed.subscribe();
+        self.wanted.try_send(address).map_err(|_| ResolveError::Busy)?;
+        let answer = async {
+            loop {
+                if let Some(known) = self.lookup(address) {
+                    return known;
+                }
+                if changed.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        tokio::time::timeout(RESOLVE_TIMEOUT, answer)
+            .await
+            .map_err(|_| ResolveError::Unknown(address))
+    }
+
+    fn lookup(&self, address: SocketAddr) -> Option<Destination> {
+        let known = self.known.load();
+        let known = known.get(&address)?;
+        known.last_used.store(self.millis(), Ordering::Relaxed);
+        Some(known.destination.clone())
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub fn known(&self) -> Arc<HashMap<SocketAddr, Arc<Known>>> {
+        self.known.load_full()
+    }
+
+    /// Replaces what is known of some addresses, and wakes whoever waits for one.
+    pub fn set_destinations(&self, changed: Vec<(SocketAddr, Destination)>) {
+        if changed.is_empty() {
+            return;
+        }
+        let mut known = HashMap::clone(&self.known.load());
+        let now = self.millis();
+        for (address, destination) in changed {
+            known.insert(
+                address,
+                Arc::new(Known {
+                    destination,
+                    last_used: AtomicU64::new(now),
+                }),
+            );
+        }
+        self.known.store(Arc::new(known));
+        self.changed.send_replace(());
+    }
+
+    /// Forgets addresses that nobody has used for `idle` and nobody uses now.
+    pub fn forget_idle(&self, idle: Duration) -> Vec<SocketAddr> {
+        let oldest = self.millis().saturating_sub(u64::try_from(idle.as_millis()).unwrap_or(u64::MAX));
+        let is_idle = |known: &Known| {
+            let used = match &known.destination {
+                Destination::Service(backend) => backend.is_used(),
+                Destination::Outside => false,
+            };
+            !used && known.last_used.load(Ordering::Relaxed) < oldest
+        };
+        let mut known = HashMap::clone(&self.known.load());
+        let before = known.len();
+        let mut forgotten = Vec::new();
+        known.retain(|address, known| {
+            let keep = !is_idle(known);
+            if !keep {
+                forgotten.push(*address);
+            }
+            keep
+        });
+        if known.len() != before {
+            self.known.store(Arc::new(known));
+        }
+        forgotten
+    }
+
+    pub fn backends(&self) -> HashMap<String, Arc<Backend>> {
+        self.backends.lock().expect("no panic while locked").clone()
+    }
+
+    pub fn set_backends(&self, backends: HashMap<String, Arc<Backend>>) {
+        *self.backends.lock().expect("no panic while locked") = backends;
+    }
+
+    pub fn workload(&self) -> Option<Arc<snapshot::Workload>> {
+        self.workload.load_full()
+    }
+
+    pub fn set_workload(&self, workload: snapshot::Workload) {
+        self.environment.inbound_log.set_format(workload.access_log);
+        self.environment.outbound_log.set_format(workload.access_log);
+        let mut ports = self.ports.lock().expect("no panic while locked");
+        // A port whose policy changed is made anew when it is next called; requests in flight keep the old one.
+        ports.retain(|port, (inbound, _)| policy_of(&workload, *port) == inbound);
+        self.workload.store(Some(Arc::new(workload)));
+    }
+
+    /// How `port` takes calls; `None` while there is no policy, and then nobody gets in.
+    pub fn inbound_port(&self, port: u16) -> Option<Arc<InboundPort>> {
+        let workload = self.workload.load();
+        let policy = policy_of(workload.as_ref()?, port);
+        let mut ports = self.ports.lock().expect("no panic while locked");
+        if let Some((_, known)) = ports.get(&port) {
+            return Some(known.clone());
+        }
+        let service: Arc<str> = match &policy.service {
+            Some(service) => service.to_string().into(),
+            // Only ports that the app declares or a service names have a label of their own: a scan must not
+            // make series.
+            None => "none".into(),
+        };
+        let made = Arc::new(InboundPort {
+            protocol: policy.protocol,
+            limit: Arc::new(limit::Shared::new(
+                service.clone(),
+                policy.limits.in_flight.get(),
+                policy.limits.queue.get(),
+                *policy.limits.queue_timeout,
+            )),
+            metrics: Arc::new(RouteMetrics::new(Direction::Inbound, &service, "")),
+            service,
+            stacks: Mutex::default(),
+        });
+        ports.insert(port, (policy.clone(), made.clone()));
+        Some(made)
+    }
+}
+
+fn policy_of(workload: &snapshot::Workload, port: u16) -> &snapshot::Inbound {
+    let own = workload.ports.iter().find(|inbound| inbound.port == port);
+    own.unwrap_or(&workload.default_port)
+}
+
+impl InboundPort {
+    pub fn stack(&self, app: SocketAddr, environment: &Environment) -> Stack {
+        let mut stacks = self.stacks.lock().expect("no panic while locked");
+        let make = || {
+            pipeline::inbound(pipeline::Inbound {
+                service: self.service.clone(),
+                metrics: self.metrics.clone(),
+                log: environment.inbound_log.clone(),
+                limit: self.limit.clone(),
+                app: App::new(app, environment.workers, environment.connector.clone()),
+            })
+        };
+        stacks.entry(app).or_insert_with(make).clone()
+    }
+}

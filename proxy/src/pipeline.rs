@@ -1,0 +1,89 @@
+//! The life of a request, top to bottom: which policies it meets, and in which order.
+//!
+//! A layer sees what is below it as one call. So each stands where what it means is true: the breaker above the retries,
+//! because it judges what callers get; the limit above them too, because a request that is retried holds one place; the
+//! gate and the latency below them, because they judge single tries.
+
+use std::sync::Arc;
+
+use http::Response;
+use tower::util::BoxCloneSyncService;
+use tower::{ServiceBuilder, util::option_layer};
+
+use crate::access_log::AccessLog;
+use crate::app::App;
+use crate::body::Body;
+use crate::endpoints::Endpoints;
+use crate::error::Error;
+use crate::layer::attempt::Attempt;
+use crate::layer::breaker::BreakerLayer;
+use crate::layer::deadline::DeadlineLayer;
+use crate::layer::fallback::FallbackLayer;
+use crate::layer::limit::{self, LimitLayer};
+use crate::layer::observe::ObserveLayer;
+use crate::layer::retry::RetryLayer;
+use crate::request::Request;
+use crate::telemetry::RouteMetrics;
+
+/// One route's policies, stacked. Its type is erased here and nowhere else.
+pub type Stack = BoxCloneSyncService<Request, Response<Body>, Error>;
+
+/// What the outbound stack of a route is made from.
+pub struct Outbound {
+    pub service: Arc<str>,
+    pub route: Arc<str>,
+    pub metrics: Arc<RouteMetrics>,
+    pub log: AccessLog,
+    pub fallback: Option<FallbackLayer>,
+    pub breaker: Option<BreakerLayer>,
+    pub deadline: DeadlineLayer,
+    pub limit: Arc<limit::Shared>,
+    pub retry: RetryLayer,
+    pub endpoints: Arc<Endpoints>,
+}
+
+/// From the app to another service.
+pub fn outbound(route: Outbound) -> Stack {
+    let observe = ObserveLayer {
+        metrics: route.metrics,
+        log: route.log,
+        service: route.service,
+        route: route.route,
+    };
+    let stack = ServiceBuilder::new()
+        .layer(observe) //                     count, time and log what the caller got
+        .layer(option_layer(route.fallback)) // answer in place of whoever could not
+        .layer(option_layer(route.breaker)) //  stop calling a service that fails or has become slow
+        .layer(route.deadline) //              all that follows ends by the deadline
+        .layer(LimitLayer { limit: route.limit }) // so many in flight, some wait, the rest is refused
+        .layer(route.retry) //                 try again where that is safe and paid for
+        .service(Attempt {
+            endpoints: route.endpoints, //     one try: choose an endpoint whose gate is open, send, learn
+        });
+    Stack::new(stack)
+}
+
+/// What the inbound stack of a port is made from.
+pub struct Inbound {
+    pub service: Arc<str>,
+    pub metrics: Arc<RouteMetrics>,
+    pub log: AccessLog,
+    pub limit: Arc<limit::Shared>,
+    pub app: App,
+}
+
+/// From others to the app.
+pub fn inbound(port: Inbound) -> Stack {
+    let observe = ObserveLayer {
+        metrics: port.metrics,
+        log: port.log,
+        service: port.service,
+        route: "".into(),
+    };
+    let stack = ServiceBuilder::new()
+        .layer(observe) //                       count, time and log what the caller got
+        .layer(DeadlineLayer { limit: None }) // work that the caller no longer waits for is stopped
+        .layer(LimitLayer { limit: port.limit }) // so many in the app, some wait, the rest is refused
+        .service(port.app); //                   the app, in the protocol that the caller's app spoke
+    Stack::new(stack)
+}

@@ -1,0 +1,245 @@
+//! The connections of one worker to one endpoint.
+//!
+//! HTTP/2 connections are shared by all requests of the worker; a further one is opened only when the others have as
+//! many streams as the peer allows. HTTP/1.1 connections serve one request at a time and wait here in between.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::body::Body;
+use crate::connector::Connector;
+use crate::error::{ConnectError, Error};
+use crate::identity::{SpiffeId, alpn};
+
+/// More than this many connections to one endpoint would hide overload rather than carry it.
+const HTTP2_CONNECTIONS_MAX: usize = 8;
+const HTTP1_IDLE_MAX: usize = 100;
+const HTTP1_IDLE_TIME: Duration = Duration::from_secs(60);
+/// What a peer is assumed to allow until its SETTINGS have come (RFC 9113 section 6.5.2 recommends no less).
+const INITIAL_STREAMS: usize = 100;
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+const SEND_BUFFER: usize = 64 * 1024;
+const HEADER_LIST_MAX: u32 = 32 * 1024;
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub struct Pool {
+    address: SocketAddr,
+    identity: Option<SpiffeId>,
+    connections: Arc<Mutex<Connections>>,
+}
+
+#[derive(Default)]
+struct Connections {
+    http2: Vec<Http2>,
+    /// Whoever needs an HTTP/2 connection while one is being made waits for that one.
+    connecting: Option<watch::Receiver<Option<ConnectError>>>,
+    http1: VecDeque<(http1::SendRequest<Body>, Instant)>,
+}
+
+struct Http2 {
+    sender: http2::SendRequest<Body>,
+    streams: Arc<Streams>,
+}
+
+struct Streams {
+    open: AtomicUsize,
+    allowed: AtomicUsize,
+}
+
+/// A place on an HTTP/2 connection, given back on drop.
+pub struct StreamSlot(Arc<Streams>);
+
+impl Drop for StreamSlot {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Pool {
+    pub fn new(address: SocketAddr, identity: Option<SpiffeId>) -> Self {
+        Self {
+            address,
+            identity,
+            connections: Arc::default(),
+        }
+    }
+
+    /// An HTTP/2 connection with room for a stream, made if there is none.
+    pub async fn http2(&self, connector: &Connector) -> Result<(http2::SendRequest<Body>, StreamSlot), Error> {
+        loop {
+            let mut connecting = {
+                let mut connections = self.connections.lock().expect("no panic while locked");
+                if let Some(found) = connections.roomy() {
+                    return Ok(found);
+                }
+                if connections.http2.len() >= HTTP2_CONNECTIONS_MAX {
+                    return Err(Error::QueueFull {
+                        service: self.address.to_string(),
+                    });
+                }
+                match &connections.connecting {
+                    Some(connecting) => connecting.clone(),
+                    None => self.start_http2(&mut connections, connector),
+                }
+            };
+            // An error here means that the maker is done: look again.
+            if connecting.changed().await.is_ok()
+                && let Some(error) = connecting.borrow().clone()
+            {
+                return Err(error.into());
+            }
+        }
+    }
+
+    /// The connection is made by a task of its own: a caller that hangs up does not take it from those who wait too.
+    fn start_http2(
+        &self,
+        connections: &mut Connections,
+        connector: &Connector,
+    ) -> watch::Receiver<Option<ConnectError>> {
+        let (done, waiting) = watch::channel(None);
+        connections.connecting = Some(waiting.clone());
+        let (pool, connector) = (self.connections.clone(), connector.clone());
+        let (address, identity) = (self.address, self.identity.clone());
+        tokio::spawn(async move {
+            let made = connect_http2(&connector, address, identity.as_ref()).await;
+            let lock = || pool.lock().expect("no panic while locked");
+            lock().connecting = None;
+            match made {
+                Ok((sender, streams, connection)) => {
+                    lock().http2.push(Http2 { sender, streams });
+                    drop(done);
+                    connection.await;
+                    lock().http2.retain(|connection| !connection.sender.is_closed());
+                }
+                Err(error) => {
+                    done.send_replace(Some(error));
+                }
+            }
+        });
+        waiting
+    }
+
+    /// An HTTP/1.1 connection that nobody uses; `fresh` insists on a new one, which an upgrade then keeps.
+    pub async fn http1(&self, connector: &Connector, fresh: bool) -> Result<http1::SendRequest<Body>, Error> {
+        while !fresh && let Some(mut sender) = self.idle_http1() {
+            if sender.ready().await.is_ok() {
+                return Ok(sender);
+            }
+        }
+        let stream = connector.connect(self.address, self.identity.as_ref(), alpn::HTTP1).await?;
+        let (sender, connection) = http1::Builder::new()
+            .max_headers(100)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|source| Error::Refused {
+                address: self.address,
+                source,
+            })?;
+        // Ends with the connection; what goes wrong on it reaches the request that is on it.
+        tokio::spawn(connection.with_upgrades());
+        Ok(sender)
+    }
+
+    fn idle_http1(&self) -> Option<http1::SendRequest<Body>> {
+        let mut connections = self.connections.lock().expect("no panic while locked");
+        while let Some((sender, since)) = connections.http1.pop_back() {
+            if !sender.is_closed() && since.elapsed() < HTTP1_IDLE_TIME {
+                return Some(sender);
+            }
+        }
+        None
+    }
+
+    /// Where an HTTP/1.1 connection goes when its response has been read to the end.
+    pub fn home(&self) -> Home {
+        Home(self.connections.clone())
+    }
+}
+
+pub struct Home(Arc<Mutex<Connections>>);
+
+impl Home {
+    pub fn take_back(self, sender: http1::SendRequest<Body>) {
+        let mut connections = self.0.lock().expect("no panic while locked");
+        while connections
+            .http1
+            .front()
+            .is_some_and(|(oldest, since)| oldest.is_closed() || since.elapsed() >= HTTP1_IDLE_TIME)
+        {
+            connections.http1.pop_front();
+        }
+        if connections.http1.len() < HTTP1_IDLE_MAX && !sender.is_closed() {
+            connections.http1.push_back((sender, Instant::now()));
+        }
+    }
+}
+
+impl Connections {
+    fn roomy(&mut self) -> Option<(http2::SendRequest<Body>, StreamSlot)> {
+        self.http2.retain(|connection| !connection.sender.is_closed());
+        let emptiest = self
+            .http2
+            .iter()
+            .min_by_key(|connection| connection.streams.open.load(Ordering::Relaxed))?;
+        let streams = &emptiest.streams;
+        if streams.open.load(Ordering::Relaxed) >= streams.allowed.load(Ordering::Relaxed) {
+            return None;
+        }
+        streams.open.fetch_add(1, Ordering::Relaxed);
+        Some((emptiest.sender.clone(), StreamSlot(streams.clone())))
+    }
+}
+
+async fn connect_http2(
+    connector: &Connector,
+    address: SocketAddr,
+    identity: Option<&SpiffeId>,
+) -> Result<(http2::SendRequest<Body>, Arc<Streams>, impl Future<Output = ()> + Send + use<>), ConnectError> {
+    let stream = connector.connect(address, identity, alpn::HTTP2).await?;
+    let handshake = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_header_list_size(HEADER_LIST_MAX)
+        .initial_max_send_streams(INITIAL_STREAMS)
+        .keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .handshake(TokioIo::new(stream))
+        .await;
+    let (sender, connection) = handshake.map_err(|error| ConnectError::Io {
+        address,
+        reason: error.to_string(),
+    })?;
+    let streams = Arc::new(Streams {
+        open: AtomicUsize::new(0),
+        allowed: AtomicUsize::new(INITIAL_STREAMS),
+    });
+    let shared = streams.clone();
+    let driver = async move {
+        let mut connection = pin!(connection);
+        std::future::poll_fn(|cx| {
+            let polled = connection.as_mut().poll(cx);
+            // hyper keeps the peer's limit to itself: without this, a request at the limit would wait inside hyper
+            // where no deadline and no other connection helps it (hyper#3623).
+            shared.allowed.store(connection.as_ref().current_max_send_streams(), Ordering::Relaxed);
+            polled
+        })
+        .await
+        .unwrap_or_default();
+    };
+    Ok((sender, streams, driver))
+}
+

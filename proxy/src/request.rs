@@ -1,0 +1,94 @@
+//! A request on its way through the pipeline: its head, its body, and what the sidecar knows about it.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use http::request::Parts;
+use http::{HeaderMap, Method};
+use tokio::time::Instant;
+
+use crate::body::Body;
+
+pub struct Request {
+    pub head: Parts,
+    pub body: Body,
+    pub context: Context,
+}
+
+/// What holds for a request whatever happens to its head and body. Cheap to clone: each attempt has its own.
+#[derive(Clone)]
+pub struct Context {
+    /// Which worker the request lives on; its upstream connections live there too.
+    pub worker: usize,
+    pub received: Instant,
+    /// For the whole request, all attempts included.
+    pub deadline: Option<Instant>,
+    pub protocol: Protocol,
+    pub grpc: bool,
+    /// The caller asked to leave HTTP (a WebSocket, say): such a call gets a connection of its own.
+    pub upgrade: bool,
+    /// May be repeated: by its method, its `Idempotency-Key`, or because a policy vouches for it.
+    pub idempotent: bool,
+    /// The caller's sidecar tried before: retrying below it would multiply (resilience.md section 5).
+    pub is_retry: bool,
+    /// Counted from 1.
+    pub attempt: u32,
+    /// Another attempt may follow this one, so nobody need wait for an endpoint that has been ejected.
+    pub replayable: bool,
+    /// When this attempt gives up for another one to follow.
+    pub try_until: Option<Instant>,
+    /// Endpoints that earlier attempts went to; shared by the attempts of one request.
+    pub tried: Option<Arc<Mutex<Vec<SocketAddr>>>>,
+    /// Who called, as proven by mutual TLS.
+    pub caller: Option<Arc<str>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Http1,
+    Http2,
+}
+
+impl Protocol {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http1 => "http1",
+            Self::Http2 => "http2",
+        }
+    }
+}
+
+impl Context {
+    /// For a connection whose bytes nobody looks at.
+    pub fn opaque(worker: usize) -> Self {
+        Self {
+            worker,
+            received: Instant::now(),
+            deadline: None,
+            protocol: Protocol::Http1,
+            grpc: false,
+            upgrade: true,
+            idempotent: false,
+            is_retry: false,
+            attempt: 1,
+            replayable: false,
+            try_until: None,
+            tried: Some(Arc::default()),
+            caller: None,
+        }
+    }
+}
+
+/// RFC 9110 section 9.2.2, and the draft `Idempotency-Key` header.
+pub fn is_idempotent(method: &Method, headers: &HeaderMap) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    ) || headers.contains_key("idempotency-key")
+}
+
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(http::header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}

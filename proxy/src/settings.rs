@@ -1,0 +1,122 @@
+//! What this sidecar was started with: arguments as given, then what follows from them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use weir_config::snapshot::AccessLog;
+
+/// Everything is a flag and an environment variable; the injector sets the variables.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Settings {
+    /// Control plane, host:port.
+    #[arg(long, env = "WEIR_CONTROL_PLANE_ADDR")]
+    pub control_plane_addr: String,
+
+    /// This pod's name: with the namespace, what the bootstrap token is checked against.
+    #[arg(long, env = "WEIR_POD_NAME")]
+    pub pod_name: String,
+
+    #[arg(long, env = "WEIR_POD_NAMESPACE")]
+    pub pod_namespace: String,
+
+    /// This pod's addresses, comma-separated. The first is where probes reach the app.
+    #[arg(long, env = "WEIR_POD_IPS", value_delimiter = ',', required = true)]
+    pub pod_ips: Vec<IpAddr>,
+
+    /// Trust domain that the control plane must belong to.
+    #[arg(long, env = "WEIR_TRUST_DOMAIN", default_value = "weir.local")]
+    pub trust_domain: String,
+
+    /// File with this pod's bootstrap token.
+    #[arg(long, env = "WEIR_TOKEN_FILE", default_value = "/var/run/secrets/weir/token")]
+    pub token_file: PathBuf,
+
+    /// File with the mesh's trust anchors, PEM.
+    #[arg(long, env = "WEIR_TRUST_BUNDLE_FILE", default_value = "/var/run/secrets/weir/ca.crt")]
+    pub trust_bundle_file: PathBuf,
+
+    /// Probes of the app, rewritten by the injector to reach the admin port: JSON.
+    #[arg(long, env = "WEIR_APP_PROBERS", default_value = "{}", hide_env_values = true)]
+    pub app_probers: String,
+
+    /// Where what the app sends is redirected to.
+    #[arg(long, env = "WEIR_OUTBOUND_ADDR", default_value = "127.0.0.1:14140")]
+    pub outbound_addr: SocketAddr,
+
+    /// Where what others send to the app is redirected to.
+    #[arg(long, env = "WEIR_INBOUND_ADDR", default_value = "0.0.0.0:14143")]
+    pub inbound_addr: SocketAddr,
+
+    /// Health, metrics and state. State is shown on loopback only.
+    #[arg(long, env = "WEIR_ADMIN_ADDR", default_value = "0.0.0.0:14191")]
+    pub admin_addr: SocketAddr,
+
+    /// Worker threads [default: the CPUs that the cgroup allows, at least 1].
+    #[arg(long, env = "WEIR_WORKERS")]
+    pub workers: Option<usize>,
+
+    /// Mark put on our own sockets where the redirection cannot tell us by user, decimal or 0x…; 0: none.
+    #[arg(long, env = "WEIR_SOCKET_MARK", default_value = "0", value_parser = mark)]
+    pub socket_mark: u32,
+
+    /// How long requests in flight may take to end after SIGTERM.
+    #[arg(long, env = "WEIR_DRAIN_SECONDS", default_value_t = 30)]
+    pub drain_seconds: u64,
+
+    /// How long new connections are still taken after SIGTERM, until callers have heard of it.
+    #[arg(long, env = "WEIR_DRAIN_DELAY_MS", default_value_t = 1500)]
+    pub drain_delay_ms: u64,
+
+    /// Access log until policy says otherwise: off, json or text.
+    #[arg(long, env = "WEIR_ACCESS_LOG", default_value = "off", value_parser = access_log)]
+    pub access_log: AccessLog,
+
+    /// What to log: a level, or directives such as weir_proxy=debug,info.
+    #[arg(long, env = "WEIR_LOG", default_value = "info")]
+    pub log: String,
+}
+
+impl Settings {
+    pub fn mark(&self) -> Option<u32> {
+        (self.socket_mark != 0).then_some(self.socket_mark)
+    }
+
+    pub fn worker_count(&self) -> usize {
+        let available = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.workers.unwrap_or_else(available).max(1)
+    }
+
+    pub fn drain_limit(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds)
+    }
+
+    pub fn drain_delay(&self) -> Duration {
+        Duration::from_millis(self.drain_delay_ms)
+    }
+
+    pub fn own_ports(&self) -> [u16; 3] {
+        [self.outbound_addr.port(), self.inbound_addr.port(), self.admin_addr.port()]
+    }
+
+    pub fn control_plane_identity(&self) -> String {
+        format!("spiffe://{}/ns/weir-system/sa/weir-control-plane", self.trust_domain)
+    }
+}
+
+fn mark(text: &str) -> Result<u32, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(hex) => u32::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|_| format!("expected a number such as 0x14102, found {text:?}"))
+}
+
+fn access_log(text: &str) -> Result<AccessLog, String> {
+    match text {
+        "off" => Ok(AccessLog::Disabled),
+        "json" => Ok(AccessLog::Json),
+        "text" => Ok(AccessLog::Text),
+        _ => Err(format!("expected off, json or text, found {text:?}")),
+    }
+}

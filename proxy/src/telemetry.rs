@@ -1,0 +1,310 @@
+//! Metrics: one registry, and handles that are resolved when policy is applied, never during a request.
+//!
+//! Labels come from discovery and from code, never from what a request says, so nobody outside can make them grow
+//! (security.md: metrics cardinality).
+
+use std::sync::LazyLock;
+
+use prometheus::{
+    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+use crate::policy::outcome::Outcome;
+use crate::policy::transition::Phase;
+
+/// Half a millisecond to ten seconds.
+const BUCKETS: &[f64] = &[
+    0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0,
+    1.5, 2.0, 3.0, 5.0, 10.0,
+];
+
+static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
+
+struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    attempts: IntCounterVec,
+    retries: IntCounterVec,
+    refused: IntCounterVec,
+    breaker_state: IntGaugeVec,
+    breaker_transitions: IntCounterVec,
+    endpoint_state: IntGaugeVec,
+    ejections: IntCounterVec,
+    connections: IntCounterVec,
+    open_connections: IntGaugeVec,
+    rejected_connections: IntCounterVec,
+    detection: IntCounterVec,
+    control_plane: IntGauge,
+    policy_version: IntGauge,
+    pushes: IntCounterVec,
+    facts_lost: IntCounter,
+    certificate_expiry: GaugeVec,
+    panics: IntCounter,
+}
+
+impl Metrics {
+    fn new() -> Self {
+        let registry = Registry::new();
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            let vec = IntCounterVec::new(Opts::new(name, help), labels).expect("the name is valid");
+            registry.register(Box::new(vec.clone())).expect("the name is new");
+            vec
+        };
+        let gauge = |name: &str, help: &str, labels: &[&str]| {
+            let vec = IntGaugeVec::new(Opts::new(name, help), labels).expect("the name is valid");
+            registry.register(Box::new(vec.clone())).expect("the name is new");
+            vec
+        };
+        let single_gauge = |name: &str, help: &str| {
+            let one = IntGauge::new(name, help).expect("the name is valid");
+            registry.register(Box::new(one.clone())).expect("the name is new");
+            one
+        };
+        let single_counter = |name: &str, help: &str| {
+            let one = IntCounter::new(name, help).expect("the name is valid");
+            registry.register(Box::new(one.clone())).expect("the name is new");
+            one
+        };
+        let duration = HistogramVec::new(
+            HistogramOpts::new("weir_request_duration_seconds", "From a request's head to its response's end.")
+                .buckets(BUCKETS.to_vec()),
+            &["direction", "service", "route"],
+        )
+        .expect("the name is valid");
+        registry.register(Box::new(duration.clone())).expect("the name is new");
+        let certificate_expiry = GaugeVec::new(
+            Opts::new("weir_certificate_expiry_timestamp_seconds", "When this sidecar's certificate ends."),
+            &["identity"],
+        )
+        .expect("the name is valid");
+        registry.register(Box::new(certificate_expiry.clone())).expect("the name is new");
+        Self {
+            requests: counter(
+                "weir_requests_total",
+                "Requests by how they ended.",
+                &["direction", "service", "route", "class", "tls"],
+            ),
+            duration,
+            attempts: counter("weir_attempts_total", "Tries sent to an endpoint.", &["service", "class"]),
+            retries: counter("weir_retries_total", "Tries after the first.", &["service"]),
+            refused: counter(
+                "weir_refused_total",
+                "Requests that the sidecar answered itself, by reason.",
+                &["direction", "service", "reason"],
+            ),
+            breaker_state: gauge(
+                "weir_breaker_state",
+                "0 closed, 1 open, 2 half-open.",
+                &["service", "route"],
+            ),
+            breaker_transitions: counter(
+                "weir_breaker_transitions_total",
+                "Changes of the breaker's state.",
+                &["service", "route", "to"],
+            ),
+            endpoint_state: gauge(
+                "weir_endpoint_state",
+                "0 closed, 1 open (ejected), 2 half-open, 3 ramping.",
+                &["service", "endpoint"],
+            ),
+            ejections: counter("weir_ejections_total", "Endpoints taken out because they failed.", &["service"]),
+            connections: counter(
+                "weir_connections_total",
+                "Connections accepted, by what they carried.",
+                &["direction", "service", "tls", "protocol"],
+            ),
+            open_connections: gauge("weir_open_connections", "Connections open now.", &["direction"]),
+            rejected_connections: counter(
+                "weir_rejected_connections_total",
+                "Connections that were refused, by reason.",
+                &["direction", "reason"],
+            ),
+            detection: counter(
+                "weir_detection_total",
+                "How the protocol of a connection was found out.",
+                &["direction", "service", "verdict", "why"],
+            ),
+            control_plane: single_gauge("weir_control_plane_connected", "1 while the control stream is up."),
+            policy_version: single_gauge("weir_policy_version", "The control plane's version in force."),
+            pushes: counter("weir_pushes_total", "Pushes received.", &["result"]),
+            facts_lost: single_counter("weir_facts_lost_total", "Facts that could not be reported."),
+            certificate_expiry,
+            panics: single_counter("weir_panics_total", "Bugs: each ended one connection."),
+            registry,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    Inbound,
+    Outbound,
+}
+
+impl Direction {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
+/// The handles of one route of one service, in one direction.
+pub struct RouteMetrics {
+    /// success, failure, cancelled × plain, mutual TLS.
+    requests: [[IntCounter; 2]; 3],
+    duration: Histogram,
+    direction: Direction,
+    service: String,
+}
+
+impl RouteMetrics {
+    pub fn new(direction: Direction, service: &str, route: &str) -> Self {
+        let one = |class, tls| {
+            METRICS
+                .requests
+                .with_label_values(&[direction.as_str(), service, route, class, tls])
+        };
+        let both = |class| [one(class, "none"), one(class, "mtls")];
+        Self {
+            requests: [both("success"), both("failure"), both("cancelled")],
+            duration: METRICS.duration.with_label_values(&[direction.as_str(), service, route]),
+            direction,
+            service: service.to_owned(),
+        }
+    }
+
+    pub fn observe(&self, outcome: Outcome, mutual_tls: bool, seconds: f64) {
+        let class = match outcome {
+            Outcome::Success => 0,
+            Outcome::Failure(_) => 1,
+            Outcome::Cancelled => 2,
+        };
+        self.requests[class][usize::from(mutual_tls)].inc();
+        self.duration.observe(seconds);
+    }
+
+    /// Off the common path, so a label look-up is fine.
+    pub fn refused(&self, reason: &str) {
+        METRICS.refused.with_label_values(&[self.direction.as_str(), &self.service, reason]).inc();
+    }
+}
+
+/// The handles of one backend.
+pub struct BackendMetrics {
+    service: String,
+    attempts: [IntCounter; 3],
+    pub retries: IntCounter,
+    ejections: IntCounter,
+}
+
+impl BackendMetrics {
+    pub fn new(service: &str) -> Self {
+        let attempts = |class| METRICS.attempts.with_label_values(&[service, class]);
+        Self {
+            service: service.to_owned(),
+            attempts: [attempts("success"), attempts("failure"), attempts("cancelled")],
+            retries: METRICS.retries.with_label_values(&[service]),
+            ejections: METRICS.ejections.with_label_values(&[service]),
+        }
+    }
+
+    pub fn attempt(&self, outcome: Outcome) {
+        match outcome {
+            Outcome::Success => &self.attempts[0],
+            Outcome::Failure(_) => &self.attempts[1],
+            Outcome::Cancelled => &self.attempts[2],
+        }
+        .inc();
+    }
+
+    pub fn endpoint_state(&self, endpoint: &str, phase: Phase) {
+        METRICS.endpoint_state.with_label_values(&[&self.service, endpoint]).set(number(phase));
+        if phase == Phase::Open {
+            self.ejections.inc();
+        }
+    }
+
+    pub fn endpoint_gone(&self, endpoint: &str) {
+        let _ = METRICS.endpoint_state.remove_label_values(&[&self.service, endpoint]);
+    }
+
+    pub fn breaker_state(&self, route: &str, phase: Phase) {
+        METRICS.breaker_state.with_label_values(&[&self.service, route]).set(number(phase));
+    }
+
+    pub fn breaker_changed(&self, route: &str, phase: Phase) {
+        self.breaker_state(route, phase);
+        METRICS
+            .breaker_transitions
+            .with_label_values(&[&self.service, route, phase.as_str()])
+            .inc();
+    }
+}
+
+fn number(phase: Phase) -> i64 {
+    match phase {
+        Phase::Closed => 0,
+        Phase::Open => 1,
+        Phase::HalfOpen => 2,
+        Phase::Ramping => 3,
+    }
+}
+
+pub fn connection(direction: Direction, service: &str, mutual_tls: bool, protocol: &str) {
+    let tls = if mutual_tls { "mtls" } else { "none" };
+    METRICS
+        .connections
+        .with_label_values(&[direction.as_str(), service, tls, protocol])
+        .inc();
+}
+
+pub fn open_connections(direction: Direction) -> IntGauge {
+    METRICS.open_connections.with_label_values(&[direction.as_str()])
+}
+
+pub fn rejected_connection(direction: Direction, reason: &str) {
+    METRICS.rejected_connections.with_label_values(&[direction.as_str(), reason]).inc();
+}
+
+/// What was decided about a connection's protocol, and why: HTTP policy is never lost silently.
+pub fn detected(direction: Direction, service: &str, verdict: &str, why: &str) {
+    METRICS
+        .detection
+        .with_label_values(&[direction.as_str(), service, verdict, why])
+        .inc();
+}
+
+pub fn control_plane_connected(connected: bool) {
+    METRICS.control_plane.set(connected.into());
+}
+
+pub fn pushed(accepted: bool, version: u64) {
+    if accepted {
+        METRICS.policy_version.set(i64::try_from(version).unwrap_or(i64::MAX));
+    }
+    METRICS.pushes.with_label_values(&[if accepted { "accepted" } else { "refused" }]).inc();
+}
+
+pub fn fact_lost() {
+    METRICS.facts_lost.inc();
+}
+
+pub fn certificate(identity: &str, expires_unix: f64) {
+    METRICS.certificate_expiry.with_label_values(&[identity]).set(expires_unix);
+}
+
+pub fn panicked() {
+    METRICS.panics.inc();
+}
+
+/// The Prometheus text format.
+pub fn render() -> Vec<u8> {
+    let mut text = Vec::new();
+    // Writing into memory fails only for a metric without a name, and none is made.
+    let _ = TextEncoder::new().encode(&METRICS.registry.gather(), &mut text);
+    text
+}
