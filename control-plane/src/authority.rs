@@ -61,6 +61,7 @@ pub struct Authority {
 #[derive(Debug)]
 struct Anchor {
     certificate: CertificateDer<'static>,
+    pem: String,
     issuer: Issuer<'static, KeyPair>,
     introduced: SystemTime,
     expires: SystemTime,
@@ -114,14 +115,10 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key)?;
-        store::write(
-            &self.folder,
-            number,
-            &certificate.pem(),
-            &key.serialize_pem(),
-        )?;
+        let pem = certificate.pem();
+        store::write(&self.folder, number, &pem, &key.serialize_pem())?;
         self.anchors
-            .push(Anchor::new(certificate.der().clone(), key)?);
+            .push(Anchor::new(certificate.der().clone(), pem, key)?);
         Ok(())
     }
 
@@ -155,7 +152,20 @@ impl Authority {
 
     /// What every verifier of the mesh has to trust now, oldest first.
     pub fn trust_bundle(&self, now: SystemTime) -> Vec<CertificateDer<'static>> {
-        let retired = |index: usize| {
+        self.trusted(now)
+            .map(|anchor| anchor.certificate.clone())
+            .collect()
+    }
+
+    /// The same as text, for a file.
+    pub fn trust_bundle_pem(&self, now: SystemTime) -> String {
+        self.trusted(now)
+            .map(|anchor| anchor.pem.as_str())
+            .collect()
+    }
+
+    fn trusted(&self, now: SystemTime) -> impl Iterator<Item = &Anchor> {
+        let retired = move |index: usize| {
             let successor = self.anchors.get(index + 1);
             // Leaves may have been signed until the successor settled, and may be used by clocks that are behind.
             let last_leaf_expires = |successor: &Anchor| {
@@ -164,8 +174,8 @@ impl Authority {
             successor.is_some_and(|successor| last_leaf_expires(successor) <= now)
         };
         let anchors = self.anchors.iter().enumerate();
-        let kept = anchors.filter(|(index, anchor)| !retired(*index) && anchor.expires > now);
-        kept.map(|(_, anchor)| anchor.certificate.clone()).collect()
+        let kept = anchors.filter(move |(index, anchor)| !retired(*index) && anchor.expires > now);
+        kept.map(|(_, anchor)| anchor)
     }
 
     /// Whether the newest anchor has lived half its life, so that its successor should be introduced.
@@ -193,12 +203,17 @@ impl Authority {
 }
 
 impl Anchor {
-    fn new(certificate: CertificateDer<'static>, key: KeyPair) -> Result<Self, AuthorityError> {
+    fn new(
+        certificate: CertificateDer<'static>,
+        pem: String,
+        key: KeyPair,
+    ) -> Result<Self, AuthorityError> {
         let (not_before, expires) =
             validity(&certificate).ok_or(rcgen::Error::CouldNotParseCertificate)?;
         Ok(Self {
             issuer: Issuer::from_ca_cert_der(&certificate, key)?,
             certificate,
+            pem,
             introduced: not_before + BACKDATED_BY,
             expires,
         })

@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde_json::Value;
 use weir_config::pb;
 use weir_config::resource::ObjectName;
 
+use crate::journal::{Event, Journal, StoreError};
+
 /// Of all callers together. Beyond it what is closed is forgotten first.
 const ROWS_MAX: usize = 50_000;
+const REPLAY_BATCH: usize = 4096;
 
 #[derive(Clone, Default)]
 pub struct Breakers(Arc<Mutex<BTreeMap<Key, Row>>>);
@@ -70,6 +74,22 @@ impl Breakers {
         rows.insert(key, row);
     }
 
+    /// What the journal knows of the time before a restart.
+    pub fn replay(&self, journal: &Journal) -> Result<(), StoreError> {
+        let mut from = 0;
+        loop {
+            let events = journal.read(from, REPLAY_BATCH)?;
+            let Some(last) = events.last() else {
+                return Ok(());
+            };
+            from = last.seq + 1;
+            events
+                .iter()
+                .filter_map(transition_of)
+                .for_each(|transition| self.changed(transition));
+        }
+    }
+
     /// What a caller that is gone knew is of no interest.
     pub fn forget(&self, is_gone: impl Fn(&ObjectName) -> bool) {
         self.0
@@ -94,6 +114,34 @@ impl Breakers {
         };
         rows.iter().map(row).collect()
     }
+}
+
+/// `None`: a fact about something else.
+fn transition_of(event: &Event) -> Option<Transition> {
+    let state = match event.kind.as_str() {
+        "BreakerOpened" | "EndpointEjected" => State::Open,
+        "BreakerHalfOpened" | "EndpointProbed" => State::HalfOpen,
+        "BreakerClosed" | "EndpointRestored" => State::Closed,
+        "EndpointReadmitted" => State::Ramping,
+        _ => return None,
+    };
+    let text = |field: &str| {
+        event
+            .details
+            .get(field)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    let (namespace, name) = text("caller").split_once('/')?;
+    Some(Transition {
+        caller: ObjectName::new(namespace, name),
+        service: text("service").to_owned(),
+        route: text("route").to_owned(),
+        endpoint: text("endpoint").to_owned(),
+        state,
+        reason: text("reason").to_owned(),
+        at_ms: event.at_ms,
+    })
 }
 
 #[cfg(test)]

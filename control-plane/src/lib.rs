@@ -2,6 +2,8 @@
 
 pub mod authority;
 pub mod breakers;
+pub mod cli;
+pub mod control_plane;
 pub mod csr;
 pub mod identity;
 pub mod injector;

@@ -51,7 +51,17 @@ fn read_anchor(path: &Path) -> Result<Anchor, AuthorityError> {
     let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(pem.as_bytes())
         .map_err(|error| content(error.to_string()))?;
     let key = KeyPair::try_from(key.secret_der()).map_err(|error| content(error.to_string()))?;
-    Anchor::new(certificate, key).map_err(|error| content(error.to_string()))
+    Anchor::new(certificate, certificate_of(&pem), key).map_err(|error| content(error.to_string()))
+}
+
+/// The file without its key.
+fn certificate_of(pem: &str) -> String {
+    const END: &str = "-----END CERTIFICATE-----";
+    let certificate = pem
+        .split_once(END)
+        .map(|(certificate, _)| certificate)
+        .unwrap_or_default();
+    format!("{}{END}\n", certificate.trim_start())
 }
 
 /// On disk for good when this returns: a CA that a sidecar has seen must not be forgotten.

@@ -97,6 +97,11 @@ fn a_restart_keeps_the_anchor_and_its_key_stays_private() {
     let before = leaf(&open(folder.path(), now()), now());
     let after = open(folder.path(), now() + HOUR);
     assert_eq!(after.anchors.len(), 1);
+    let pem = after.trust_bundle_pem(now());
+    assert!(
+        pem.starts_with("-----BEGIN CERTIFICATE-----") && !pem.contains("PRIVATE"),
+        "{pem}"
+    );
     assert!(trusts(&after.trust_bundle(now()), &before, now()));
 
     let file = folder.path().join("0001.pem");

@@ -6,8 +6,9 @@ use serde_json::Value;
 use super::Event;
 
 /// Every kind, in the order of a mesh's life.
-pub const KINDS: [&str; 18] = [
+pub const KINDS: [&str; 19] = [
     "ControlPlaneStarted",
+    "ControlPlaneStopped",
     "TrustAnchorIntroduced",
     "PolicyAccepted",
     "PolicyRejected",
@@ -35,6 +36,7 @@ pub enum Fact {
         version: String,
         trust_domain: String,
     },
+    ControlPlaneStopped {},
     TrustAnchorIntroduced {
         anchors: usize,
     },
@@ -167,6 +169,7 @@ impl Fact {
                 version,
                 trust_domain,
             } => mesh(format!("control plane {version} of {trust_domain} started")),
+            Self::ControlPlaneStopped {} => mesh("control plane stopped".to_owned()),
             Self::TrustAnchorIntroduced { anchors } => mesh(format!(
                 "a new trust anchor was introduced; {anchors} are trusted now"
             )),

@@ -213,6 +213,7 @@ fn one_of_each() -> Vec<Fact> {
             version: s(),
             trust_domain: s(),
         },
+        Fact::ControlPlaneStopped {},
         Fact::TrustAnchorIntroduced { anchors: 2 },
         Fact::PolicyAccepted {
             file: s(),

@@ -116,9 +116,9 @@ impl Facts {
             clean(&change.endpoint),
             clean(&change.reason),
         );
-        let (state, fact) = match (change.from(), change.to()) {
-            (_, pb::GateState::Unspecified) => return,
-            (_, pb::GateState::Open) => (
+        let (state, fact) = match change.to() {
+            pb::GateState::Unspecified => return,
+            pb::GateState::Open => (
                 State::Open,
                 Fact::EndpointEjected {
                     caller,
@@ -127,7 +127,7 @@ impl Facts {
                     reason,
                 },
             ),
-            (_, pb::GateState::HalfOpen) => (
+            pb::GateState::HalfOpen => (
                 State::HalfOpen,
                 Fact::EndpointProbed {
                     caller,
@@ -136,7 +136,7 @@ impl Facts {
                     reason,
                 },
             ),
-            (_, pb::GateState::Ramping) => (
+            pb::GateState::Ramping => (
                 State::Ramping,
                 Fact::EndpointReadmitted {
                     caller,
@@ -145,18 +145,9 @@ impl Facts {
                     reason,
                 },
             ),
-            (pb::GateState::Ramping, pb::GateState::Closed) => (
+            pb::GateState::Closed => (
                 State::Closed,
                 Fact::EndpointRestored {
-                    caller,
-                    service,
-                    endpoint,
-                    reason,
-                },
-            ),
-            (_, pb::GateState::Closed) => (
-                State::Closed,
-                Fact::EndpointReadmitted {
                     caller,
                     service,
                     endpoint,

@@ -1,0 +1,161 @@
+//! The command line `weir`: arguments in, text out, and an exit code that a script can trust.
+//!
+//! What was asked for goes to stdout, everything said about it to stderr.
+
+mod breakers;
+mod client;
+mod events;
+mod inject;
+mod paint;
+mod proxy;
+mod schema;
+mod table;
+mod validate;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+
+/// What a service mesh called Weir is doing, and whether what you are about to tell it makes sense.
+#[derive(Parser)]
+#[command(
+    name = "weir",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    after_help = "Examples:
+  weir validate -f policies/               is every policy in order?
+  weir events --follow                     what happens, as it happens
+  weir breakers --watch                    which circuit breakers and endpoint gates are open, seen by whom
+  weir proxy status                        is every sidecar connected, and up to date?
+  weir inject -f deployment.yaml | kubectl apply -f -
+
+Exit codes: 0 fine, 1 what was asked for failed, 2 wrong usage, 3 the control plane cannot be reached,
+130 interrupted. NO_COLOR=1 switches colours off."
+)]
+struct Arguments {
+    /// Where the control plane listens for operators
+    #[arg(
+        long,
+        global = true,
+        value_name = "unix:PATH",
+        env = "WEIR_CONTROL_PLANE",
+        default_value = "unix:/run/weir/operator.sock"
+    )]
+    control_plane: String,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show the journal: what happened in the mesh, in order
+    Events(events::Arguments),
+    /// Check files before anybody applies them; needs no control plane
+    Validate(validate::Arguments),
+    /// Look at the sidecars
+    Proxy {
+        #[command(subcommand)]
+        command: proxy::Command,
+    },
+    /// Show circuit breakers and endpoint gates, one row a caller
+    Breakers(breakers::Arguments),
+    /// Add the sidecar to every pod in a file; needs no control plane
+    Inject(inject::Arguments),
+    /// Print the JSON schema of a kind, for editors
+    Schema(schema::Arguments),
+    /// Print the version
+    Version,
+    /// Print a completion script: source <(weir completion bash)
+    Completion { shell: clap_complete::Shell },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+/// Why a command did not do what it was asked for.
+#[derive(Debug)]
+enum Failure {
+    /// Text for whoever asked; empty when everything is said already.
+    Failed(String),
+    Usage(String),
+    Unreachable(String),
+    Interrupted,
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            // `weir events | head`: nobody reads on, which is no failure of ours.
+            io::ErrorKind::BrokenPipe => Self::Failed(String::new()),
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::Failed(error.to_string()).report(),
+    };
+    let result = runtime.block_on(async {
+        tokio::select! {
+            result = run(arguments) => result,
+            _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
+        }
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let control_plane = &arguments.control_plane;
+    match arguments.command {
+        Command::Events(arguments) => events::run(control_plane, arguments).await,
+        Command::Validate(arguments) => validate::run(&arguments),
+        Command::Proxy { command } => proxy::run(control_plane, command).await,
+        Command::Breakers(arguments) => breakers::run(control_plane, arguments).await,
+        Command::Inject(arguments) => inject::run(&arguments),
+        Command::Schema(arguments) => schema::run(&arguments),
+        Command::Version => print(&format!("weir {}\n", env!("CARGO_PKG_VERSION"))),
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut self::Arguments::command(), "weir", &mut script);
+            print(&String::from_utf8_lossy(&script))
+        }
+    }
+}
+
+/// To stdout, at once.
+fn print(text: &str) -> Result<(), Failure> {
+    use io::Write;
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    Ok(stdout.flush()?)
+}
+
+impl Failure {
+    fn report(self) -> ExitCode {
+        let (text, code) = match self {
+            Self::Failed(text) => (text, 1),
+            Self::Usage(text) => (text, 2),
+            Self::Unreachable(text) => (text, 3),
+            Self::Interrupted => (String::new(), 130),
+        };
+        if !text.is_empty() {
+            eprintln!("{} {text}", paint::error("error:"));
+        }
+        ExitCode::from(code)
+    }
+}

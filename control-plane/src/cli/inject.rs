@@ -1,0 +1,164 @@
+//! `weir inject`: the webhook's own code, on files.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::{Failure, print};
+use crate::injector::{InjectorSettings, NamespaceContext, Outcome, inject, warnings};
+
+/// Add the sidecar to every pod in a file; needs no control plane
+///
+/// Reads Pods and whatever makes pods (Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob), alone or in a
+/// List, and writes everything in the file, with the sidecar where it belongs. A pod that opts out, is in the mesh
+/// already, or cannot be (hostNetwork) is left as it is; stderr says which and why. Nothing is written when a pod
+/// is refused.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  weir inject -f deployment.yaml | kubectl apply -f -
+  kubectl get deploy -o yaml | weir inject -f - | kubectl apply -f -")]
+pub(super) struct Arguments {
+    /// A file, or - for stdin
+    #[arg(short, long = "filename", value_name = "PATH")]
+    filename: PathBuf,
+
+    /// Image of the sidecar
+    #[arg(long, value_name = "IMAGE", default_value_t = InjectorSettings::default().proxy_image)]
+    proxy_image: String,
+
+    /// Where the sidecar finds its control plane, as host:port
+    #[arg(long, value_name = "ADDR", default_value_t = InjectorSettings::default().control_plane_addr)]
+    control_plane_addr: String,
+
+    #[arg(long, value_name = "NAME", default_value_t = InjectorSettings::default().trust_domain)]
+    trust_domain: String,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let text = read(&arguments.filename)?;
+    let fail = |error: &dyn std::fmt::Display| {
+        Failure::Failed(format!("{}: {error}", arguments.filename.display()))
+    };
+    let mut documents: Vec<Value> =
+        serde_saphyr::from_multiple(&text).map_err(|error| fail(&error))?;
+    documents.retain(|document| !document.is_null());
+    let settings = InjectorSettings {
+        proxy_image: arguments.proxy_image.clone(),
+        control_plane_addr: arguments.control_plane_addr.clone(),
+        trust_domain: arguments.trust_domain.clone(),
+        ..InjectorSettings::default()
+    };
+    let mut injection = Injection {
+        namespaces: namespaces(&documents),
+        settings,
+        refused: 0,
+    };
+    documents
+        .iter_mut()
+        .for_each(|document| injection.object(document));
+    match injection.refused {
+        0 => print(&serde_saphyr::to_string_multiple(&documents).map_err(|error| fail(&error))?),
+        1 => Err(Failure::Failed(
+            "1 pod was refused: nothing is written".to_owned(),
+        )),
+        refused => Err(Failure::Failed(format!(
+            "{refused} pods were refused: nothing is written"
+        ))),
+    }
+}
+
+struct Injection {
+    namespaces: HashMap<String, NamespaceContext>,
+    settings: InjectorSettings,
+    refused: usize,
+}
+
+impl Injection {
+    fn object(&mut self, object: &mut Value) {
+        let kind = object["kind"].as_str().unwrap_or_default().to_owned();
+        if kind == "List" {
+            let items = object.get_mut("items").and_then(Value::as_array_mut);
+            items
+                .into_iter()
+                .flatten()
+                .for_each(|item| self.object(item));
+            return;
+        }
+        let Some(pointer) = template(&kind) else {
+            return;
+        };
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
+        let namespace = text("/metadata/namespace").unwrap_or("default").to_owned();
+        let name = text("/metadata/name")
+            .or(text("/metadata/generateName"))
+            .unwrap_or("(no name)");
+        let name = format!("{} {namespace}/{name}", kind.to_lowercase());
+        let Some(pod) = object.pointer_mut(pointer) else {
+            return;
+        };
+        self.pod(pod, &namespace, &name);
+    }
+
+    fn pod(&mut self, pod: &mut Value, namespace: &str, name: &str) {
+        // Whoever runs this asks for injection, unless the namespace says otherwise.
+        let asked = NamespaceContext::enabled(namespace);
+        let namespace = self.namespaces.get(namespace).unwrap_or(&asked);
+        for warning in warnings(pod) {
+            eprintln!("warning: {name}: {warning}");
+        }
+        match inject(pod, namespace, &self.settings) {
+            Ok(Outcome::Injected(injected)) => {
+                *pod = injected;
+                eprintln!("{name}: injected");
+            }
+            Ok(Outcome::Skipped(why)) => eprintln!("{name}: left as it is: {why}"),
+            Err(refusal) => {
+                self.refused += 1;
+                eprintln!("{name}: refused: {refusal}");
+            }
+        }
+    }
+}
+
+/// Where the pod is in an object of this kind.
+fn template(kind: &str) -> Option<&'static str> {
+    match kind {
+        "Pod" => Some(""),
+        "Deployment"
+        | "StatefulSet"
+        | "DaemonSet"
+        | "ReplicaSet"
+        | "ReplicationController"
+        | "Job" => Some("/spec/template"),
+        "CronJob" => Some("/spec/jobTemplate/spec/template"),
+        _ => None,
+    }
+}
+
+/// Of the file itself. One without a label is taken as enabled: that is what was asked for.
+fn namespaces(documents: &[Value]) -> HashMap<String, NamespaceContext> {
+    let objects = documents
+        .iter()
+        .filter(|document| document["kind"] == "Namespace");
+    let contexts = objects.map(|object| {
+        let mut context = NamespaceContext::from_object(object);
+        context
+            .labels
+            .entry("weir.dev/inject".to_owned())
+            .or_insert_with(|| "enabled".to_owned());
+        (context.name.clone(), context)
+    });
+    contexts.collect()
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    let fail = |error: std::io::Error| Failure::Failed(format!("{}: {error}", path.display()));
+    if path == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map_err(fail)?;
+        return Ok(text);
+    }
+    std::fs::read_to_string(path).map_err(fail)
+}

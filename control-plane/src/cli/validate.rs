@@ -1,0 +1,183 @@
+//! `weir validate`: the control plane's own checks, before the control plane sees the files.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use weir_config::index::{Attachment, Index};
+use weir_config::resource::ResiliencePolicy;
+use weir_config::{Diagnostic, Resource, ResourceRef, parse};
+
+use super::{Failure, Output, print};
+
+/// Check files before anybody applies them; needs no control plane
+///
+/// Every mistake is shown with its place and what to write instead. What is not ours (Deployments, ConfigMaps) is
+/// passed over. Services in the same files are used to tell a policy whose target does not exist.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  weir validate -f policies/ -f services.yaml
+  kubectl get resiliencepolicies -A -o yaml | weir validate -f -")]
+pub(super) struct Arguments {
+    /// A file, a directory, or - for stdin; may be given several times
+    #[arg(short, long = "filename", value_name = "PATH", required = true, num_args = 1..)]
+    filename: Vec<PathBuf>,
+
+    /// text or json: one object a diagnostic, one a line
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Default)]
+struct Found {
+    files: usize,
+    policies: usize,
+    diagnostics: Vec<Diagnostic>,
+    /// Mistakes between files, which no single one has.
+    between: Vec<String>,
+    index: Index,
+    places: HashMap<ResourceRef, String>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let mut found = Found::default();
+    for path in &arguments.filename {
+        for (name, text) in read(path)? {
+            found.file(&name, &text);
+        }
+    }
+    let mut errors = found
+        .diagnostics
+        .iter()
+        .filter(|diagnostic| diagnostic.is_error())
+        .count();
+    for diagnostic in &found.diagnostics {
+        match arguments.output {
+            Output::Text => eprintln!("{diagnostic}"),
+            Output::Json => print(&format!(
+                "{}\n",
+                serde_json::to_string(diagnostic).expect("plain data")
+            ))?,
+        }
+    }
+    for problem in &found.between {
+        eprintln!("error: {problem}");
+        errors += 1;
+    }
+    for warning in found.unattached() {
+        eprintln!("warning: {warning}");
+    }
+    if errors > 0 {
+        return Err(Failure::Failed(format!(
+            "{} in {}",
+            count(errors, "mistake"),
+            count(found.files, "file")
+        )));
+    }
+    let summary = format!(
+        "{}, {}: fine\n",
+        count(found.files, "file"),
+        plural(found.policies, "policy", "policies")
+    );
+    match arguments.output {
+        Output::Text => print(&summary),
+        Output::Json => Ok(()),
+    }
+}
+
+impl Found {
+    fn file(&mut self, name: &str, text: &str) {
+        self.files += 1;
+        let located = match parse(name, text) {
+            Ok(located) => located,
+            Err(diagnostics) => return self.diagnostics.extend(diagnostics),
+        };
+        for resource in located {
+            self.diagnostics.extend(resource.warnings);
+            self.policies += usize::from(resource.value.kind().is_ours());
+            let reference = resource.value.reference();
+            if let Some(other) = self.places.insert(reference.clone(), name.to_owned()) {
+                self.between.push(format!(
+                    "{reference} is in {other} and in {name}: the second would be refused"
+                ));
+            }
+            self.index.apply(resource.value);
+        }
+    }
+
+    /// Policies that would have no effect. Only told when there are services to compare with.
+    fn unattached(&self) -> Vec<String> {
+        if self.index.services().next().is_none() {
+            return Vec::new();
+        }
+        self.index
+            .policies()
+            .flat_map(|policy| self.unattached_targets(policy))
+            .collect()
+    }
+
+    fn unattached_targets(&self, policy: &ResiliencePolicy) -> Vec<String> {
+        let reference = Resource::ResiliencePolicy(policy.clone()).reference();
+        let file = self
+            .places
+            .get(&reference)
+            .map(String::as_str)
+            .unwrap_or_default();
+        let attachments = self.index.attachments(policy);
+        let told = attachments.filter_map(|(target, attachment)| match attachment {
+            Attachment::Accepted => None,
+            Attachment::TargetNotFound => Some(format!(
+                "{file}: {reference} targets {}, which none of these files has",
+                target.name
+            )),
+            Attachment::Conflicted { winner } => Some(format!(
+                "{file}: {reference} has no effect on {}: {winner} is older",
+                target.name
+            )),
+        });
+        told.collect()
+    }
+}
+
+/// Name and text of a file, or of every YAML file below a directory.
+fn read(path: &Path) -> Result<Vec<(String, String)>, Failure> {
+    let fail = |error: std::io::Error| Failure::Failed(format!("{}: {error}", path.display()));
+    if path == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map_err(fail)?;
+        return Ok(vec![("<stdin>".to_owned(), text)]);
+    }
+    let metadata = std::fs::metadata(path).map_err(fail)?;
+    if !metadata.is_dir() {
+        return Ok(vec![(
+            path.display().to_string(),
+            std::fs::read_to_string(path).map_err(fail)?,
+        )]);
+    }
+    let mut entries = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(fail)? {
+        entries.push(entry.map_err(fail)?.path());
+    }
+    entries.sort();
+    let mut files = Vec::new();
+    for entry in entries {
+        let hidden = entry
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        let yaml = entry
+            .extension()
+            .is_some_and(|extension| extension == "yaml" || extension == "yml");
+        if !hidden && (yaml || entry.is_dir()) {
+            files.extend(read(&entry)?);
+        }
+    }
+    Ok(files)
+}
+
+fn count(number: usize, noun: &str) -> String {
+    plural(number, noun, &format!("{noun}s"))
+}
+
+fn plural(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}

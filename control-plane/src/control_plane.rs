@@ -1,0 +1,418 @@
+//! The control plane put together: what starts, in which order, and how it ends.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use hickory_resolver::TokioResolver;
+use prost::bytes::Bytes;
+use rustls::server::ServerConfig;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
+use tonic::transport::Server;
+use weir_config::pb::identity_server::IdentityServer as IdentityService;
+use weir_config::pb::mesh_server::MeshServer;
+use weir_config::pb::operator_server::OperatorServer as OperatorService;
+
+use crate::authority::{Authority, AuthorityConfig, AuthorityError};
+use crate::breakers::Breakers;
+use crate::identity::{IdentityServer, Limits};
+use crate::journal::{Fact, Journal, RedbStore, StoreError};
+use crate::mesh::Mesh;
+use crate::operator::{self, OperatorServer};
+use crate::proxies::Proxies;
+use crate::push::PushServer;
+use crate::source::{self, Source};
+use crate::tokens::Tokens;
+use crate::version::Versions;
+use crate::{names, spiffe, tls};
+
+/// Per connection, where a sidecar needs two: its stream, and a certificate now and then.
+const STREAMS_MAX: u32 = 16;
+const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
+/// What a sidecar may send at once: a CSR, a token, a reason.
+const INCOMING_BYTES_MAX: usize = 64 * 1024;
+const OUTGOING_BYTES_MAX: usize = 16 * 1024 * 1024;
+const WINDOW_BYTES: u32 = 64 * 1024;
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection without a stream ends then; one with a stream goes on until its certificate ends.
+const CONNECTION_AGE_MAX: Duration = Duration::from_secs(30 * 60);
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub sources: Vec<PathBuf>,
+    pub listen: SocketAddr,
+    pub state: PathBuf,
+    pub bootstrap_tokens: PathBuf,
+    pub operator_socket: Option<PathBuf>,
+    pub trust_bundle_out: Option<PathBuf>,
+    pub trust_domain: String,
+    pub leaf_lifetime: Duration,
+    /// How long a new trust anchor is only trusted before it signs.
+    pub anchor_settle: Duration,
+    /// Introduce a new trust anchor at the start.
+    pub rotate_anchor: bool,
+    /// Facts kept in the journal.
+    pub journal_facts_max: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the trust domain {0:?} is no DNS name in lower case")]
+    TrustDomain(String),
+    #[error("{}: {error}", path.display())]
+    File {
+        path: PathBuf,
+        error: std::io::Error,
+    },
+    #[error("source {0}")]
+    Source(std::io::Error),
+    #[error(transparent)]
+    Journal(#[from] StoreError),
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    #[error("listening on {address}: {error}")]
+    Listen {
+        address: SocketAddr,
+        error: std::io::Error,
+    },
+    #[error("TLS: {0}")]
+    Tls(String),
+}
+
+/// A control plane that serves.
+pub struct ControlPlane {
+    pub address: SocketAddr,
+    pub mesh: Mesh,
+    pub journal: Journal,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl ControlPlane {
+    /// Serves when this returns, with everything read that the sources hold.
+    pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        if !spiffe::is_name(&settings.trust_domain) {
+            return Err(StartError::TrustDomain(settings.trust_domain));
+        }
+        make_private(&settings.state)?;
+        // The journal first: its lock keeps a second control plane away from everything else here.
+        let store = RedbStore::open(
+            &settings.state.join("journal.redb"),
+            settings.journal_facts_max,
+        )?;
+        let journal = Journal::open(store)?;
+        let authority = open_authority(&settings, &journal)?;
+        let path = settings.state.join("version");
+        let versions = Versions::open(&path).map_err(|error| StartError::File { path, error })?;
+        let mesh = Mesh::new(&settings.trust_domain, versions);
+        let (proxies, breakers) = (Proxies::default(), Breakers::default());
+        breakers.replay(&journal)?;
+        journal.note(Fact::ControlPlaneStarted {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            trust_domain: settings.trust_domain.clone(),
+        });
+
+        let mut source = Source::open(
+            settings.sources.clone(),
+            settings.state.join("accepted"),
+            &settings.trust_domain,
+        )
+        .map_err(StartError::Source)?;
+        source::put_in_force(source.recall(), &mesh, &journal);
+        source::put_in_force(source.scan(), &mesh, &journal);
+
+        let tls = Arc::new(ArcSwap::from_pointee(tls_config(&authority)?));
+        let keeper = TrustKeeper {
+            authority: authority.clone(),
+            mesh: mesh.clone(),
+            journal: journal.clone(),
+            tls: tls.clone(),
+            bundle_out: settings.trust_bundle_out.clone(),
+            renew_every: settings.leaf_lifetime / 2,
+        };
+        keeper.publish()?;
+
+        let address = settings.listen;
+        let fail = |error| StartError::Listen { address, error };
+        let listener = TcpListener::bind(address).await.map_err(fail)?;
+        let address = listener.local_addr().map_err(fail)?;
+        let (stop, stopping) = watch::channel(false);
+        let identity = IdentityServer {
+            authority,
+            tokens: Tokens::new(settings.bootstrap_tokens.clone()),
+            mesh: mesh.clone(),
+            journal: journal.clone(),
+            proxies: proxies.clone(),
+            limits: Limits::default(),
+        };
+        let push = PushServer {
+            mesh: mesh.clone(),
+            journal: journal.clone(),
+            proxies: proxies.clone(),
+            breakers: breakers.clone(),
+            stopping: stopping.clone(),
+        };
+        let mut tasks = JoinSet::new();
+        if let Some(path) = &settings.operator_socket {
+            let server = OperatorServer {
+                mesh: mesh.clone(),
+                journal: journal.clone(),
+                proxies: proxies.clone(),
+                breakers: breakers.clone(),
+            };
+            tasks.spawn(serve_operator(path, server, stopping.clone()).await?);
+        }
+        tasks.spawn(serve_sidecars(
+            listener,
+            tls,
+            identity,
+            push,
+            stopping.clone(),
+        ));
+        let background = [
+            tasks.spawn(source::watch(source, mesh.clone(), journal.clone())),
+            tasks.spawn(keep_resolved(mesh.clone())),
+            tasks.spawn(keeper.run()),
+            tasks.spawn(sweep(mesh.clone(), proxies, breakers)),
+        ];
+        let mut until = stopping;
+        tasks.spawn(async move {
+            let _ = until.wait_for(|stopping| *stopping).await;
+            background.iter().for_each(tokio::task::AbortHandle::abort);
+        });
+        tracing::info!(%address, trust_domain = settings.trust_domain, version = mesh.version(), "serving");
+        Ok(Self {
+            address,
+            mesh,
+            journal,
+            stop,
+            tasks,
+        })
+    }
+
+    /// Ends every stream with a word why, and returns when all that was noted is on disk.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_PATIENCE, ended).await.is_err() {
+            self.tasks.shutdown().await;
+        }
+        if let Err(error) = self.journal.record(Fact::ControlPlaneStopped {}).await {
+            tracing::warn!(%error, "the end is not on record");
+        }
+    }
+}
+
+async fn serve_sidecars(
+    listener: TcpListener,
+    tls: Arc<ArcSwap<ServerConfig>>,
+    identity: IdentityServer,
+    push: PushServer,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let (accepted, connections) = mpsc::channel(64);
+    tokio::spawn(tls::accept(listener, tls, accepted));
+    let served = Server::builder()
+        .max_concurrent_streams(STREAMS_MAX)
+        .concurrency_limit_per_connection(STREAMS_MAX as usize)
+        .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES * 4)
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+        .max_connection_age(CONNECTION_AGE_MAX)
+        .accept_http1(false)
+        .add_service(IdentityService::new(identity).max_decoding_message_size(INCOMING_BYTES_MAX))
+        .add_service(
+            MeshServer::new(push)
+                .max_decoding_message_size(INCOMING_BYTES_MAX)
+                .max_encoding_message_size(OUTGOING_BYTES_MAX),
+        )
+        .serve_with_incoming_shutdown(ReceiverStream::new(connections), async move {
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+        })
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "serving sidecars ended");
+    }
+}
+
+async fn serve_operator(
+    path: &Path,
+    server: OperatorServer,
+    mut stopping: watch::Receiver<bool>,
+) -> Result<impl Future<Output = ()> + use<>, StartError> {
+    let path = path.to_owned();
+    let listener = operator::bind(&path)
+        .await
+        .map_err(|error| StartError::File {
+            path: path.clone(),
+            error,
+        })?;
+    Ok(async move {
+        let serving = Server::builder()
+            .max_concurrent_streams(STREAMS_MAX)
+            .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
+            .add_service(OperatorService::new(server).max_decoding_message_size(INCOMING_BYTES_MAX))
+            .serve_with_incoming(UnixListenerStream::new(listener));
+        // Whoever follows would keep it from ending: it is dropped, not drained.
+        tokio::select! {
+            served = serving => if let Err(error) = served {
+                tracing::error!(%error, "serving operators ended");
+            },
+            _ = stopping.wait_for(|stopping| *stopping) => {}
+        }
+        let _ = std::fs::remove_file(&path);
+    })
+}
+
+/// Keeps the anchors young, the bundle published and the server's own certificate fresh.
+struct TrustKeeper {
+    authority: Arc<Mutex<Authority>>,
+    mesh: Mesh,
+    journal: Journal,
+    tls: Arc<ArcSwap<ServerConfig>>,
+    bundle_out: Option<PathBuf>,
+    renew_every: Duration,
+}
+
+impl TrustKeeper {
+    async fn run(self) {
+        // Often enough for the shortest lives (tests), seldom enough to cost nothing.
+        let every = self
+            .renew_every
+            .clamp(Duration::from_secs(1), Duration::from_secs(60));
+        let mut renewed = tokio::time::Instant::now();
+        loop {
+            tokio::time::sleep(every).await;
+            if let Err(error) = self.introduce_successor() {
+                tracing::error!(%error, "no new trust anchor could be made");
+            }
+            let before = self.mesh.trust_bundle();
+            if let Err(error) = self.publish() {
+                tracing::error!(%error, "the trust bundle could not be published");
+            }
+            if before == self.mesh.trust_bundle() && renewed.elapsed() < self.renew_every {
+                continue;
+            }
+            match tls_config(&self.authority) {
+                Ok(config) => {
+                    self.tls.store(Arc::new(config));
+                    renewed = tokio::time::Instant::now();
+                }
+                Err(error) => tracing::error!(%error, "the server's certificate was not renewed"),
+            }
+        }
+    }
+
+    fn introduce_successor(&self) -> Result<(), AuthorityError> {
+        let mut authority = self
+            .authority
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let now = SystemTime::now();
+        if !authority.wants_successor(now) {
+            return Ok(());
+        }
+        authority.introduce(now)?;
+        self.journal.note(Fact::TrustAnchorIntroduced {
+            anchors: authority.trust_bundle(now).len(),
+        });
+        Ok(())
+    }
+
+    fn publish(&self) -> Result<(), StartError> {
+        let authority = self
+            .authority
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let now = SystemTime::now();
+        let (bundle, pem) = (authority.trust_bundle(now), authority.trust_bundle_pem(now));
+        drop(authority);
+        let der: Vec<Bytes> = bundle
+            .iter()
+            .map(|anchor| Bytes::copy_from_slice(anchor))
+            .collect();
+        if let Some(path) = &self.bundle_out
+            && (*self.mesh.trust_bundle() != *der || !path.exists())
+        {
+            write_whole(path, &pem).map_err(|error| StartError::File {
+                path: path.clone(),
+                error,
+            })?;
+        }
+        if *self.mesh.trust_bundle() != *der {
+            self.mesh.set_trust_bundle(der);
+        }
+        Ok(())
+    }
+}
+
+fn open_authority(
+    settings: &Settings,
+    journal: &Journal,
+) -> Result<Arc<Mutex<Authority>>, StartError> {
+    let config = AuthorityConfig {
+        trust_domain: settings.trust_domain.clone(),
+        leaf_lifetime: settings.leaf_lifetime,
+        settle: settings.anchor_settle,
+    };
+    let now = SystemTime::now();
+    let mut authority = Authority::open(&settings.state.join("ca"), config, now)?;
+    if settings.rotate_anchor {
+        authority.introduce(now)?;
+        journal.note(Fact::TrustAnchorIntroduced {
+            anchors: authority.trust_bundle(now).len(),
+        });
+    }
+    Ok(Arc::new(Mutex::new(authority)))
+}
+
+fn tls_config(authority: &Mutex<Authority>) -> Result<ServerConfig, StartError> {
+    let authority = authority.lock().unwrap_or_else(PoisonError::into_inner);
+    tls::server_config(&authority, SystemTime::now())
+        .map_err(|error| StartError::Tls(error.to_string()))
+}
+
+async fn keep_resolved(mesh: Mesh) {
+    match TokioResolver::builder_tokio().and_then(hickory_resolver::ResolverBuilder::build) {
+        Ok(resolver) => names::keep_resolved(mesh, resolver).await,
+        Err(error) => tracing::warn!(%error, "endpoints that are names stay without addresses"),
+    }
+}
+
+/// Forgets sidecars whose pods are gone.
+async fn sweep(mesh: Mesh, proxies: Proxies, breakers: Breakers) {
+    loop {
+        tokio::time::sleep(SWEEP_EVERY).await;
+        proxies.forget(|pod| mesh.pod(pod).is_none());
+        breakers.forget(|pod| mesh.pod(pod).is_none());
+    }
+}
+
+fn make_private(folder: &Path) -> Result<(), StartError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder);
+    made.map_err(|error| StartError::File {
+        path: folder.to_owned(),
+        error,
+    })
+}
+
+/// Whoever reads it reads all of it: written beside, then renamed.
+fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+    let temporary = path.with_extension("new");
+    std::fs::write(&temporary, text)?;
+    std::fs::rename(&temporary, path)
+}
