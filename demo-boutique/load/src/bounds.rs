@@ -15,7 +15,8 @@ const REQUESTS_MAX: u64 = 5_000_000;
 pub struct Refused(String);
 
 impl Refused {
-    pub(crate) fn new(why: impl Into<String>) -> Self {
+    /// For what uses this library to refuse in the same words.
+    pub fn new(why: impl Into<String>) -> Self {
         Self(why.into())
     }
 }

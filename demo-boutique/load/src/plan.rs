@@ -44,6 +44,11 @@ impl Plan {
         Schedule::new(rate, self.arrivals, &self.bounds, weights, self.seed)
     }
 
+    /// Connections that may be needed at once.
+    pub fn max_in_flight(&self) -> usize {
+        self.bounds.in_flight()
+    }
+
     pub(crate) fn journeys(&self) -> Vec<String> {
         match &self.work {
             Work::Http(journeys) => journeys.names(),
