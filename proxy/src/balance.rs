@@ -145,6 +145,8 @@ fn sample(n: usize, rng: &mut Rng, load: impl Fn(usize) -> Option<Load>) -> Opti
     }
     let [first, second] = drawn;
     match (first?, second) {
+        // The first slot favours whoever came first, and a tie goes to it.
+        (first, Some(second)) if rng.bool() => Some(better(second, first, rng)),
         (first, Some(second)) => Some(better(first, second, rng)),
         ((only, _), None) => Some(only),
     }
