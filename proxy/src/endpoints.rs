@@ -178,23 +178,25 @@ impl Endpoints {
             let member = &list[index];
             let in_flight = member.in_flight();
             let learnt = member.learnt();
+            let gated = !learnt.gate.is_eligible();
             let weight = learnt.gate.weight(now) * learnt.ramp.weight(now);
             Candidate {
-                standing: if in_flight >= config.per_endpoint_max {
-                    Standing::Absent
-                } else if !learnt.gate.is_eligible() {
+                standing: if gated {
                     Standing::Gated
+                } else if in_flight >= config.per_endpoint_max {
+                    Standing::Full
                 } else if member.is_draining() {
                     Standing::Draining
                 } else {
                     Standing::Eligible
                 },
-                load: match config.balance.algorithm {
-                    BalanceAlgorithm::PeakEwma => Load {
-                        cost: learnt.latency.cost(now, in_flight),
-                        weight,
-                    },
-                    BalanceAlgorithm::LeastRequest => Load::least_request(in_flight, weight),
+                load: match (config.balance.algorithm, gated) {
+                    (BalanceAlgorithm::PeakEwma, false) => Load::peak_ewma(&learnt.latency, in_flight, weight, now),
+                    (BalanceAlgorithm::PeakEwma, true) => {
+                        Load::peak_ewma_gated(&learnt.latency, in_flight, ewma::penalty(self.p99(), None), now)
+                    }
+                    (BalanceAlgorithm::LeastRequest, false) => Load::least_request(in_flight, weight),
+                    (BalanceAlgorithm::LeastRequest, true) => Load::least_request_gated(in_flight),
                 },
             }
         };
