@@ -2,7 +2,7 @@
 //!
 //! A direction borrows a pipe from its worker when there are bytes, and gives it back when there are
 //! none. What it holds then is the pipe's capacity, in the kernel. Where splice cannot be had (no
-//! descriptors left for a pipe, an unwilling kernel) it copies instead.
+//! descriptors or pages left for a pipe, an unwilling kernel) it copies instead.
 
 use std::cell::RefCell;
 use std::io;
@@ -11,15 +11,16 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use rustix::io::Errno;
-use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::copy::{Copy, READS_PER_TURN};
 use super::{Failure, Pump};
 
-/// Linux's default capacity of a pipe, and so what a direction can hold.
-const PIPE_BYTES: usize = 64 * 1024;
+/// The capacity of a pipe, and so what a direction can hold. Measured on loopback against copying: with
+/// Linux's default of 64 KiB splice is no faster, with this it takes half the CPU time, and with more no less.
+const PIPE_BYTES: usize = 128 * 1024;
 
 /// Idle pipes a worker keeps: as many as it has directions that are busy at once, roughly.
 const IDLE_PIPES_MAX: usize = 32;
@@ -161,6 +162,9 @@ impl Pipe {
             return Ok(pipe);
         }
         let (out, into) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
+        // Refused beyond what a user may hold (pipe-user-pages-soft), where pipes of two pages are
+        // handed out: then copying is better.
+        fcntl_setpipe_size(&into, PIPE_BYTES)?;
         Ok(Self { out, into })
     }
 
