@@ -156,7 +156,7 @@ pub(crate) struct Output {
     #[arg(long, value_name = "FILE")]
     pub(crate) jsonl: Option<PathBuf>,
     /// The summary on stdout
-    #[arg(short, long = "output", value_enum, default_value_t = Format::Table)]
+    #[arg(short = 'o', long = "output", value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
     /// Length of an interval of the series in the JSON summary
     #[arg(long, value_parser = interval, default_value = "1s")]
