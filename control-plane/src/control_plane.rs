@@ -45,6 +45,9 @@ const CONNECTION_AGE_MAX: Duration = Duration::from_secs(30 * 60);
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
+/// A sidecar that does not answer a push for this long is dropped, and gets everything when it is back.
+pub const STALLED_AFTER: Duration = Duration::from_secs(30);
+
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub sources: Vec<PathBuf>,
@@ -61,6 +64,8 @@ pub struct Settings {
     pub rotate_anchor: bool,
     /// Facts kept in the journal.
     pub journal_facts_max: u64,
+    /// A sidecar that owes an answer for this long is dropped.
+    pub stalled_after: Duration,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -158,6 +163,7 @@ impl ControlPlane {
             journal: journal.clone(),
             proxies: proxies.clone(),
             breakers: breakers.clone(),
+            stalled_after: settings.stalled_after,
             stopping: stopping.clone(),
         };
         let mut tasks = JoinSet::new();
@@ -167,6 +173,7 @@ impl ControlPlane {
                 journal: journal.clone(),
                 proxies: proxies.clone(),
                 breakers: breakers.clone(),
+                stopping: stopping.clone(),
             };
             tasks.spawn(serve_operator(path, server, stopping.clone()).await?);
         }
@@ -262,13 +269,11 @@ async fn serve_operator(
             .max_concurrent_streams(STREAMS_MAX)
             .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
             .add_service(OperatorService::new(server).max_decoding_message_size(INCOMING_BYTES_MAX))
-            .serve_with_incoming(UnixListenerStream::new(listener));
-        // Whoever follows would keep it from ending: it is dropped, not drained.
-        tokio::select! {
-            served = serving => if let Err(error) = served {
-                tracing::error!(%error, "serving operators ended");
-            },
-            _ = stopping.wait_for(|stopping| *stopping) => {}
+            .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
+                let _ = stopping.wait_for(|stopping| *stopping).await;
+            });
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "serving operators ended");
         }
         let _ = std::fs::remove_file(&path);
     })

@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use weir_config::index::{Index, Touched};
 use weir_config::pb::destination::Target;
 use weir_config::resource::{MeshConfig, ObjectName, Pod};
+use weir_config::snapshot::ServiceKey;
 use weir_config::{Kind, Resource, ResourceRef, compile};
 
 pub use self::board::SessionId;
@@ -80,6 +81,8 @@ pub struct News {
     pub version: u64,
     pub destinations: Vec<(SocketAddr, Target)>,
     pub services: Vec<Arc<Published>>,
+    /// Services that none of the sidecar's addresses leads to any more.
+    pub gone: Vec<ServiceKey>,
     pub workload: Option<Bytes>,
     pub trust_bundle: Option<Arc<[Bytes]>>,
 }
@@ -230,7 +233,7 @@ impl Mesh {
 
     fn update(&self, change: impl FnOnce(&mut State)) -> u64 {
         let mut state = self.state();
-        let version = state.versions.next();
+        let version = state.versions.advance();
         change(&mut state);
         let names = state.board.names();
         drop(state);
@@ -274,9 +277,8 @@ impl Membership {
         });
     }
 
-    /// The services that nobody behind this membership's addresses wants any more.
-    pub fn unsubscribe(&self, address: SocketAddr) -> Option<weir_config::snapshot::ServiceKey> {
-        self.mesh.state().board.unsubscribe(self.id, address)
+    pub fn unsubscribe(&self, address: SocketAddr) {
+        self.mesh.state().board.unsubscribe(self.id, address);
     }
 
     pub fn subscriptions(&self) -> usize {
@@ -290,14 +292,18 @@ impl Membership {
             .workload
             .then(|| compile::workload(&state.index, &self.pod))
             .flatten();
+        let wants = |key: &&ServiceKey| state.board.wants(self.id, key);
+        let (wanted, gone): (Vec<_>, Vec<_>) = dirty.services.iter().partition(wants);
+        let services = wanted
+            .into_iter()
+            .filter_map(|key| state.board.published(key))
+            .collect();
+        let gone = gone.into_iter().cloned().collect();
         News {
             version: state.versions.current(),
             destinations: state.board.destinations(self.id, dirty),
-            services: dirty
-                .services
-                .iter()
-                .filter_map(|key| state.board.published(key))
-                .collect(),
+            services,
+            gone,
             workload: workload.map(|workload| {
                 serde_json::to_vec(&workload)
                     .expect("a workload is plain data")
@@ -347,7 +353,7 @@ impl State {
         }
     }
 
-    fn republish(&mut self, service: &weir_config::snapshot::ServiceKey) {
+    fn republish(&mut self, service: &ServiceKey) {
         let published = Published::compile(&self.index, service, &self.draining, &self.resolved);
         self.board.publish(published);
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::pin::Pin;
 
 use tokio::net::UnixListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -27,6 +27,8 @@ pub struct OperatorServer {
     pub journal: Journal,
     pub proxies: Proxies,
     pub breakers: Breakers,
+    /// Turns true when the control plane stops.
+    pub stopping: watch::Receiver<bool>,
 }
 
 /// Takes the place of a socket that nobody listens on any more, and of nothing else.
@@ -77,11 +79,14 @@ impl pb::operator_server::Operator for OperatorServer {
         }
         // A reader that is slow makes this task wait, not the journal.
         let (events, stream) = mpsc::channel(BATCH);
-        let journal = self.journal.clone();
+        let (journal, mut stopping) = (self.journal.clone(), self.stopping.clone());
         tokio::spawn(async move {
-            let told = tell(journal, request, &events).await;
-            if let Err(error) = told {
-                let _ = events.send(Err(Status::data_loss(error.to_string()))).await;
+            let last_word = tokio::select! {
+                told = tell(journal, request, &events) => told.map_err(|error| Status::data_loss(error.to_string())),
+                _ = stopping.wait_for(|stopping| *stopping) => Err(Status::unavailable("it stops")),
+            };
+            if let Err(status) = last_word {
+                let _ = events.send(Err(status)).await;
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
@@ -107,63 +112,93 @@ impl pb::operator_server::Operator for OperatorServer {
     }
 }
 
+type Outgoing = mpsc::Sender<Result<pb::Event, Status>>;
+
 async fn tell(
     journal: Journal,
     request: pb::EventsRequest,
-    events: &mpsc::Sender<Result<pb::Event, Status>>,
+    events: &Outgoing,
 ) -> Result<(), StoreError> {
-    let wanted = |event: &Event| request.kinds.is_empty() || request.kinds.contains(&event.kind);
-    let mut synced = journal.watch();
-    let mut from = request.from_seq;
-    let mut newest: VecDeque<Event> = VecDeque::new();
-    let last = request.last as usize;
-    if last > 0 && request.kinds.is_empty() {
-        from = from.max(journal.bounds()?.end.saturating_sub(last as u64));
+    let from = tell_past(&journal, &request, events).await?;
+    match request.follow {
+        true => tell_future(&journal, &request, from, events).await,
+        false => Ok(()),
     }
-    // First what is there: all of it, or the newest of it.
-    let end = *synced.borrow_and_update();
+}
+
+/// What is there: all of it, or the newest of it. The number that comes next.
+async fn tell_past(
+    journal: &Journal,
+    request: &pb::EventsRequest,
+    events: &Outgoing,
+) -> Result<u64, StoreError> {
+    let end = *journal.watch().borrow();
+    let last = request.last as usize;
+    let mut from = request.from_seq;
+    if last > 0 && request.kinds.is_empty() {
+        from = from.max(end.saturating_sub(last as u64));
+    }
+    let mut newest: VecDeque<Event> = VecDeque::new();
     while from < end {
-        let batch = read(&journal, from).await?;
+        let batch = read(journal, from).await?;
         let Some(read_to) = batch.last().map(|event| event.seq) else {
             break;
         };
         from = read_to + 1;
-        for event in batch.into_iter().filter(&wanted) {
-            if last == 0 {
-                if events.send(Ok(message(event))).await.is_err() {
-                    return Ok(());
-                }
-                continue;
-            }
+        let wanted = batch.into_iter().filter(|event| is_wanted(event, request));
+        if last == 0 {
+            send(wanted, events).await;
+            continue;
+        }
+        for event in wanted {
             newest.push_back(event);
             if newest.len() > last {
                 newest.pop_front();
             }
         }
     }
-    for event in newest {
-        if events.send(Ok(message(event))).await.is_err() {
-            return Ok(());
-        }
-    }
-    // Then what comes.
-    while request.follow {
-        let batch = read(&journal, from).await?;
-        let Some(read_to) = batch.last().map(|event| event.seq) else {
-            tokio::select! {
-                () = events.closed() => return Ok(()),
-                changed = synced.changed() => if changed.is_err() { return Ok(()) },
-            }
+    send(newest, events).await;
+    Ok(from)
+}
+
+/// What comes, until nobody listens.
+async fn tell_future(
+    journal: &Journal,
+    request: &pb::EventsRequest,
+    mut from: u64,
+    events: &Outgoing,
+) -> Result<(), StoreError> {
+    let mut synced = journal.watch();
+    loop {
+        synced.borrow_and_update();
+        let batch = read(journal, from).await?;
+        if let Some(newest) = batch.last() {
+            from = newest.seq + 1;
+            send(
+                batch.into_iter().filter(|event| is_wanted(event, request)),
+                events,
+            )
+            .await;
             continue;
-        };
-        from = read_to + 1;
-        for event in batch.into_iter().filter(&wanted) {
-            if events.send(Ok(message(event))).await.is_err() {
-                return Ok(());
-            }
+        }
+        tokio::select! {
+            () = events.closed() => return Ok(()),
+            changed = synced.changed() => if changed.is_err() { return Ok(()) },
         }
     }
-    Ok(())
+}
+
+fn is_wanted(event: &Event, request: &pb::EventsRequest) -> bool {
+    request.kinds.is_empty() || request.kinds.contains(&event.kind)
+}
+
+/// To a reader that is gone nothing is sent, which the caller notices soon enough.
+async fn send(batch: impl IntoIterator<Item = Event>, events: &Outgoing) {
+    for event in batch {
+        if events.send(Ok(message(event))).await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn read(journal: &Journal, from: u64) -> Result<Vec<Event>, StoreError> {

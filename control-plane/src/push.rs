@@ -40,6 +40,7 @@ pub struct PushServer {
     pub journal: Journal,
     pub proxies: Proxies,
     pub breakers: Breakers,
+    pub stalled_after: Duration,
     /// Turns true when the control plane stops.
     pub stopping: watch::Receiver<bool>,
 }
@@ -97,6 +98,8 @@ impl PushServer {
             identity: identity.to_string(),
             proxy_version: hello.proxy_version.clone(),
         });
+        // Whatever the sidecar before it was doing: this one has just started, or will say that it drains.
+        self.mesh.set_draining(&pod, false);
         let left = expires
             .duration_since(SystemTime::now())
             .unwrap_or_default();

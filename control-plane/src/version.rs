@@ -48,7 +48,7 @@ impl Versions {
         self.current
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn advance(&mut self) -> u64 {
         self.current += 1;
         if self.current + BLOCK / 2 >= self.reserved
             && let Some(path) = &self.path
@@ -89,7 +89,7 @@ mod tests {
         for _ in 0..3 {
             let mut versions = Versions::open(&path).expect("opens");
             for _ in 0..BLOCK * 2 + 7 {
-                let next = versions.next();
+                let next = versions.advance();
                 assert!(next > last, "{next} after {last}");
                 last = next;
             }

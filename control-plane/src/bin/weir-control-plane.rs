@@ -9,7 +9,7 @@ use clap::{Parser, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use weir_config::units::Duration;
-use weir_control_plane::control_plane::{ControlPlane, Settings, StartError};
+use weir_control_plane::control_plane::{ControlPlane, STALLED_AFTER, Settings, StartError};
 
 /// Weir's control plane: policy and certificates for every sidecar, and a journal of what happened.
 ///
@@ -175,6 +175,7 @@ impl Arguments {
             anchor_settle: self.ca_settle.get(),
             rotate_anchor: self.rotate_ca,
             journal_facts_max: self.journal_facts,
+            stalled_after: STALLED_AFTER,
         }
     }
 }

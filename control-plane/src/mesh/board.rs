@@ -77,6 +77,17 @@ impl Meaning {
 }
 
 impl Board {
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+            && self.sessions_of_pod.is_empty()
+            && self.sessions_of_namespace.is_empty()
+            && self.services.is_empty()
+            && self.ports.is_empty()
+            && self.addresses.is_empty()
+            && self.services_of_name.is_empty()
+    }
+
     pub(super) fn join(&mut self, pod: ObjectName, mailbox: Arc<Mailbox>) -> SessionId {
         let id = SessionId(self.next_id);
         self.next_id += 1;
@@ -143,14 +154,20 @@ impl Board {
         true
     }
 
-    /// The service that `id` does not want any more because of that.
-    pub(super) fn unsubscribe(&mut self, id: SessionId, address: SocketAddr) -> Option<ServiceKey> {
-        let before = self.sessions.get_mut(&id)?.addresses.remove(&address)?;
+    pub(super) fn unsubscribe(&mut self, id: SessionId, address: SocketAddr) {
+        let session = self.sessions.get_mut(&id);
+        let Some(before) = session.and_then(|session| session.addresses.remove(&address)) else {
+            return;
+        };
         forget(&mut self.addresses, &address.ip(), &(address.port(), id));
-        match before {
-            Meaning::Service(key) => self.release(id, &key).then_some(key),
-            Meaning::Pod(_) | Meaning::Outside => None,
+        if let Meaning::Service(key) = before {
+            self.release(id, &key);
         }
+    }
+
+    pub(super) fn wants(&self, id: SessionId, key: &ServiceKey) -> bool {
+        let session = self.sessions.get(&id);
+        session.is_some_and(|session| session.services.contains_key(key))
     }
 
     pub(super) fn subscriptions(&self, id: SessionId) -> usize {
@@ -286,21 +303,23 @@ impl Board {
         self.services_of_name.get(name).cloned().unwrap_or_default()
     }
 
-    /// One address of `id` leads to `key` no longer. Whether that was the last.
-    fn release(&mut self, id: SessionId, key: &ServiceKey) -> bool {
+    /// One address of `id` leads to `key` no longer. After the last it is told that the service is gone.
+    fn release(&mut self, id: SessionId, key: &ServiceKey) {
         let Some(session) = self.sessions.get_mut(&id) else {
-            return false;
+            return;
         };
         let Some(count) = session.services.get_mut(key) else {
-            return false;
+            return;
         };
         *count -= 1;
         if *count > 0 {
-            return false;
+            return;
         }
         session.services.remove(key);
+        session.mailbox.mark(|dirty| {
+            dirty.services.insert(key.clone());
+        });
         self.unwant(id, key);
-        true
     }
 
     fn unwant(&mut self, id: SessionId, key: &ServiceKey) {

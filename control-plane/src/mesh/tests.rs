@@ -1,1 +1,121 @@
+use weir_config::{Resource, parse};
 
+use super::*;
+
+const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: shop}\nspec: {clusterIP: 10.96.0.1, ports: [{port: 80}]}\n";
+
+fn slice(address: &str) -> String {
+    format!(
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: a, namespace: shop}}\n\
+         addressType: IPv4\nports: [{{port: 8080}}]\nendpoints: [{{addresses: [{address}]}}]\n"
+    )
+}
+
+fn apply(text: &str) -> Vec<Change> {
+    let resources: Vec<Resource> = parse("test", text)
+        .expect("in order")
+        .into_iter()
+        .map(|located| located.value)
+        .collect();
+    resources
+        .into_iter()
+        .map(|resource| Change::Apply(Box::new(resource)))
+        .collect()
+}
+
+fn mesh() -> Mesh {
+    Mesh::new("weir.local", Versions::in_memory())
+}
+
+fn address() -> SocketAddr {
+    "10.96.0.1:80".parse().expect("an address")
+}
+
+fn endpoints(member: &Membership) -> Vec<String> {
+    let news = member.collect(&member.mailbox().take());
+    news.services
+        .iter()
+        .flat_map(|service| &service.endpoints)
+        .map(|endpoint| endpoint.address.clone())
+        .collect()
+}
+
+#[test]
+fn only_those_who_want_it_hear_of_a_change() {
+    let mesh = mesh();
+    mesh.change(apply(SERVICE));
+    let (wants, does_not) = (
+        mesh.join(&ObjectName::new("shop", "p")),
+        mesh.join(&ObjectName::new("m", "q")),
+    );
+    wants.subscribe(address());
+    wants.mailbox().take();
+    does_not.mailbox().take();
+    mesh.change(apply(&slice("10.0.0.1")));
+    assert!(does_not.mailbox().take().is_empty());
+    let dirty = wants.mailbox().take();
+    assert!(
+        dirty.services.len() == 1 && dirty.addresses.is_empty() && dirty.urgent,
+        "{dirty:?}"
+    );
+    mesh.change(apply(&slice("10.0.0.1")));
+    assert!(
+        wants.mailbox().take().is_empty(),
+        "the same again is no news"
+    );
+}
+
+#[test]
+fn a_name_among_the_endpoints_is_watched_while_somebody_wants_it() {
+    let mesh = mesh();
+    mesh.change(apply(&format!("{SERVICE}---\n{}", slice("db.example"))));
+    assert!(mesh.names().borrow().is_empty());
+    let member = mesh.join(&ObjectName::new("shop", "p"));
+    member.subscribe(address());
+    assert_eq!(
+        mesh.names().borrow().iter().collect::<Vec<_>>(),
+        ["db.example"]
+    );
+    assert!(endpoints(&member).is_empty(), "not resolved yet");
+    mesh.resolved("db.example", vec!["192.0.2.7".parse().expect("an address")]);
+    assert_eq!(endpoints(&member), ["192.0.2.7:8080"]);
+    mesh.resolved("db.example", vec!["192.0.2.7".parse().expect("an address")]);
+    assert!(
+        member.mailbox().take().is_empty(),
+        "the same answer is no news"
+    );
+    drop(member);
+    mesh.change(Vec::new());
+    assert!(mesh.names().borrow().is_empty());
+}
+
+#[test]
+fn whoever_leaves_leaves_nothing_behind() {
+    let mesh = mesh();
+    mesh.change(apply(SERVICE));
+    for _ in 0..3 {
+        let member = mesh.join(&ObjectName::new("shop", "p"));
+        member.subscribe(address());
+        member.subscribe("10.9.9.9:1".parse().expect("an address"));
+        member.subscribe("10.9.9.9:2".parse().expect("an address"));
+        member.unsubscribe("10.9.9.9:2".parse().expect("an address"));
+        assert_eq!(member.subscriptions(), 2);
+    }
+    assert!(mesh.state().board.is_empty());
+}
+
+#[test]
+fn the_meshs_trust_domain_is_the_certificates() {
+    let mesh = Mesh::new("shop.example", Versions::in_memory());
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: shop}\nspec: {initContainers: [{name: weir-proxy}]}\nstatus: {podIP: 10.0.0.9}\n";
+    let own = "apiVersion: weir.dev/v1alpha1\nkind: MeshConfig\nmetadata: {name: mesh}\nspec: {mtls: Strict}\n";
+    mesh.change(apply(&format!("{pod}---\n{own}")));
+    let member = mesh.join(&ObjectName::new("shop", "p"));
+    let news = member.collect(&member.mailbox().take());
+    let workload = String::from_utf8(news.workload.expect("its own").to_vec()).expect("JSON");
+    assert!(
+        workload.contains("spiffe://shop.example/ns/shop/sa/default")
+            && workload.contains("Strict"),
+        "{workload}"
+    );
+}

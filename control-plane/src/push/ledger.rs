@@ -47,6 +47,7 @@ struct InFlight {
     version: u64,
     sent_at: Instant,
     services: Vec<Arc<Published>>,
+    gone: Vec<ServiceKey>,
     workload: Option<Bytes>,
     parts: Vec<Dirty>,
     /// Whether policy that the sidecar had changes: worth a line in the journal, unlike a first answer.
@@ -112,12 +113,16 @@ impl Ledger {
             version: news.version,
             sent_at: now,
             services: Vec::new(),
+            gone: Vec::new(),
             workload: None,
             parts: Vec::new(),
             rollout: false,
         };
         for service in news.services {
             self.push_service(service, &mut push, &mut in_flight);
+        }
+        for key in news.gone {
+            self.push_gone(key, &mut push, &mut in_flight);
         }
         if let Some(workload) = news
             .workload
@@ -189,6 +194,23 @@ impl Ledger {
         in_flight.services.push(now_known);
     }
 
+    /// Whatever was refused of it is of no interest any more.
+    fn push_gone(&mut self, key: ServiceKey, push: &mut pb::ToProxy, in_flight: &mut InFlight) {
+        self.refused.remove(&Some(key.clone()));
+        if !self.known.contains_key(&key) {
+            return;
+        }
+        push.services.push(pb::ServicePolicy {
+            service: key.to_string(),
+            policy_json: Bytes::new(),
+        });
+        in_flight.parts.push(Dirty {
+            services: HashSet::from([key.clone()]),
+            ..Dirty::default()
+        });
+        in_flight.gone.push(key);
+    }
+
     fn push_destinations(
         &mut self,
         destinations: Vec<(SocketAddr, Target)>,
@@ -241,12 +263,11 @@ impl Ledger {
     /// `None`: an answer to nothing that is in flight.
     pub(super) fn ack(&mut self, nonce: u64) -> Option<Acked> {
         let push = self.in_flight.take_if(|push| push.nonce == nonce)?;
+        for key in push.gone {
+            self.known.remove(&key);
+        }
         for service in push.services {
-            if service.policy.is_empty() {
-                self.known.remove(&service.key);
-            } else {
-                self.known.insert(service.key.clone(), service);
-            }
+            self.known.insert(service.key.clone(), service);
         }
         if let Some(workload) = push.workload {
             self.workload = workload;
@@ -287,12 +308,6 @@ impl Ledger {
             self.refused.insert(None, workload);
         }
         Some(push.version)
-    }
-
-    /// The sidecar has dropped the service: should it want it again, it gets all of it.
-    pub(super) fn forget(&mut self, key: &ServiceKey) {
-        self.known.remove(key);
-        self.refused.remove(&Some(key.clone()));
     }
 
     fn is_new_workload(&self, workload: &Bytes) -> bool {

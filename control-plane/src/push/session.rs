@@ -20,8 +20,6 @@ use crate::proxies::Proxies;
 
 /// Changes of policy wait this long for what belongs to them; endpoints do not.
 const DEBOUNCE: Duration = Duration::from_millis(50);
-/// A sidecar that does not answer a push for this long is dropped, and gets everything when it is back.
-const STALLED_AFTER: Duration = Duration::from_secs(30);
 /// An app that calls more addresses than this at a time is scanning a network.
 const SUBSCRIPTIONS_MAX: usize = 20_000;
 const REASON_CHARS_MAX: usize = 500;
@@ -34,6 +32,7 @@ pub(super) struct Session {
     journal: Journal,
     proxies: Proxies,
     outbound: mpsc::Sender<Result<pb::ToProxy, Status>>,
+    stalled_after: Duration,
 }
 
 /// Why a stream is over.
@@ -62,6 +61,7 @@ impl Session {
             journal: server.journal.clone(),
             proxies: server.proxies.clone(),
             outbound,
+            stalled_after: server.stalled_after,
         }
     }
 
@@ -94,7 +94,7 @@ impl Session {
                         return End::Closed;
                     }
                 }
-                () = sleep_until(owed_since + STALLED_AFTER), if !idle => return End::Stalled(self.ledger.sent_version),
+                () = sleep_until(owed_since + self.stalled_after), if !idle => return End::Stalled(self.ledger.sent_version),
                 () = &mut expiry => return End::CertificateExpired,
                 _ = &mut replaced => return End::Replaced,
                 _ = stopping.wait_for(|stopping| *stopping) => return End::Stopping,
@@ -135,9 +135,7 @@ impl Session {
                 self.count_destinations();
             }
             Message::Unsubscribe(pb::Unsubscribe { address }) => {
-                if let Some(service) = self.membership.unsubscribe(parse(&address)?) {
-                    self.ledger.forget(&service);
-                }
+                self.membership.unsubscribe(parse(&address)?);
                 self.count_destinations();
             }
             Message::Ack(ack) => self.acked(ack.nonce),
@@ -210,11 +208,7 @@ impl fmt::Display for End {
             Self::Closed => f.write_str("closed by the sidecar"),
             Self::Broken(reason) => write!(f, "the connection broke: {reason}"),
             Self::Stalled(version) => {
-                write!(
-                    f,
-                    "no answer to version {version} for {}s: dropped",
-                    STALLED_AFTER.as_secs()
-                )
+                write!(f, "no answer to version {version} for too long: dropped")
             }
             Self::Replaced => f.write_str("a newer connection of the same pod took its place"),
             Self::CertificateExpired => f.write_str("its certificate has expired"),
