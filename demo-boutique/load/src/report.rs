@@ -146,3 +146,65 @@ impl Report {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bounds::Bounds;
+    use crate::journey::{Journey, Journeys};
+    use crate::outcome::Outcome;
+    use crate::plan::{Plan, Work};
+    use crate::schedule::Arrivals;
+    use crate::target::{Reach, Target};
+
+    /// A run of ten seconds whose requests were meant at these seconds and took so many milliseconds.
+    fn report(requests: &[(f64, u64)]) -> Report {
+        let plan = Plan {
+            target: Target::parse("127.0.0.1:1", &Reach::loopback()).expect("loopback"),
+            work: Work::Http(Journeys::of(vec![Journey::get("get", "/")]).expect("valid")),
+            rate: "1".parse().expect("valid"),
+            arrivals: Arrivals::Constant,
+            bounds: Bounds::new(Duration::from_secs(10)).expect("valid"),
+            seed: 1,
+            headers: Vec::new(),
+        };
+        let sample = |(seconds, took): &(f64, u64)| {
+            let at = Duration::from_secs_f64(*seconds);
+            let ok = Outcome::grpc(0);
+            Sample::new(0, at, at, at + Duration::from_millis(*took), ok)
+        };
+        Report {
+            plan: plan.describe(),
+            journeys: plan.journeys(),
+            samples: requests.iter().map(sample).collect(),
+            elapsed: Duration::from_secs(11),
+            interrupted: false,
+        }
+    }
+
+    #[test]
+    fn a_point_knows_only_its_own_interval_and_empty_ones_are_points_too() {
+        let report = report(&[(0.1, 900), (0.2, 900), (2.5, 10)]);
+        let points = report.series(Duration::from_secs(1));
+        let told: Vec<_> = points
+            .iter()
+            .map(|point| {
+                (
+                    point.t,
+                    point.totals.ok,
+                    point.latency.map(|all| all.max.round()),
+                )
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [(0.0, 2, Some(900.0)), (1.0, 0, None), (2.0, 1, Some(10.0))]
+        );
+    }
+
+    #[test]
+    fn goodput_counts_the_time_of_the_load_not_of_its_last_answer() {
+        let requests: Vec<_> = (0..20).map(|half| (f64::from(half) / 2.0, 1_500)).collect();
+        assert_eq!(report(&requests).goodput(), 2.0);
+    }
+}
