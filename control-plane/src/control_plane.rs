@@ -2,12 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use hickory_resolver::TokioResolver;
-use prost::bytes::Bytes;
 use rustls::server::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -28,6 +27,7 @@ use crate::proxies::Proxies;
 use crate::push::PushServer;
 use crate::source::{self, Source};
 use crate::tokens::Tokens;
+use crate::trust::{self, TrustKeeper};
 use crate::version::Versions;
 use crate::{names, spiffe, tls};
 
@@ -134,7 +134,9 @@ impl ControlPlane {
         source::put_in_force(source.recall(), &mesh, &journal);
         source::put_in_force(source.scan(), &mesh, &journal);
 
-        let tls = Arc::new(ArcSwap::from_pointee(tls_config(&authority)?));
+        let tls = Arc::new(ArcSwap::from_pointee(
+            trust::tls_config(&authority).map_err(StartError::Tls)?,
+        ));
         let keeper = TrustKeeper {
             authority: authority.clone(),
             mesh: mesh.clone(),
@@ -143,7 +145,9 @@ impl ControlPlane {
             bundle_out: settings.trust_bundle_out.clone(),
             renew_every: settings.leaf_lifetime / 2,
         };
-        keeper.publish()?;
+        keeper
+            .publish()
+            .map_err(|(path, error)| StartError::File { path, error })?;
 
         let address = settings.listen;
         let fail = |error| StartError::Listen { address, error };
@@ -279,88 +283,6 @@ async fn serve_operator(
     })
 }
 
-/// Keeps the anchors young, the bundle published and the server's own certificate fresh.
-struct TrustKeeper {
-    authority: Arc<Mutex<Authority>>,
-    mesh: Mesh,
-    journal: Journal,
-    tls: Arc<ArcSwap<ServerConfig>>,
-    bundle_out: Option<PathBuf>,
-    renew_every: Duration,
-}
-
-impl TrustKeeper {
-    async fn run(self) {
-        // Often enough for the shortest lives (tests), seldom enough to cost nothing.
-        let every = self
-            .renew_every
-            .clamp(Duration::from_secs(1), Duration::from_secs(60));
-        let mut renewed = tokio::time::Instant::now();
-        loop {
-            tokio::time::sleep(every).await;
-            if let Err(error) = self.introduce_successor() {
-                tracing::error!(%error, "no new trust anchor could be made");
-            }
-            let before = self.mesh.trust_bundle();
-            if let Err(error) = self.publish() {
-                tracing::error!(%error, "the trust bundle could not be published");
-            }
-            if before == self.mesh.trust_bundle() && renewed.elapsed() < self.renew_every {
-                continue;
-            }
-            match tls_config(&self.authority) {
-                Ok(config) => {
-                    self.tls.store(Arc::new(config));
-                    renewed = tokio::time::Instant::now();
-                }
-                Err(error) => tracing::error!(%error, "the server's certificate was not renewed"),
-            }
-        }
-    }
-
-    fn introduce_successor(&self) -> Result<(), AuthorityError> {
-        let mut authority = self
-            .authority
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let now = SystemTime::now();
-        if !authority.wants_successor(now) {
-            return Ok(());
-        }
-        authority.introduce(now)?;
-        self.journal.note(Fact::TrustAnchorIntroduced {
-            anchors: authority.trust_bundle(now).len(),
-        });
-        Ok(())
-    }
-
-    fn publish(&self) -> Result<(), StartError> {
-        let authority = self
-            .authority
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let now = SystemTime::now();
-        let (bundle, pem) = (authority.trust_bundle(now), authority.trust_bundle_pem(now));
-        drop(authority);
-        let der: Vec<Bytes> = bundle
-            .iter()
-            .map(|anchor| Bytes::copy_from_slice(anchor))
-            .collect();
-        if let Some(path) = &self.bundle_out
-            && (*self.mesh.trust_bundle() != *der || !path.exists())
-        {
-            write_whole(path, &pem).map_err(|error| StartError::File {
-                path: path.clone(),
-                error,
-            })?;
-        }
-        if *self.mesh.trust_bundle() != *der {
-            self.mesh.set_trust_bundle(der);
-        }
-        Ok(())
-    }
-}
-
 fn open_authority(
     settings: &Settings,
     journal: &Journal,
@@ -379,12 +301,6 @@ fn open_authority(
         });
     }
     Ok(Arc::new(Mutex::new(authority)))
-}
-
-fn tls_config(authority: &Mutex<Authority>) -> Result<ServerConfig, StartError> {
-    let authority = authority.lock().unwrap_or_else(PoisonError::into_inner);
-    tls::server_config(&authority, SystemTime::now())
-        .map_err(|error| StartError::Tls(error.to_string()))
 }
 
 async fn keep_resolved(mesh: Mesh) {
@@ -413,11 +329,4 @@ fn make_private(folder: &Path) -> Result<(), StartError> {
         path: folder.to_owned(),
         error,
     })
-}
-
-/// Whoever reads it reads all of it: written beside, then renamed.
-fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
-    let temporary = path.with_extension("new");
-    std::fs::write(&temporary, text)?;
-    std::fs::rename(&temporary, path)
 }

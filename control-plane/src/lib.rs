@@ -1,4 +1,26 @@
 //! The control plane: sources, certificates, push, injector and journal.
+//!
+//! ```text
+//!   files ─▶ source ─▶ mesh ─▶ push ─▶ sidecars            weir ─▶ operator ─▶ journal
+//!                       ▲        │                                     ├─▶ proxies
+//!            names ─────┘        └─ facts ─▶ journal, breakers         └─▶ breakers
+//!                              sidecars ─▶ identity ─▶ authority
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`control_plane`] | what starts, in which order, and how it ends |
+//! | [`source`] | directories of YAML: a file is taken whole or not at all |
+//! | [`names`] | endpoints that are DNS names, kept resolved |
+//! | [`mesh`] | what is known, who wants which part, what is new for whom |
+//! | [`push`] | the stream of each sidecar, from Hello to its end |
+//! | [`authority`], [`trust`] | the mesh's CA, and its trust over time |
+//! | [`identity`], [`csr`], [`tokens`], [`spiffe`] | who gets a certificate, and as whom |
+//! | [`tls`] | what is shown and whom is believed |
+//! | [`journal`] | what happened, in order, for good |
+//! | [`proxies`], [`breakers`] | current state, as the sidecars told it |
+//! | [`operator`], [`cli`] | what operators ask, and the command line that asks it |
+//! | [`injector`] | a pod without a sidecar to the same pod with one |
 
 pub mod authority;
 pub mod breakers;
@@ -19,4 +41,5 @@ pub mod spiffe;
 pub mod time;
 pub mod tls;
 pub mod tokens;
+pub mod trust;
 pub mod version;

@@ -126,3 +126,6 @@ async fn query(lookup: impl Lookup, name: String) -> (String, Instant, Option<Ve
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

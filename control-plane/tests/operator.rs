@@ -201,6 +201,9 @@ async fn a_damaged_journal_is_named_and_not_replaced() {
 async fn the_command_line_shows_what_happens() {
     let world = World::new().await;
     let folder = world.folder.path();
+    let socket = std::fs::metadata(folder.join("operator.sock")).expect("a socket");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&socket.permissions());
+    assert_eq!(mode & 0o777, 0o600, "its owner's only");
     let mut stream = world.connect("frontend-0").await;
     stream.subscribe("10.96.0.1:3550").await;
     stream.next().await;
