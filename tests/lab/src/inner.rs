@@ -97,11 +97,8 @@ fn prepare(settings: Settings) -> Result<Lab> {
         changed: Notify::new(),
         news: news_in,
     };
-    node.manifests
-        .policy_files
-        .clone_from(&manifests.policy_files);
     if node.settings.mesh {
-        let (workload, service) = control_plane(&node);
+        let (workload, service) = control_plane(&node, &manifests);
         manifests.workloads.insert(0, workload);
         manifests.services.insert(0, service);
     }

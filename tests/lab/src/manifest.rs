@@ -48,9 +48,11 @@ pub struct Manifests {
     pub workloads: Vec<Workload>,
     pub config_maps: BTreeMap<Key, Data>,
     pub secrets: BTreeMap<Key, Data>,
-    /// Files that hold weir.dev resources. They stay where they are, so that editing them in
-    /// place takes effect.
+    /// Files that hold weir.dev resources and nothing else. They stay where they are, so that
+    /// editing them in place takes effect.
     pub policy_files: Vec<PathBuf>,
+    /// weir.dev resources out of files that hold other things too: taken as they are now.
+    pub policies: Vec<Value>,
     /// Kinds the lab has no use for, told once at the start.
     pub ignored: Vec<String>,
 }
@@ -77,28 +79,25 @@ impl Manifests {
         };
         let documents: Vec<Value> =
             serde_saphyr::from_multiple(text).map_err(|error| wrong(error.to_string()))?;
-        for document in documents {
-            if document.is_null() {
-                continue;
-            }
-            self.add(file, document).map_err(wrong)?;
+        let documents = documents.into_iter().filter(|document| !document.is_null());
+        let (policies, others): (Vec<_>, Vec<_>) = documents.partition(is_policy);
+        if others.is_empty() && !policies.is_empty() {
+            self.policy_files.push(file.to_path_buf());
+        } else {
+            self.policies.extend(policies);
+        }
+        for document in others {
+            self.add(document).map_err(wrong)?;
         }
         Ok(())
     }
 
-    fn add(&mut self, file: &Path, object: Value) -> Result<(), String> {
+    fn add(&mut self, object: Value) -> Result<(), String> {
         let kind = text(&object, "/kind").ok_or("a document without `kind`")?;
-        let api = text(&object, "/apiVersion").unwrap_or_default();
-        if api.starts_with("weir.dev/") {
-            if !self.policy_files.iter().any(|known| known == file) {
-                self.policy_files.push(file.to_path_buf());
-            }
-            return Ok(());
-        }
         if kind == "List" {
             let items = object.pointer("/items").and_then(Value::as_array);
             for item in items.into_iter().flatten() {
-                self.add(file, item.clone())?;
+                self.add(item.clone())?;
             }
             return Ok(());
         }
@@ -151,6 +150,23 @@ impl Manifests {
         Ok(())
     }
 
+    /// The policy files, a directory in their place where it holds nothing else: then a new file in
+    /// it counts too.
+    pub fn policy_sources(&self) -> Vec<PathBuf> {
+        let mut sources = Vec::new();
+        for file in &self.policy_files {
+            let folder = file.parent().filter(|folder| {
+                let all = yaml_files(folder).unwrap_or_default();
+                !all.is_empty() && all.iter().all(|one| self.policy_files.contains(one))
+            });
+            let source = folder.unwrap_or(file).to_path_buf();
+            if !sources.contains(&source) {
+                sources.push(source);
+            }
+        }
+        sources
+    }
+
     /// What would otherwise show up as a riddle at run time.
     fn check(&self) -> Result<()> {
         for (index, workload) in self.workloads.iter().enumerate() {
@@ -166,6 +182,10 @@ impl Manifests {
         }
         Ok(())
     }
+}
+
+fn is_policy(object: &Value) -> bool {
+    text(object, "/apiVersion").is_some_and(|api| api.starts_with("weir.dev/"))
 }
 
 /// The number of replicas a Deployment asks for; Kubernetes' default is one.
@@ -274,8 +294,27 @@ metadata: {name: catalog}
             service.spec.ports[0].target_port,
             Some(crate::spec::PortRef::Name("grpc".into()))
         );
-        assert_eq!(shop.policy_files, [PathBuf::from("shop.yaml")]);
+        assert!(shop.policy_files.is_empty());
+        assert_eq!(shop.policies[0]["kind"], "ResiliencePolicy");
         assert_eq!(shop.ignored, ["HorizontalPodAutoscaler/catalog"]);
+    }
+
+    #[test]
+    fn a_directory_of_nothing_but_policies_is_watched_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let policy = "apiVersion: weir.dev/v1alpha1\nkind: ResiliencePolicy\nmetadata: {name: a}\n";
+        let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {}\n";
+        let policies = folder.path().join("policies");
+        fs::create_dir(&policies).unwrap();
+        fs::write(policies.join("a.yaml"), policy).unwrap();
+        fs::write(policies.join("b.yaml"), policy).unwrap();
+        fs::write(folder.path().join("pod.yaml"), pod).unwrap();
+        fs::write(folder.path().join("lone.yaml"), policy).unwrap();
+        let manifests = Manifests::read(&[folder.path().to_path_buf()]).unwrap();
+        assert_eq!(
+            manifests.policy_sources(),
+            [folder.path().join("lone.yaml"), policies]
+        );
     }
 
     #[test]

@@ -15,6 +15,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
@@ -26,7 +27,21 @@ use crate::error::{Doing, Error, Result};
 #[derive(Debug)]
 pub struct PodNetwork {
     pub number: PodNumber,
-    namespace: OwnedFd,
+    door: Arc<Door>,
+}
+
+/// The way into a pod's network. It does not keep the pod's link alive, so it may be handed to
+/// threads that are in there when they drop it.
+#[derive(Debug)]
+pub struct Door(OwnedFd);
+
+impl Door {
+    /// Moves the calling thread into the pod's network. Only for threads made for the purpose:
+    /// whatever a thread does from now on, spawning included, it does in there.
+    pub fn enter(&self) -> std::io::Result<()> {
+        move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network))?;
+        Ok(())
+    }
 }
 
 /// Makes the lab's namespace a node: addresses, forwarding, routes for virtual addresses.
@@ -81,15 +96,12 @@ impl PodNetwork {
         ip_batch(&node)?;
         Ok(Self {
             number,
-            namespace: namespace.into(),
+            door: Arc::new(Door(namespace.into())),
         })
     }
 
-    /// Moves the calling thread into the pod's network. Only for threads made for the purpose:
-    /// whatever a thread does from now on, spawning included, it does in there.
-    pub fn enter(&self) -> std::io::Result<()> {
-        move_into_link_name_space(self.namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-        Ok(())
+    pub fn door(&self) -> Arc<Door> {
+        self.door.clone()
     }
 }
 

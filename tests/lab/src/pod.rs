@@ -19,7 +19,7 @@ use crate::error::{Doing, Error, Result};
 use crate::image;
 use crate::log::Log;
 use crate::mount::Bind;
-use crate::network::{self, PodNetwork};
+use crate::network::{self, Door, PodNetwork};
 use crate::node::Node;
 use crate::sandbox::{self, Program, SCRATCH_IN_POD, Sandbox, Streams};
 use crate::spec::PodSpec;
@@ -52,7 +52,7 @@ pub struct Pod {
     pub object: Value,
     pub containers: Vec<Arc<Container>>,
     node: Arc<Node>,
-    network: Arc<PodNetwork>,
+    network: PodNetwork,
     /// Volume name → directory.
     volumes: Vec<(String, PathBuf)>,
     logs: Vec<(String, Log)>,
@@ -132,7 +132,7 @@ impl Pod {
             object,
             containers,
             node,
-            network: Arc::new(plan.network),
+            network: plan.network,
             volumes,
             logs,
             ending: watch::Sender::new(None),
@@ -260,8 +260,8 @@ impl Pod {
         all
     }
 
-    pub fn network(&self) -> Arc<PodNetwork> {
-        self.network.clone()
+    pub fn door(&self) -> Arc<Door> {
+        self.network.door()
     }
 
     /// Whether traffic should come here: all containers and sidecars are ready.
@@ -423,7 +423,7 @@ impl Pod {
             });
         }
         Sandbox {
-            network: self.network(),
+            door: self.door(),
             hostname: self.name.clone(),
             binds,
             scratch: node.scratch(),

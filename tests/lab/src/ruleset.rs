@@ -123,13 +123,16 @@ pub fn faults(faults: &[Fault]) -> String {
                     }
                 }
             }
+            Fault::Loss(0, _) => {}
             Fault::Loss(percent, pods) => {
+                // nft refuses a comparison that always holds.
+                let chance = match percent {
+                    100.. => String::new(),
+                    _ => format!(" numgen random mod 100 < {percent}"),
+                };
                 for direction in ["saddr", "daddr"] {
                     for (family, set, _) in both_families(pods, pods) {
-                        let _ = writeln!(
-                            out,
-                            "    {family} {direction} {set} numgen random mod 100 < {percent} drop"
-                        );
+                        let _ = writeln!(out, "    {family} {direction} {set}{chance} drop");
                     }
                 }
             }

@@ -14,11 +14,11 @@ use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 
 use crate::mount::{Bind, Tree};
-use crate::network::{PodNetwork, in_thread, unshare};
+use crate::network::{Door, in_thread, unshare};
 
 #[derive(Clone, Debug)]
 pub struct Sandbox {
-    pub network: Arc<PodNetwork>,
+    pub door: Arc<Door>,
     pub hostname: String,
     pub binds: Vec<Bind>,
     /// Where a new root can be put together if one is needed; exists and is empty.
@@ -49,7 +49,7 @@ pub const SCRATCH_IN_POD: &str = "/dev/shm";
 pub fn spawn(sandbox: &Sandbox, program: &Program, streams: Streams) -> io::Result<Child> {
     let (sandbox, program, runtime) = (sandbox.clone(), program.clone(), Handle::current());
     in_thread(move || {
-        sandbox.network.enter()?;
+        sandbox.door.enter()?;
         unshare(UnshareFlags::NEWNS | UnshareFlags::NEWUTS)?;
         rustix::system::sethostname(sandbox.hostname.as_bytes())?;
         let mut tree = Tree::new(&sandbox.scratch)?;

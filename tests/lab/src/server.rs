@@ -226,14 +226,14 @@ impl Server {
 
     async fn dial(&self, from: Option<&str>, to: &str) -> Result<OwnedFd> {
         let address = self.resolve(to)?;
-        let network = match from {
-            Some(pod) => Some(self.one(pod)?.network()),
+        let door = match from {
+            Some(pod) => Some(self.one(pod)?.door()),
             None => None,
         };
         let dial = tokio::task::spawn_blocking(move || {
             in_thread(move || {
-                if let Some(network) = network {
-                    network.enter()?;
+                if let Some(door) = door {
+                    door.enter()?;
                 }
                 TcpStream::connect_timeout(&address, DIAL_TIMEOUT)
             })

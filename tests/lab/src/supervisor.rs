@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::address::Addresses;
 use crate::cluster::{self, Directory, Family, PodView};
 use crate::control::{ContainerStatus, PodStatus, ServiceStatus, Status};
 use crate::error::{Doing, Error, Result};
-use crate::manifest::{Service, Workload};
+use crate::manifest::{Manifests, Service, Workload};
 use crate::network::{self, PodNetwork};
 use crate::node::Node;
 use crate::pod::{Plan, Pod};
@@ -43,6 +44,8 @@ pub struct Supervisor {
     addresses: Mutex<Addresses>,
     pods: Mutex<Vec<Arc<Pod>>>,
     faults: Mutex<Vec<FaultBetween>>,
+    /// Every pod of the manifests was made.
+    raised: AtomicBool,
     /// What the kernel and the directory were told last.
     applied: tokio::sync::Mutex<Applied>,
 }
@@ -72,6 +75,7 @@ impl Supervisor {
             addresses: Mutex::new(addresses),
             pods: Mutex::default(),
             faults: Mutex::default(),
+            raised: AtomicBool::new(false),
             applied: tokio::sync::Mutex::new(Applied {
                 services: String::new(),
                 faults: String::new(),
@@ -99,6 +103,7 @@ impl Supervisor {
         for workload in shop {
             self.raise(workload).await?;
         }
+        self.raised.store(true, Ordering::Release);
         Ok(())
     }
 
@@ -219,7 +224,11 @@ impl Supervisor {
     /// Tells kernel and directory what changed since the last time.
     pub async fn reconcile(&self) -> Result<()> {
         let mut applied = self.applied.lock().await;
-        locked(&self.pods).retain(|pod| !pod.has_ended());
+        // Their links go when they are dropped, and that is after the rules stopped naming them.
+        let _ended: Vec<Arc<Pod>> = {
+            let mut pods = locked(&self.pods);
+            pods.extract_if(.., |pod| pod.has_ended()).collect()
+        };
         let views = self.views();
         let rules = ruleset::services(&self.virtuals(&views));
         if applied.services != rules {
@@ -275,6 +284,12 @@ impl Supervisor {
                 view.object(),
             ));
         }
+        for (number, policy) in self.node.manifests.policies.iter().enumerate() {
+            let namespace = policy["metadata"]["namespace"].as_str();
+            let name = format!("{number}");
+            let namespace = namespace.unwrap_or("default").to_owned();
+            all.push(("policies", namespace, name, policy.clone()));
+        }
         for (service, addresses) in &self.services {
             let namespace = &service.namespace;
             let object = cluster::service_object(service, addresses);
@@ -309,15 +324,18 @@ impl Supervisor {
         self.reconcile().await
     }
 
+    /// Those that have not ended yet.
     pub fn pods(&self) -> Vec<Arc<Pod>> {
-        locked(&self.pods).clone()
+        let mut pods = locked(&self.pods).clone();
+        pods.retain(|pod| !pod.has_ended());
+        pods
     }
 
     /// The pods a name stands for; an error when there is none.
     pub fn named(&self, text: &str) -> Result<Vec<Arc<Pod>>> {
         let target = Target::parse(text).map_err(Error::Request)?;
         let mut pods = self.pods();
-        pods.retain(|pod| target.matches(name(pod)) && !pod.has_ended());
+        pods.retain(|pod| target.matches(name(pod)));
         if pods.is_empty() {
             return Err(Error::Request(format!("no pod is called {text}")));
         }
@@ -370,17 +388,19 @@ impl Supervisor {
         for pod in surplus {
             pod.ended().await;
         }
-        Ok(())
+        // Who scaled to zero may count on a refusal now.
+        self.reconcile().await
     }
 
     /// Waits until every pod is ready, or says which are not.
     pub async fn until_ready(&self, patience: Duration) -> Result<()> {
         let deadline = Instant::now() + patience;
         loop {
+            // First this, then the look at the pods: afterwards there could be one more.
+            let complete = self.raised.load(Ordering::Acquire);
             let mut waiting = self.pods();
             waiting.retain(|pod| !pod.is_ready() && pod.phase() != "Succeeded");
-            let count: usize = self.pods().len();
-            if waiting.is_empty() && count > 0 {
+            if waiting.is_empty() && complete {
                 return self.reconcile().await;
             }
             if Instant::now() >= deadline {
@@ -515,11 +535,11 @@ fn uuid() -> Result<String> {
 }
 
 /// The control plane as a workload like any other.
-pub fn control_plane(node: &Node) -> (Workload, Service) {
+pub fn control_plane(node: &Node, manifests: &Manifests) -> (Workload, Service) {
     let mut args = Vec::new();
     let mut sources = vec![node.cluster()];
     sources.extend(node.settings.policies.iter().cloned());
-    sources.extend(node.manifests.policy_files.iter().cloned());
+    sources.extend(manifests.policy_sources());
     for source in sources {
         args.extend(["--source".to_owned(), source.display().to_string()]);
     }

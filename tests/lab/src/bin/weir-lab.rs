@@ -16,6 +16,13 @@ use weir_lab::outer::Outer;
 use weir_lab::wire::Inbox;
 use weir_lab::{Error, Lab, Result, run};
 
+/// Prints a line. A reader that went away (`weir-lab up | head`) is no reason to end a lab.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
 fn main() -> ExitCode {
     if let Some(code) = weir_lab::run_if_asked() {
         return code;
@@ -118,13 +125,13 @@ fn shop_images() -> Vec<weir_lab::image::Mapping> {
 }
 
 fn introduce(outer: &Outer) {
-    println!(
+    say!(
         "lab {} in {}",
         outer.settings.id,
         outer.settings.folder.display()
     );
     for (publish, address) in outer.settings.publish.iter().zip(&outer.published) {
-        println!("{}:{} at http://{address}", publish.service, publish.port);
+        say!("{}:{} at http://{address}", publish.service, publish.port);
     }
 }
 
@@ -144,7 +151,7 @@ async fn attend(outer: Outer, client: Client, limit: Option<Duration>) -> Result
     tokio::task::spawn_blocking(move || {
         // What is not ready is told as news; that everything is, is told here.
         if client.wait_ready(Duration::from_secs(24 * 3600)).is_ok() {
-            println!("all pods are ready");
+            say!("all pods are ready");
         }
     });
     let watch = |kind| signal(kind).doing(|| "listen to signals".to_owned());
@@ -165,7 +172,7 @@ async fn attend(outer: Outer, client: Client, limit: Option<Duration>) -> Result
         let wish = tokio::select! {
             bulletin = bulletins.recv() => {
                 match bulletin {
-                    Some(Bulletin::News(text)) => println!("{text}"),
+                    Some(Bulletin::News(text)) => say!("{text}"),
                     Some(Bulletin::Failed(why)) => return Err(Error::Lab(why)),
                     Some(Bulletin::Serving) => {}
                     Some(Bulletin::Ended) => break,
@@ -183,11 +190,11 @@ async fn attend(outer: Outer, client: Client, limit: Option<Duration>) -> Result
             if since.elapsed() < ONE_WISH {
                 continue;
             }
-            println!("ending at once");
+            say!("ending at once");
             return Ok(ExitCode::FAILURE);
         }
         ending = Some(Instant::now());
-        println!("{wish}: ending gracefully; Ctrl-C ends it at once");
+        say!("{wish}: ending gracefully; Ctrl-C ends it at once");
         outer.ask_down();
     }
     outer.wait()?;
@@ -210,9 +217,9 @@ fn down(id: Option<String>, all: bool) -> Result<ExitCode> {
             while run.is_alive() {
                 wait(Duration::from_millis(50));
             }
-            println!("lab {} has ended", run.id);
+            say!("lab {} has ended", run.id);
         } else {
-            println!("lab {} was dead; its directory is removed", run.id);
+            say!("lab {} was dead; its directory is removed", run.id);
         }
         // Gone already, unless it was to be kept or its lab died.
         let _ = std::fs::remove_dir_all(&run.folder);
@@ -232,7 +239,7 @@ fn wait(pause: Duration) {
 fn runs() -> Result<ExitCode> {
     for run in run::all()? {
         let state = if run.is_alive() { "running" } else { "dead" };
-        println!("{:6} {state:8} {}", run.id, run.folder.display());
+        say!("{:6} {state:8} {}", run.id, run.folder.display());
     }
     Ok(ExitCode::SUCCESS)
 }
