@@ -29,6 +29,7 @@ use crate::policy::latency::Latency;
 use crate::policy::outcome::{Fault, Outcome};
 use crate::policy::ramp::Ramp;
 use crate::policy::stall::StallContext;
+use crate::policy::transition::{Phase, Transition};
 use crate::policy::window::Counts;
 use crate::request::Context;
 use crate::telemetry::BackendMetrics;
@@ -123,9 +124,19 @@ impl Endpoints {
             member.set_draining(described.draining);
             next.insert(described.address, member);
         }
-        for member in old.iter() {
-            if !next.contains_key(&member.address()) {
-                self.metrics.endpoint_gone(&member.address().to_string());
+        for member in old.iter().filter(|member| !next.contains_key(&member.address())) {
+            let address = member.address().to_string();
+            self.metrics.endpoint_gone(&address);
+            let phase = member.learnt().gate.state();
+            if phase != Phase::Closed {
+                // Nobody will hear of its gate again: it must not look open for ever.
+                let gone = Transition {
+                    from: phase,
+                    to: Phase::Closed,
+                    enforced: true,
+                    reason: "discovery took the endpoint away".into(),
+                };
+                self.facts.endpoint_changed(&self.service, &address, gone);
             }
         }
         let mut next: Vec<_> = next.into_values().collect();
@@ -310,14 +321,12 @@ impl Endpoints {
         };
         let nanos = p99.map_or(0, |p99| u64::try_from(p99.as_nanos()).unwrap_or(u64::MAX));
         self.p99_nanos.store(nanos, Ordering::Relaxed);
-        if list.len() < 2 {
-            return;
-        }
         let timeout = self.config.load().timeout;
         let last: Vec<_> = list.iter().map(|member| member.learnt().last_completion).collect();
         for (index, member) in list.iter().enumerate() {
             let may_open = self.may_open(&list);
             let mut learnt = member.learnt();
+            // Alone there is nobody to compare with; the others' last answers are none, so nothing stalls.
             if let (Some(oldest), Some(pool_p99)) = (learnt.waiting.oldest(), p99) {
                 let quiet_since = learnt.last_completion.map_or(oldest, |last| last.max(oldest));
                 let others = last.iter().enumerate().filter(|(other, _)| *other != index);
@@ -434,7 +443,7 @@ impl Duty for Chosen {
             Outcome::Failure(_) => learnt.latency.penalize(ewma::penalty(endpoints.p99(), None), now),
             // Given up on before it answered: it takes at least this long.
             Outcome::Cancelled if waiting.is_some() => {
-                learnt.latency.observe(now.saturating_duration_since(started), now);
+                learnt.latency.observe_at_least(now.saturating_duration_since(started), now);
             }
             _ => {}
         }

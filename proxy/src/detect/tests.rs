@@ -240,6 +240,10 @@ fn a_malformed_hello_is_opaque() {
         Detected::Opaque,
         "extensions beyond the message"
     );
+    let mut no_ciphers = message(&[]);
+    no_ciphers.drain(41..43);
+    (no_ciphers[3], no_ciphers[40]) = (no_ciphers[3] - 2, 0);
+    assert_eq!(whole(&no_ciphers), Detected::Opaque, "no cipher suites");
     let mut long_session = message(&[]);
     long_session[38] = 200;
     assert_eq!(

@@ -195,7 +195,7 @@ mod tests {
     fn the_answer_is_read_past_fields_to_come() {
         assert_eq!(serving_status(b"\0\0\0\0\x02\x08\x01"), Some(SERVING));
         assert_eq!(serving_status(b"\0\0\0\0\0"), Some(0));
-        let more = b"\0\0\0\0\x16\x12\x02hi\x19\0\0\0\0\0\0\0\0\x25\0\0\0\0\x20\x05\x08\x01";
+        let more = b"\0\0\0\0\x16\x12\x02hi\x19\0\0\0\0\0\0\0\0\x25\0\0\0\0\x08\x01\x20\x05";
         assert_eq!(serving_status(more), Some(SERVING));
         for no_answer in [
             &b""[..],

@@ -8,7 +8,11 @@ use tokio::time::{sleep, timeout};
 
 use super::*;
 
+/// Never reached on a paused clock.
 const LONG: Duration = Duration::from_secs(3600);
+
+/// On the real clock: a forwarder that hangs ends with a reset, and its test in red.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy, Debug)]
 enum Way {
@@ -40,7 +44,7 @@ async fn forwarded(way: Way, prefix: &'static [u8]) -> Forwarded {
     let forwarder = tokio::spawn(async move {
         match way {
             Way::Copy => copied(downstream, upstream, prefix).await,
-            Way::Splice => forward_plain(downstream, upstream, LONG, prefix).await,
+            Way::Splice => forward_plain(downstream, upstream, PATIENCE, prefix).await,
         }
     });
     Forwarded {
@@ -52,7 +56,7 @@ async fn forwarded(way: Way, prefix: &'static [u8]) -> Forwarded {
 
 /// [`forward`] as its callers are asked to use it.
 async fn copied(mut downstream: TcpStream, mut upstream: TcpStream, prefix: Bytes) -> Transferred {
-    let transferred = forward(&mut downstream, &mut upstream, LONG, prefix).await;
+    let transferred = forward(&mut downstream, &mut upstream, PATIENCE, prefix).await;
     if !matches!(transferred.end, End::Closed) {
         reset(&downstream);
         reset(&upstream);
@@ -270,6 +274,7 @@ async fn fill(writer: &mut (impl AsyncWrite + Unpin)) -> usize {
     let chunk = vec![7; 4096];
     let mut taken = 0;
     while let Ok(written) = timeout(Duration::from_millis(200), writer.write(&chunk)).await {
+        assert!(taken < 64 << 20, "nothing blocks the sender");
         taken += written.expect("write");
     }
     taken
@@ -379,6 +384,51 @@ async fn an_idle_timeout_is_a_reset_to_both_peers() {
     }
 }
 
+/// Has something to say, but cannot be written to.
+struct Deaf(DuplexStream);
+
+impl AsyncRead for Deaf {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Deaf {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_stopped_listening_is_still_heard() {
+    let ((mut client, downstream), (upstream, mut server)) = (duplex(10), duplex(10_000));
+    server.write_all(&pattern(5000)).await.expect("write");
+    drop(server);
+    client.write_all(b"nobody").await.expect("write");
+    let forwarder = tokio::spawn(forward(downstream, Deaf(upstream), LONG, Bytes::new()));
+    let mut all = Vec::new();
+    client.read_to_end(&mut all).await.expect("read");
+    assert_eq!(all, pattern(5000));
+    let transferred = forwarder.await.expect("no panic");
+    assert!(
+        matches!(transferred.end, End::Upstream(_)),
+        "{transferred:?}"
+    );
+    assert_eq!((transferred.sent, transferred.received), (0, 5000));
+}
+
 /// Holds back what is written until it is flushed, as TLS may.
 struct Lazy {
     inner: DuplexStream,
@@ -433,13 +483,16 @@ async fn what_is_written_is_flushed_as_soon_as_the_reader_pauses() {
         Bytes::from_static(b"a"),
     ));
     client.write_all(b"question").await.expect("write");
-    let mut question = [0; 9];
-    let arrives = timeout(Duration::from_secs(1), server.read_exact(&mut question));
-    arrives
-        .await
-        .expect("without more bytes or an EOF")
-        .expect("read");
-    assert_eq!(&question, b"aquestion");
+    for expected in [&b"aquestion"[..], b"and another"] {
+        let mut arrived = vec![0; expected.len()];
+        let arrives = timeout(Duration::from_secs(1), server.read_exact(&mut arrived));
+        arrives
+            .await
+            .expect("without more bytes or an EOF")
+            .expect("read");
+        assert_eq!(arrived, expected);
+        client.write_all(b"and another").await.expect("write");
+    }
     drop((client, server));
     forwarder.await.expect("no panic");
 }
@@ -493,7 +546,7 @@ async fn without_a_pipe_it_copies() {
     let ((mut client, mut downstream), (mut upstream, mut server)) = (pair().await, pair().await);
     let (up, down) = (Splice::without_pipes(), Splice::without_pipes());
     let forwarder =
-        tokio::spawn(async move { run(&mut downstream, &mut upstream, up, down, LONG).await });
+        tokio::spawn(async move { run(&mut downstream, &mut upstream, up, down, PATIENCE).await });
     client.write_all(b"over").await.expect("write");
     drop(client);
     assert_eq!(read_all(&mut server).await.expect("until EOF"), b"over");

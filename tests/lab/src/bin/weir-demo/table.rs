@@ -1,0 +1,262 @@
+//! The table: one line a service, as those who call it see it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use boutique_load::Tick;
+use tokio::time::Instant;
+
+use crate::AnyError;
+use crate::metrics::{Metrics, quantile};
+use crate::shop::{Mesh, Shop};
+
+/// What all sidecars together say of one service since the table was made.
+#[derive(Clone, Debug, Default)]
+struct Row {
+    requests: f64,
+    failures: f64,
+    /// Over mutual TLS, of those that got an answer.
+    mutual_tls: f64,
+    answered: f64,
+    opaque: f64,
+    opaque_plain: f64,
+    retries: f64,
+    ejections: f64,
+    /// The worst that any caller says.
+    breaker: Option<f64>,
+    buckets: Vec<(f64, f64)>,
+    /// Called from outside the mesh: in plain text, as browsers do.
+    edge: bool,
+}
+
+pub(crate) struct Table {
+    rows: BTreeMap<String, Row>,
+    started: Instant,
+    workloads: Vec<String>,
+}
+
+impl Table {
+    pub(crate) async fn new(shop: &Shop) -> Result<Self, AnyError> {
+        let mut workloads: Vec<String> = shop
+            .pods
+            .iter()
+            .map(|(workload, _)| workload.clone())
+            .collect();
+        workloads.dedup();
+        Ok(Self {
+            rows: BTreeMap::new(),
+            started: Instant::now(),
+            workloads,
+        })
+    }
+
+    pub(crate) async fn refresh(&mut self, shop: &Shop) -> Result<(), AnyError> {
+        let metrics = shop.metrics().await?;
+        let mut rows = BTreeMap::new();
+        for workload in &self.workloads {
+            let mut row = Row::default();
+            for (of, metrics) in &metrics {
+                row.add_callers(workload, metrics);
+                if of == workload {
+                    row.add_edge(workload, metrics);
+                }
+            }
+            rows.insert(workload.clone(), row);
+        }
+        self.rows = rows;
+        Ok(())
+    }
+
+    pub(crate) fn render(&self, tick: Option<&Tick>) -> String {
+        let mut text = String::new();
+        let seconds = self.started.elapsed().as_secs_f64().max(1.0);
+        let _ = writeln!(
+            text,
+            "{:<16} {:>8} {:>9} {:>9} {:>9} {:>8} {:>9} {:>10} {:>7}",
+            "SERVICE", "RATE", "SUCCESS", "P50", "P99", "RETRIES", "EJECTED", "BREAKER", "MTLS"
+        );
+        for (name, row) in &self.rows {
+            let _ = writeln!(
+                text,
+                "{:<16} {:>8} {:>9} {:>9} {:>9} {:>8} {:>9} {:>10} {:>7}",
+                name,
+                row.rate(seconds),
+                row.success(),
+                millis(quantile(&row.buckets, 0.5)),
+                millis(quantile(&row.buckets, 0.99)),
+                row.retries,
+                row.ejections,
+                row.breaker(),
+                row.mtls(),
+            );
+        }
+        if let Some(tick) = tick {
+            let latency = tick.latest.served.map_or(String::from("–"), |served| {
+                format!("p50 {:.0} ms, p99 {:.0} ms", served.p50, served.p99)
+            });
+            let _ = writeln!(
+                text,
+                "\n{:>4} s   visitors: {} requests, {} served, {latency}   (Ctrl-C ends it)",
+                tick.elapsed.as_secs(),
+                tick.totals.offered,
+                tick.totals.served(),
+            );
+        }
+        text
+    }
+
+    /// What the demo promises and did not keep.
+    pub(crate) fn broken_promises(&self, mesh: Mesh) -> Vec<String> {
+        if mesh == Mesh::Off {
+            return Vec::new();
+        }
+        let mut broken = Vec::new();
+        for (name, row) in &self.rows {
+            if row.requests + row.opaque == 0.0 {
+                broken.push(format!("{name} had no traffic"));
+            }
+            if row.failures > 0.0 {
+                broken.push(format!(
+                    "{name}: {} of {} requests failed",
+                    row.failures, row.requests
+                ));
+            }
+            if !row.edge && (row.mutual_tls < row.answered || row.opaque_plain > 0.0) {
+                broken.push(format!(
+                    "{name}: {} requests and {} connections came without mutual TLS",
+                    row.answered - row.mutual_tls,
+                    row.opaque_plain
+                ));
+            }
+        }
+        broken
+    }
+}
+
+impl Row {
+    /// As the sidecars of those who call it say.
+    fn add_callers(&mut self, workload: &str, metrics: &Metrics) {
+        let services: Vec<&str> = metrics
+            .matching("weir_requests_total", &[("direction", "outbound")])
+            .chain(metrics.matching("weir_connections_total", &[("direction", "outbound")]))
+            .map(|series| series.label("service"))
+            .filter(|service| is_of(service, workload))
+            .collect();
+        let Some(service) = services.first() else {
+            return;
+        };
+        let outbound = [("direction", "outbound"), ("service", *service)];
+        self.add_requests(&outbound, metrics);
+        let opaque = |tls| {
+            let labels = [
+                ("direction", "outbound"),
+                ("service", *service),
+                ("protocol", "opaque"),
+                ("tls", tls),
+            ];
+            metrics.sum("weir_connections_total", &labels)
+        };
+        self.opaque += opaque("mtls") + opaque("none");
+        self.opaque_plain += opaque("none");
+        self.retries += metrics.sum("weir_retries_total", &[("service", service)]);
+        self.ejections += metrics.sum("weir_ejections_total", &[("service", service)]);
+        for breaker in metrics.matching("weir_breaker_state", &[("service", service)]) {
+            // Open is worse than half-open, and that is worse than closed.
+            let badness = |state: f64| [0.0, 2.0, 1.0][(state as usize).min(2)];
+            let worst = self
+                .breaker
+                .map_or(true, |known| badness(breaker.value()) > badness(known));
+            if worst {
+                self.breaker = Some(breaker.value());
+            }
+        }
+    }
+
+    /// As its own sidecar says of callers that are not in the mesh.
+    fn add_edge(&mut self, workload: &str, metrics: &Metrics) {
+        let service = metrics
+            .matching(
+                "weir_requests_total",
+                &[("direction", "inbound"), ("tls", "none")],
+            )
+            .find(|series| is_of(series.label("service"), workload) && series.value() > 0.0);
+        let Some(service) = service else { return };
+        self.edge = true;
+        self.add_requests(
+            &[
+                ("direction", "inbound"),
+                ("service", service.label("service")),
+            ],
+            metrics,
+        );
+    }
+
+    fn add_requests(&mut self, of: &[(&str, &str)], metrics: &Metrics) {
+        let count =
+            |more: &[(&str, &str)]| metrics.sum("weir_requests_total", &[of, more].concat());
+        self.requests += count(&[]);
+        self.failures += count(&[("class", "failure")]);
+        self.mutual_tls += count(&[("class", "success"), ("tls", "mtls")]);
+        self.answered += count(&[("class", "success")]);
+        for (bound, more) in metrics.buckets("weir_request_duration_seconds", of) {
+            match self.buckets.iter_mut().find(|(known, _)| *known == bound) {
+                Some((_, count)) => *count += more,
+                None => self.buckets.push((bound, more)),
+            }
+        }
+    }
+
+    fn rate(&self, seconds: f64) -> String {
+        if self.requests > 0.0 {
+            format!("{:.1}/s", self.requests / seconds)
+        } else {
+            format!("{} conn", self.opaque)
+        }
+    }
+
+    fn success(&self) -> String {
+        let ended = self.answered + self.failures;
+        if ended > 0.0 {
+            format!("{:.2} %", self.answered / ended * 100.0)
+        } else {
+            "–".into()
+        }
+    }
+
+    fn breaker(&self) -> &'static str {
+        match self.breaker {
+            None => "–",
+            Some(0.0) => "closed",
+            Some(1.0) => "open",
+            Some(_) => "half-open",
+        }
+    }
+
+    fn mtls(&self) -> String {
+        if self.edge {
+            return "edge".into();
+        }
+        let (secure, all) = (
+            self.mutual_tls + self.opaque - self.opaque_plain,
+            self.answered + self.opaque,
+        );
+        if all > 0.0 {
+            format!("{:.0} %", secure / all * 100.0)
+        } else {
+            "–".into()
+        }
+    }
+}
+
+/// `namespace/name:port`
+fn is_of(service: &str, workload: &str) -> bool {
+    service.split(['/', ':']).nth(1) == Some(workload)
+}
+
+fn millis(seconds: Option<f64>) -> String {
+    match seconds {
+        Some(seconds) if seconds.is_infinite() => "> 10 s".into(),
+        Some(seconds) => format!("≤ {} ms", seconds * 1e3),
+        None => "–".into(),
+    }
+}
