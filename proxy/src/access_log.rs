@@ -113,9 +113,18 @@ impl AccessLog {
         self.0.format.load(Ordering::Relaxed) != 0
     }
 
-    pub fn write(&self, entry: Option<Entry>, service: &str, route: &str, outcome: Outcome, received: Instant) {
+    pub fn write(
+        &self,
+        entry: Option<Entry>,
+        service: &str,
+        route: &str,
+        outcome: Outcome,
+        received: Instant,
+    ) {
         let Some(entry) = entry else { return };
-        let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let time = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         let line = Line {
             time_ms: time.as_millis(),
             direction: self.0.direction.as_str(),
@@ -158,19 +167,32 @@ impl AccessLog {
             )
         };
         if self.0.lines.try_send(text).is_err() {
-            self.0.lost.fetch_add(1 + line.lines_lost, Ordering::Relaxed);
+            self.0
+                .lost
+                .fetch_add(1 + line.lines_lost, Ordering::Relaxed);
         }
     }
 }
 
 impl Entry {
     pub fn of(request: &Request) -> Self {
-        let header = |name: &str| request.head.headers.get(name).and_then(|value| value.to_str().ok());
+        let header = |name: &str| {
+            request
+                .head
+                .headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+        };
         let uri = &request.head.uri;
         Self {
             method: request.head.method.to_string(),
             path: uri.path().chars().take(PATH_BYTES_MAX).collect(),
-            authority: uri.authority().map(|authority| authority.as_str()).or(header("host")).unwrap_or("").to_owned(),
+            authority: uri
+                .authority()
+                .map(|authority| authority.as_str())
+                .or(header("host"))
+                .unwrap_or("")
+                .to_owned(),
             protocol: request.context.protocol,
             caller: request.context.caller.clone(),
             trace: header("traceparent").map(str::to_owned),
@@ -182,8 +204,11 @@ impl Entry {
 
     pub fn answered(&mut self, response: &Response<Body>) {
         self.status = response.status().as_u16();
-        self.grpc_status =
-            response.headers().get("grpc-status").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        self.grpc_status = response
+            .headers()
+            .get("grpc-status")
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned);
     }
 
     pub fn failed(&mut self, error: &Error) {

@@ -90,22 +90,27 @@ impl Admin {
             },
             "/metrics" => {
                 let mut response = text(StatusCode::OK, telemetry::render());
-                response
-                    .headers_mut()
-                    .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; version=0.0.4"));
+                response.headers_mut().insert(
+                    header::CONTENT_TYPE,
+                    header::HeaderValue::from_static("text/plain; version=0.0.4"),
+                );
                 response
             }
             "/state" if peer.ip().to_canonical().is_loopback() => {
                 let mut response = text(StatusCode::OK, self.state().to_string());
-                response
-                    .headers_mut()
-                    .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+                response.headers_mut().insert(
+                    header::CONTENT_TYPE,
+                    header::HeaderValue::from_static("application/json"),
+                );
                 response
             }
             "/state" => text(StatusCode::FORBIDDEN, "state is shown on loopback only\n"),
             path => match path.strip_prefix("/app-probe/") {
                 Some(key) => self.probe(key).await,
-                None => text(StatusCode::NOT_FOUND, "known: /live /ready /metrics /state /app-probe/…\n"),
+                None => text(
+                    StatusCode::NOT_FOUND,
+                    "known: /live /ready /metrics /state /app-probe/…\n",
+                ),
             },
         }
     }
@@ -124,7 +129,11 @@ impl Admin {
 
     async fn probe(&self, key: &str) -> Response<Full<Bytes>> {
         let result = self.probers.probe(key).await;
-        let status = if result.ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let status = if result.ok {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
         text(status, format!("{}\n", result.detail))
     }
 

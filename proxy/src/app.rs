@@ -41,7 +41,10 @@ impl Service<Request> for App {
     }
 
     fn call(&mut self, request: Request) -> AnswerFuture {
-        let Self { endpoint, connector } = self.clone();
+        let Self {
+            endpoint,
+            connector,
+        } = self.clone();
         Box::pin(async move {
             let mutual_tls = request.context.caller.is_some();
             let mut response = endpoint.call(request, &connector).await?;

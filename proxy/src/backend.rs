@@ -74,8 +74,17 @@ impl Route {
 
 impl Routes {
     pub fn route(&self, request: &Request) -> &Route {
-        let (method, path, grpc) = (&request.head.method, request.head.uri.path(), request.context.grpc);
-        let matches = |route: &&Route| route.matcher.as_ref().is_some_and(|matcher| matcher.matches(method, path, grpc));
+        let (method, path, grpc) = (
+            &request.head.method,
+            request.head.uri.path(),
+            request.context.grpc,
+        );
+        let matches = |route: &&Route| {
+            route
+                .matcher
+                .as_ref()
+                .is_some_and(|matcher| matcher.matches(method, path, grpc))
+        };
         self.routes.iter().find(matches).unwrap_or(&self.default)
     }
 }
@@ -100,7 +109,10 @@ impl Backend {
             limits.queue.get(),
             *limits.queue_timeout,
         ));
-        let budget = Arc::new(Mutex::new(Budget::new(outbound.retries.budget, Instant::now())));
+        let budget = Arc::new(Mutex::new(Budget::new(
+            outbound.retries.budget,
+            Instant::now(),
+        )));
         let parts = Parts {
             service: &service,
             endpoints: &endpoints,
@@ -133,8 +145,15 @@ impl Backend {
         let outbound = &policy.outbound;
         let limits = &outbound.limits;
         self.endpoints.reconfigure(outbound);
-        self.limit.reconfigure(limits.in_flight.get(), limits.queue.get(), *limits.queue_timeout);
-        self.budget.lock().expect("no panic while locked").reconfigure(outbound.retries.budget);
+        self.limit.reconfigure(
+            limits.in_flight.get(),
+            limits.queue.get(),
+            *limits.queue_timeout,
+        );
+        self.budget
+            .lock()
+            .expect("no panic while locked")
+            .reconfigure(outbound.retries.budget);
         let parts = Parts {
             service: &self.service,
             endpoints: &self.endpoints,
@@ -144,7 +163,8 @@ impl Backend {
             environment: &self.environment,
         };
         let mut breakers = self.breakers.lock().expect("no panic while locked");
-        self.routes.store(Arc::new(parts.routes(policy, &mut breakers)));
+        self.routes
+            .store(Arc::new(parts.routes(policy, &mut breakers)));
     }
 
     pub fn is_used(&self) -> bool {
@@ -159,7 +179,10 @@ impl Backend {
     /// Route and state of each breaker.
     pub fn breakers(&self) -> Vec<(String, &'static str)> {
         let breakers = self.breakers.lock().expect("no panic while locked");
-        breakers.values().map(|breaker| (breaker.route().to_owned(), breaker.state().as_str())).collect()
+        breakers
+            .values()
+            .map(|breaker| (breaker.route().to_owned(), breaker.state().as_str()))
+            .collect()
     }
 }
 
@@ -174,13 +197,26 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    fn routes(&self, policy: &snapshot::Service, breakers: &mut HashMap<String, Arc<breaker::Shared>>) -> Routes {
+    fn routes(
+        &self,
+        policy: &snapshot::Service,
+        breakers: &mut HashMap<String, Arc<breaker::Shared>>,
+    ) -> Routes {
         let mut wanted = HashMap::new();
         let mut breaker = |name: &str, config: snapshot::Breaker| {
-            let breaker = breakers.remove(name).inspect(|known| known.reconfigure(config)).unwrap_or_else(|| {
-                let (facts, metrics) = (self.environment.facts.clone(), self.metrics.clone());
-                Arc::new(breaker::Shared::new(config, self.service.clone(), name.to_owned(), facts, metrics))
-            });
+            let breaker = breakers
+                .remove(name)
+                .inspect(|known| known.reconfigure(config))
+                .unwrap_or_else(|| {
+                    let (facts, metrics) = (self.environment.facts.clone(), self.metrics.clone());
+                    Arc::new(breaker::Shared::new(
+                        config,
+                        self.service.clone(),
+                        name.to_owned(),
+                        facts,
+                        metrics,
+                    ))
+                });
             wanted.insert(name.to_owned(), breaker.clone());
             breaker
         };

@@ -101,12 +101,17 @@ impl Source {
         }
     }
 
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Self::Incoming(incoming) => http_body::Body::poll_frame(Pin::new(incoming), cx).map_err(Into::into),
+            Self::Incoming(incoming) => {
+                http_body::Body::poll_frame(Pin::new(incoming), cx).map_err(Into::into)
+            }
             Self::Attempt(attempt) => attempt.poll_frame(cx),
         }
     }
@@ -116,7 +121,10 @@ impl http_body::Body for Body {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let Some(watch) = &mut this.watch else {
             return this.source.poll_frame(cx);
@@ -186,7 +194,10 @@ struct Watch {
 
 impl Watch {
     fn new(response: &http::response::Parts) -> Self {
-        let content_type = response.headers.get(http::header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let content_type = response
+            .headers
+            .get(http::header::CONTENT_TYPE)
+            .map(HeaderValue::as_bytes);
         let is = |prefix: &[u8]| content_type.is_some_and(|value| value.starts_with(prefix));
         Self {
             grpc: is(b"application/grpc"),
@@ -229,7 +240,10 @@ impl Watch {
         self.grpc.then(|| {
             let mut trailers = HeaderMap::with_capacity(2);
             trailers.insert("grpc-status", HeaderValue::from_static("4"));
-            trailers.insert("grpc-message", HeaderValue::from_static("the deadline of the request has passed"));
+            trailers.insert(
+                "grpc-message",
+                HeaderValue::from_static("the deadline of the request has passed"),
+            );
             trailers
         })
     }
@@ -305,17 +319,26 @@ impl<D: Duty> Guard<D> {
 
     /// To note what has become known meanwhile.
     pub fn duty(&mut self) -> &mut D {
-        self.0.as_mut().expect("only settling takes it, and that consumes the guard")
+        self.0
+            .as_mut()
+            .expect("only settling takes it, and that consumes the guard")
     }
 
     /// Done now when there is no response; otherwise when the response's body has ended.
-    pub fn settle(mut self, result: Result<Response<Body>, Error>) -> Result<Response<Body>, Error> {
+    pub fn settle(
+        mut self,
+        result: Result<Response<Body>, Error>,
+    ) -> Result<Response<Body>, Error> {
         let duty = self.0.take().expect("a guard is settled once");
         match result {
             Ok(response) => {
                 let (parts, mut body) = response.into_parts();
-                let watch = body.watch.get_or_insert_with(|| Box::new(Watch::new(&parts)));
-                watch.guards.push(Box::new(move |outcome| duty.done(outcome)));
+                let watch = body
+                    .watch
+                    .get_or_insert_with(|| Box::new(Watch::new(&parts)));
+                watch
+                    .guards
+                    .push(Box::new(move |outcome| duty.done(outcome)));
                 Ok(Response::from_parts(parts, body))
             }
             Err(error) => {
@@ -368,10 +391,15 @@ mod tests {
 
     use super::*;
 
-    fn recorded() -> (Arc<Mutex<Vec<Outcome>>>, impl FnOnce(Outcome) + Send + 'static) {
+    fn recorded() -> (
+        Arc<Mutex<Vec<Outcome>>>,
+        impl FnOnce(Outcome) + Send + 'static,
+    ) {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let clone = seen.clone();
-        (seen, move |outcome| clone.lock().expect("not poisoned").push(outcome))
+        (seen, move |outcome| {
+            clone.lock().expect("not poisoned").push(outcome)
+        })
     }
 
     fn outcomes(seen: &Mutex<Vec<Outcome>>) -> Vec<Outcome> {
@@ -385,7 +413,12 @@ mod tests {
             .settle(Ok(Response::new(Body::full("hello".into()))))
             .expect("a response");
         assert!(outcomes(&seen).is_empty(), "the body has not ended yet");
-        let bytes = response.into_body().collect().await.expect("the body").to_bytes();
+        let bytes = response
+            .into_body()
+            .collect()
+            .await
+            .expect("the body")
+            .to_bytes();
         assert_eq!(bytes, "hello");
         assert_eq!(outcomes(&seen), [Outcome::Success]);
     }
@@ -412,9 +445,16 @@ mod tests {
         let mut headers = HeaderMap::new();
         assert_eq!(of_head(StatusCode::OK, &headers), Outcome::Success);
         headers.insert("grpc-status", HeaderValue::from_static("14"));
-        assert_eq!(of_head(StatusCode::OK, &headers), Outcome::Failure(Fault::Hard));
+        assert_eq!(
+            of_head(StatusCode::OK, &headers),
+            Outcome::Failure(Fault::Hard)
+        );
         headers.insert("grpc-status", HeaderValue::from_static("5"));
-        assert_eq!(of_head(StatusCode::OK, &headers), Outcome::Success, "NOT_FOUND is an answer");
+        assert_eq!(
+            of_head(StatusCode::OK, &headers),
+            Outcome::Success,
+            "NOT_FOUND is an answer"
+        );
     }
 
     #[test]

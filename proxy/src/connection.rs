@@ -89,28 +89,44 @@ impl Rejected {
 }
 
 /// Serves a connection to its end.
-pub async fn accept(stream: TcpStream, direction: Direction, worker: usize, proxy: &Proxy, drain: Drain) {
+pub async fn accept(
+    stream: TcpStream,
+    direction: Direction,
+    worker: usize,
+    proxy: &Proxy,
+    drain: Drain,
+) {
     let result = match direction {
         Outbound => outbound(stream, worker, proxy, drain).await,
         Inbound => inbound(stream, worker, proxy, drain).await,
     };
     if let Err(rejected) = result {
         telemetry::rejected_connection(direction, rejected.as_str());
-        tracing::debug!(direction = direction.as_str(), reason = rejected.as_str(), "connection refused");
+        tracing::debug!(
+            direction = direction.as_str(),
+            reason = rejected.as_str(),
+            "connection refused"
+        );
     }
 }
 
 fn meant(stream: &TcpStream, proxy: &Proxy) -> Result<SocketAddr, Rejected> {
     // It may be gone already.
     let _ = socket::configure(stream);
-    let address = socket::original_destination(stream).map_err(|_| Rejected::NoOriginalDestination)?;
+    let address =
+        socket::original_destination(stream).map_err(|_| Rejected::NoOriginalDestination)?;
     if proxy.own_ports.contains(&address.port()) {
         return Err(Rejected::OwnPort);
     }
     Ok(address)
 }
 
-async fn outbound(stream: TcpStream, worker: usize, proxy: &Proxy, drain: Drain) -> Result<(), Rejected> {
+async fn outbound(
+    stream: TcpStream,
+    worker: usize,
+    proxy: &Proxy,
+    drain: Drain,
+) -> Result<(), Rejected> {
     let reject = |stream: &TcpStream, reason| {
         tcp::reset(stream);
         reason
@@ -140,10 +156,14 @@ async fn outbound(stream: TcpStream, worker: usize, proxy: &Proxy, drain: Drain)
     let protocol = match detected {
         Detected::Http1 => Protocol::Http1,
         Detected::Http2 => Protocol::Http2,
-        Detected::NeedMore if why == "silence" => match opaque_unless_http(stream, &backend, worker).await? {
-            Some((stream, prefix, protocol)) => return serve_service(stream, prefix, protocol, backend, worker, drain).await,
-            None => return Ok(()),
-        },
+        Detected::NeedMore if why == "silence" => {
+            match opaque_unless_http(stream, &backend, worker).await? {
+                Some((stream, prefix, protocol)) => {
+                    return serve_service(stream, prefix, protocol, backend, worker, drain).await;
+                }
+                None => return Ok(()),
+            }
+        }
         _ => return opaque(stream, prefix, &backend, worker).await,
     };
     serve_service(stream, prefix, protocol, backend, worker, drain).await
@@ -163,7 +183,9 @@ async fn serve_service(
         worker,
         caller: None,
     };
-    serve(Rewind::new(prefix, stream), protocol, connection, drain).await.map_err(|_| Rejected::Protocol)
+    serve(Rewind::new(prefix, stream), protocol, connection, drain)
+        .await
+        .map_err(|_| Rejected::Protocol)
 }
 
 /// Plain bytes to where the app wanted to go.
@@ -229,7 +251,12 @@ async fn opaque_unless_http(
     }
 }
 
-async fn opaque(stream: TcpStream, prefix: Bytes, backend: &Arc<Backend>, worker: usize) -> Result<(), Rejected> {
+async fn opaque(
+    stream: TcpStream,
+    prefix: Bytes,
+    backend: &Arc<Backend>,
+    worker: usize,
+) -> Result<(), Rejected> {
     let (upstream, guard) = connect_opaque(&stream, backend, worker).await?;
     carry(stream, upstream, prefix, backend, guard).await;
     Ok(())
@@ -250,7 +277,10 @@ async fn connect_opaque(
         let mut guard = Guard::new(chosen);
         let endpoint = &member.endpoint;
         let connector = backend.endpoints.connector();
-        match connector.connect(endpoint.address, endpoint.identity.as_ref(), alpn::TCP).await {
+        match connector
+            .connect(endpoint.address, endpoint.identity.as_ref(), alpn::TCP)
+            .await
+        {
             Ok(upstream) => {
                 guard.duty().connected();
                 return Ok((upstream, guard));
@@ -269,7 +299,13 @@ async fn connect_opaque(
 }
 
 /// `guard` is what counts the connection as in flight; it ends with it.
-async fn carry(stream: TcpStream, upstream: Stream, prefix: Bytes, backend: &Backend, guard: impl Sized) {
+async fn carry(
+    stream: TcpStream,
+    upstream: Stream,
+    prefix: Bytes,
+    backend: &Backend,
+    guard: impl Sized,
+) {
     let mutual_tls = matches!(upstream, Stream::Tls(_));
     telemetry::connection(Outbound, &backend.service, mutual_tls, "opaque");
     match upstream {
@@ -288,7 +324,12 @@ async fn carry(stream: TcpStream, upstream: Stream, prefix: Bytes, backend: &Bac
     drop(guard);
 }
 
-async fn inbound(stream: TcpStream, worker: usize, proxy: &Proxy, drain: Drain) -> Result<(), Rejected> {
+async fn inbound(
+    stream: TcpStream,
+    worker: usize,
+    proxy: &Proxy,
+    drain: Drain,
+) -> Result<(), Rejected> {
     let reject = |stream: &TcpStream, reason| {
         tcp::reset(stream);
         reason
@@ -320,8 +361,14 @@ async fn inbound(stream: TcpStream, worker: usize, proxy: &Proxy, drain: Drain) 
     let why = if opaque { "declared" } else { why };
     telemetry::detected(Inbound, &app.port.service, name(&detected), why);
     match detected {
-        Detected::Http1 if !opaque => app.serve(Rewind::new(prefix, stream), Protocol::Http1, None).await,
-        Detected::Http2 if !opaque => app.serve(Rewind::new(prefix, stream), Protocol::Http2, None).await,
+        Detected::Http1 if !opaque => {
+            app.serve(Rewind::new(prefix, stream), Protocol::Http1, None)
+                .await
+        }
+        Detected::Http2 if !opaque => {
+            app.serve(Rewind::new(prefix, stream), Protocol::Http2, None)
+                .await
+        }
         _ => app.plain(stream, prefix).await,
     }
 }
@@ -336,8 +383,18 @@ struct App<'a> {
 }
 
 impl App<'_> {
-    async fn mutual_tls(self, stream: Rewind<TcpStream>, protocol: MeshProtocol) -> Result<(), Rejected> {
-        let credentials = self.mesh.environment.connector.identity.current().filter(|own| own.is_valid());
+    async fn mutual_tls(
+        self,
+        stream: Rewind<TcpStream>,
+        protocol: MeshProtocol,
+    ) -> Result<(), Rejected> {
+        let credentials = self
+            .mesh
+            .environment
+            .connector
+            .identity
+            .current()
+            .filter(|own| own.is_valid());
         let config = credentials.ok_or(Rejected::NotReady)?.server.clone();
         let handshake = async {
             let _place = HANDSHAKES.acquire().await;
@@ -352,10 +409,18 @@ impl App<'_> {
             Err(_) => return Err(Rejected::HandshakeTimeout),
         };
         let chain = tls.get_ref().1.peer_certificates();
-        let caller = chain.and_then(|chain| spiffe_id(chain.first()?).ok()).ok_or(Rejected::Handshake)?;
+        let caller = chain
+            .and_then(|chain| spiffe_id(chain.first()?).ok())
+            .ok_or(Rejected::Handshake)?;
         match protocol {
-            MeshProtocol::Http2 => self.serve(tls, Protocol::Http2, Some(caller.shared())).await,
-            MeshProtocol::Http1 => self.serve(tls, Protocol::Http1, Some(caller.shared())).await,
+            MeshProtocol::Http2 => {
+                self.serve(tls, Protocol::Http2, Some(caller.shared()))
+                    .await
+            }
+            MeshProtocol::Http1 => {
+                self.serve(tls, Protocol::Http1, Some(caller.shared()))
+                    .await
+            }
             MeshProtocol::Tcp => {
                 telemetry::connection(Inbound, &self.port.service, true, "opaque");
                 let connector = &self.mesh.environment.connector;
@@ -373,17 +438,29 @@ impl App<'_> {
         }
     }
 
-    async fn serve<I>(self, stream: I, protocol: Protocol, caller: Option<Arc<str>>) -> Result<(), Rejected>
+    async fn serve<I>(
+        self,
+        stream: I,
+        protocol: Protocol,
+        caller: Option<Arc<str>>,
+    ) -> Result<(), Rejected>
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        telemetry::connection(Inbound, &self.port.service, caller.is_some(), protocol.as_str());
+        telemetry::connection(
+            Inbound,
+            &self.port.service,
+            caller.is_some(),
+            protocol.as_str(),
+        );
         let connection = Connection {
             target: Target::App(self.port.stack(self.address, &self.mesh.environment)),
             worker: self.worker,
             caller,
         };
-        serve(stream, protocol, connection, self.drain).await.map_err(|_| Rejected::Protocol)
+        serve(stream, protocol, connection, self.drain)
+            .await
+            .map_err(|_| Rejected::Protocol)
     }
 
     async fn plain(self, stream: TcpStream, prefix: Bytes) -> Result<(), Rejected> {
@@ -402,13 +479,21 @@ impl App<'_> {
 }
 
 /// Reads until the protocol is known, or the client has said nothing for a while.
-async fn first_bytes(mut stream: TcpStream) -> Result<(TcpStream, Bytes, Detected, &'static str), Rejected> {
+async fn first_bytes(
+    mut stream: TcpStream,
+) -> Result<(TcpStream, Bytes, Detected, &'static str), Rejected> {
     let mut prefix = BytesMut::new();
     let started = Instant::now();
     loop {
-        let patience = if prefix.is_empty() { SILENCE } else { FIRST_BYTES_TIMEOUT };
+        let patience = if prefix.is_empty() {
+            SILENCE
+        } else {
+            FIRST_BYTES_TIMEOUT
+        };
         match tokio::time::timeout_at(started + patience, stream.read_buf(&mut prefix)).await {
-            Err(_) if prefix.is_empty() => return Ok((stream, Bytes::new(), Detected::NeedMore, "silence")),
+            Err(_) if prefix.is_empty() => {
+                return Ok((stream, Bytes::new(), Detected::NeedMore, "silence"));
+            }
             Err(_) => {
                 tcp::reset(&stream);
                 return Err(Rejected::SlowFirstBytes);

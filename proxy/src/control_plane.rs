@@ -43,8 +43,14 @@ impl ControlPlane {
     }
 
     /// `own`: key and chain to show, once there are any.
-    pub async fn connect(&self, bundle: &[CertificateDer<'static>], own: Option<Own>) -> Result<Channel, AnyError> {
-        let own = own.as_ref().map(|own| (own.key.as_slice(), own.chain.clone()));
+    pub async fn connect(
+        &self,
+        bundle: &[CertificateDer<'static>],
+        own: Option<Own>,
+    ) -> Result<Channel, AnyError> {
+        let own = own
+            .as_ref()
+            .map(|own| (own.key.as_slice(), own.chain.clone()));
         let tls = TlsConnector::from(Arc::new(control_plane_client(bundle, own)?));
         let (address, identity, mark) = (self.address.clone(), self.identity.clone(), self.mark);
         let connector = tower::service_fn(move |_: Uri| {
@@ -57,7 +63,11 @@ impl ControlPlane {
                 let found = chain.and_then(|chain| spiffe_id(chain.first()?).ok());
                 match found {
                     Some(found) if found.as_str() == identity => Ok(TokioIo::new(stream)),
-                    Some(found) => Err(format!("{address} proved to be {}, not {identity}", found.as_str()).into()),
+                    Some(found) => Err(format!(
+                        "{address} proved to be {}, not {identity}",
+                        found.as_str()
+                    )
+                    .into()),
                     None => Err(AnyError::from(format!("{address} has no SPIFFE id"))),
                 }
             }
@@ -135,7 +145,8 @@ impl Keeper {
     /// New anchors: whoever they do not vouch for is refused from now on.
     pub fn set_bundle(&self, bundle: Vec<CertificateDer<'static>>) -> Result<(), AnyError> {
         if let Some(own) = self.own() {
-            self.identity.replace(Credentials::new(&own.key, own.chain, &bundle)?);
+            self.identity
+                .replace(Credentials::new(&own.key, own.chain, &bundle)?);
         }
         *self.bundle.lock().expect("no panic while locked") = bundle;
         Ok(())
@@ -170,7 +181,9 @@ impl Keeper {
         // Names in it would be ignored: the control plane knows whose token it is.
         let csr = CertificateParams::default().serialize_request(&key)?;
         let bundle = self.bundle();
-        let channel = ControlPlane::new(&self.settings).connect(&bundle, None).await?;
+        let channel = ControlPlane::new(&self.settings)
+            .connect(&bundle, None)
+            .await?;
         let request = CertifyRequest {
             csr: csr.der().to_vec().into(),
             token: token.trim().into(),
@@ -178,7 +191,9 @@ impl Keeper {
             pod_name: self.settings.pod_name.clone(),
         };
         let call = async { IdentityClient::new(channel).certify(request).await };
-        let response = tokio::time::timeout(REQUEST_TIMEOUT, call).await??.into_inner();
+        let response = tokio::time::timeout(REQUEST_TIMEOUT, call)
+            .await??
+            .into_inner();
         let owned = |der: &bytes::Bytes| CertificateDer::from(der.to_vec());
         let chain: Vec<_> = response.chain.iter().map(owned).collect();
         let anchors: Vec<_> = response.trust_bundle.iter().map(owned).collect();
@@ -189,9 +204,16 @@ impl Keeper {
         };
         let credentials = Credentials::new(&own.key, chain, &anchors)?;
         let renew_in = credentials.renew_in(fastrand::f64());
-        let expires = credentials.not_after.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let expires = credentials
+            .not_after
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         telemetry::certificate(credentials.id.as_str(), expires.as_secs_f64());
-        tracing::info!(identity = credentials.id.as_str(), renew_in_s = renew_in.as_secs(), "certified");
+        tracing::info!(
+            identity = credentials.id.as_str(),
+            renew_in_s = renew_in.as_secs(),
+            "certified"
+        );
         *self.own.lock().expect("no panic while locked") = Some(own);
         *self.bundle.lock().expect("no panic while locked") = anchors;
         self.identity.replace(credentials);

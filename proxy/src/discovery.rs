@@ -34,14 +34,21 @@ pub struct Inputs {
 }
 
 /// Runs for as long as the process does.
-pub async fn run(settings: Arc<Settings>, mesh: Arc<crate::connection::Proxy>, keeper: Arc<Keeper>, mut inputs: Inputs) {
+pub async fn run(
+    settings: Arc<Settings>,
+    mesh: Arc<crate::connection::Proxy>,
+    keeper: Arc<Keeper>,
+    mut inputs: Inputs,
+) {
     let mesh = &mesh.mesh;
     let mut backoff = BACKOFF_MIN;
     keeper.ready().await;
     loop {
         match session(&settings, mesh, &keeper, &mut inputs, &mut backoff).await {
             Ok(()) => tracing::info!("the control plane ended the stream"),
-            Err(error) => tracing::warn!(%error, "the control stream broke; the last good policy stays in force"),
+            Err(error) => {
+                tracing::warn!(%error, "the control stream broke; the last good policy stays in force")
+            }
         }
         telemetry::control_plane_connected(false);
         let wait = backoff.mul_f64(0.5 + fastrand::f64());
@@ -59,8 +66,11 @@ async fn session(
     inputs: &mut Inputs,
     backoff: &mut Duration,
 ) -> Result<(), AnyError> {
-    let channel = ControlPlane::new(settings).connect(keeper.bundle().as_slice(), keeper.own()).await?;
-    let mut client = pb::mesh_client::MeshClient::new(channel).max_decoding_message_size(16 * 1024 * 1024);
+    let channel = ControlPlane::new(settings)
+        .connect(keeper.bundle().as_slice(), keeper.own())
+        .await?;
+    let mut client =
+        pb::mesh_client::MeshClient::new(channel).max_decoding_message_size(16 * 1024 * 1024);
     let (outgoing, receiver) = mpsc::channel(OUTGOING_MAX);
     let send = |message| outgoing.send(from(message));
     let hello = Message::Hello(pb::Hello {
@@ -103,7 +113,9 @@ async fn session(
 }
 
 fn from(message: Message) -> FromProxy {
-    FromProxy { message: Some(message) }
+    FromProxy {
+        message: Some(message),
+    }
 }
 
 fn subscribe(address: &SocketAddr) -> Message {
@@ -114,8 +126,11 @@ fn subscribe(address: &SocketAddr) -> Message {
 
 fn acknowledge(mesh: &Mesh, keeper: &Keeper, push: pb::ToProxy) -> Message {
     let (nonce, version) = (push.nonce, push.version);
-    let bundle: Vec<CertificateDer<'static>> =
-        push.trust_bundle.iter().map(|der| CertificateDer::from(der.to_vec())).collect();
+    let bundle: Vec<CertificateDer<'static>> = push
+        .trust_bundle
+        .iter()
+        .map(|der| CertificateDer::from(der.to_vec()))
+        .collect();
     let applied = apply(mesh, push).and_then(|()| {
         if bundle.is_empty() {
             return Ok(());
@@ -129,8 +144,16 @@ fn acknowledge(mesh: &Mesh, keeper: &Keeper, push: pb::ToProxy) -> Message {
         }
         Err(reason) => {
             telemetry::pushed(false, version);
-            tracing::warn!(version, reason, "a push was refused; the last good policy stays in force");
-            Message::Nack(pb::Nack { nonce, version, reason })
+            tracing::warn!(
+                version,
+                reason,
+                "a push was refused; the last good policy stays in force"
+            );
+            Message::Nack(pb::Nack {
+                nonce,
+                version,
+                reason,
+            })
         }
     }
 }

@@ -24,23 +24,29 @@ impl Endpoint {
     pub fn new(address: SocketAddr, identity: Option<SpiffeId>, workers: usize) -> Self {
         Self {
             address,
-            pools: (0..workers).map(|_| Pool::new(address, identity.clone())).collect(),
+            pools: (0..workers)
+                .map(|_| Pool::new(address, identity.clone()))
+                .collect(),
             identity,
         }
     }
 
     /// Sends the request; the response is here when its head is.
-    pub async fn call(&self, mut request: Request, connector: &Connector) -> Result<Response<Body>, Error> {
+    pub async fn call(
+        &self,
+        mut request: Request,
+        connector: &Connector,
+    ) -> Result<Response<Body>, Error> {
         let context = &request.context;
         let upgrade = context.upgrade;
         let protocol = match (upgrade, &self.identity, context.protocol) {
             (true, ..) => Protocol::Http1,
             // Between sidecars everything is multiplexed; what the app spoke is noted for the other end.
             (false, Some(_), Protocol::Http1) => {
-                request
-                    .head
-                    .headers
-                    .insert(head::ORIGINAL_PROTOCOL, http::HeaderValue::from_static("HTTP/1.1"));
+                request.head.headers.insert(
+                    head::ORIGINAL_PROTOCOL,
+                    http::HeaderValue::from_static("HTTP/1.1"),
+                );
                 Protocol::Http2
             }
             (false, _, protocol) => protocol,
@@ -53,12 +59,17 @@ impl Endpoint {
                 let (mut sender, slot) = pool.http2(connector).await?;
                 let sent = sender.try_send_request(message).await;
                 let guard = Guard::new(move |_| drop(slot));
-                let result = sent.map_err(|error| self.failed(error)).map(|response| response.map(Body::from));
+                let result = sent
+                    .map_err(|error| self.failed(error))
+                    .map(|response| response.map(Body::from));
                 guard.settle(result)?
             }
             Protocol::Http1 => {
                 let mut sender = pool.http1(connector, upgrade).await?;
-                let response = sender.try_send_request(message).await.map_err(|error| self.failed(error))?;
+                let response = sender
+                    .try_send_request(message)
+                    .await
+                    .map_err(|error| self.failed(error))?;
                 let response = response.map(Body::from);
                 if upgrade {
                     response

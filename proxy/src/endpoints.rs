@@ -104,7 +104,10 @@ impl Endpoints {
         let config = Config::of(outbound);
         let now = Instant::now();
         for member in self.list.load().iter() {
-            member.learnt().gate.reconfigure(config.gate, *config.balance.slow_start, now);
+            member
+                .learnt()
+                .gate
+                .reconfigure(config.gate, *config.balance.slow_start, now);
         }
         self.config.store(Arc::new(config));
     }
@@ -113,18 +116,26 @@ impl Endpoints {
     /// *identity* changed is another endpoint, whatever its address says.
     pub fn update(&self, reset: bool, changed: Vec<Described>, removed: &[SocketAddr]) {
         let old = self.list.load_full();
-        let mut known: HashMap<SocketAddr, Arc<Member>> = old.iter().map(|member| (member.address(), member.clone())).collect();
+        let mut known: HashMap<SocketAddr, Arc<Member>> = old
+            .iter()
+            .map(|member| (member.address(), member.clone()))
+            .collect();
         let mut next = if reset { HashMap::new() } else { known.clone() };
         for address in removed {
             next.remove(address);
         }
         for described in changed {
-            let kept = known.remove(&described.address).filter(|member| member.endpoint.identity == described.identity);
+            let kept = known
+                .remove(&described.address)
+                .filter(|member| member.endpoint.identity == described.identity);
             let member = kept.unwrap_or_else(|| Arc::new(self.create(&described, old.is_empty())));
             member.set_draining(described.draining);
             next.insert(described.address, member);
         }
-        for member in old.iter().filter(|member| !next.contains_key(&member.address())) {
+        for member in old
+            .iter()
+            .filter(|member| !next.contains_key(&member.address()))
+        {
             let address = member.address().to_string();
             self.metrics.endpoint_gone(&address);
             let phase = member.learnt().gate.state();
@@ -153,7 +164,11 @@ impl Endpoints {
             let mut latency = self.latency.lock().expect("no panic while locked");
             latency.p50(now).unwrap_or(ewma::SEED)
         };
-        let ramp_for = if first { Duration::ZERO } else { *config.balance.slow_start };
+        let ramp_for = if first {
+            Duration::ZERO
+        } else {
+            *config.balance.slow_start
+        };
         let learnt = Learnt {
             gate: Gate::new(config.gate, *config.balance.slow_start),
             latency: Ewma::new(seed, now),
@@ -182,7 +197,8 @@ impl Endpoints {
         let config = self.config.load();
         let tried: Vec<usize> = context.tried.as_ref().map_or_else(Vec::new, |tried| {
             let tried = tried.lock().expect("no panic while locked");
-            let index_of = |address: &SocketAddr| list.iter().position(|member| member.address() == *address);
+            let index_of =
+                |address: &SocketAddr| list.iter().position(|member| member.address() == *address);
             tried.iter().filter_map(index_of).collect()
         });
         let candidate = |index: usize| {
@@ -202,36 +218,55 @@ impl Endpoints {
                     Standing::Eligible
                 },
                 load: match (config.balance.algorithm, gated) {
-                    (BalanceAlgorithm::PeakEwma, false) => Load::peak_ewma(&learnt.latency, in_flight, weight, now),
-                    (BalanceAlgorithm::PeakEwma, true) => {
-                        Load::peak_ewma_gated(&learnt.latency, in_flight, ewma::penalty(self.p99(), None), now)
+                    (BalanceAlgorithm::PeakEwma, false) => {
+                        Load::peak_ewma(&learnt.latency, in_flight, weight, now)
                     }
-                    (BalanceAlgorithm::LeastRequest, false) => Load::least_request(in_flight, weight),
+                    (BalanceAlgorithm::PeakEwma, true) => Load::peak_ewma_gated(
+                        &learnt.latency,
+                        in_flight,
+                        ewma::penalty(self.p99(), None),
+                        now,
+                    ),
+                    (BalanceAlgorithm::LeastRequest, false) => {
+                        Load::least_request(in_flight, weight)
+                    }
                     (BalanceAlgorithm::LeastRequest, true) => Load::least_request_gated(in_flight),
                 },
             }
         };
         let mut rng = fastrand::Rng::new();
         let Some(index) = balance::choose(list.len(), &tried, &mut rng, candidate) else {
-            let count = |test: fn(&Member) -> bool| list.iter().filter(|member| test(member)).count();
+            let count =
+                |test: fn(&Member) -> bool| list.iter().filter(|member| test(member)).count();
             return Err(Error::NoEndpointAvailable {
                 service: self.service.to_string(),
                 ejected: count(|member| !member.is_eligible()),
                 draining: count(Member::is_draining),
-                busy: list.iter().filter(|e| e.in_flight() >= config.per_endpoint_max).count(),
+                busy: list
+                    .iter()
+                    .filter(|e| e.in_flight() >= config.per_endpoint_max)
+                    .count(),
             });
         };
         let member = &list[index];
         let ticket = {
             let mut learnt = member.learnt();
             // Nobody else is left when the balancer names an endpoint whose gate is shut.
-            learnt.gate.admit(now).unwrap_or_else(|| learnt.gate.admit_regardless())
+            learnt
+                .gate
+                .admit(now)
+                .unwrap_or_else(|| learnt.gate.admit_regardless())
         };
         Ok(self.start(member, ticket, context, now))
     }
 
     /// An endpoint that has just passed its synthetic probe needs a real request, and no balancer would choose it.
-    fn claim_probe(self: &Arc<Self>, list: &[Arc<Member>], context: &Context, now: Instant) -> Option<Chosen> {
+    fn claim_probe(
+        self: &Arc<Self>,
+        list: &[Arc<Member>],
+        context: &Context,
+        now: Instant,
+    ) -> Option<Chosen> {
         let out = list.iter().filter(|e| !e.is_eligible() && !e.is_draining());
         for member in out {
             let mut learnt = member.learnt();
@@ -245,10 +280,19 @@ impl Endpoints {
         None
     }
 
-    fn start(self: &Arc<Self>, member: &Arc<Member>, ticket: Ticket, context: &Context, now: Instant) -> Chosen {
+    fn start(
+        self: &Arc<Self>,
+        member: &Arc<Member>,
+        ticket: Ticket,
+        context: &Context,
+        now: Instant,
+    ) -> Chosen {
         member.in_flight.fetch_add(1, Ordering::Relaxed);
         if let Some(tried) = &context.tried {
-            tried.lock().expect("no panic while locked").push(member.address());
+            tried
+                .lock()
+                .expect("no panic while locked")
+                .push(member.address());
         }
         let waiting = member.learnt().waiting.start(now);
         Chosen {
@@ -268,7 +312,8 @@ impl Endpoints {
             if transition.enforced {
                 self.metrics.endpoint_state(&address, transition.to);
             }
-            self.facts.endpoint_changed(&self.service, &address, transition);
+            self.facts
+                .endpoint_changed(&self.service, &address, transition);
         }
         let eligible = learnt.gate.is_eligible();
         let before = member.eligible.swap(eligible, Ordering::Relaxed);
@@ -281,7 +326,12 @@ impl Endpoints {
     }
 
     fn recount(&self) {
-        let out = self.list.load().iter().filter(|member| !member.is_eligible()).count();
+        let out = self
+            .list
+            .load()
+            .iter()
+            .filter(|member| !member.is_eligible())
+            .count();
         self.out.store(out, Ordering::Relaxed);
     }
 
@@ -322,22 +372,31 @@ impl Endpoints {
         let nanos = p99.map_or(0, |p99| u64::try_from(p99.as_nanos()).unwrap_or(u64::MAX));
         self.p99_nanos.store(nanos, Ordering::Relaxed);
         let timeout = self.config.load().timeout;
-        let last: Vec<_> = list.iter().map(|member| member.learnt().last_completion).collect();
+        let last: Vec<_> = list
+            .iter()
+            .map(|member| member.learnt().last_completion)
+            .collect();
         for (index, member) in list.iter().enumerate() {
             let may_open = self.may_open(&list);
             let mut learnt = member.learnt();
             // Alone there is nobody to compare with; the others' last answers are none, so nothing stalls.
             if let (Some(oldest), Some(pool_p99)) = (learnt.waiting.oldest(), p99) {
-                let quiet_since = learnt.last_completion.map_or(oldest, |last| last.max(oldest));
+                let quiet_since = learnt
+                    .last_completion
+                    .map_or(oldest, |last| last.max(oldest));
                 let others = last.iter().enumerate().filter(|(other, _)| *other != index);
                 let context = StallContext {
                     oldest_in_flight_start: Some(oldest),
                     last_completion: learnt.last_completion,
                     pool_p99,
                     timeout,
-                    peer_completed_since: others.filter_map(|(_, last)| *last).any(|last| last > quiet_since),
+                    peer_completed_since: others
+                        .filter_map(|(_, last)| *last)
+                        .any(|last| last > quiet_since),
                 };
-                learnt.gate.check_stall(now, context, may_open, fastrand::u64(..));
+                learnt
+                    .gate
+                    .check_stall(now, context, may_open, fastrand::u64(..));
             }
             let probe = learnt.gate.wants_probe(now);
             self.publish(member, &mut learnt);
@@ -351,9 +410,14 @@ impl Endpoints {
     /// Connects and shakes hands, so that a black hole costs no user's request.
     async fn probe(self: Arc<Self>, member: Arc<Member>) {
         let identity = member.endpoint.identity.as_ref();
-        let connected = self.connector.connect(member.address(), identity, alpn::HTTP2).await;
+        let connected = self
+            .connector
+            .connect(member.address(), identity, alpn::HTTP2)
+            .await;
         let mut learnt = member.learnt();
-        learnt.gate.probe_result(connected.is_ok(), Instant::now(), fastrand::u64(..));
+        learnt
+            .gate
+            .probe_result(connected.is_ok(), Instant::now(), fastrand::u64(..));
         self.publish(&member, &mut learnt);
     }
 }
@@ -364,7 +428,9 @@ impl Config {
             gate: outbound.gate,
             balance: outbound.balance,
             per_endpoint_max: outbound.limits.per_endpoint.get(),
-            timeout: outbound.deadline.map_or(STALL_TIMEOUT, |deadline| deadline.get()),
+            timeout: outbound
+                .deadline
+                .map_or(STALL_TIMEOUT, |deadline| deadline.get()),
         }
     }
 }
@@ -396,7 +462,11 @@ impl Chosen {
         if crate::body::of_head(response.status(), response.headers()) == Outcome::Success {
             learnt.latency.observe(elapsed, now);
             drop(learnt);
-            let mut latency = self.endpoints.latency.lock().expect("no panic while locked");
+            let mut latency = self
+                .endpoints
+                .latency
+                .lock()
+                .expect("no panic while locked");
             latency.record(elapsed, now);
         }
     }
@@ -440,10 +510,14 @@ impl Duty for Chosen {
             learnt.waiting.end(number);
         }
         match outcome {
-            Outcome::Failure(_) => learnt.latency.penalize(ewma::penalty(endpoints.p99(), None), now),
+            Outcome::Failure(_) => learnt
+                .latency
+                .penalize(ewma::penalty(endpoints.p99(), None), now),
             // Given up on before it answered: it takes at least this long.
             Outcome::Cancelled if waiting.is_some() => {
-                learnt.latency.observe_at_least(now.saturating_duration_since(started), now);
+                learnt
+                    .latency
+                    .observe_at_least(now.saturating_duration_since(started), now);
             }
             _ => {}
         }

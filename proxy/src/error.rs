@@ -19,7 +19,9 @@ pub const PROXY_ERROR: &str = "weir-proxy-error";
 pub enum Error {
     #[error("{service} has no endpoints")]
     NoEndpoints { service: String },
-    #[error("no endpoint of {service} is available ({ejected} ejected, {busy} busy, {draining} draining)")]
+    #[error(
+        "no endpoint of {service} is available ({ejected} ejected, {busy} busy, {draining} draining)"
+    )]
     NoEndpointAvailable {
         service: String,
         ejected: usize,
@@ -30,9 +32,15 @@ pub enum Error {
     Connect(#[from] ConnectError),
     /// The request was never written, or the peer vouches that it did not look at it.
     #[error("{address} did not take the request: {source}")]
-    Refused { address: SocketAddr, source: hyper::Error },
+    Refused {
+        address: SocketAddr,
+        source: hyper::Error,
+    },
     #[error("{address} broke off: {source}")]
-    Upstream { address: SocketAddr, source: hyper::Error },
+    Upstream {
+        address: SocketAddr,
+        source: hyper::Error,
+    },
     #[error("{address} was ejected while it held the request")]
     Ejected { address: SocketAddr },
     #[error("one try took too long")]
@@ -40,7 +48,10 @@ pub enum Error {
     #[error("the deadline of the request has passed")]
     DeadlineExceeded,
     #[error("the circuit breaker of {service} is open")]
-    BreakerOpen { service: String, retry_after: Duration },
+    BreakerOpen {
+        service: String,
+        retry_after: Duration,
+    },
     #[error("{service} has too many requests in flight and its queue is full")]
     QueueFull { service: String },
     #[error("{service} has too many requests in flight: waited {}ms in the queue", waited.as_millis())]
@@ -59,7 +70,10 @@ pub enum ConnectError {
     #[error("connecting to {address} failed: {reason}")]
     Io { address: SocketAddr, reason: String },
     #[error("connecting to {address} took longer than {}ms", limit.as_millis())]
-    Timeout { address: SocketAddr, limit: Duration },
+    Timeout {
+        address: SocketAddr,
+        limit: Duration,
+    },
     #[error("TLS with {address} failed: {reason}")]
     Tls { address: SocketAddr, reason: String },
     #[error("{address} proved to be {found}, not {expected}")]
@@ -166,7 +180,10 @@ impl Error {
         let mut response = if grpc {
             let mut response = Response::new(Body::empty());
             let headers = response.headers_mut();
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            headers.insert(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/grpc"),
+            );
             headers.insert("grpc-status", HeaderValue::from(u16::from(facts.grpc)));
             headers.insert("grpc-message", percent_encoded(&message));
             if let Some(after) = self.retry_after() {
@@ -178,15 +195,25 @@ impl Error {
             let mut response = Response::new(Body::full(format!("{message}\n").into()));
             *response.status_mut() = facts.http;
             let headers = response.headers_mut();
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+            headers.insert(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("text/plain; charset=utf-8"),
+            );
             if let Some(after) = self.retry_after() {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+                headers.insert(
+                    header::RETRY_AFTER,
+                    HeaderValue::from(after.as_secs().max(1)),
+                );
             }
             response
         };
-        response.headers_mut().insert(PROXY_ERROR, HeaderValue::from_static(facts.code));
+        response
+            .headers_mut()
+            .insert(PROXY_ERROR, HeaderValue::from_static(facts.code));
         if matches!(self, Self::QueueFull { .. } | Self::QueueTimeout { .. }) {
-            response.headers_mut().insert(crate::head::OVERLOAD, HeaderValue::from_static("local"));
+            response
+                .headers_mut()
+                .insert(crate::head::OVERLOAD, HeaderValue::from_static("local"));
         }
         response
     }
@@ -226,7 +253,9 @@ mod tests {
 
     #[test]
     fn an_http_caller_gets_a_status_a_reason_and_when_to_come_back() {
-        let error = Error::QueueFull { service: "a/b:1".into() };
+        let error = Error::QueueFull {
+            service: "a/b:1".into(),
+        };
         let response = error.into_response(false);
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()[PROXY_ERROR], "queue-full");
@@ -245,6 +274,9 @@ mod tests {
             retry_after: Duration::ZERO,
         };
         assert_eq!(error.outcome(), Outcome::Cancelled);
-        assert_eq!(Error::DeadlineExceeded.outcome(), Outcome::Failure(Fault::Deadline));
+        assert_eq!(
+            Error::DeadlineExceeded.outcome(),
+            Outcome::Failure(Fault::Deadline)
+        );
     }
 }

@@ -60,7 +60,9 @@ impl Facts {
     }
 
     fn report(&self, fact: pb::fact::Fact) {
-        let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let at = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         let fact = pb::Fact {
             at_ms: u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
             fact: Some(fact),

@@ -4,7 +4,8 @@
 //! proved its identity; whatever else claims them is stripped.
 
 use http::header::{
-    CONNECTION, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -67,9 +68,15 @@ pub fn strip_connection_headers(headers: &mut HeaderMap, upgrade: bool) {
 }
 
 pub fn strip_own_headers(headers: &mut HeaderMap) {
-    if headers.keys().any(|name| name.as_str().starts_with(OWN_PREFIX)) {
-        let own: Vec<HeaderName> =
-            headers.keys().filter(|name| name.as_str().starts_with(OWN_PREFIX)).cloned().collect();
+    if headers
+        .keys()
+        .any(|name| name.as_str().starts_with(OWN_PREFIX))
+    {
+        let own: Vec<HeaderName> = headers
+            .keys()
+            .filter(|name| name.as_str().starts_with(OWN_PREFIX))
+            .cloned()
+            .collect();
         for name in own {
             headers.remove(name);
         }
@@ -96,11 +103,16 @@ pub fn check_authority(head: &Parts) -> Result<(), Error> {
         return Err(Error::BadRequest("it has more than one Host header"));
     }
     match (first, head.uri.authority()) {
-        (None, None) if head.version == Version::HTTP_11 => Err(Error::BadRequest("it has no Host header")),
+        (None, None) if head.version == Version::HTTP_11 => {
+            Err(Error::BadRequest("it has no Host header"))
+        }
         (Some(host), Some(authority))
-            if head.version == Version::HTTP_2 && host.as_bytes() != authority.as_str().as_bytes() =>
+            if head.version == Version::HTTP_2
+                && host.as_bytes() != authority.as_str().as_bytes() =>
         {
-            Err(Error::BadRequest("its Host header and its authority differ"))
+            Err(Error::BadRequest(
+                "its Host header and its authority differ",
+            ))
         }
         _ => Ok(()),
     }
@@ -124,9 +136,8 @@ fn to_http2(head: &mut Parts) -> Result<(), Error> {
     let uri = std::mem::take(&mut head.uri).into_parts();
     let authority = match (uri.authority, head.headers.remove(HOST)) {
         (Some(authority), _) => authority,
-        (None, Some(host)) => {
-            Authority::from_maybe_shared(host).map_err(|_| Error::BadRequest("its Host header is no authority"))?
-        }
+        (None, Some(host)) => Authority::from_maybe_shared(host)
+            .map_err(|_| Error::BadRequest("its Host header is no authority"))?,
         // HTTP/1.0 may have none; the peer's app will not miss what its caller did not send.
         (None, None) => Authority::from_static("unnamed"),
     };
@@ -143,10 +154,15 @@ fn to_http1(head: &mut Parts) -> Result<(), Error> {
     head.version = Version::HTTP_11;
     if let Some(authority) = head.uri.authority() {
         if !head.headers.contains_key(HOST) {
-            let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Error::BadRequest("its authority is malformed"))?;
+            let host = HeaderValue::from_str(authority.as_str())
+                .map_err(|_| Error::BadRequest("its authority is malformed"))?;
             head.headers.insert(HOST, host);
         }
-        let path = head.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+        let path = head
+            .uri
+            .path_and_query()
+            .cloned()
+            .unwrap_or(PathAndQuery::from_static("/"));
         head.uri = Uri::from(path);
     }
     // A field of its own in HTTP/2 may come as several; HTTP/1.1 knows one (RFC 9113 section 8.2.3).
@@ -157,7 +173,8 @@ fn to_http1(head: &mut Parts) -> Result<(), Error> {
             joined.extend_from_slice(b"; ");
             joined.extend_from_slice(cookie.as_bytes());
         }
-        let joined = HeaderValue::from_bytes(&joined).map_err(|_| Error::BadRequest("its cookies are malformed"))?;
+        let joined = HeaderValue::from_bytes(&joined)
+            .map_err(|_| Error::BadRequest("its cookies are malformed"))?;
         head.headers.insert(http::header::COOKIE, joined);
     }
     Ok(())
@@ -183,7 +200,13 @@ mod tests {
                 .header("x-kept", "1"),
         );
         strip_connection_headers(&mut head.headers, false);
-        assert_eq!(head.headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-kept"]);
+        assert_eq!(
+            head.headers
+                .keys()
+                .map(HeaderName::as_str)
+                .collect::<Vec<_>>(),
+            ["x-kept"]
+        );
     }
 
     #[test]
@@ -201,21 +224,39 @@ mod tests {
 
     #[test]
     fn nobody_can_have_the_host_removed_by_naming_it() {
-        let mut head = head(http::Request::builder().header("connection", "host, content-length").header("host", "a"));
+        let mut head = head(
+            http::Request::builder()
+                .header("connection", "host, content-length")
+                .header("host", "a"),
+        );
         strip_connection_headers(&mut head.headers, false);
         assert!(head.headers.contains_key(HOST));
     }
 
     #[test]
     fn our_own_headers_are_not_believed_from_strangers() {
-        let mut head = head(http::Request::builder().header("x-weir-attempt", "9").header("x-other", "1"));
+        let mut head = head(
+            http::Request::builder()
+                .header("x-weir-attempt", "9")
+                .header("x-other", "1"),
+        );
         strip_own_headers(&mut head.headers);
-        assert_eq!(head.headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-other"]);
+        assert_eq!(
+            head.headers
+                .keys()
+                .map(HeaderName::as_str)
+                .collect::<Vec<_>>(),
+            ["x-other"]
+        );
     }
 
     #[test]
     fn a_request_goes_through_http2_and_back_unchanged() {
-        let mut head = head(http::Request::builder().uri("/cart?id=1").header("host", "cart:7070"));
+        let mut head = head(
+            http::Request::builder()
+                .uri("/cart?id=1")
+                .header("host", "cart:7070"),
+        );
         convert(&mut head, Protocol::Http2).expect("fits");
         assert_eq!(head.uri, "http://cart:7070/cart?id=1");
         assert!(!head.headers.contains_key(HOST));
@@ -226,14 +267,22 @@ mod tests {
 
     #[test]
     fn two_hosts_are_refused() {
-        let head = head(http::Request::builder().header("host", "a").header("host", "b"));
+        let head = head(
+            http::Request::builder()
+                .header("host", "a")
+                .header("host", "b"),
+        );
         assert!(matches!(check_authority(&head), Err(Error::BadRequest(_))));
     }
 
     #[test]
     fn cookies_split_by_http2_are_one_again() {
         let mut head = head(
-            http::Request::builder().uri("http://a/").header("cookie", "a=1").header("cookie", "b=2").header("cookie", "c=3"),
+            http::Request::builder()
+                .uri("http://a/")
+                .header("cookie", "a=1")
+                .header("cookie", "b=2")
+                .header("cookie", "c=3"),
         );
         convert(&mut head, Protocol::Http1).expect("fits");
         assert_eq!(head.headers["cookie"], "a=1; b=2; c=3");

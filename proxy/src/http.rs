@@ -59,7 +59,12 @@ pub struct Connection {
 }
 
 /// Serves until the caller goes or the drain has ended its requests.
-pub async fn serve<I>(io: I, protocol: Protocol, connection: Connection, mut drain: Drain) -> Result<(), hyper::Error>
+pub async fn serve<I>(
+    io: I,
+    protocol: Protocol,
+    connection: Connection,
+    mut drain: Drain,
+) -> Result<(), hyper::Error>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -109,8 +114,12 @@ where
     }
 }
 
-async fn handle(connection: Connection, mut incoming: http::Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    let upgrade = head::wants_upgrade(incoming.version(), incoming.headers()).then(|| hyper::upgrade::on(&mut incoming));
+async fn handle(
+    connection: Connection,
+    mut incoming: http::Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let upgrade = head::wants_upgrade(incoming.version(), incoming.headers())
+        .then(|| hyper::upgrade::on(&mut incoming));
     let grpc = is_grpc(incoming.headers());
     let version = incoming.version();
     let answer = match request(&connection, incoming, grpc, upgrade.is_some()) {
@@ -118,7 +127,11 @@ async fn handle(connection: Connection, mut incoming: http::Request<Incoming>) -
         Err(error) => Err(error),
     };
     let mut response = answer.unwrap_or_else(|error| error.into_response(grpc));
-    finish(&mut response, version, matches!(connection.target, Target::Service(_)));
+    finish(
+        &mut response,
+        version,
+        matches!(connection.target, Target::Service(_)),
+    );
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
         && let Some(downstream) = upgrade
     {
@@ -128,7 +141,13 @@ async fn handle(connection: Connection, mut incoming: http::Request<Incoming>) -
             let (Ok(downstream), Ok(upstream)) = tokio::join!(downstream, upstream) else {
                 return;
             };
-            tcp::forward(TokioIo::new(downstream), TokioIo::new(upstream), UPGRADE_IDLE, Bytes::new()).await;
+            tcp::forward(
+                TokioIo::new(downstream),
+                TokioIo::new(upstream),
+                UPGRADE_IDLE,
+                Bytes::new(),
+            )
+            .await;
         });
     }
     Ok(response)
@@ -200,7 +219,9 @@ fn request(
 
 /// The earliest of the ways in which a caller can say how long it waits.
 fn deadline(headers: &HeaderMap, now: Instant) -> Option<Instant> {
-    let grpc = headers.get("grpc-timeout").and_then(|value| parse_grpc_timeout(value.as_bytes()));
+    let grpc = headers
+        .get("grpc-timeout")
+        .and_then(|value| parse_grpc_timeout(value.as_bytes()));
     let millis = [head::REQUEST_TIMEOUT_MS, "x-envoy-expected-rq-timeout-ms"]
         .into_iter()
         .filter_map(|name| headers.get(name))

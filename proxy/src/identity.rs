@@ -44,7 +44,9 @@ impl SpiffeId {
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(&b));
         let path_ok = path.split('/').all(|segment| {
             !matches!(segment, "" | "." | "..")
-                && segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+                && segment
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
         });
         (text.len() <= 2048 && domain_ok && path_ok).then(|| Self(text.into()))
     }
@@ -104,7 +106,9 @@ impl Credentials {
         chain: Vec<CertificateDer<'static>>,
         bundle: &[CertificateDer<'static>],
     ) -> Result<Self, IdentityError> {
-        let leaf = chain.first().ok_or(IdentityError::Certificate("the chain is empty"))?;
+        let leaf = chain
+            .first()
+            .ok_or(IdentityError::Certificate("the chain is empty"))?;
         let id = spiffe_id(leaf).map_err(IdentityError::Certificate)?;
         let not_after = not_after(leaf).map_err(IdentityError::Certificate)?;
         let key = || PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key_pkcs8.to_vec()));
@@ -115,7 +119,10 @@ impl Credentials {
             let mut config = ClientConfig::builder_with_provider(provider.clone())
                 .with_protocol_versions(&[&rustls::version::TLS13])?
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(MeshServerVerifier::new(roots.clone(), &provider)))
+                .with_custom_certificate_verifier(Arc::new(MeshServerVerifier::new(
+                    roots.clone(),
+                    &provider,
+                )))
                 .with_client_auth_cert(chain.clone(), key())?;
             config.alpn_protocols = vec![protocol.to_vec()];
             config.enable_sni = false;
@@ -123,7 +130,11 @@ impl Credentials {
             config.resumption = rustls::client::Resumption::disabled();
             Ok(Arc::new(config))
         };
-        let clients = [client(alpn::HTTP2)?, client(alpn::HTTP1)?, client(alpn::TCP)?];
+        let clients = [
+            client(alpn::HTTP2)?,
+            client(alpn::HTTP1)?,
+            client(alpn::TCP)?,
+        ];
 
         let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone())
             .build()
@@ -135,7 +146,11 @@ impl Credentials {
                 trust_domain: id.trust_domain().to_owned(),
             }))
             .with_single_cert(chain.clone(), key())?;
-        server.alpn_protocols = vec![alpn::HTTP2.to_vec(), alpn::HTTP1.to_vec(), alpn::TCP.to_vec()];
+        server.alpn_protocols = vec![
+            alpn::HTTP2.to_vec(),
+            alpn::HTTP1.to_vec(),
+            alpn::TCP.to_vec(),
+        ];
         server.send_tls13_tickets = 0;
         Ok(Self {
             id,
@@ -161,7 +176,10 @@ impl Credentials {
 
     /// How long until half to two thirds of what is left have passed: renewals of a fleet spread by themselves.
     pub fn renew_in(&self, random: f64) -> Duration {
-        let left = self.not_after.duration_since(SystemTime::now()).unwrap_or_default();
+        let left = self
+            .not_after
+            .duration_since(SystemTime::now())
+            .unwrap_or_default();
         left.mul_f64(0.5 + 0.17 * random)
     }
 }
@@ -176,11 +194,15 @@ pub fn control_plane_client(
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(MeshServerVerifier::new(Arc::new(roots(bundle)?), &provider)));
+        .with_custom_certificate_verifier(Arc::new(MeshServerVerifier::new(
+            Arc::new(roots(bundle)?),
+            &provider,
+        )));
     let mut config = match own {
-        Some((key, chain)) => {
-            builder.with_client_auth_cert(chain, PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.to_vec())))?
-        }
+        Some((key, chain)) => builder.with_client_auth_cert(
+            chain,
+            PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.to_vec())),
+        )?,
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![b"h2".to_vec()];
@@ -192,7 +214,9 @@ pub fn control_plane_client(
 fn roots(bundle: &[CertificateDer<'static>]) -> Result<RootCertStore, IdentityError> {
     let mut roots = RootCertStore::empty();
     for anchor in bundle {
-        roots.add(anchor.clone()).map_err(|error| IdentityError::Bundle(error.to_string()))?;
+        roots
+            .add(anchor.clone())
+            .map_err(|error| IdentityError::Bundle(error.to_string()))?;
     }
     if roots.is_empty() {
         return Err(IdentityError::Bundle("it holds no certificate".into()));
@@ -202,7 +226,8 @@ fn roots(bundle: &[CertificateDer<'static>]) -> Result<RootCertStore, IdentityEr
 
 /// The one SPIFFE id of a certificate.
 pub fn spiffe_id(certificate: &CertificateDer<'_>) -> Result<SpiffeId, &'static str> {
-    let (rest, parsed) = X509Certificate::from_der(certificate).map_err(|_| "it is no X.509 certificate")?;
+    let (rest, parsed) =
+        X509Certificate::from_der(certificate).map_err(|_| "it is no X.509 certificate")?;
     if !rest.is_empty() {
         return Err("bytes follow the certificate");
     }
@@ -231,8 +256,10 @@ pub fn spiffe_id(certificate: &CertificateDer<'_>) -> Result<SpiffeId, &'static 
 }
 
 fn not_after(certificate: &CertificateDer<'_>) -> Result<SystemTime, &'static str> {
-    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| "it is no X.509 certificate")?;
-    let seconds = u64::try_from(parsed.validity().not_after.timestamp()).map_err(|_| "it expired before 1970")?;
+    let (_, parsed) =
+        X509Certificate::from_der(certificate).map_err(|_| "it is no X.509 certificate")?;
+    let seconds = u64::try_from(parsed.validity().not_after.timestamp())
+        .map_err(|_| "it expired before 1970")?;
     Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
@@ -342,7 +369,8 @@ impl ClientCertVerifier for MeshClientVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls13_signature(message, certificate, signature)
+        self.chain
+            .verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -21,9 +21,18 @@ pub type AnswerFuture = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// What every layer wraps. Layers decide when they are called, so all are always ready, and cloning one is cloning a
 /// few reference counts.
-pub trait Call: tower::Service<Request, Response = Response<Body>, Error = Error, Future: Send> + Clone + Send + 'static {}
+pub trait Call:
+    tower::Service<Request, Response = Response<Body>, Error = Error, Future: Send>
+    + Clone
+    + Send
+    + 'static
+{
+}
 
 impl<S> Call for S where
-    S: tower::Service<Request, Response = Response<Body>, Error = Error, Future: Send> + Clone + Send + 'static
+    S: tower::Service<Request, Response = Response<Body>, Error = Error, Future: Send>
+        + Clone
+        + Send
+        + 'static
 {
 }

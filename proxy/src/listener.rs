@@ -38,23 +38,33 @@ pub struct Workers {
 impl Workers {
     /// Starts the threads. They end with the process: what they serve has ended by then, or has had its time.
     pub fn start(count: usize, proxy: &Arc<Proxy>) -> std::io::Result<Self> {
-        let open: Arc<Vec<AtomicUsize>> = Arc::new((0..count).map(|_| AtomicUsize::new(0)).collect());
+        let open: Arc<Vec<AtomicUsize>> =
+            Arc::new((0..count).map(|_| AtomicUsize::new(0)).collect());
         let mut inboxes = Vec::with_capacity(count);
         for worker in 0..count {
             // Bounded by CONNECTIONS_MAX: what waits here counts as open.
             let (inbox, receiver) = mpsc::unbounded_channel();
             inboxes.push(inbox);
             let (proxy, open) = (proxy.clone(), open.clone());
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            std::thread::Builder::new().name(format!("worker-{worker}")).spawn(move || {
-                runtime.block_on(work(worker, receiver, proxy, open));
-            })?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            std::thread::Builder::new()
+                .name(format!("worker-{worker}"))
+                .spawn(move || {
+                    runtime.block_on(work(worker, receiver, proxy, open));
+                })?;
         }
         Ok(Self { inboxes, open })
     }
 
     /// Accepts until told to stop.
-    pub async fn accept(&self, listener: std::net::TcpListener, direction: Direction, drain: Drain) {
+    pub async fn accept(
+        &self,
+        listener: std::net::TcpListener,
+        direction: Direction,
+        drain: Drain,
+    ) {
         let listener = match TcpListener::from_std(listener) {
             Ok(listener) => listener,
             Err(error) => {
@@ -82,8 +92,12 @@ impl Workers {
             telemetry::rejected_connection(direction, "too-many-connections");
             return;
         }
-        let worker = (0..self.open.len()).min_by_key(|worker| load(*worker)).expect("there is a worker");
-        let Ok(stream) = stream.into_std() else { return };
+        let worker = (0..self.open.len())
+            .min_by_key(|worker| load(*worker))
+            .expect("there is a worker");
+        let Ok(stream) = stream.into_std() else {
+            return;
+        };
         self.open[worker].fetch_add(1, Ordering::Relaxed);
         let handover = Handover {
             stream,

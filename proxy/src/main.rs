@@ -61,13 +61,19 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(&settings.log).unwrap_or_else(|_| EnvFilter::new("info")))
+        .with_env_filter(
+            EnvFilter::try_new(&settings.log).unwrap_or_else(|_| EnvFilter::new("info")),
+        )
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
     // Admin, control stream and telemetry have a runtime of their own: they answer while the workers are busy.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let ended = runtime.map_err(AnyError::from).and_then(|runtime| runtime.block_on(run(settings)));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let ended = runtime
+        .map_err(AnyError::from)
+        .and_then(|runtime| runtime.block_on(run(settings)));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -80,7 +86,8 @@ fn main() -> ExitCode {
 async fn run(settings: Settings) -> Result<(), AnyError> {
     let settings = Arc::new(settings);
     let bind = |name: &str, address| {
-        listener::bind(address).map_err(|error| format!("cannot listen on {address} ({name}): {error}"))
+        listener::bind(address)
+            .map_err(|error| format!("cannot listen on {address} ({name}): {error}"))
     };
     let outbound = bind("outbound", settings.outbound_addr)?;
     let inbound = bind("inbound", settings.inbound_addr)?;
@@ -113,30 +120,44 @@ async fn run(settings: Settings) -> Result<(), AnyError> {
         probers: Probers::parse(&settings.app_probers, settings.pod_ips[0], settings.mark())?,
     });
     for listener in admin_listeners {
-        tokio::spawn(admin::run(tokio::net::TcpListener::from_std(listener)?, admin.clone()));
+        tokio::spawn(admin::run(
+            tokio::net::TcpListener::from_std(listener)?,
+            admin.clone(),
+        ));
     }
     let inputs = Inputs {
         wanted,
         facts: fact_stream,
     };
-    tokio::spawn(discovery::run(settings.clone(), proxy.clone(), keeper.clone(), inputs));
+    tokio::spawn(discovery::run(
+        settings.clone(),
+        proxy.clone(),
+        keeper.clone(),
+        inputs,
+    ));
     tokio::spawn(async move { keeper.run().await });
     tokio::spawn(tick(proxy.clone()));
 
     let workers = Arc::new(Workers::start(worker_count, &proxy)?);
     let (inbound_signal, inbound_drain) = drain::channel();
     let (outbound_signal, outbound_drain) = drain::channel();
-    let accept = |listeners: Vec<std::net::TcpListener>, direction, drain: &drain::Drain| -> Vec<_> {
-        let accept = |listener| {
-            let (workers, drain) = (workers.clone(), drain.clone());
-            tokio::spawn(async move { workers.accept(listener, direction, drain).await })
+    let accept =
+        |listeners: Vec<std::net::TcpListener>, direction, drain: &drain::Drain| -> Vec<_> {
+            let accept = |listener| {
+                let (workers, drain) = (workers.clone(), drain.clone());
+                tokio::spawn(async move { workers.accept(listener, direction, drain).await })
+            };
+            listeners.into_iter().map(accept).collect()
         };
-        listeners.into_iter().map(accept).collect()
-    };
     let inbound = accept(inbound, Direction::Inbound, &inbound_drain);
     let outbound = accept(outbound, Direction::Outbound, &outbound_drain);
     drop((inbound_drain, outbound_drain));
-    tracing::info!(workers = worker_count, pod = settings.pod_name, "weir-proxy {}", env!("CARGO_PKG_VERSION"));
+    tracing::info!(
+        workers = worker_count,
+        pod = settings.pod_name,
+        "weir-proxy {}",
+        env!("CARGO_PKG_VERSION")
+    );
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -125,6 +125,9 @@ mod tests {
         waiting.end(first);
         waiting.end(third);
         assert_eq!(waiting.oldest(), None);
-        assert!(waiting.starts.is_empty(), "nothing is kept of what has ended");
+        assert!(
+            waiting.starts.is_empty(),
+            "nothing is kept of what has ended"
+        );
     }
 }

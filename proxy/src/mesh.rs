@@ -92,7 +92,9 @@ impl Mesh {
             return Ok(known);
         }
         let mut changed = self.changed.subscribe();
-        self.wanted.try_send(address).map_err(|_| ResolveError::Busy)?;
+        self.wanted
+            .try_send(address)
+            .map_err(|_| ResolveError::Busy)?;
         let answer = async {
             loop {
                 if let Some(known) = self.lookup(address) {
@@ -145,7 +147,9 @@ impl Mesh {
 
     /// Forgets addresses that nobody has used for `idle` and nobody uses now.
     pub fn forget_idle(&self, idle: Duration) -> Vec<SocketAddr> {
-        let oldest = self.millis().saturating_sub(u64::try_from(idle.as_millis()).unwrap_or(u64::MAX));
+        let oldest = self
+            .millis()
+            .saturating_sub(u64::try_from(idle.as_millis()).unwrap_or(u64::MAX));
         let is_idle = |known: &Known| {
             let used = match &known.destination {
                 Destination::Service(backend) => backend.is_used(),
@@ -183,7 +187,9 @@ impl Mesh {
 
     pub fn set_workload(&self, workload: snapshot::Workload) {
         self.environment.inbound_log.set_format(workload.access_log);
-        self.environment.outbound_log.set_format(workload.access_log);
+        self.environment
+            .outbound_log
+            .set_format(workload.access_log);
         let mut ports = self.ports.lock().expect("no panic while locked");
         // A port whose policy changed is made anew when it is next called; requests in flight keep the old one.
         ports.retain(|port, (inbound, _)| policy_of(&workload, *port) == inbound);

@@ -76,7 +76,10 @@ impl Pool {
     }
 
     /// An HTTP/2 connection with room for a stream, made if there is none.
-    pub async fn http2(&self, connector: &Connector) -> Result<(http2::SendRequest<Body>, StreamSlot), Error> {
+    pub async fn http2(
+        &self,
+        connector: &Connector,
+    ) -> Result<(http2::SendRequest<Body>, StreamSlot), Error> {
         loop {
             let mut connecting = {
                 let mut connections = self.connections.lock().expect("no panic while locked");
@@ -121,7 +124,9 @@ impl Pool {
                     lock().http2.push(Http2 { sender, streams });
                     drop(done);
                     connection.await;
-                    lock().http2.retain(|connection| !connection.sender.is_closed());
+                    lock()
+                        .http2
+                        .retain(|connection| !connection.sender.is_closed());
                 }
                 Err(error) => {
                     done.send_replace(Some(error));
@@ -132,13 +137,19 @@ impl Pool {
     }
 
     /// An HTTP/1.1 connection that nobody uses; `fresh` insists on a new one, which an upgrade then keeps.
-    pub async fn http1(&self, connector: &Connector, fresh: bool) -> Result<http1::SendRequest<Body>, Error> {
+    pub async fn http1(
+        &self,
+        connector: &Connector,
+        fresh: bool,
+    ) -> Result<http1::SendRequest<Body>, Error> {
         while !fresh && let Some(mut sender) = self.idle_http1() {
             if sender.ready().await.is_ok() {
                 return Ok(sender);
             }
         }
-        let stream = connector.connect(self.address, self.identity.as_ref(), alpn::HTTP1).await?;
+        let stream = connector
+            .connect(self.address, self.identity.as_ref(), alpn::HTTP1)
+            .await?;
         let (sender, connection) = http1::Builder::new()
             .max_headers(100)
             .handshake(TokioIo::new(stream))
@@ -188,7 +199,8 @@ impl Home {
 
 impl Connections {
     fn roomy(&mut self) -> Option<(http2::SendRequest<Body>, StreamSlot)> {
-        self.http2.retain(|connection| !connection.sender.is_closed());
+        self.http2
+            .retain(|connection| !connection.sender.is_closed());
         let emptiest = self
             .http2
             .iter()
@@ -206,7 +218,14 @@ async fn connect_http2(
     connector: &Connector,
     address: SocketAddr,
     identity: Option<&SpiffeId>,
-) -> Result<(http2::SendRequest<Body>, Arc<Streams>, impl Future<Output = ()> + Send + use<>), ConnectError> {
+) -> Result<
+    (
+        http2::SendRequest<Body>,
+        Arc<Streams>,
+        impl Future<Output = ()> + Send + use<>,
+    ),
+    ConnectError,
+> {
     let stream = connector.connect(address, identity, alpn::HTTP2).await?;
     let handshake = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -234,7 +253,10 @@ async fn connect_http2(
             let polled = connection.as_mut().poll(cx);
             // hyper keeps the peer's limit to itself: without this, a request at the limit would wait inside hyper
             // where no deadline and no other connection helps it (hyper#3623).
-            shared.allowed.store(connection.as_ref().current_max_send_streams(), Ordering::Relaxed);
+            shared.allowed.store(
+                connection.as_ref().current_max_send_streams(),
+                Ordering::Relaxed,
+            );
             polled
         })
         .await
@@ -242,4 +264,3 @@ async fn connect_http2(
     };
     Ok((sender, streams, driver))
 }
-

@@ -37,17 +37,26 @@ enum Target {
 pub fn apply(mesh: &Mesh, push: pb::ToProxy) -> Result<(), String> {
     let read = read(push)?;
     let mut backends = mesh.backends();
-    let sent = |service: &String| read.policies.iter().any(|(name, policy)| name == service && policy.is_some());
+    let sent = |service: &String| {
+        read.policies
+            .iter()
+            .any(|(name, policy)| name == service && policy.is_some())
+    };
     let known = |service: &String| backends.contains_key(service) || sent(service);
     for (address, target) in &read.destinations {
         if let Target::Service(service) = target
             && !known(service)
         {
-            return Err(format!("destinations[{address}]: service {service} has no policy"));
+            return Err(format!(
+                "destinations[{address}]: service {service} has no policy"
+            ));
         }
     }
     if let Some(change) = read.endpoints.iter().find(|change| !known(&change.service)) {
-        return Err(format!("endpoints[{}]: the service has no policy", change.service));
+        return Err(format!(
+            "endpoints[{}]: the service has no policy",
+            change.service
+        ));
     }
 
     if let Some(workload) = read.workload {
@@ -67,17 +76,24 @@ pub fn apply(mesh: &Mesh, push: pb::ToProxy) -> Result<(), String> {
     }
     for change in read.endpoints {
         if let Some(backend) = backends.get(&change.service) {
-            backend.endpoints.update(change.reset, change.changed, &change.removed);
+            backend
+                .endpoints
+                .update(change.reset, change.changed, &change.removed);
         }
     }
-    let destinations = read.destinations.into_iter().filter_map(|(address, target)| {
-        let destination = match target {
-            Target::Outside => Destination::Outside,
-            Target::Service(service) => Destination::Service(backends.get(&service)?.clone()),
-            Target::Endpoint(endpoint) => Destination::Service(direct(&mut backends, mesh, address, endpoint)),
-        };
-        Some((address, destination))
-    });
+    let destinations = read
+        .destinations
+        .into_iter()
+        .filter_map(|(address, target)| {
+            let destination = match target {
+                Target::Outside => Destination::Outside,
+                Target::Service(service) => Destination::Service(backends.get(&service)?.clone()),
+                Target::Endpoint(endpoint) => {
+                    Destination::Service(direct(&mut backends, mesh, address, endpoint))
+                }
+            };
+            Some((address, destination))
+        });
     let destinations = destinations.collect();
     mesh.set_backends(backends);
     mesh.set_destinations(destinations);
@@ -113,7 +129,10 @@ fn direct(
 
 fn read(push: pb::ToProxy) -> Result<Read, String> {
     let workload = (!push.workload_json.is_empty())
-        .then(|| serde_json::from_slice(&push.workload_json).map_err(|error| format!("workload: {error}")))
+        .then(|| {
+            serde_json::from_slice(&push.workload_json)
+                .map_err(|error| format!("workload: {error}"))
+        })
         .transpose()?;
     let mut policies = Vec::new();
     for service in push.services {
@@ -127,10 +146,18 @@ fn read(push: pb::ToProxy) -> Result<Read, String> {
     }
     let mut endpoints = Vec::new();
     for change in push.endpoints {
-        let path = |address: &str| format!("endpoints[{}]: {address:?} is no address", change.service);
-        let removed = change.removed.iter().map(|text| self::address(text).ok_or_else(|| path(text)));
+        let path =
+            |address: &str| format!("endpoints[{}]: {address:?} is no address", change.service);
+        let removed = change
+            .removed
+            .iter()
+            .map(|text| self::address(text).ok_or_else(|| path(text)));
         let removed = removed.collect::<Result<_, _>>()?;
-        let changed = change.changed.iter().map(described).collect::<Result<_, _>>()?;
+        let changed = change
+            .changed
+            .iter()
+            .map(described)
+            .collect::<Result<_, _>>()?;
         endpoints.push(Change {
             reset: change.reset,
             changed,
@@ -141,13 +168,20 @@ fn read(push: pb::ToProxy) -> Result<Read, String> {
     let mut destinations = Vec::new();
     for destination in push.destinations {
         let text = &destination.address;
-        let address = address(text).ok_or_else(|| format!("destinations: {text:?} is no address"))?;
+        let address =
+            address(text).ok_or_else(|| format!("destinations: {text:?} is no address"))?;
         let target = match destination.target {
             Some(pb::destination::Target::Service(service)) => Target::Service(service),
-            Some(pb::destination::Target::Endpoint(endpoint)) => Target::Endpoint(described(&endpoint)?),
+            Some(pb::destination::Target::Endpoint(endpoint)) => {
+                Target::Endpoint(described(&endpoint)?)
+            }
             Some(pb::destination::Target::Outside(_)) => Target::Outside,
             // A newer control plane means something that we do not know: never take it for "outside".
-            None => return Err(format!("destinations[{text}]: the target is of no known kind")),
+            None => {
+                return Err(format!(
+                    "destinations[{text}]: the target is of no known kind"
+                ));
+            }
         };
         destinations.push((address, target));
     }
@@ -165,7 +199,10 @@ fn described(endpoint: &pb::Endpoint) -> Result<Described, String> {
     let identity = match endpoint.identity.as_str() {
         "" => None,
         // An identity that cannot be read must not become "no identity needed".
-        id => Some(SpiffeId::parse(id).ok_or_else(|| format!("endpoint {text}: {id:?} is no SPIFFE id"))?),
+        id => Some(
+            SpiffeId::parse(id)
+                .ok_or_else(|| format!("endpoint {text}: {id:?} is no SPIFFE id"))?,
+        ),
     };
     Ok(Described {
         address,

@@ -73,7 +73,9 @@ impl Shared {
             return;
         }
         let fits_request = self.kept_bytes + data.len() <= REQUEST_BYTES_MAX;
-        if !fits_request || PROXY_BYTES.fetch_add(data.len(), Ordering::Relaxed) + data.len() > PROXY_BYTES_MAX {
+        if !fits_request
+            || PROXY_BYTES.fetch_add(data.len(), Ordering::Relaxed) + data.len() > PROXY_BYTES_MAX
+        {
             if fits_request {
                 PROXY_BYTES.fetch_sub(data.len(), Ordering::Relaxed);
             }
@@ -107,7 +109,10 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    pub fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut shared = self.shared.lock().expect("no panic while locked");
         if let Some(data) = shared.kept.get(self.position) {
             self.position += 1;
@@ -122,7 +127,10 @@ impl Attempt {
         if shared.ended {
             return Poll::Ready(None);
         }
-        match std::task::ready!(http_body::Body::poll_frame(Pin::new(&mut shared.source), cx)) {
+        match std::task::ready!(http_body::Body::poll_frame(
+            Pin::new(&mut shared.source),
+            cx
+        )) {
             None => {
                 shared.ended = true;
                 Poll::Ready(None)

@@ -48,9 +48,9 @@ impl Matcher {
             && self.method.as_ref().is_none_or(|wanted| wanted == method)
             && match &self.path {
                 Path::Exact(wanted) => path == wanted,
-                Path::Prefix(wanted) => {
-                    path.strip_prefix(wanted.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-                }
+                Path::Prefix(wanted) => path
+                    .strip_prefix(wanted.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
             }
     }
 }
@@ -71,7 +71,10 @@ mod tests {
         let authorize = grpc(Some("Authorize"));
         assert!(authorize.matches(&Method::POST, "/boutique.v1.Payment/Authorize", true));
         assert!(!authorize.matches(&Method::POST, "/boutique.v1.Payment/AuthorizeAll", true));
-        assert!(!authorize.matches(&Method::POST, "/boutique.v1.Payment/Authorize", false), "not gRPC");
+        assert!(
+            !authorize.matches(&Method::POST, "/boutique.v1.Payment/Authorize", false),
+            "not gRPC"
+        );
         assert!(grpc(None).matches(&Method::POST, "/boutique.v1.Payment/Refund", true));
         assert!(!grpc(None).matches(&Method::POST, "/boutique.v1.Payments/Refund", true));
     }

@@ -29,15 +29,28 @@ pub struct Settings {
     pub trust_domain: String,
 
     /// File with this pod's bootstrap token.
-    #[arg(long, env = "WEIR_TOKEN_FILE", default_value = "/var/run/secrets/weir/token")]
+    #[arg(
+        long,
+        env = "WEIR_TOKEN_FILE",
+        default_value = "/var/run/secrets/weir/token"
+    )]
     pub token_file: PathBuf,
 
     /// File with the mesh's trust anchors, PEM.
-    #[arg(long, env = "WEIR_TRUST_BUNDLE_FILE", default_value = "/var/run/secrets/weir/ca.crt")]
+    #[arg(
+        long,
+        env = "WEIR_TRUST_BUNDLE_FILE",
+        default_value = "/var/run/secrets/weir/ca.crt"
+    )]
     pub trust_bundle_file: PathBuf,
 
     /// Probes of the app, rewritten by the injector to reach the admin port: JSON.
-    #[arg(long, env = "WEIR_APP_PROBERS", default_value = "{}", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "WEIR_APP_PROBERS",
+        default_value = "{}",
+        hide_env_values = true
+    )]
     pub app_probers: String,
 
     /// Where what the app sends is redirected to.
@@ -96,11 +109,18 @@ impl Settings {
     }
 
     pub fn own_ports(&self) -> [u16; 3] {
-        [self.outbound_addr.port(), self.inbound_addr.port(), self.admin_addr.port()]
+        [
+            self.outbound_addr.port(),
+            self.inbound_addr.port(),
+            self.admin_addr.port(),
+        ]
     }
 
     pub fn control_plane_identity(&self) -> String {
-        format!("spiffe://{}/ns/weir-system/sa/weir-control-plane", self.trust_domain)
+        format!(
+            "spiffe://{}/ns/weir-system/sa/weir-control-plane",
+            self.trust_domain
+        )
     }
 }
 

@@ -12,7 +12,11 @@ const BACKLOG: i32 = 4096;
 
 /// A listening socket, inherited by nobody.
 pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         // One listener for both families where the wildcard is asked for; redirection lands on both.

@@ -6,8 +6,8 @@
 use std::sync::LazyLock;
 
 use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::policy::outcome::Outcome;
@@ -15,8 +15,8 @@ use crate::policy::transition::Phase;
 
 /// Half a millisecond to ten seconds.
 const BUCKETS: &[f64] = &[
-    0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0,
-    1.5, 2.0, 3.0, 5.0, 10.0,
+    0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15,
+    0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0,
 ];
 
 static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
@@ -49,37 +49,55 @@ impl Metrics {
         let registry = Registry::new();
         let counter = |name: &str, help: &str, labels: &[&str]| {
             let vec = IntCounterVec::new(Opts::new(name, help), labels).expect("the name is valid");
-            registry.register(Box::new(vec.clone())).expect("the name is new");
+            registry
+                .register(Box::new(vec.clone()))
+                .expect("the name is new");
             vec
         };
         let gauge = |name: &str, help: &str, labels: &[&str]| {
             let vec = IntGaugeVec::new(Opts::new(name, help), labels).expect("the name is valid");
-            registry.register(Box::new(vec.clone())).expect("the name is new");
+            registry
+                .register(Box::new(vec.clone()))
+                .expect("the name is new");
             vec
         };
         let single_gauge = |name: &str, help: &str| {
             let one = IntGauge::new(name, help).expect("the name is valid");
-            registry.register(Box::new(one.clone())).expect("the name is new");
+            registry
+                .register(Box::new(one.clone()))
+                .expect("the name is new");
             one
         };
         let single_counter = |name: &str, help: &str| {
             let one = IntCounter::new(name, help).expect("the name is valid");
-            registry.register(Box::new(one.clone())).expect("the name is new");
+            registry
+                .register(Box::new(one.clone()))
+                .expect("the name is new");
             one
         };
         let duration = HistogramVec::new(
-            HistogramOpts::new("weir_request_duration_seconds", "From a request's head to its response's end.")
-                .buckets(BUCKETS.to_vec()),
+            HistogramOpts::new(
+                "weir_request_duration_seconds",
+                "From a request's head to its response's end.",
+            )
+            .buckets(BUCKETS.to_vec()),
             &["direction", "service", "route"],
         )
         .expect("the name is valid");
-        registry.register(Box::new(duration.clone())).expect("the name is new");
+        registry
+            .register(Box::new(duration.clone()))
+            .expect("the name is new");
         let certificate_expiry = GaugeVec::new(
-            Opts::new("weir_certificate_expiry_timestamp_seconds", "When this sidecar's certificate ends."),
+            Opts::new(
+                "weir_certificate_expiry_timestamp_seconds",
+                "When this sidecar's certificate ends.",
+            ),
             &["identity"],
         )
         .expect("the name is valid");
-        registry.register(Box::new(certificate_expiry.clone())).expect("the name is new");
+        registry
+            .register(Box::new(certificate_expiry.clone()))
+            .expect("the name is new");
         Self {
             requests: counter(
                 "weir_requests_total",
@@ -87,7 +105,11 @@ impl Metrics {
                 &["direction", "service", "route", "class", "tls"],
             ),
             duration,
-            attempts: counter("weir_attempts_total", "Tries sent to an endpoint.", &["service", "class"]),
+            attempts: counter(
+                "weir_attempts_total",
+                "Tries sent to an endpoint.",
+                &["service", "class"],
+            ),
             retries: counter("weir_retries_total", "Tries after the first.", &["service"]),
             refused: counter(
                 "weir_refused_total",
@@ -109,13 +131,21 @@ impl Metrics {
                 "0 closed, 1 open (ejected), 2 half-open, 3 ramping.",
                 &["service", "endpoint"],
             ),
-            ejections: counter("weir_ejections_total", "Endpoints taken out because they failed.", &["service"]),
+            ejections: counter(
+                "weir_ejections_total",
+                "Endpoints taken out because they failed.",
+                &["service"],
+            ),
             connections: counter(
                 "weir_connections_total",
                 "Connections accepted, by what they carried.",
                 &["direction", "service", "tls", "protocol"],
             ),
-            open_connections: gauge("weir_open_connections", "Connections open now.", &["direction"]),
+            open_connections: gauge(
+                "weir_open_connections",
+                "Connections open now.",
+                &["direction"],
+            ),
             rejected_connections: counter(
                 "weir_rejected_connections_total",
                 "Connections that were refused, by reason.",
@@ -126,10 +156,19 @@ impl Metrics {
                 "How the protocol of a connection was found out.",
                 &["direction", "service", "verdict", "why"],
             ),
-            control_plane: single_gauge("weir_control_plane_connected", "1 while the control stream is up."),
-            policy_version: single_gauge("weir_policy_version", "The control plane's version in force."),
+            control_plane: single_gauge(
+                "weir_control_plane_connected",
+                "1 while the control stream is up.",
+            ),
+            policy_version: single_gauge(
+                "weir_policy_version",
+                "The control plane's version in force.",
+            ),
             pushes: counter("weir_pushes_total", "Pushes received.", &["result"]),
-            facts_lost: single_counter("weir_facts_lost_total", "Facts that could not be reported."),
+            facts_lost: single_counter(
+                "weir_facts_lost_total",
+                "Facts that could not be reported.",
+            ),
             certificate_expiry,
             panics: single_counter("weir_panics_total", "Bugs: each ended one connection."),
             registry,
@@ -171,7 +210,9 @@ impl RouteMetrics {
         let both = |class| [one(class, "none"), one(class, "mtls")];
         Self {
             requests: [both("success"), both("failure"), both("cancelled")],
-            duration: METRICS.duration.with_label_values(&[direction.as_str(), service, route]),
+            duration: METRICS
+                .duration
+                .with_label_values(&[direction.as_str(), service, route]),
             direction,
             service: service.to_owned(),
         }
@@ -189,7 +230,10 @@ impl RouteMetrics {
 
     /// Off the common path, so a label look-up is fine.
     pub fn refused(&self, reason: &str) {
-        METRICS.refused.with_label_values(&[self.direction.as_str(), &self.service, reason]).inc();
+        METRICS
+            .refused
+            .with_label_values(&[self.direction.as_str(), &self.service, reason])
+            .inc();
     }
 }
 
@@ -206,7 +250,11 @@ impl BackendMetrics {
         let attempts = |class| METRICS.attempts.with_label_values(&[service, class]);
         Self {
             service: service.to_owned(),
-            attempts: [attempts("success"), attempts("failure"), attempts("cancelled")],
+            attempts: [
+                attempts("success"),
+                attempts("failure"),
+                attempts("cancelled"),
+            ],
             retries: METRICS.retries.with_label_values(&[service]),
             ejections: METRICS.ejections.with_label_values(&[service]),
         }
@@ -222,18 +270,26 @@ impl BackendMetrics {
     }
 
     pub fn endpoint_state(&self, endpoint: &str, phase: Phase) {
-        METRICS.endpoint_state.with_label_values(&[&self.service, endpoint]).set(number(phase));
+        METRICS
+            .endpoint_state
+            .with_label_values(&[&self.service, endpoint])
+            .set(number(phase));
         if phase == Phase::Open {
             self.ejections.inc();
         }
     }
 
     pub fn endpoint_gone(&self, endpoint: &str) {
-        let _ = METRICS.endpoint_state.remove_label_values(&[&self.service, endpoint]);
+        let _ = METRICS
+            .endpoint_state
+            .remove_label_values(&[&self.service, endpoint]);
     }
 
     pub fn breaker_state(&self, route: &str, phase: Phase) {
-        METRICS.breaker_state.with_label_values(&[&self.service, route]).set(number(phase));
+        METRICS
+            .breaker_state
+            .with_label_values(&[&self.service, route])
+            .set(number(phase));
     }
 
     pub fn breaker_changed(&self, route: &str, phase: Phase) {
@@ -263,11 +319,16 @@ pub fn connection(direction: Direction, service: &str, mutual_tls: bool, protoco
 }
 
 pub fn open_connections(direction: Direction) -> IntGauge {
-    METRICS.open_connections.with_label_values(&[direction.as_str()])
+    METRICS
+        .open_connections
+        .with_label_values(&[direction.as_str()])
 }
 
 pub fn rejected_connection(direction: Direction, reason: &str) {
-    METRICS.rejected_connections.with_label_values(&[direction.as_str(), reason]).inc();
+    METRICS
+        .rejected_connections
+        .with_label_values(&[direction.as_str(), reason])
+        .inc();
 }
 
 /// What was decided about a connection's protocol, and why: HTTP policy is never lost silently.
@@ -284,9 +345,14 @@ pub fn control_plane_connected(connected: bool) {
 
 pub fn pushed(accepted: bool, version: u64) {
     if accepted {
-        METRICS.policy_version.set(i64::try_from(version).unwrap_or(i64::MAX));
+        METRICS
+            .policy_version
+            .set(i64::try_from(version).unwrap_or(i64::MAX));
     }
-    METRICS.pushes.with_label_values(&[if accepted { "accepted" } else { "refused" }]).inc();
+    METRICS
+        .pushes
+        .with_label_values(&[if accepted { "accepted" } else { "refused" }])
+        .inc();
 }
 
 pub fn fact_lost() {
@@ -294,7 +360,10 @@ pub fn fact_lost() {
 }
 
 pub fn certificate(identity: &str, expires_unix: f64) {
-    METRICS.certificate_expiry.with_label_values(&[identity]).set(expires_unix);
+    METRICS
+        .certificate_expiry
+        .with_label_values(&[identity])
+        .set(expires_unix);
 }
 
 pub fn panicked() {

@@ -35,8 +35,11 @@ impl Service<Request> for Attempt {
             let context = &request.context;
             let chosen = endpoints.choose(context)?;
             forward_deadline(&mut request)?;
-            let (deadline, try_until, replayable) =
-                (request.context.deadline, request.context.try_until, request.context.replayable);
+            let (deadline, try_until, replayable) = (
+                request.context.deadline,
+                request.context.try_until,
+                request.context.replayable,
+            );
             let member = chosen.member.clone();
             let mut guard = Guard::new(chosen);
             let ejected = member.ejected.notified();
@@ -62,7 +65,9 @@ async fn until(instant: Option<Instant>) {
 
 fn out_of_time(deadline: Option<Instant>, try_until: Option<Instant>) -> Error {
     match try_until {
-        Some(try_until) if deadline.is_none_or(|deadline| try_until < deadline) => Error::PerTryTimeout,
+        Some(try_until) if deadline.is_none_or(|deadline| try_until < deadline) => {
+            Error::PerTryTimeout
+        }
         _ => Error::DeadlineExceeded,
     }
 }
@@ -70,7 +75,9 @@ fn out_of_time(deadline: Option<Instant>, try_until: Option<Instant>) -> Error {
 /// The next hop learns how much time is left, in the form that its protocol uses; clocks are not compared.
 fn forward_deadline(request: &mut Request) -> Result<(), Error> {
     let RequestContext {
-        deadline: Some(at), grpc, ..
+        deadline: Some(at),
+        grpc,
+        ..
     } = request.context
     else {
         return Ok(());
@@ -84,7 +91,10 @@ fn forward_deadline(request: &mut Request) -> Result<(), Error> {
         let value = HeaderValue::from_bytes(GrpcTimeout::new(remaining).as_bytes());
         headers.insert("grpc-timeout", value.expect("digits and a letter"));
     } else {
-        headers.insert(head::REQUEST_TIMEOUT_MS, HeaderValue::from(format_millis(remaining)));
+        headers.insert(
+            head::REQUEST_TIMEOUT_MS,
+            HeaderValue::from(format_millis(remaining)),
+        );
     }
     Ok(())
 }

@@ -28,7 +28,13 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(config: Config, service: Arc<str>, route: String, facts: Facts, metrics: Arc<BackendMetrics>) -> Self {
+    pub fn new(
+        config: Config,
+        service: Arc<str>,
+        route: String,
+        facts: Facts,
+        metrics: Arc<BackendMetrics>,
+    ) -> Self {
         let policy = Policy::new(config);
         metrics.breaker_state(&route, policy.state());
         Self {
@@ -58,7 +64,8 @@ impl Shared {
         let result = act(&mut policy);
         while let Some(transition) = policy.take_transition() {
             self.metrics.breaker_changed(&self.route, transition.to);
-            self.facts.breaker_changed(&self.service, &self.route, transition);
+            self.facts
+                .breaker_changed(&self.service, &self.route, transition);
         }
         result
     }

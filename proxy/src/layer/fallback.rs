@@ -52,7 +52,9 @@ impl<S: Call> Service<Request> for Fallback<S> {
         Box::pin(async move {
             match call.await {
                 // What the caller did wrong is the caller's to know.
-                Err(error) if error.facts().blame != Blame::Downstream => Ok(answer(&fallback, &error, grpc)),
+                Err(error) if error.facts().blame != Blame::Downstream => {
+                    Ok(answer(&fallback, &error, grpc))
+                }
                 other => other,
             }
         })
@@ -63,16 +65,27 @@ fn answer(fallback: &Config, error: &Error, grpc: bool) -> Response<Body> {
     let mut response = if grpc {
         let mut response = Response::new(Body::empty());
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert("grpc-status", HeaderValue::from(u16::from(fallback.grpc_status)));
-        headers.insert("grpc-message", crate::error::percent_encoded(&fallback.message));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/grpc"),
+        );
+        headers.insert(
+            "grpc-status",
+            HeaderValue::from(u16::from(fallback.grpc_status)),
+        );
+        headers.insert(
+            "grpc-message",
+            crate::error::percent_encoded(&fallback.message),
+        );
         response
     } else {
         let mut response = Response::new(Body::full(fallback.message.clone().into()));
-        *response.status_mut() = StatusCode::from_u16(fallback.http_status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        *response.status_mut() =
+            StatusCode::from_u16(fallback.http_status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
         response
     };
     let headers = response.headers_mut();

@@ -97,8 +97,18 @@ impl Duty for Observation {
     fn done(self, outcome: Outcome) {
         let outcome = as_the_caller_sees_it(outcome, self.refused);
         let observer = self.observer;
-        observer.metrics.observe(outcome, self.mutual_tls, self.received.elapsed().as_secs_f64());
-        observer.log.write(self.entry, &observer.service, &observer.route, outcome, self.received);
+        observer.metrics.observe(
+            outcome,
+            self.mutual_tls,
+            self.received.elapsed().as_secs_f64(),
+        );
+        observer.log.write(
+            self.entry,
+            &observer.service,
+            &observer.route,
+            outcome,
+            self.received,
+        );
     }
 }
 

@@ -157,16 +157,21 @@ impl Original {
 
     fn next_attempt(&mut self, retries: &Retries) -> Request {
         let left = retries.attempts.get().saturating_sub(self.context.attempt);
-        let replayable = left > 0 && self.is_replayable() && self.context.idempotent && !self.context.is_retry;
+        let replayable =
+            left > 0 && self.is_replayable() && self.context.idempotent && !self.context.is_retry;
         let mut context = self.context.clone();
         context.replayable = replayable;
         context.try_until = replayable.then(|| self.try_until(retries, left)).flatten();
         let mut head = self.head.clone();
         if context.attempt > 1 {
-            head.headers.insert(head::ATTEMPT, HeaderValue::from(context.attempt));
+            head.headers
+                .insert(head::ATTEMPT, HeaderValue::from(context.attempt));
             if context.grpc {
                 // gRFC A6.
-                head.headers.insert("grpc-previous-rpc-attempts", HeaderValue::from(context.attempt - 1));
+                head.headers.insert(
+                    "grpc-previous-rpc-attempts",
+                    HeaderValue::from(context.attempt - 1),
+                );
             }
         }
         let body = match &mut self.body {
@@ -174,7 +179,11 @@ impl Original {
             Source::Kept(replay) => Body::attempt(replay.attempt()),
             Source::Once(body) => body.take().unwrap_or_default(),
         };
-        Request { head, body, context }
+        Request {
+            head,
+            body,
+            context,
+        }
     }
 
     /// The per-try timeout, never so long that nothing is left for the tries after it.
@@ -210,7 +219,10 @@ impl Original {
             committed: false,
             replayable: self.is_replayable(),
             is_retry_from_downstream: self.context.is_retry,
-            remaining: self.context.deadline.map(|deadline| deadline.saturating_duration_since(now)),
+            remaining: self
+                .context
+                .deadline
+                .map(|deadline| deadline.saturating_duration_since(now)),
         }
     }
 
@@ -256,7 +268,16 @@ fn is_unavailable(response: &Response<Body>) -> bool {
 /// gRFC A6: `grpc-retry-pushback-ms`, where a negative or unreadable value forbids retrying; for HTTP, Retry-After.
 fn pushback(result: &Answer) -> Option<i64> {
     let headers: &HeaderMap = result.as_ref().ok()?.headers();
-    let text = |name: &str| Some(headers.get(name)?.to_str().ok().map(str::trim).unwrap_or_default());
+    let text = |name: &str| {
+        Some(
+            headers
+                .get(name)?
+                .to_str()
+                .ok()
+                .map(str::trim)
+                .unwrap_or_default(),
+        )
+    };
     if let Some(millis) = text("grpc-retry-pushback-ms") {
         return Some(millis.parse().unwrap_or(-1));
     }

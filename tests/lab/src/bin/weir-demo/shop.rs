@@ -31,14 +31,22 @@ fn ready(lab: &Lab) -> Result<Status, weir_lab::Error> {
     loop {
         let status = lab.status()?;
         // Pods and Services appear one after the other: the storefront is the last to depend on.
-        let open = status.services.iter().any(|service| service.name == "storefront");
-        let served = |ports: &[(SocketAddr, Vec<SocketAddr>)]| ports.iter().all(|(_, endpoints)| !endpoints.is_empty());
+        let open = status
+            .services
+            .iter()
+            .any(|service| service.name == "storefront");
+        let served = |ports: &[(SocketAddr, Vec<SocketAddr>)]| {
+            ports.iter().all(|(_, endpoints)| !endpoints.is_empty())
+        };
         let waiting = status.pods.iter().find(|pod| !pod.ready);
-        if open && waiting.is_none() && status.services.iter().all(|service| served(&service.ports)) {
+        if open && waiting.is_none() && status.services.iter().all(|service| served(&service.ports))
+        {
             return Ok(status);
         }
         if Instant::now() >= until {
-            let why = waiting.map_or("a Service has no endpoints".into(), |pod| format!("{} is not ready: {}", pod.name, pod.message));
+            let why = waiting.map_or("a Service has no endpoints".into(), |pod| {
+                format!("{} is not ready: {}", pod.name, pod.message)
+            });
             return Err(weir_lab::Error::Request(why));
         }
         std::thread::park_timeout(LOOK_EVERY);
@@ -144,8 +152,16 @@ impl Shop {
     /// How many endpoints of a service take new connections.
     pub(crate) fn endpoints(&self, service: &str) -> Result<usize, AnyError> {
         let services = self.lab.status()?.services;
-        let found = services.iter().find(|known| known.name == service).ok_or("no such service")?;
-        Ok(found.ports.iter().map(|(_, endpoints)| endpoints.len()).max().unwrap_or_default())
+        let found = services
+            .iter()
+            .find(|known| known.name == service)
+            .ok_or("no such service")?;
+        Ok(found
+            .ports
+            .iter()
+            .map(|(_, endpoints)| endpoints.len())
+            .max()
+            .unwrap_or_default())
     }
 
     /// What the sidecar of each pod says of itself; nothing without the mesh.
