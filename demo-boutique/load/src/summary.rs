@@ -129,7 +129,8 @@ impl Times {
     }
 
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
+        // The histogram's own clear() keeps its maximum.
+        self.0.reset();
     }
 }
 
