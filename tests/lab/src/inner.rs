@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, WaitOptions, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpid};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Notify, mpsc};
 
@@ -33,6 +33,9 @@ use crate::wire::{self, Inbox};
 /// The first argument that makes a program the lab itself instead of what it usually is.
 pub const INNER: &str = "__lab";
 
+/// At removing a directory in which somebody may still write.
+const ATTEMPTS: u32 = 20;
+
 /// To be called first in the `main` of every program that starts labs: the program is its own
 /// supervisor, so that there is no second binary to find.
 pub fn run_if_asked() -> Option<ExitCode> {
@@ -50,6 +53,11 @@ fn run() -> ExitCode {
 }
 
 fn live() -> Result<()> {
+    // The end of the lifeline kills every process in sight, and that must not be the machine's.
+    if std::process::id() != 1 {
+        let what = format!("{INNER} is for weir-lab's own use, in namespaces of its own");
+        return Err(Error::Request(what));
+    }
     let stdin = std::io::stdin().as_fd().try_clone_to_owned();
     let lifeline = UnixStream::from(stdin.doing(|| "open the lifeline".to_owned())?);
     let mut inbox = Inbox::default();
@@ -258,6 +266,10 @@ async fn supervise(
     ));
     tokio::spawn(reap_orphans());
     tokio::spawn(supervisor.clone().keep_in_step());
+    if lab.node.settings.mesh {
+        tokio::spawn(supervisor.clone().pass_on_trust());
+    }
+    tokio::spawn(announce(supervisor.clone()));
     let result = tokio::select! {
         result = supervisor.start() => match result {
             Ok(()) => {
@@ -287,13 +299,28 @@ fn watch_lifeline(
         while let Ok(Some((Request::Down, _))) = inbox.receive::<Request>(&lifeline) {
             down.notify_one();
         }
-        if !node.settings.keep {
+        // All but this process; a loop, because supervision is about to start them anew.
+        for _ in 0..ATTEMPTS {
+            let _ = kill_process_group(Pid::INIT, Signal::KILL);
+            if node.settings.keep || !node.settings.folder.exists() {
+                break;
+            }
             let _ = fs::remove_dir_all(&node.settings.folder);
         }
         // As pid 1, this takes every process and namespace of the lab with it.
         std::process::exit(1);
     });
     Ok(())
+}
+
+/// Says once that everything is there, after the news of the last pod.
+async fn announce(supervisor: Arc<Supervisor>) {
+    while supervisor
+        .until_ready(Duration::from_secs(60))
+        .await
+        .is_err()
+    {}
+    supervisor.node.say("all pods are ready".to_owned());
 }
 
 async fn tell(lifeline: UnixStream, mut news: mpsc::UnboundedReceiver<String>) {

@@ -23,7 +23,7 @@ use crate::network::{self, Door, PodNetwork};
 use crate::node::Node;
 use crate::sandbox::{self, Program, SCRATCH_IN_POD, Sandbox, Streams};
 use crate::spec::PodSpec;
-use crate::volume::{Identity, VolumeMaker};
+use crate::volume::{Identity, VolumeMaker, shows_trust_bundle};
 
 /// The user of a container that does not say, where the lab can choose.
 const APP_USER: u32 = 1000;
@@ -56,6 +56,7 @@ pub struct Pod {
     /// Volume name → directory.
     volumes: Vec<(String, PathBuf)>,
     logs: Vec<(String, Log)>,
+    token: String,
     /// How long the pod has left, once it is to end.
     ending: watch::Sender<Option<Duration>>,
     ended: watch::Sender<bool>,
@@ -135,6 +136,7 @@ impl Pod {
             network: plan.network,
             volumes,
             logs,
+            token: plan.identity.token,
             ending: watch::Sender::new(None),
             ended: watch::Sender::new(false),
             trouble: Mutex::default(),
@@ -268,6 +270,32 @@ impl Pod {
     pub fn is_ready(&self) -> bool {
         let mut lasting = self.containers.iter().filter(|one| one.role != Role::Init);
         lasting.all(|container| container.state().ready)
+    }
+
+    /// Shows the pod the mesh's certificates as they are now.
+    pub fn renew_trust(&self, trust_bundle: &str) -> Result<()> {
+        let folder = self.node.pods().join(&self.uid).join("volumes");
+        let maker = VolumeMaker {
+            references: References {
+                pod: &self.object,
+                namespace: &self.namespace,
+                manifests: &self.node.manifests,
+            },
+            identity: &Identity {
+                token: self.token.clone(),
+                trust_bundle: trust_bundle.to_owned(),
+            },
+            folder: &folder,
+        };
+        for volume in self
+            .spec
+            .volumes
+            .iter()
+            .filter(|one| shows_trust_bundle(one))
+        {
+            maker.make(volume)?;
+        }
+        Ok(())
     }
 
     pub fn phase(&self) -> &'static str {

@@ -29,6 +29,9 @@ use crate::volume::Identity;
 
 pub const SYSTEM_NAMESPACE: &str = "weir-system";
 
+/// How often the published certificates are looked at; a cluster takes up to a minute.
+const TRUST_PERIOD: Duration = Duration::from_secs(1);
+
 /// A fault as it was asked for; the addresses behind the names change as pods come and go.
 #[derive(Clone, Debug)]
 pub enum FaultBetween {
@@ -207,6 +210,23 @@ impl Supervisor {
             trust_bundle: fs::read_to_string(&bundle)
                 .doing(|| format!("read {}", bundle.display()))?,
         })
+    }
+
+    /// Passes the mesh's certificates on to the pods whenever the control plane publishes others.
+    pub async fn pass_on_trust(self: Arc<Self>) {
+        let mut passed_on = None;
+        loop {
+            sleep(TRUST_PERIOD).await;
+            let published = fs::read_to_string(self.node.trust_bundle()).ok();
+            if published.is_none() || published == passed_on {
+                continue;
+            }
+            for pod in self.pods() {
+                // Pods in which this fails have ended meanwhile.
+                let _ = pod.renew_trust(published.as_deref().unwrap_or_default());
+            }
+            passed_on = published;
+        }
     }
 
     /// Keeps everything in step with the pods, for as long as the lab lives.

@@ -27,6 +27,20 @@ pub struct VolumeMaker<'a> {
     pub folder: &'a Path,
 }
 
+/// Whether a volume shows the mesh's certificates, and so has to follow their rotation.
+pub fn shows_trust_bundle(volume: &Volume) -> bool {
+    let named = |source: &Option<FilesSource>| {
+        source
+            .as_ref()
+            .is_some_and(|source| source.name == TRUST_BUNDLE)
+    };
+    let sources = volume
+        .projected
+        .iter()
+        .flat_map(|projected| &projected.sources);
+    named(&volume.config_map) || sources.into_iter().any(|source| named(&source.config_map))
+}
+
 impl VolumeMaker<'_> {
     /// The directory that stands for this volume.
     pub fn make(&self, volume: &Volume) -> Result<PathBuf> {
@@ -49,7 +63,10 @@ impl VolumeMaker<'_> {
             let path = folder.join(name);
             let parent = path.parent().expect("a file in a folder");
             fs::create_dir_all(parent).doing(|| format!("create {}", parent.display()))?;
-            fs::write(&path, content).doing(|| format!("write {}", path.display()))?;
+            // Who reads it while it is renewed sees the old content or the new one.
+            let fresh = path.with_added_extension("new");
+            fs::write(&fresh, content).doing(|| format!("write {}", fresh.display()))?;
+            fs::rename(&fresh, &path).doing(|| format!("replace {}", path.display()))?;
         }
         Ok(folder)
     }

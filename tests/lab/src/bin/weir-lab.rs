@@ -110,13 +110,13 @@ fn start(up: Up) -> Result<ExitCode> {
     for publish in up.publish {
         builder = builder.publish(publish);
     }
-    let (outer, client) = builder.launch()?;
+    let (outer, _) = builder.launch()?;
     introduce(&outer);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let runtime = runtime.doing(|| "start the runtime".to_owned())?;
-    runtime.block_on(attend(outer, client, up.seconds.map(Duration::from_secs)))
+    runtime.block_on(attend(outer, up.seconds.map(Duration::from_secs)))
 }
 
 /// The boutique's images, when the checkout is where we are.
@@ -130,6 +130,13 @@ fn introduce(outer: &Outer) {
         outer.settings.id,
         outer.settings.folder.display()
     );
+    if outer.settings.mesh {
+        let socket = outer.settings.folder.join("operator.sock");
+        say!(
+            "control plane: export WEIR_CONTROL_PLANE=unix:{}",
+            socket.display()
+        );
+    }
     for (publish, address) in outer.settings.publish.iter().zip(&outer.published) {
         say!("{}:{} at http://{address}", publish.service, publish.port);
     }
@@ -139,19 +146,13 @@ fn introduce(outer: &Outer) {
 const ONE_WISH: Duration = Duration::from_millis(300);
 
 /// Prints what the lab says until it ends: by itself, by Ctrl-C (twice: at once), or by the clock.
-async fn attend(outer: Outer, client: Client, limit: Option<Duration>) -> Result<ExitCode> {
+async fn attend(outer: Outer, limit: Option<Duration>) -> Result<ExitCode> {
     let lifeline = outer.lifeline().doing(|| "copy the lifeline".to_owned())?;
     let (heard, mut bulletins) = tokio::sync::mpsc::unbounded_channel();
     std::thread::spawn(move || {
         let mut inbox = Inbox::default();
         while let Ok(Some((bulletin, _))) = inbox.receive::<Bulletin>(&lifeline) {
             let _ = heard.send(bulletin);
-        }
-    });
-    tokio::task::spawn_blocking(move || {
-        // What is not ready is told as news; that everything is, is told here.
-        if client.wait_ready(Duration::from_secs(24 * 3600)).is_ok() {
-            say!("all pods are ready");
         }
     });
     let watch = |kind| signal(kind).doing(|| "listen to signals".to_owned());

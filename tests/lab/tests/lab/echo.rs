@@ -69,10 +69,6 @@ pub(crate) fn get_over(mut stream: TcpStream, path: &str) -> std::io::Result<Str
 }
 
 /// Waits until something holds.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a test of real processes in real time"
-)]
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
