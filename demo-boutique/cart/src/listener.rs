@@ -114,3 +114,37 @@ impl AsyncWrite for Counted {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+    use tokio::time::timeout;
+    use tokio_stream::StreamExt;
+
+    #[tokio::test]
+    async fn one_connection_too_many_waits_until_another_ends() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let listener = listener.expect("a free port");
+        let addr = listener.local_addr().expect("bound");
+        let mut connections = accept(listener, 2);
+        let mut callers = Vec::new();
+        for _ in 0..3 {
+            callers.push(
+                TcpStream::connect(addr)
+                    .await
+                    .expect("in the backlog at least"),
+            );
+        }
+        let first = connections.next().await.expect("open");
+        let _second = connections.next().await.expect("open");
+        let third = timeout(Duration::from_millis(100), connections.next()).await;
+        third.expect_err("two are the limit");
+        drop(first);
+        let third = timeout(Duration::from_secs(5), connections.next()).await;
+        third
+            .expect("a slot is free")
+            .expect("open")
+            .expect("accepted");
+    }
+}
