@@ -13,6 +13,8 @@ use crate::snapshot::{self, Mode, Protocol, ServiceKey};
 
 mod routes;
 
+pub(crate) use routes::route_match;
+
 /// One endpoint of a service port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {

@@ -46,9 +46,10 @@ pub struct Excerpt {
     pub line: usize,
     /// From 1, in characters.
     pub column: usize,
-    /// In characters, at least 1; ends with the line.
+    /// Where the caret stands below `text`, and how many of them, in terminal columns.
+    pub indent: usize,
     pub width: usize,
-    /// The whole line, without what a terminal would act upon.
+    /// The line, cut when it is very long, and without what a terminal would act upon.
     pub text: String,
 }
 
@@ -134,7 +135,7 @@ impl fmt::Display for Snippet<'_> {
             }
             shown = Some(at.line);
             let carets = mark.to_string().repeat(at.width.max(1));
-            let before = at.column.saturating_sub(1);
+            let before = at.indent;
             writeln!(
                 f,
                 "{:gutter$} | {}",

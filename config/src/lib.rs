@@ -9,6 +9,7 @@
 //! | [`merge`] | which of several policies a value comes from |
 //! | [`protocol`] | what a Service says is spoken on a port |
 //! | [`compile`] | resources to snapshots, pure |
+//! | [`schema`] | the same kinds as JSON Schema, for editors and for the API server |
 //! | [`snapshot`] | what those compile to: complete, immutable, ready for the request path |
 //! | [`pb`] | the push protocol `weir.mesh.v1` between control plane and sidecars |
 //!
@@ -22,9 +23,14 @@ mod parse;
 pub mod pb;
 pub mod protocol;
 pub mod resource;
+pub mod schema;
 pub mod snapshot;
+mod source;
+mod suggest;
 pub mod units;
+mod validate;
+mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
-pub use parse::{Located, Reading, parse, read};
+pub use parse::{Located, Reading, parse, read, read_bytes};
 pub use resource::{Kind, Resource, ResourceRef};

@@ -8,7 +8,7 @@ use std::fmt;
 
 use crate::resource::{Deadline, Fallback, GrpcStatus, Inbound, ObjectName, Outbound, RetryCause};
 use crate::snapshot;
-use crate::units::{Count, Duration};
+use crate::units::Count;
 
 /// Who said so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -304,9 +304,4 @@ impl fmt::Display for Source {
             Self::Route(name, index) => write!(f, "ResiliencePolicy {name} routes[{index}]"),
         }
     }
-}
-
-/// Used by validation to name a duration that nobody wrote.
-pub(crate) fn default_deadline() -> Option<Duration> {
-    snapshot::Outbound::default().deadline
 }

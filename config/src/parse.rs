@@ -1,17 +1,28 @@
 //! From the text of a file to resources, or to everything that is wrong with it.
 
-use std::ops::Deref;
+mod identify;
+
+use std::collections::{HashMap, HashSet};
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-use crate::diagnostic::{Diagnostic, Excerpt, Severity};
+use serde::de::DeserializeOwned;
+
+use crate::diagnostic::{Diagnostic, Severity};
 use crate::resource::{Kind, Resource, ResourceRef};
+use crate::source::{Finding, Source};
+use crate::validate::{self, Contradiction};
+use crate::yaml::decode;
+use crate::yaml::scalar::{Plain, resolve};
+use crate::yaml::tree::{self, Document, FILE_BYTES_MAX, NodeId, Tree, Value};
+use identify::Identity;
 
 /// A value and where it was read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Located<T> {
     pub value: T,
     pub file: Arc<str>,
-    /// Of the document's first line, from 1.
+    /// Of the document's first field, from 1.
     pub line: usize,
     /// What is allowed but surely not meant.
     pub warnings: Vec<Diagnostic>,
@@ -48,61 +59,186 @@ pub fn parse(file_name: &str, text: &str) -> Result<Vec<Located<Resource>>, Vec<
 
 /// The same, document by document: what is good is returned beside what is wrong with the rest.
 pub fn read(file_name: &str, text: &str) -> Reading {
-    let mut reading = Reading::default();
-    let file: Arc<str> = file_name.into();
-    let documents: Vec<serde_json::Value> = match serde_saphyr::from_multiple(text) {
-        Ok(documents) => documents,
-        Err(error) => {
-            reading.errors.push(plain(file_name, error.to_string()));
-            return reading;
-        }
+    let mut reader = Reader {
+        source: Source::new(file_name, text),
+        file: file_name.into(),
+        reading: Reading::default(),
+        defined: HashMap::new(),
     };
-    for mut document in documents {
-        let api = document["apiVersion"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
-        let name = document["kind"].as_str().unwrap_or_default().to_owned();
-        let Some(kind) =
-            (Kind::ALL.into_iter()).find(|kind| kind.name() == name && kind.api_version() == api)
-        else {
-            continue;
-        };
-        if let Some(map) = document.as_object_mut() {
-            map.remove("apiVersion");
-            map.remove("kind");
-        }
-        let resource = match kind {
-            Kind::Service => serde_json::from_value(document).map(Resource::Service),
-            Kind::EndpointSlice => serde_json::from_value(document).map(Resource::EndpointSlice),
-            Kind::Pod => serde_json::from_value(document).map(Resource::Pod),
-            Kind::ResiliencePolicy => {
-                serde_json::from_value(document).map(Resource::ResiliencePolicy)
-            }
-            Kind::MeshConfig => serde_json::from_value(document).map(Resource::MeshConfig),
-        };
-        match resource {
-            Ok(value) => reading.resources.push(Located {
-                value,
-                file: file.clone(),
-                line: 1,
-                warnings: Vec::new(),
-            }),
-            Err(error) => reading.errors.push(plain(file_name, error.to_string())),
-        }
+    if text.len() > FILE_BYTES_MAX {
+        let message = format!(
+            "the file has {} bytes; {FILE_BYTES_MAX} are the most that are read",
+            text.len()
+        );
+        reader.refuse(vec![Finding::error(0..0, message).help("split it")], None);
+        return reader.reading;
     }
-    reading
+    for document in tree::documents(text) {
+        reader.document(document);
+    }
+    reader.reading
 }
 
-fn plain(file: &str, message: String) -> Diagnostic {
-    Diagnostic {
-        severity: Severity::Error,
-        message,
-        file: file.to_owned(),
-        at: Excerpt::default(),
-        path: String::new(),
-        resource: None,
-        secondary: None,
-        help: None,
+/// The same for a file as it lies on the disk.
+pub fn read_bytes(file_name: &str, bytes: &[u8]) -> Reading {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => read(file_name, text),
+        Err(error) => {
+            let good = bytes
+                .get(..error.valid_up_to())
+                .map(String::from_utf8_lossy)
+                .unwrap_or_default();
+            let end = good.len()..good.len();
+            let finding =
+                Finding::error(end, "the file is not UTF-8 from here on").help("save it as UTF-8");
+            Reading {
+                errors: vec![Source::new(file_name, &good).diagnose(finding, None)],
+                ..Reading::default()
+            }
+        }
     }
+}
+
+struct Reader<'a> {
+    source: Source<'a>,
+    file: Arc<str>,
+    reading: Reading,
+    /// Where this file defined what already.
+    defined: HashMap<ResourceRef, Range<usize>>,
+}
+
+impl Reader<'_> {
+    fn document(&mut self, document: Document) {
+        let Document {
+            tree,
+            broken,
+            problems,
+        } = document;
+        let root = tree.root();
+        if let Some(broken) = broken {
+            let who = root.and_then(|root| identify::reference(&tree, root));
+            return self.refuse(vec![broken], who);
+        }
+        if let Some(root) = root.filter(|root| !is_empty(&tree, *root)) {
+            self.resource(&tree, root, &problems);
+        }
+    }
+
+    fn resource(&mut self, tree: &Tree, root: NodeId, problems: &[Finding]) {
+        match identify::identify(tree, root) {
+            Identity::Ignored => {}
+            Identity::Unclear(finding) => self.refuse(vec![finding], None),
+            Identity::List(items) => {
+                for item in tree.node(items).value.children() {
+                    self.resource(tree, *item, problems);
+                }
+            }
+            Identity::Read(kind) => {
+                let inside = tree.extent(root);
+                let problems = problems
+                    .iter()
+                    .filter(|problem| inside.contains(&problem.at.start))
+                    .cloned();
+                self.read(tree, root, kind, problems.collect());
+            }
+        }
+    }
+
+    fn read(&mut self, tree: &Tree, root: NodeId, kind: Kind, mut findings: Vec<Finding>) {
+        let (resource, repaired) = match kind {
+            Kind::Service => decode_as(tree, root, Resource::Service, &mut findings),
+            Kind::EndpointSlice => decode_as(tree, root, Resource::EndpointSlice, &mut findings),
+            Kind::Pod => decode_as(tree, root, Resource::Pod, &mut findings),
+            Kind::ResiliencePolicy => {
+                decode_as(tree, root, Resource::ResiliencePolicy, &mut findings)
+            }
+            Kind::MeshConfig => decode_as(tree, root, Resource::MeshConfig, &mut findings),
+        };
+        if let Some(resource) = &resource {
+            let prefix = tree.path(root);
+            let contradictions = validate::check(resource);
+            findings.extend(
+                (contradictions.into_iter())
+                    .map(|contradiction| contradiction.below(&prefix))
+                    .filter(|contradiction| !contradiction.rests_on(&repaired))
+                    .map(|contradiction| place(tree, contradiction)),
+            );
+        }
+        let who = identify::reference(tree, root);
+        if let Some(who) = &who {
+            let name = identify::name_caret(tree, root);
+            match self.defined.get(who) {
+                None => {
+                    self.defined.insert(who.clone(), name);
+                }
+                Some(earlier) => findings.push(
+                    Finding::error(name, format!("{who} is defined twice in this file"))
+                        .path("metadata.name")
+                        .also(earlier.clone(), "first here"),
+                ),
+            }
+        }
+        match resource {
+            Some(resource)
+                if findings
+                    .iter()
+                    .all(|finding| finding.severity == Severity::Warning) =>
+            {
+                findings.sort_by_key(|finding| finding.at.start);
+                let name = who.as_ref().map(ToString::to_string);
+                let warnings = findings
+                    .into_iter()
+                    .map(|finding| self.source.diagnose(finding, name.as_deref()));
+                self.reading.resources.push(Located {
+                    value: resource,
+                    file: self.file.clone(),
+                    line: self.source.line(tree.extent(root).start),
+                    warnings: warnings.collect(),
+                });
+            }
+            _ => self.refuse(findings, who),
+        }
+    }
+
+    fn refuse(&mut self, mut findings: Vec<Finding>, who: Option<ResourceRef>) {
+        let name = who.as_ref().map(ToString::to_string);
+        findings.sort_by_key(|finding| finding.at.start);
+        // One place, one mistake: what form and content both complain about is said once.
+        findings.dedup_by(|later, earlier| {
+            later.at == earlier.at && (later.path == earlier.path || earlier.path.is_empty())
+        });
+        let diagnostics = findings
+            .into_iter()
+            .map(|finding| self.source.diagnose(finding, name.as_deref()));
+        self.reading.errors.extend(diagnostics);
+        self.reading.refused.extend(who);
+    }
+}
+
+fn decode_as<T: DeserializeOwned>(
+    tree: &Tree,
+    root: NodeId,
+    resource: impl Fn(T) -> Resource,
+    findings: &mut Vec<Finding>,
+) -> (Option<Resource>, HashSet<String>) {
+    let decoded = decode::decode::<T>(tree, root, &["apiVersion", "kind"]);
+    findings.extend(decoded.mistakes);
+    (decoded.value.map(resource), decoded.repaired)
+}
+
+/// A contradiction is about fields; people look at lines.
+fn place(tree: &Tree, contradiction: Contradiction) -> Finding {
+    let caret = |path: &str| tree.nearest(path).map_or(0..0, |node| tree.caret(node));
+    Finding {
+        severity: contradiction.severity,
+        at: caret(&contradiction.path),
+        message: contradiction.message,
+        help: contradiction.help,
+        secondary: (contradiction.secondary).map(|(path, text)| Box::new((caret(&path), text))),
+        path: contradiction.path,
+    }
+}
+
+fn is_empty(tree: &Tree, root: NodeId) -> bool {
+    matches!(&tree.node(root).value, Value::Scalar { text, plain: true } if resolve(text) == Plain::Null)
 }

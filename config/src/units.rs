@@ -14,6 +14,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct Duration(StdDuration);
 
 impl Duration {
+    const ZERO: Self = Self::from_millis(0);
+    /// What five digits can say, so that whatever was read can be written.
+    const LONGEST: Self = Self::from_secs(99_999 * 3_600);
+
     pub const fn from_millis(millis: u64) -> Self {
         Self(StdDuration::from_millis(millis))
     }
@@ -39,7 +43,10 @@ impl FromStr for Duration {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        const EXPECTED: &str = "a duration such as 250ms, 2s or 1m30s";
+        let wrong = |why: &str| {
+            let shown: String = text.chars().take(40).collect();
+            format!("expected {}, found {shown:?}{why}", Self::EXPECTED)
+        };
         let mut rest = text;
         let mut millis: u64 = 0;
         let mut previous_unit = u64::MAX;
@@ -47,7 +54,7 @@ impl FromStr for Duration {
             let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
             let (number, tail) = rest.split_at(digits);
             if number.is_empty() || number.len() > 5 {
-                return Err(format!("expected {EXPECTED}, found {text:?}"));
+                return Err(wrong(""));
             }
             let letters = tail.len()
                 - tail
@@ -59,33 +66,21 @@ impl FromStr for Duration {
                 "m" => 60_000,
                 "s" => 1_000,
                 "ms" => 1,
-                "" => {
-                    return Err(format!(
-                        "expected {EXPECTED}, found {text:?}: the unit is missing"
-                    ));
-                }
-                _ => {
-                    return Err(format!(
-                        "expected {EXPECTED}, found {text:?}: unknown unit {unit:?}"
-                    ));
-                }
+                "" => return Err(wrong(": the unit is missing")),
+                _ => return Err(wrong(&format!(": unknown unit {unit:?}"))),
             };
             if scale >= previous_unit {
-                return Err(format!(
-                    "expected {EXPECTED}, found {text:?}: units go from large to small, each once"
-                ));
+                return Err(wrong(": units go from large to small, each once"));
             }
             previous_unit = scale;
-            let number: u64 = number.parse().map_err(|_| format!("expected {EXPECTED}"))?;
-            millis += number * scale;
+            millis += number.parse::<u64>().map_err(|_| wrong(""))? * scale;
             rest = tail;
         }
-        if millis == 0 {
-            return Err(format!(
-                "expected {EXPECTED}, found {text:?}: it must be longer than zero"
-            ));
+        match Self::from_millis(millis) {
+            Self::ZERO => Err(wrong(": it must be longer than zero")),
+            long if long > Self::LONGEST => Err(wrong(": it is longer than 99999h")),
+            duration => Ok(duration),
         }
-        Ok(Self::from_millis(millis))
     }
 }
 
@@ -121,14 +116,81 @@ impl<'de> Deserialize<'de> for Duration {
             type Value = Duration;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a duration such as 250ms, 2s or 1m30s")
+                f.write_str(Duration::EXPECTED)
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
-                text.parse().map_err(E::custom)
+                Duration::from_text(text)
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Duration, E> {
+                Err(Duration::without_unit(number))
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Duration, E> {
+                Err(Duration::without_unit(number))
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Duration, E> {
+                Err(Duration::without_unit(number))
             }
         }
         deserializer.deserialize_str(Text)
+    }
+}
+
+/// Reading what people write. The first line of an error says what was expected and found, a second what to write
+/// instead.
+impl Duration {
+    pub(crate) const EXPECTED: &str = "a duration such as 250ms, 2s or 1m30s";
+
+    pub(crate) fn from_text<E: de::Error>(text: &str) -> Result<Self, E> {
+        text.parse().map_err(|reason| match Self::meant(text) {
+            Some(meant) => {
+                let shown: String = text.chars().take(40).collect();
+                E::custom(format!(
+                    "expected {}, found {shown:?}\nwrite it as {meant}",
+                    Self::EXPECTED
+                ))
+            }
+            None => E::custom(reason),
+        })
+    }
+
+    pub(crate) fn without_unit<E: de::Error>(number: impl fmt::Display) -> E {
+        E::custom(format!(
+            "expected {}, found the number {number}\nwrite the unit: {number}s or {number}ms",
+            Self::EXPECTED
+        ))
+    }
+
+    /// `2 seconds`, `1.5s`, `2S`, `1d`: what is surely a duration, written otherwise.
+    fn meant(text: &str) -> Option<Self> {
+        let mut rest = text.trim();
+        let mut millis = 0.0;
+        while !rest.is_empty() {
+            let number = rest.len()
+                - rest
+                    .trim_start_matches(|c: char| c.is_ascii_digit() || c == '.')
+                    .len();
+            let amount: f64 = rest.get(..number)?.parse().ok()?;
+            rest = rest[number..].trim_start();
+            let letters = rest.len() - rest.trim_start_matches(char::is_alphabetic).len();
+            let scale = match rest[..letters].to_ascii_lowercase().as_str() {
+                "ms" | "msec" | "millis" | "millisecond" | "milliseconds" => 1.0,
+                "s" | "sec" | "secs" | "second" | "seconds" => 1_000.0,
+                "m" | "min" | "mins" | "minute" | "minutes" => 60_000.0,
+                "h" | "hr" | "hrs" | "hour" | "hours" => 3_600_000.0,
+                "d" | "day" | "days" => 86_400_000.0,
+                _ => return None,
+            };
+            millis += amount * scale;
+            rest = rest[letters..].trim_start();
+        }
+        let longest = Self::LONGEST.as_millis() as f64;
+        (1.0..=longest)
+            .contains(&millis)
+            .then(|| Self::from_millis(millis.round() as u64))
     }
 }
 
@@ -185,7 +247,11 @@ impl TryFrom<i64> for Percent {
 
 impl<'de> Deserialize<'de> for Percent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Percent::try_from(i64::deserialize(deserializer)?).map_err(de::Error::custom)
+        whole_number(
+            deserializer,
+            "a percentage from 0 to 100".to_owned(),
+            Self::try_from,
+        )
     }
 }
 
@@ -234,8 +300,38 @@ impl<const MIN: u32, const MAX: u32> TryFrom<i64> for Count<MIN, MAX> {
 
 impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Count<MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::try_from(i64::deserialize(deserializer)?).map_err(de::Error::custom)
+        whole_number(
+            deserializer,
+            format!("a whole number from {MIN} to {MAX}"),
+            Self::try_from,
+        )
     }
+}
+
+/// Reads an integer and says what was expected when there is none.
+fn whole_number<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    expected: String,
+    make: impl Fn(i64) -> Result<T, String>,
+) -> Result<T, D::Error> {
+    struct Whole<F>(String, F);
+    impl<T, F: Fn(i64) -> Result<T, String>> de::Visitor<'_> for Whole<F> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(&self.0)
+        }
+
+        fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
+            (self.1)(number).map_err(E::custom)
+        }
+
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<T, E> {
+            // What does not fit is above every bound.
+            self.visit_i64(i64::try_from(number).unwrap_or(i64::MAX))
+        }
+    }
+    deserializer.deserialize_i64(Whole(expected, make))
 }
 
 impl<const MIN: u32, const MAX: u32> JsonSchema for Count<MIN, MAX> {
@@ -277,7 +373,27 @@ impl TryFrom<f64> for Ratio {
 
 impl<'de> Deserialize<'de> for Ratio {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ratio::try_from(f64::deserialize(deserializer)?).map_err(de::Error::custom)
+        struct Number;
+        impl de::Visitor<'_> for Number {
+            type Value = Ratio;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number above 0 and at most 1")
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Ratio, E> {
+                Ratio::try_from(number).map_err(E::custom)
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Ratio, E> {
+                self.visit_f64(number as f64)
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Ratio, E> {
+                self.visit_f64(number as f64)
+            }
+        }
+        deserializer.deserialize_f64(Number)
     }
 }
 
@@ -315,6 +431,37 @@ mod tests {
             "", "0s", "5", "s", "-1s", "1.5s", "1s1m", "1s1s", "123456s", "1d", "1 s", "1ns",
         ] {
             assert!(text.parse::<Duration>().is_err(), "{text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn the_longest_duration_can_be_written_and_read_again() {
+        let longest: Duration = "99998h59m59s999ms".parse().expect("it fits");
+        assert_eq!(longest.to_string().parse(), Ok(longest));
+        assert!(
+            "99999h60m".parse::<Duration>().is_err(),
+            "a hundred thousand hours do not"
+        );
+    }
+
+    #[test]
+    fn a_duration_written_otherwise_is_recognised() {
+        for (text, meant) in [
+            ("2 seconds", "2s"),
+            ("1.5s", "1s500ms"),
+            ("2S", "2s"),
+            ("1d", "24h"),
+            ("90 min", "1h30m"),
+        ] {
+            assert_eq!(
+                Duration::meant(text)
+                    .map(|meant| meant.to_string())
+                    .as_deref(),
+                Some(meant)
+            );
+        }
+        for text in ["soon", "2", "", "2 lightyears", ".s", "999999999d"] {
+            assert_eq!(Duration::meant(text), None, "{text:?}");
         }
     }
 

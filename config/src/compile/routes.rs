@@ -7,9 +7,12 @@ use crate::merge::{self, Layer, Source};
 use crate::resource::{GrpcMatch, HttpMatch, ObjectName, Outbound, RoutePolicy, RouteSelector};
 use crate::snapshot::{PathMatch, Route, RouteMatch};
 
+/// A route as one policy has it, and its place there.
+type Said<'a> = (ObjectName, usize, &'a RoutePolicy);
+
 /// The routes of all policies that apply. Equal matches become one route whose values merge.
 pub(super) fn compile(policies: &Policies<'_>, from: &mut Vec<(String, Source)>) -> Vec<Route> {
-    let mut grouped: Vec<(RouteMatch, Vec<(ObjectName, usize, &RoutePolicy)>)> = Vec::new();
+    let mut grouped: Vec<(RouteMatch, Vec<Said<'_>>)> = Vec::new();
     for (policy, place, route) in policies.routes() {
         let matches = route_match(&route.matches);
         match grouped.iter_mut().find(|(known, _)| *known == matches) {

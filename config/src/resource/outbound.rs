@@ -198,6 +198,24 @@ pub enum GrpcStatus {
 
 impl Deadline {
     const UNLIMITED: &str = "Unlimited";
+    const NONE_HELP: &str = "write Unlimited for calls that may take as long as they like";
+
+    /// Other words for no deadline at all.
+    fn is_none(text: &str) -> bool {
+        let word = text.to_ascii_lowercase();
+        matches!(
+            word.as_str(),
+            "0s" | "0ms"
+                | "0m"
+                | "0h"
+                | "none"
+                | "never"
+                | "infinite"
+                | "infinity"
+                | "inf"
+                | "unlimited"
+        )
+    }
 
     /// `None`: as long as it takes.
     pub fn get(self) -> Option<Duration> {
@@ -230,14 +248,42 @@ impl<'de> Deserialize<'de> for Deadline {
             type Value = Deadline;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a duration such as 250ms, 2s or 1m30s")
+                f.write_str(Duration::EXPECTED)
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Deadline, E> {
                 if text == Deadline::UNLIMITED {
                     return Ok(Deadline::Unlimited);
                 }
-                text.parse().map(Deadline::After).map_err(E::custom)
+                Duration::from_text(text)
+                    .map(Deadline::After)
+                    .map_err(|error: E| match Deadline::is_none(text) {
+                        true => E::custom(format!(
+                            "expected {}, found {text:?}\n{}",
+                            Duration::EXPECTED,
+                            Deadline::NONE_HELP
+                        )),
+                        false => error,
+                    })
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Deadline, E> {
+                match number {
+                    0 => Err(E::custom(format!(
+                        "expected {}, found the number 0\n{}",
+                        Duration::EXPECTED,
+                        Deadline::NONE_HELP
+                    ))),
+                    _ => Err(Duration::without_unit(number)),
+                }
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Deadline, E> {
+                Err(Duration::without_unit(number))
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Deadline, E> {
+                Err(Duration::without_unit(number))
             }
         }
         deserializer.deserialize_str(Text)

@@ -1,0 +1,125 @@
+//! What a document is, before its content is looked at.
+
+use std::ops::Range;
+
+use crate::resource::{API_VERSION, Kind, ObjectName, ResourceRef};
+use crate::source::Finding;
+use crate::suggest;
+use crate::yaml::decode::{is_not_yet, listed, not_yet};
+use crate::yaml::tree::{NodeId, Tree, Value};
+
+/// Ours by group, whichever version.
+const GROUP: &str = "weir.dev/";
+
+pub(super) enum Identity {
+    Read(Kind),
+    /// Somebody else's: Deployment, Namespace, …
+    Ignored,
+    /// `kind: List`, as `kubectl get -o yaml` prints several resources.
+    List(NodeId),
+    Unclear(Finding),
+}
+
+pub(super) fn identify(tree: &Tree, root: NodeId) -> Identity {
+    if !matches!(tree.node(root).value, Value::Map(_)) {
+        let message = "expected a resource: a map with `apiVersion`, `kind`, `metadata` and `spec`";
+        return Identity::Unclear(Finding::error(tree.node(root).span.clone(), message));
+    }
+    let text = |field| {
+        tree.child(root, field)
+            .and_then(|node| Some((node, tree.text(node)?)))
+    };
+    let (Some((version_at, version)), Some((kind_at, kind))) = (text("apiVersion"), text("kind"))
+    else {
+        return Identity::Unclear(incomplete(tree, root));
+    };
+    if kind == "List" && version == "v1" {
+        return tree
+            .child(root, "items")
+            .map_or(Identity::Ignored, Identity::List);
+    }
+    let known = Kind::ALL.into_iter().find(|known| known.name() == kind);
+    match known {
+        Some(known) if known.api_version() == version => Identity::Read(known),
+        Some(ours) if ours.is_ours() => Identity::Unclear(
+            Finding::error(
+                tree.caret(version_at),
+                format!("{ours} belongs to `{API_VERSION}`, found `{version}`"),
+            )
+            .path("apiVersion")
+            .help(format!("write apiVersion: {API_VERSION}")),
+        ),
+        _ if version.starts_with(GROUP) => Identity::Unclear(unknown_kind(tree, kind_at, kind)),
+        _ => Identity::Ignored,
+    }
+}
+
+fn incomplete(tree: &Tree, root: NodeId) -> Finding {
+    let missing: Vec<&str> = ["apiVersion", "kind"]
+        .into_iter()
+        .filter(|field| {
+            tree.child(root, field)
+                .is_none_or(|node| tree.text(node).is_none())
+        })
+        .collect();
+    let first = tree
+        .node(root)
+        .value
+        .children()
+        .first()
+        .map(|child| tree.key_caret(*child));
+    let at = first.unwrap_or_else(|| tree.node(root).span.clone());
+    Finding::error(
+        at,
+        format!("this document does not say its {}", listed(&missing, "and")),
+    )
+    .help(format!(
+        "a policy begins with apiVersion: {API_VERSION} and kind: ResiliencePolicy"
+    ))
+}
+
+fn unknown_kind(tree: &Tree, at: NodeId, kind: &str) -> Finding {
+    let ours: Vec<&str> = Kind::ALL
+        .into_iter()
+        .filter(|kind| kind.is_ours())
+        .map(Kind::name)
+        .collect();
+    let finding = if is_not_yet(kind) {
+        Finding::error(tree.caret(at), not_yet(kind))
+            .help(format!("this version knows {}", listed(&ours, "and")))
+    } else {
+        let expected = listed(&ours, "or");
+        let finding = Finding::error(
+            tree.caret(at),
+            format!("expected {expected}, found {kind:?}"),
+        );
+        match suggest::nearest(kind, &ours) {
+            Some(meant) => finding.help(format!("did you mean `{meant}`?")),
+            None => finding,
+        }
+    };
+    finding.path("kind")
+}
+
+/// Who it is, as far as it says so.
+pub(super) fn reference(tree: &Tree, root: NodeId) -> Option<ResourceRef> {
+    let Identity::Read(kind) = identify(tree, root) else {
+        return None;
+    };
+    let metadata = tree.child(root, "metadata")?;
+    let text = |field| tree.child(metadata, field).and_then(|node| tree.text(node));
+    Some(ResourceRef {
+        kind,
+        name: ObjectName::new(
+            text("namespace").unwrap_or("default"),
+            text("name").filter(|name| !name.is_empty())?,
+        ),
+    })
+}
+
+pub(super) fn name_caret(tree: &Tree, root: NodeId) -> Range<usize> {
+    let name = tree
+        .child(root, "metadata")
+        .and_then(|metadata| tree.child(metadata, "name"));
+    tree.caret(name.unwrap_or(root))
+}

@@ -1,0 +1,127 @@
+//! Names: what Kubernetes would refuse is refused here too, with the reason.
+
+use super::Contradiction;
+use crate::resource::Resource;
+
+const SUBDOMAIN_MAX: usize = 253;
+const LABEL_MAX: usize = 63;
+
+pub(super) fn check(resource: &Resource) -> Vec<Contradiction> {
+    let metadata = resource.metadata();
+    let mut found = Vec::new();
+    if metadata.name.is_empty() {
+        found.push(Contradiction::error(
+            "metadata.name",
+            "the resource has no name",
+        ));
+    } else if !is_subdomain(&metadata.name) {
+        found.push(wrong(
+            "metadata.name",
+            &metadata.name,
+            SUBDOMAIN_MAX,
+            ", and dots between such words",
+        ));
+    }
+    if let Some(namespace) = metadata
+        .namespace
+        .as_deref()
+        .filter(|namespace| !is_label(namespace))
+    {
+        found.push(wrong("metadata.namespace", namespace, LABEL_MAX, ""));
+    }
+    match resource {
+        Resource::MeshConfig(mesh) => {
+            let domain = mesh
+                .spec
+                .trust_domain
+                .as_deref()
+                .filter(|domain| !is_trust_domain(domain));
+            if let Some(domain) = domain {
+                let message =
+                    format!("expected a trust domain such as weir.local, found {domain:?}");
+                let help = "lower-case letters, digits, dots, hyphens and underscores (SPIFFE), at most 255";
+                found.push(Contradiction::error("spec.trustDomain", message).help(help));
+            }
+        }
+        Resource::ResiliencePolicy(policy) => {
+            for (index, target) in policy.spec.target_refs.iter().enumerate() {
+                let path = format!("spec.targetRefs[{index}]");
+                if !is_label(&target.name) {
+                    found.push(wrong(&format!("{path}.name"), &target.name, LABEL_MAX, ""));
+                }
+                if let Some(port) = target
+                    .section_name
+                    .as_deref()
+                    .filter(|port| !is_label(port))
+                {
+                    found.push(wrong(&format!("{path}.sectionName"), port, LABEL_MAX, ""));
+                }
+            }
+        }
+        Resource::Service(_) | Resource::EndpointSlice(_) | Resource::Pod(_) => {}
+    }
+    found
+}
+
+fn wrong(path: &str, name: &str, length: usize, more: &str) -> Contradiction {
+    let shown: String = name.chars().take(LABEL_MAX).collect();
+    let contradiction = Contradiction::error(
+        path,
+        format!("{shown:?} is not a name that Kubernetes allows"),
+    );
+    let rule = format!(
+        "lower-case letters, digits and hyphens between them{more}; at most {length} characters"
+    );
+    match suggestion(name).filter(|better| better.len() <= length) {
+        Some(better) => contradiction.help(format!("write {better}, for instance\n{rule}")),
+        None => contradiction.help(rule),
+    }
+}
+
+/// The same name in signs that are allowed.
+fn suggestion(name: &str) -> Option<String> {
+    let fit = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '.' {
+            c.to_ascii_lowercase()
+        } else {
+            '-'
+        }
+    };
+    let better: String = name.chars().map(fit).collect();
+    let better = better.trim_matches(['-', '.']);
+    (is_subdomain(better) && better != name).then(|| better.to_owned())
+}
+
+/// RFC 1123.
+fn is_label(name: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=LABEL_MAX).contains(&name.len())
+        && name.bytes().all(inner)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
+fn is_subdomain(name: &str) -> bool {
+    name.len() <= SUBDOMAIN_MAX && name.split('.').all(is_label)
+}
+
+/// SPIFFE-ID, section 2.1.
+fn is_trust_domain(name: &str) -> bool {
+    let allowed =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_".contains(&byte);
+    (1..=255).contains(&name.len()) && name.bytes().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_rfc_1123() {
+        assert!(is_label("payment-7f9") && is_label("0") && is_subdomain("a.b-c"));
+        for name in ["", "-a", "a-", "A", "a_b", "ä", "a.b", &"a".repeat(64)] {
+            assert!(!is_label(name), "{name:?}");
+        }
+        assert!(!is_subdomain("a..b"));
+    }
+}

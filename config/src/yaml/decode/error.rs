@@ -1,0 +1,302 @@
+//! A mistake as serde reports it, and the place it is bound to on the way up.
+
+use std::fmt;
+
+use serde::de::{self, Expected, Unexpected};
+
+use crate::source::Finding;
+use crate::suggest;
+use crate::yaml::scalar::Trap;
+use crate::yaml::tree::{NodeId, Tree};
+
+/// More names are not listed in a sentence.
+const LISTED_MAX: usize = 7;
+/// What [`crate::units::Ratio`] expects.
+const RATIO: &str = "a number above 0 and at most 1";
+/// Longer words are not quoted whole.
+const QUOTED_MAX: usize = 60;
+
+/// Planned, documented elsewhere, and not in this version: refused, so that nobody believes it is in force.
+const NOT_YET: [&str; 10] = [
+    "hedging",
+    "rateLimit",
+    "priorities",
+    "concurrency",
+    "tracing",
+    "HTTPRoute",
+    "GRPCRoute",
+    "AuthorizationPolicy",
+    "FaultPolicy",
+    "mirror",
+];
+
+#[derive(Clone, Debug)]
+pub(super) struct Error {
+    message: String,
+    help: Option<String>,
+    fault: Fault,
+    at: Option<NodeId>,
+}
+
+/// What a type has room for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wanted {
+    Anything,
+    Text,
+    Value,
+    OneOf(&'static [&'static str]),
+}
+
+/// What is wrong with the place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Its value.
+    Value,
+    /// Its key: there should be no such field.
+    Key,
+    /// It has no such field.
+    Missing(&'static str),
+    /// Nothing that the user did: it follows from a repair.
+    Consequence,
+}
+
+pub(crate) fn is_not_yet(word: &str) -> bool {
+    NOT_YET.contains(&word)
+}
+
+pub(crate) fn not_yet(word: &str) -> String {
+    format!("`{word}` is not supported yet by this version of Weir")
+}
+
+impl Error {
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            help: None,
+            fault: Fault::Value,
+            at: None,
+        }
+    }
+
+    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// A word with two meanings where one of `wanted` is expected.
+    pub(super) fn trap(trap: Trap, wanted: Wanted) -> Self {
+        let (value, text) = (trap.value.as_deref(), trap.text.as_str());
+        let help = match (wanted, value) {
+            (Wanted::OneOf(words), _) => match suggest::nearest(text.trim_matches('"'), words) {
+                Some(meant) => format!("write {meant}"),
+                None => format!("write {}", listed(words, "or")),
+            },
+            (Wanted::Value, Some(value)) => format!("write {value}"),
+            (Wanted::Text, _) | (_, None) => format!("write {text}, in quotes"),
+            (Wanted::Anything, Some(value)) => {
+                format!("write {value}, or {text} in quotes if text is meant")
+            }
+        };
+        Self::new(trap.message).help(help)
+    }
+
+    pub(super) fn fault(mut self, fault: Fault) -> Self {
+        self.fault = fault;
+        self
+    }
+
+    /// The innermost place that sees the mistake has it.
+    pub(super) fn at(mut self, node: NodeId) -> Self {
+        self.at.get_or_insert(node);
+        self
+    }
+
+    pub(super) fn place(&self) -> Option<(NodeId, Fault)> {
+        Some((self.at?, self.fault))
+    }
+
+    pub(super) fn finding(self, tree: &Tree) -> Finding {
+        let Some(at) = self.at else {
+            return Finding::error(0..0, self.message);
+        };
+        let (caret, path) = match self.fault {
+            Fault::Key => (tree.key_caret(at), tree.path(at)),
+            Fault::Missing(field) => (tree.caret(at), child_path(&tree.path(at), field)),
+            Fault::Value | Fault::Consequence => (tree.caret(at), tree.path(at)),
+        };
+        let mut finding = Finding::error(caret, self.message).path(path);
+        finding.help = self.help;
+        finding
+    }
+}
+
+pub(super) fn child_path(above: &str, field: &str) -> String {
+    if above.is_empty() {
+        field.to_owned()
+    } else {
+        format!("{above}.{field}")
+    }
+}
+
+impl de::Error for Error {
+    /// Our own types say what they expected and found in the first line and what to write instead below it.
+    fn custom<T: fmt::Display>(text: T) -> Self {
+        let text = text.to_string();
+        match text.split_once('\n') {
+            Some((message, help)) => Self::new(message).help(help),
+            None => Self::new(text),
+        }
+    }
+
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        let expected = expectation(&expected.to_string());
+        let error = Self::new(format!("expected {expected}, found {}", described(&found)));
+        let percent = match found {
+            Unexpected::Str(text) => text
+                .strip_suffix('%')
+                .and_then(|it| it.trim().parse::<f64>().ok()),
+            _ => None,
+        };
+        match percent {
+            Some(percent) if expected == RATIO => error.help(format!("write {}", percent / 100.0)),
+            Some(percent) => error.help(format!("write {percent}, without the percent sign")),
+            None => error,
+        }
+    }
+
+    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::new(format!(
+            "expected {}, found {}",
+            expectation(&expected.to_string()),
+            described(&found)
+        ))
+    }
+
+    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
+        if is_not_yet(variant) {
+            return Self::new(not_yet(variant))
+                .help(format!("this version knows {}", listed(expected, "and")));
+        }
+        let found = quoted(variant);
+        let error = Self::new(format!("expected {}, found {found}", one_of(expected)));
+        match suggest::nearest(variant, expected) {
+            Some(meant) => error.help(format!("did you mean `{meant}`?")),
+            None if expected.len() > LISTED_MAX => {
+                error.help(format!("the names are {}", expected.join(", ")))
+            }
+            None => error,
+        }
+    }
+
+    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
+        if is_not_yet(field) {
+            return Self::new(not_yet(field))
+                .help("take it out: nothing here would act on it")
+                .fault(Fault::Key);
+        }
+        let help = match suggest::nearest(field, expected) {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None if expected.is_empty() => "there are no fields here".to_owned(),
+            None => format!("the fields here are {}", expected.join(", ")),
+        };
+        let field = clipped(field);
+        Self::new(format!("there is no field `{field}` here"))
+            .help(help)
+            .fault(Fault::Key)
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Self::new(format!("the field `{field}` is missing")).fault(Fault::Missing(field))
+    }
+
+    fn duplicate_field(field: &'static str) -> Self {
+        Self::new(format!("`{field}` is written twice in the same map")).fault(Fault::Key)
+    }
+}
+
+/// `Enforce or Observe`; where there are too many to read, that there are.
+pub(super) fn one_of(words: &[&str]) -> String {
+    if words.len() > LISTED_MAX {
+        return format!("one of {} names such as `{}`", words.len(), words[0]);
+    }
+    listed(words, "or")
+}
+
+/// `a map with base and max`, the first few of many.
+pub(super) fn map_with(fields: &[&str]) -> String {
+    match fields.get(..3) {
+        Some(first) if fields.len() > LISTED_MAX => format!("a map with {}, …", first.join(", ")),
+        _ => format!("a map with {}", listed(fields, "and")),
+    }
+}
+
+/// serde's words in ours.
+fn expectation(expected: &str) -> String {
+    match expected {
+        "a string" => "text".to_owned(),
+        "a boolean" => "true or false".to_owned(),
+        "a sequence" => "a list".to_owned(),
+        "a map" => "a map of fields".to_owned(),
+        "i64" | "u64" | "i32" | "u32" => "a whole number".to_owned(),
+        "u16" => "a whole number from 0 to 65535".to_owned(),
+        "f64" => "a number".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+fn described(found: &Unexpected<'_>) -> String {
+    match found {
+        Unexpected::Str(text) => quoted(text),
+        Unexpected::Bool(it) => it.to_string(),
+        Unexpected::Signed(it) => it.to_string(),
+        Unexpected::Unsigned(it) => it.to_string(),
+        Unexpected::Float(it) => it.to_string(),
+        Unexpected::Unit | Unexpected::Option => "nothing".to_owned(),
+        Unexpected::Seq => "a list".to_owned(),
+        Unexpected::Map => "a map".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+pub(super) fn quoted(text: &str) -> String {
+    format!("{:?}", clipped(text))
+}
+
+/// Control characters cannot survive this: it is printed where a terminal may act upon them.
+fn clipped(text: &str) -> String {
+    let safe = |c: char| {
+        if c.is_control() {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        }
+    };
+    if text.chars().count() <= QUOTED_MAX {
+        return text.chars().map(safe).collect();
+    }
+    text.chars()
+        .take(QUOTED_MAX)
+        .map(safe)
+        .chain(['…'])
+        .collect()
+}
+
+/// `Enforce or Observe`, `A, B or C`.
+pub(crate) fn listed(words: &[&str], and: &str) -> String {
+    match words {
+        [] => "nothing".to_owned(),
+        [one] => format!("`{one}`"),
+        [firsts @ .., last] => {
+            let firsts: Vec<String> = firsts.iter().map(|word| format!("`{word}`")).collect();
+            format!("{} {and} `{last}`", firsts.join(", "))
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
