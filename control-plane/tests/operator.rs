@@ -303,7 +303,12 @@ async fn whoever_follows_sees_what_happens_from_now_on_and_is_told_of_the_end() 
         .expect("read")
         .expect("a line");
     assert!(line.contains("never"), "{line}");
+    let told = Instant::now();
     world.plane.stop().await;
+    assert!(
+        told.elapsed() < Duration::from_secs(3),
+        "whoever follows must not hold up the end"
+    );
     let status = tokio::time::timeout(PATIENCE, follow.wait())
         .await
         .expect("in time")

@@ -138,8 +138,9 @@ fn rotation_never_leaves_a_leaf_that_somebody_cannot_verify() {
     let mut authority = open(folder.path(), now());
     let introduced = now() + 10 * DAY;
     let mut leaves = vec![(introduced - HOUR, leaf(&authority, introduced - HOUR))];
-    authority.introduce(introduced).expect("a successor");
+    // What a sidecar has that has not heard of the successor yet.
     let mut previous = authority.trust_bundle(introduced);
+    authority.introduce(introduced).expect("a successor");
     for step in 0..60 {
         let at = introduced + step * HOUR;
         leaves.push((at, leaf(&authority, at)));
