@@ -8,6 +8,8 @@ use crate::diagnostic::{Diagnostic, Excerpt, Label, Severity};
 
 /// Longer lines are quoted around the mistake only.
 const LINE_WIDTH_MAX: usize = 160;
+/// Nobody reads longer sentences, and names in them may be as long as their writer likes.
+const SENTENCE_MAX: usize = 600;
 /// How much of a long line stands before the mistake.
 const CONTEXT_BEFORE: usize = 40;
 
@@ -80,11 +82,11 @@ impl<'a> Source<'a> {
     pub(crate) fn diagnose(&self, finding: Finding, resource: Option<&str>) -> Diagnostic {
         Diagnostic {
             severity: finding.severity,
-            message: finding.message,
+            message: clean(&finding.message),
             file: self.file.to_owned(),
             at: self.excerpt(finding.at),
-            path: finding.path,
-            resource: resource.map(str::to_owned),
+            path: clean(&finding.path),
+            resource: resource.map(clean),
             secondary: finding.secondary.map(|secondary| {
                 let (at, text) = *secondary;
                 Label {
@@ -92,7 +94,9 @@ impl<'a> Source<'a> {
                     text,
                 }
             }),
-            help: finding.help,
+            help: finding
+                .help
+                .map(|help| help.lines().map(clean).collect::<Vec<_>>().join("\n")),
         }
     }
 
@@ -195,6 +199,17 @@ fn width(text: &str) -> usize {
     text.chars()
         .map(|c| printable(c).width().unwrap_or(1))
         .sum()
+}
+
+/// A sentence may quote anything from the file.
+fn clean(text: &str) -> String {
+    let mut chars = text.chars().map(printable);
+    let clean: String = chars.by_ref().take(SENTENCE_MAX).collect();
+    if chars.next().is_some() {
+        clean + Window::CUT
+    } else {
+        clean
+    }
 }
 
 /// Tabs one column wide, so that carets stand below what they mean; whatever a terminal would act upon, or would
