@@ -165,7 +165,7 @@ impl Row {
             let badness = |state: f64| [0.0, 2.0, 1.0][(state as usize).min(2)];
             let worst = self
                 .breaker
-                .map_or(true, |known| badness(breaker.value()) > badness(known));
+                .is_none_or(|known| badness(breaker.value()) > badness(known));
             if worst {
                 self.breaker = Some(breaker.value());
             }
