@@ -3,15 +3,21 @@
 //! Three verbs change it: [`apply`](Index::apply), [`delete`](Index::delete), [`reset`](Index::reset). Each says
 //! what it [`Touched`], so that only that is compiled again. Resources are shared, so a clone costs little.
 
+mod attachment;
+mod change;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::resource::{
     EndpointSlice, Kind, MeshConfig, ObjectName, Pod, ResiliencePolicy, Resource, ResourceRef,
-    Service, TargetKind, TargetRef,
+    Service,
 };
 use crate::snapshot::ServiceKey;
+
+pub use attachment::{Attachment, Target};
+pub use change::Touched;
 
 /// The trust domain of a mesh that names none.
 pub const TRUST_DOMAIN: &str = "weir.local";
@@ -33,30 +39,6 @@ pub struct Index {
     by_target: HashMap<Target, BTreeSet<ObjectName>>,
 }
 
-/// What a policy is attached to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Target {
-    Namespace(String),
-    Service(ObjectName),
-    /// A port of a service, by the port's name.
-    Port(ObjectName, String),
-}
-
-/// What a change may have changed for others.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Touched {
-    /// Every service and every workload.
-    pub everything: bool,
-    /// Services to compile again, endpoints included.
-    pub services: BTreeSet<ObjectName>,
-    /// Services that came, went or changed themselves: their addresses may mean something else now, and so may
-    /// the ports of the workloads behind them.
-    pub addresses: BTreeSet<ObjectName>,
-    pub pods: BTreeSet<ObjectName>,
-    /// Namespaces in which every service and every workload is to be compiled again.
-    pub namespaces: BTreeSet<String>,
-}
-
 /// What somebody who dials an address means by it.
 #[derive(Clone, Debug)]
 pub enum Destination {
@@ -66,78 +48,7 @@ pub enum Destination {
     Outside,
 }
 
-/// How a policy fares with one of its targets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Attachment {
-    Accepted,
-    TargetNotFound,
-    /// An older policy of the same specificity has this target.
-    Conflicted {
-        winner: ObjectName,
-    },
-}
-
 impl Index {
-    /// Adds a resource or replaces the one of its name.
-    pub fn apply(&mut self, resource: Resource) -> Touched {
-        let mut touched = self.delete(&resource.reference());
-        match resource {
-            Resource::Service(it) => self.add_service(Arc::new(it), &mut touched),
-            Resource::EndpointSlice(it) => self.add_slice(Arc::new(it), &mut touched),
-            Resource::Pod(it) => self.add_pod(Arc::new(it), &mut touched),
-            Resource::ResiliencePolicy(it) => self.add_policy(Arc::new(it), &mut touched),
-            Resource::MeshConfig(it) => {
-                touched.everything = true;
-                self.mesh_configs.insert(mesh_name(&it), Arc::new(it));
-            }
-        }
-        touched
-    }
-
-    /// Forgets a resource; nothing happens when it is not known.
-    pub fn delete(&mut self, resource: &ResourceRef) -> Touched {
-        let mut touched = Touched::default();
-        let name = &resource.name;
-        match resource.kind {
-            Kind::Service => self.remove_service(name, &mut touched),
-            Kind::EndpointSlice => self.remove_slice(name, &mut touched),
-            Kind::Pod => self.remove_pod(name, &mut touched),
-            Kind::ResiliencePolicy => self.remove_policy(name, &mut touched),
-            Kind::MeshConfig => {
-                touched.everything = self
-                    .mesh_configs
-                    .remove(&ObjectName::new("", &name.name))
-                    .is_some();
-            }
-        }
-        touched
-    }
-
-    /// Makes the index hold exactly these resources of these kinds (a watch that started anew, a folder read
-    /// again). What did not change is not touched.
-    pub fn reset(
-        &mut self,
-        kinds: &[Kind],
-        resources: impl IntoIterator<Item = Resource>,
-    ) -> Touched {
-        let mut touched = Touched::default();
-        let mut gone: BTreeSet<ResourceRef> = self
-            .references()
-            .filter(|it| kinds.contains(&it.kind))
-            .collect();
-        for resource in resources {
-            let reference = canonical(resource.reference());
-            gone.remove(&reference);
-            if self.get(&reference).as_ref() != Some(&resource) {
-                touched.absorb(self.apply(resource));
-            }
-        }
-        for reference in &gone {
-            touched.absorb(self.delete(reference));
-        }
-        touched
-    }
-
     pub fn get(&self, resource: &ResourceRef) -> Option<Resource> {
         let name = &resource.name;
         Some(match resource.kind {
@@ -149,9 +60,9 @@ impl Index {
             Kind::ResiliencePolicy => {
                 Resource::ResiliencePolicy(ResiliencePolicy::clone(self.policies.get(name)?))
             }
-            Kind::MeshConfig => Resource::MeshConfig(MeshConfig::clone(
-                self.mesh_configs.get(&ObjectName::new("", &name.name))?,
-            )),
+            Kind::MeshConfig => {
+                Resource::MeshConfig(MeshConfig::clone(self.mesh_configs.get(name)?))
+            }
         })
     }
 
@@ -263,212 +174,6 @@ impl Index {
             .cloned()
             .collect()
     }
-
-    /// The policy in force for a target: of several, the oldest.
-    pub fn policy_on(&self, target: &Target) -> Option<&Arc<ResiliencePolicy>> {
-        (self.by_target.get(target)?.iter())
-            .filter_map(|name| self.policies.get(name))
-            .min_by(|a, b| a.metadata.seniority().cmp(&b.metadata.seniority()))
-    }
-
-    /// How a policy fares, one answer a `targetRef`.
-    pub fn attachments<'a>(
-        &self,
-        policy: &'a ResiliencePolicy,
-    ) -> impl Iterator<Item = (&'a TargetRef, Attachment)> {
-        let name = policy.metadata.object_name();
-        policy.spec.target_refs.iter().map(move |target_ref| {
-            let target = Target::of(policy, target_ref);
-            let attachment = match self.policy_on(&target) {
-                _ if !self.exists(&target) => Attachment::TargetNotFound,
-                Some(winner) if winner.metadata.object_name() != name => Attachment::Conflicted {
-                    winner: winner.metadata.object_name(),
-                },
-                _ => Attachment::Accepted,
-            };
-            (target_ref, attachment)
-        })
-    }
-
-    fn exists(&self, target: &Target) -> bool {
-        match target {
-            // Namespaces are not read: one that holds a policy exists.
-            Target::Namespace(_) => true,
-            Target::Service(service) => self.services.contains_key(service),
-            Target::Port(service, port) => (self.services.get(service))
-                .is_some_and(|it| it.spec.ports.iter().any(|at| at.name() == port)),
-        }
-    }
-
-    fn add_service(&mut self, service: Arc<Service>, touched: &mut Touched) {
-        let name = service.metadata.object_name();
-        for address in frontends(&service) {
-            self.by_cluster_ip
-                .entry(address)
-                .or_default()
-                .insert(name.clone());
-        }
-        if let Some(selector) = selector_key(&service) {
-            self.by_selector
-                .entry(selector)
-                .or_default()
-                .insert(name.clone());
-        }
-        touched.service_itself(&name);
-        self.services.insert(name, service);
-    }
-
-    fn remove_service(&mut self, name: &ObjectName, touched: &mut Touched) {
-        let Some(service) = self.services.remove(name) else {
-            return;
-        };
-        for address in frontends(&service) {
-            forget(&mut self.by_cluster_ip, &address, name);
-        }
-        if let Some(selector) = selector_key(&service) {
-            forget(&mut self.by_selector, &selector, name);
-        }
-        touched.service_itself(name);
-    }
-
-    fn add_slice(&mut self, slice: Arc<EndpointSlice>, touched: &mut Touched) {
-        let (name, service) = (slice.metadata.object_name(), slice.service());
-        for pod in pods_in(&slice) {
-            *self
-                .services_of_pod
-                .entry(pod)
-                .or_default()
-                .entry(service.clone())
-                .or_default() += 1;
-        }
-        self.slices_of_service
-            .entry(service.clone())
-            .or_default()
-            .insert(name.clone());
-        touched.services.insert(service);
-        self.slices.insert(name, slice);
-    }
-
-    fn remove_slice(&mut self, name: &ObjectName, touched: &mut Touched) {
-        let Some(slice) = self.slices.remove(name) else {
-            return;
-        };
-        let service = slice.service();
-        for pod in pods_in(&slice) {
-            let Some(services) = self.services_of_pod.get_mut(&pod) else {
-                continue;
-            };
-            if let Some(count) = services.get_mut(&service) {
-                *count -= 1;
-                if *count == 0 {
-                    services.remove(&service);
-                }
-            }
-            if services.is_empty() {
-                self.services_of_pod.remove(&pod);
-            }
-        }
-        forget(&mut self.slices_of_service, &service, name);
-        touched.services.insert(service);
-    }
-
-    fn add_pod(&mut self, pod: Arc<Pod>, touched: &mut Touched) {
-        let name = pod.metadata.object_name();
-        for ip in own_addresses(&pod) {
-            self.by_pod_ip.entry(ip).or_default().insert(name.clone());
-        }
-        self.touch_pod(&name, touched);
-        self.pods.insert(name, pod);
-    }
-
-    fn remove_pod(&mut self, name: &ObjectName, touched: &mut Touched) {
-        let Some(pod) = self.pods.remove(name) else {
-            return;
-        };
-        for ip in own_addresses(&pod) {
-            forget(&mut self.by_pod_ip, &ip, name);
-        }
-        self.touch_pod(name, touched);
-    }
-
-    /// Its identity and whether it is draining are part of its services' endpoints.
-    fn touch_pod(&self, name: &ObjectName, touched: &mut Touched) {
-        touched.pods.insert(name.clone());
-        touched.services.extend(
-            self.services_of_pod
-                .get(name)
-                .into_iter()
-                .flat_map(BTreeMap::keys)
-                .cloned(),
-        );
-    }
-
-    fn add_policy(&mut self, policy: Arc<ResiliencePolicy>, touched: &mut Touched) {
-        let name = policy.metadata.object_name();
-        for target in Target::all(&policy) {
-            touched.target(&target);
-            self.by_target
-                .entry(target)
-                .or_default()
-                .insert(name.clone());
-        }
-        self.policies.insert(name, policy);
-    }
-
-    fn remove_policy(&mut self, name: &ObjectName, touched: &mut Touched) {
-        let Some(policy) = self.policies.remove(name) else {
-            return;
-        };
-        for target in Target::all(&policy) {
-            touched.target(&target);
-            forget(&mut self.by_target, &target, name);
-        }
-    }
-}
-
-impl Target {
-    pub fn of(policy: &ResiliencePolicy, target: &TargetRef) -> Self {
-        let service = ObjectName::new(policy.metadata.namespace(), &target.name);
-        match (target.kind, &target.section_name) {
-            // Its own namespace is the only one it may name, which validation has seen to.
-            (TargetKind::Namespace, _) => Self::Namespace(service.namespace),
-            (TargetKind::Service, None) => Self::Service(service),
-            (TargetKind::Service, Some(port)) => Self::Port(service, port.clone()),
-        }
-    }
-
-    fn all(policy: &ResiliencePolicy) -> impl Iterator<Item = Self> {
-        (policy.spec.target_refs.iter()).map(|target| Self::of(policy, target))
-    }
-}
-
-impl Touched {
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
-    pub fn absorb(&mut self, other: Self) {
-        self.everything |= other.everything;
-        self.services.extend(other.services);
-        self.addresses.extend(other.addresses);
-        self.pods.extend(other.pods);
-        self.namespaces.extend(other.namespaces);
-    }
-
-    fn service_itself(&mut self, name: &ObjectName) {
-        self.services.insert(name.clone());
-        self.addresses.insert(name.clone());
-    }
-
-    fn target(&mut self, target: &Target) {
-        match target {
-            Target::Namespace(namespace) => {
-                self.namespaces.insert(namespace.clone());
-            }
-            // Its inbound half changes the workloads behind the service.
-            Target::Service(service) | Target::Port(service, _) => self.service_itself(service),
-        }
-    }
 }
 
 /// The keys of a service's TCP ports.
@@ -482,72 +187,10 @@ pub(crate) fn keys_of(service: &Service) -> impl Iterator<Item = ServiceKey> {
         })
 }
 
-/// MeshConfig has no namespace, whatever its file says.
-fn mesh_name(mesh: &MeshConfig) -> ObjectName {
-    ObjectName::new("", &mesh.metadata.name)
-}
-
-fn canonical(reference: ResourceRef) -> ResourceRef {
-    match reference.kind {
-        Kind::MeshConfig => ResourceRef {
-            kind: Kind::MeshConfig,
-            name: ObjectName::new("", &reference.name.name),
-        },
-        _ => reference,
-    }
-}
-
-fn frontends(service: &Service) -> Vec<(IpAddr, u16)> {
-    let ports: Vec<u16> = (service.spec.ports.iter())
-        .filter(|port| port.is_tcp())
-        .map(|port| port.port)
-        .collect();
-    (service.spec.addresses())
-        .flat_map(|ip| ports.iter().map(move |port| (ip, *port)))
-        .collect()
-}
-
-fn selector_key(service: &Service) -> Option<(String, String, String)> {
-    let (key, value) = service.spec.selector.first_key_value()?;
-    Some((
-        service.metadata.namespace().to_owned(),
-        key.clone(),
-        value.clone(),
-    ))
-}
-
 fn selects(service: &Service, pod: &Pod) -> bool {
     let selector = &service.spec.selector;
     !selector.is_empty()
         && selector
             .iter()
             .all(|(key, value)| pod.metadata.labels.get(key) == Some(value))
-}
-
-fn pods_in(slice: &EndpointSlice) -> impl Iterator<Item = ObjectName> {
-    let namespace = slice.metadata.namespace();
-    slice
-        .endpoints
-        .iter()
-        .filter_map(move |endpoint| endpoint.pod(namespace))
-}
-
-fn own_addresses(pod: &Pod) -> Vec<IpAddr> {
-    if pod.spec.host_network || pod.is_finished() {
-        return Vec::new();
-    }
-    pod.addresses().collect()
-}
-
-fn forget<K: std::hash::Hash + Eq>(
-    map: &mut HashMap<K, BTreeSet<ObjectName>>,
-    key: &K,
-    name: &ObjectName,
-) {
-    if let Some(names) = map.get_mut(key) {
-        names.remove(name);
-        if names.is_empty() {
-            map.remove(key);
-        }
-    }
 }

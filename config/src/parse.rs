@@ -3,7 +3,7 @@
 mod identify;
 
 use std::collections::{HashMap, HashSet};
-use std::ops::{Deref, Range};
+use std::ops::{ControlFlow, Deref, Range};
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -13,9 +13,13 @@ use crate::resource::{Kind, Resource, ResourceRef};
 use crate::source::{Finding, Source};
 use crate::validate::{self, Contradiction};
 use crate::yaml::decode;
+use crate::yaml::documents::{FILE_BYTES_MAX, each_document};
 use crate::yaml::scalar::{Plain, resolve};
-use crate::yaml::tree::{self, Document, FILE_BYTES_MAX, NodeId, Tree, Value};
+use crate::yaml::tree::{Document, NodeId, Tree, Value};
 use identify::Identity;
+
+/// After that many mistakes the rest of a file is not read: it is no policy.
+const MISTAKES_MAX: usize = 200;
 
 /// A value and where it was read.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,9 +77,11 @@ pub fn read(file_name: &str, text: &str) -> Reading {
         reader.refuse(vec![Finding::error(0..0, message).help("split it")], None);
         return reader.reading;
     }
-    for document in tree::documents(text) {
+    each_document(text, |document| {
+        let end = document.tree.root().map(|root| document.tree.extent(root));
         reader.document(document);
-    }
+        reader.stop_at_the_limit(end.unwrap_or_default())
+    });
     reader.reading
 }
 
@@ -122,6 +128,17 @@ impl Reader<'_> {
         if let Some(root) = root.filter(|root| !is_empty(&tree, *root)) {
             self.resource(&tree, root, &problems);
         }
+    }
+
+    fn stop_at_the_limit(&mut self, at: Range<usize>) -> ControlFlow<()> {
+        if self.reading.errors.len() < MISTAKES_MAX {
+            return ControlFlow::Continue(());
+        }
+        let message = format!(
+            "the file has more than {MISTAKES_MAX} mistakes: what comes after this was not read"
+        );
+        self.refuse(vec![Finding::error(at, message)], None);
+        ControlFlow::Break(())
     }
 
     fn resource(&mut self, tree: &Tree, root: NodeId, problems: &[Finding]) {

@@ -147,6 +147,7 @@ fn check_targets(policy: &ResiliencePolicy, found: &mut Vec<Contradiction>) {
             Contradiction::error(all, message)
                 .help("write a second policy, or target the Namespace"),
         );
+        return; // comparing thousands with each other is what somebody may be after
     }
     let namespace = policy.metadata.namespace();
     for (index, target) in targets.iter().enumerate() {

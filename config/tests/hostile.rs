@@ -183,11 +183,60 @@ fn thousands_of_mistakes_are_not_all_told() {
     );
     text.push_str(&"  - {kid: Service, nam: a}\n".repeat(5_000));
     let errors = read("many.yaml", &text).errors;
+    let says_so = |help: &String| help.contains("not looked for");
     assert!(
-        (50..200).contains(&errors.len()),
+        errors
+            .iter()
+            .any(|error| error.help.as_ref().is_some_and(says_so))
+    );
+    assert!(
+        (20..200).contains(&errors.len()),
         "{} mistakes told",
         errors.len()
     );
+}
+
+#[test]
+fn thousands_of_broken_documents_are_not_all_told() {
+    let errors = read("many.yaml", &"a: b: c\n---\n".repeat(50_000)).errors;
+    assert_eq!(errors.len(), 201);
+    assert!(
+        errors[200].message.contains("more than 200 mistakes"),
+        "{}",
+        errors[200]
+    );
+}
+
+/// Work grows with the size of a file, not with its square. A wide margin for a busy machine.
+#[test]
+fn a_large_file_of_anything_is_done_with_soon() {
+    let head = "apiVersion: weir.dev/v1alpha1\nkind: ResiliencePolicy\nmetadata: {name: a, namespace: b}\nspec:\n";
+    let targets = "  - {kind: Service, name: a}\n".repeat(30_000);
+    let wrong = "  - {kind: Servic, name: a}\n".repeat(100);
+    let routes = (0..9_000).fold(String::new(), |text, n| {
+        format!("{text}  - match: {{http: {{path: /a{n}}}}}\n    idempotent: true\n")
+    });
+    for text in [
+        format!("{head}  targetRefs:\n{targets}"),
+        format!("{head}  targetRefs:\n{targets}{wrong}"),
+        format!("{head}  targetRefs: []\n  routes:\n{routes}"),
+        format!("{head}  targetRefs: []\n{}", "  a: 1\n".repeat(90_000)),
+        format!("{head}  a: [{}]", "{a: 1, a: 2}, ".repeat(30_000)),
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\ndata:\n{}",
+            "  a: 1\n".repeat(90_000)
+        ),
+    ] {
+        assert!(
+            text.len() < 1 << 20,
+            "{} bytes are too many to be read",
+            text.len()
+        );
+        let started = std::time::SystemTime::now();
+        read("large.yaml", &text);
+        let took = started.elapsed().expect("the clock goes on");
+        assert!(took.as_secs() < 5, "{took:?} for {:?}…", &text[..200]);
+    }
 }
 
 /// Kubernetes objects are not ours to criticise: what is not read is not looked at.

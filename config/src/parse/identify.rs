@@ -108,12 +108,14 @@ pub(super) fn reference(tree: &Tree, root: NodeId) -> Option<ResourceRef> {
     };
     let metadata = tree.child(root, "metadata")?;
     let text = |field| tree.child(metadata, field).and_then(|node| tree.text(node));
+    let name = text("name").filter(|name| !name.is_empty())?;
+    let namespace = match kind {
+        Kind::MeshConfig => "",
+        _ => text("namespace").unwrap_or("default"),
+    };
     Some(ResourceRef {
         kind,
-        name: ObjectName::new(
-            text("namespace").unwrap_or("default"),
-            text("name").filter(|name| !name.is_empty())?,
-        ),
+        name: ObjectName::new(namespace, name),
     })
 }
 

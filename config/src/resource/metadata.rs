@@ -36,7 +36,7 @@ pub struct OwnerReference {
     pub name: String,
 }
 
-/// `namespace/name`.
+/// `namespace/name`, or the name alone for what has no namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ObjectName {
     pub namespace: String,
@@ -76,6 +76,9 @@ impl ObjectName {
 
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            return f.write_str(&self.name);
+        }
         write!(f, "{}/{}", self.namespace, self.name)
     }
 }

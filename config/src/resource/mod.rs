@@ -116,7 +116,11 @@ impl Resource {
     pub fn reference(&self) -> ResourceRef {
         ResourceRef {
             kind: self.kind(),
-            name: self.metadata().object_name(),
+            name: match self {
+                // There is one for the mesh, whatever namespace its file names.
+                Self::MeshConfig(it) => ObjectName::new("", &it.metadata.name),
+                _ => self.metadata().object_name(),
+            },
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What an `outbound:` block may say of the same call in two places.
 
+mod breaker;
+
 use super::Contradiction;
 use crate::diagnostic::Severity;
 use crate::merge::{Effective, Source};
@@ -193,101 +195,6 @@ impl Check<'_> {
                 &[per_endpoint, IN_FLIGHT],
                 message,
                 "the smaller of the two is what counts",
-            );
-        }
-    }
-
-    fn breaker(&mut self, breaker: &snapshot::Breaker) {
-        let field = |name: &str| format!("outbound.circuitBreaker.{name}");
-        for (name, rate) in [
-            ("failureRate", breaker.failure_rate),
-            ("slowCallRate", breaker.slow_call_rate),
-        ] {
-            if rate.get() == 0 {
-                let message = format!(
-                    "a {name} of 0 is always reached: the breaker would open without any reason"
-                );
-                self.tell(Severity::Error, &[&field(name)], message, "write 1 to 100");
-            }
-        }
-        self.slow_calls(breaker);
-        self.probes(breaker);
-        self.reach(breaker);
-    }
-
-    /// Slowness must be possible to be seen.
-    fn slow_calls(&mut self, breaker: &snapshot::Breaker) {
-        let (rate, duration) = (
-            "outbound.circuitBreaker.slowCallRate",
-            "outbound.circuitBreaker.slowCallDuration",
-        );
-        let Some(slow) = breaker.slow_call_duration else {
-            if self.is_said(rate) {
-                let message = "slowCallRate has no effect without slowCallDuration: no call is ever called slow";
-                let help = "say how long a call may take, such as slowCallDuration: 500ms";
-                self.tell(Severity::Warning, &[rate], message.to_owned(), help);
-            }
-            return;
-        };
-        if let Some(deadline) = self.effective.value.deadline
-            && slow >= deadline
-        {
-            let message = format!(
-                "a call is slow after {slow}, but every call has ended after {}: none is ever seen to be slow",
-                self.of(DEADLINE, deadline)
-            );
-            self.against_deadline(
-                duration,
-                message,
-                "make slowCallDuration shorter than the deadline",
-            );
-        }
-    }
-
-    fn probes(&mut self, breaker: &snapshot::Breaker) {
-        let in_flight = self.effective.value.limits.in_flight.get();
-        let path = "outbound.circuitBreaker.halfOpenCalls";
-        if breaker.half_open_calls.get() > in_flight {
-            let message = format!(
-                "a half-open breaker lets {} probes through, but the limit allows {in_flight} calls in flight",
-                self.of(path, breaker.half_open_calls.get())
-            );
-            self.tell(
-                Severity::Error,
-                &[path, IN_FLIGHT],
-                message,
-                "make halfOpenCalls at most limits.inFlight",
-            );
-        }
-    }
-
-    /// When every call hangs until it times out, only so many end within the window. With fewer than the breaker
-    /// wants to see it would stay closed in the very outage it is for.
-    fn reach(&mut self, breaker: &snapshot::Breaker) {
-        let outbound = &self.effective.value;
-        let (Some(longest), in_flight) = (
-            outbound.deadline,
-            u64::from(outbound.limits.in_flight.get()),
-        ) else {
-            return;
-        };
-        let ended = in_flight * (millis(breaker.window) / millis(longest) + 1);
-        let path = "outbound.circuitBreaker.minimumCalls";
-        if ended < u64::from(breaker.minimum_calls.get()) {
-            let message = format!(
-                "when every call hangs for {} (the deadline), {in_flight} in flight make at most {ended} within the \
-                 window of {}: fewer than the {} calls without which the breaker never opens",
-                longest,
-                breaker.window,
-                breaker.minimum_calls.get()
-            );
-            let help =
-                "allow a lower minimumCalls, a longer window, a shorter deadline or more inFlight";
-            self.tell(
-                Severity::Warning,
-                &[path, IN_FLIGHT, DEADLINE],
-                message,
-                help,
             );
         }
     }

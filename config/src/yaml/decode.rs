@@ -22,7 +22,7 @@ use repair::Repairs;
 pub(crate) use error::{is_not_yet, listed, not_yet};
 
 /// More are not looked for: nobody reads them, and each costs a pass.
-const MISTAKES_MAX: usize = 50;
+const MISTAKES_MAX: usize = 25;
 /// Passes over a document, the ones included that find the consequences of a repair.
 const PASSES_MAX: usize = 200;
 
@@ -59,7 +59,11 @@ pub(crate) fn decode<T: DeserializeOwned>(tree: &Tree, root: NodeId, skip: &[&st
                 if repairs.is_news(tree, at, fault) {
                     decoded.mistakes.push(error.finding(tree));
                 }
-                if decoded.mistakes.len() >= MISTAKES_MAX || !repairs.mend(root, at, fault) {
+                if decoded.mistakes.len() >= MISTAKES_MAX {
+                    say_that_there_may_be_more(&mut decoded.mistakes);
+                    break;
+                }
+                if !repairs.mend(root, at, fault) {
                     break;
                 }
             }
@@ -67,4 +71,15 @@ pub(crate) fn decode<T: DeserializeOwned>(tree: &Tree, root: NodeId, skip: &[&st
     }
     decoded.repaired = repairs.paths(tree);
     decoded
+}
+
+fn say_that_there_may_be_more(mistakes: &mut [Finding]) {
+    if let Some(last) = mistakes.last_mut() {
+        let more = "further mistakes of this document were not looked for";
+        last.help = Some(
+            last.help
+                .take()
+                .map_or(more.to_owned(), |help| format!("{help}\n{more}")),
+        );
+    }
 }

@@ -2,7 +2,7 @@
 
 use granit_parser::{ErrorKind, ScanError};
 
-use super::tree::DEPTH_MAX;
+use super::documents::DEPTH_MAX;
 use crate::source::Finding;
 
 pub(super) fn explain(error: &ScanError, text: &str) -> Finding {

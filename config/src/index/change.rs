@@ -1,0 +1,304 @@
+//! The three verbs that change the index, and what each of them touched.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::{Index, Target};
+use crate::resource::{
+    EndpointSlice, Kind, ObjectName, Pod, ResiliencePolicy, Resource, ResourceRef, Service,
+};
+
+/// What a change may have changed for others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Every service and every workload.
+    pub everything: bool,
+    /// Services to compile again, endpoints included.
+    pub services: BTreeSet<ObjectName>,
+    /// Services that came, went or changed themselves: their addresses may mean something else now, and so may
+    /// the ports of the workloads behind them.
+    pub addresses: BTreeSet<ObjectName>,
+    pub pods: BTreeSet<ObjectName>,
+    /// Namespaces in which every service and every workload is to be compiled again.
+    pub namespaces: BTreeSet<String>,
+}
+
+impl Index {
+    /// Adds a resource or replaces the one of its name. The same again touches nothing.
+    pub fn apply(&mut self, resource: Resource) -> Touched {
+        let reference = resource.reference();
+        if self.holds(&reference, &resource) {
+            return Touched::default();
+        }
+        let mut touched = self.delete(&reference);
+        match resource {
+            Resource::Service(it) => self.add_service(Arc::new(it), &mut touched),
+            Resource::EndpointSlice(it) => self.add_slice(Arc::new(it), &mut touched),
+            Resource::Pod(it) => self.add_pod(Arc::new(it), &mut touched),
+            Resource::ResiliencePolicy(it) => self.add_policy(Arc::new(it), &mut touched),
+            Resource::MeshConfig(it) => {
+                touched.everything = true;
+                self.mesh_configs.insert(reference.name, Arc::new(it));
+            }
+        }
+        touched
+    }
+
+    /// Forgets a resource; nothing happens when it is not known.
+    pub fn delete(&mut self, resource: &ResourceRef) -> Touched {
+        let mut touched = Touched::default();
+        let name = &resource.name;
+        match resource.kind {
+            Kind::Service => self.remove_service(name, &mut touched),
+            Kind::EndpointSlice => self.remove_slice(name, &mut touched),
+            Kind::Pod => self.remove_pod(name, &mut touched),
+            Kind::ResiliencePolicy => self.remove_policy(name, &mut touched),
+            Kind::MeshConfig => {
+                touched.everything = self.mesh_configs.remove(name).is_some();
+            }
+        }
+        touched
+    }
+
+    /// Makes the index hold exactly these resources of these kinds (a watch that started anew, a folder read
+    /// again). What did not change is not touched.
+    pub fn reset(
+        &mut self,
+        kinds: &[Kind],
+        resources: impl IntoIterator<Item = Resource>,
+    ) -> Touched {
+        let mut touched = Touched::default();
+        let mut gone: BTreeSet<ResourceRef> = self
+            .references()
+            .filter(|it| kinds.contains(&it.kind))
+            .collect();
+        for resource in resources {
+            gone.remove(&resource.reference());
+            touched.absorb(self.apply(resource));
+        }
+        for reference in &gone {
+            touched.absorb(self.delete(reference));
+        }
+        touched
+    }
+
+    fn holds(&self, reference: &ResourceRef, resource: &Resource) -> bool {
+        let name = &reference.name;
+        match resource {
+            Resource::Service(it) => self.services.get(name).is_some_and(|known| **known == *it),
+            Resource::EndpointSlice(it) => {
+                self.slices.get(name).is_some_and(|known| **known == *it)
+            }
+            Resource::Pod(it) => self.pods.get(name).is_some_and(|known| **known == *it),
+            Resource::ResiliencePolicy(it) => {
+                self.policies.get(name).is_some_and(|known| **known == *it)
+            }
+            Resource::MeshConfig(it) => self
+                .mesh_configs
+                .get(name)
+                .is_some_and(|known| **known == *it),
+        }
+    }
+
+    fn add_service(&mut self, service: Arc<Service>, touched: &mut Touched) {
+        let name = service.metadata.object_name();
+        for address in frontends(&service) {
+            self.by_cluster_ip
+                .entry(address)
+                .or_default()
+                .insert(name.clone());
+        }
+        if let Some(selector) = selector_key(&service) {
+            self.by_selector
+                .entry(selector)
+                .or_default()
+                .insert(name.clone());
+        }
+        touched.service_itself(&name);
+        self.services.insert(name, service);
+    }
+
+    fn remove_service(&mut self, name: &ObjectName, touched: &mut Touched) {
+        let Some(service) = self.services.remove(name) else {
+            return;
+        };
+        for address in frontends(&service) {
+            forget(&mut self.by_cluster_ip, &address, name);
+        }
+        if let Some(selector) = selector_key(&service) {
+            forget(&mut self.by_selector, &selector, name);
+        }
+        touched.service_itself(name);
+    }
+
+    fn add_slice(&mut self, slice: Arc<EndpointSlice>, touched: &mut Touched) {
+        let (name, service) = (slice.metadata.object_name(), slice.service());
+        for pod in pods_in(&slice) {
+            *self
+                .services_of_pod
+                .entry(pod)
+                .or_default()
+                .entry(service.clone())
+                .or_default() += 1;
+        }
+        self.slices_of_service
+            .entry(service.clone())
+            .or_default()
+            .insert(name.clone());
+        touched.services.insert(service);
+        self.slices.insert(name, slice);
+    }
+
+    fn remove_slice(&mut self, name: &ObjectName, touched: &mut Touched) {
+        let Some(slice) = self.slices.remove(name) else {
+            return;
+        };
+        let service = slice.service();
+        for pod in pods_in(&slice) {
+            let Some(services) = self.services_of_pod.get_mut(&pod) else {
+                continue;
+            };
+            if let Some(count) = services.get_mut(&service) {
+                *count -= 1;
+                if *count == 0 {
+                    services.remove(&service);
+                }
+            }
+            if services.is_empty() {
+                self.services_of_pod.remove(&pod);
+            }
+        }
+        forget(&mut self.slices_of_service, &service, name);
+        touched.services.insert(service);
+    }
+
+    fn add_pod(&mut self, pod: Arc<Pod>, touched: &mut Touched) {
+        let name = pod.metadata.object_name();
+        for ip in own_addresses(&pod) {
+            self.by_pod_ip.entry(ip).or_default().insert(name.clone());
+        }
+        self.touch_pod(&name, touched);
+        self.pods.insert(name, pod);
+    }
+
+    fn remove_pod(&mut self, name: &ObjectName, touched: &mut Touched) {
+        let Some(pod) = self.pods.remove(name) else {
+            return;
+        };
+        for ip in own_addresses(&pod) {
+            forget(&mut self.by_pod_ip, &ip, name);
+        }
+        self.touch_pod(name, touched);
+    }
+
+    /// Its identity and whether it is draining are part of its services' endpoints.
+    fn touch_pod(&self, name: &ObjectName, touched: &mut Touched) {
+        touched.pods.insert(name.clone());
+        touched.services.extend(
+            self.services_of_pod
+                .get(name)
+                .into_iter()
+                .flat_map(BTreeMap::keys)
+                .cloned(),
+        );
+    }
+
+    fn add_policy(&mut self, policy: Arc<ResiliencePolicy>, touched: &mut Touched) {
+        let name = policy.metadata.object_name();
+        for target in Target::all(&policy) {
+            touched.target(&target);
+            self.by_target
+                .entry(target)
+                .or_default()
+                .insert(name.clone());
+        }
+        self.policies.insert(name, policy);
+    }
+
+    fn remove_policy(&mut self, name: &ObjectName, touched: &mut Touched) {
+        let Some(policy) = self.policies.remove(name) else {
+            return;
+        };
+        for target in Target::all(&policy) {
+            touched.target(&target);
+            forget(&mut self.by_target, &target, name);
+        }
+    }
+}
+
+impl Touched {
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub fn absorb(&mut self, other: Self) {
+        self.everything |= other.everything;
+        self.services.extend(other.services);
+        self.addresses.extend(other.addresses);
+        self.pods.extend(other.pods);
+        self.namespaces.extend(other.namespaces);
+    }
+
+    fn service_itself(&mut self, name: &ObjectName) {
+        self.services.insert(name.clone());
+        self.addresses.insert(name.clone());
+    }
+
+    fn target(&mut self, target: &Target) {
+        match target {
+            Target::Namespace(namespace) => {
+                self.namespaces.insert(namespace.clone());
+            }
+            // Its inbound half changes the workloads behind the service.
+            Target::Service(service) | Target::Port(service, _) => self.service_itself(service),
+        }
+    }
+}
+
+fn frontends(service: &Service) -> Vec<(IpAddr, u16)> {
+    let ports: Vec<u16> = (service.spec.ports.iter())
+        .filter(|port| port.is_tcp())
+        .map(|port| port.port)
+        .collect();
+    (service.spec.addresses())
+        .flat_map(|ip| ports.iter().map(move |port| (ip, *port)))
+        .collect()
+}
+
+fn selector_key(service: &Service) -> Option<(String, String, String)> {
+    let (key, value) = service.spec.selector.first_key_value()?;
+    Some((
+        service.metadata.namespace().to_owned(),
+        key.clone(),
+        value.clone(),
+    ))
+}
+
+fn pods_in(slice: &EndpointSlice) -> impl Iterator<Item = ObjectName> {
+    let namespace = slice.metadata.namespace();
+    slice
+        .endpoints
+        .iter()
+        .filter_map(move |endpoint| endpoint.pod(namespace))
+}
+
+fn own_addresses(pod: &Pod) -> Vec<IpAddr> {
+    if pod.spec.host_network || pod.is_finished() {
+        return Vec::new();
+    }
+    pod.addresses().collect()
+}
+
+fn forget<K: std::hash::Hash + Eq>(
+    map: &mut HashMap<K, BTreeSet<ObjectName>>,
+    key: &K,
+    name: &ObjectName,
+) {
+    if let Some(names) = map.get_mut(key) {
+        names.remove(name);
+        if names.is_empty() {
+            map.remove(key);
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Spans of time as people write them.
+
+use std::fmt;
+use std::ops::Deref;
+use std::str::FromStr;
+use std::time::Duration as StdDuration;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// A span of time written as `250ms`, `2s` or `1m30s` (Gateway API GEP-2257: `h`, `m`, `s`, `ms`, each at
+/// most once and in that order; at least 1 ms, at most 99999 h).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Duration(StdDuration);
+
+impl Duration {
+    const ZERO: Self = Self::from_millis(0);
+    /// What five digits can say, so that whatever was read can be written.
+    const LONGEST: Self = Self::from_secs(99_999 * 3_600);
+
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(StdDuration::from_millis(millis))
+    }
+
+    pub const fn from_secs(secs: u64) -> Self {
+        Self(StdDuration::from_secs(secs))
+    }
+
+    pub const fn get(self) -> StdDuration {
+        self.0
+    }
+}
+
+impl Deref for Duration {
+    type Target = StdDuration;
+
+    fn deref(&self) -> &StdDuration {
+        &self.0
+    }
+}
+
+impl FromStr for Duration {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = |why: &str| {
+            let shown: String = text.chars().take(40).collect();
+            format!("expected {}, found {shown:?}{why}", Self::EXPECTED)
+        };
+        let mut rest = text;
+        let mut millis: u64 = 0;
+        let mut previous_unit = u64::MAX;
+        while !rest.is_empty() {
+            let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+            let (number, tail) = rest.split_at(digits);
+            if number.is_empty() || number.len() > 5 {
+                return Err(wrong(""));
+            }
+            let letters = tail.len()
+                - tail
+                    .trim_start_matches(|c: char| c.is_ascii_alphabetic())
+                    .len();
+            let (unit, tail) = tail.split_at(letters);
+            let scale: u64 = match unit {
+                "h" => 3_600_000,
+                "m" => 60_000,
+                "s" => 1_000,
+                "ms" => 1,
+                "" => return Err(wrong(": the unit is missing")),
+                _ => return Err(wrong(&format!(": unknown unit {unit:?}"))),
+            };
+            if scale >= previous_unit {
+                return Err(wrong(": units go from large to small, each once"));
+            }
+            previous_unit = scale;
+            millis += number.parse::<u64>().map_err(|_| wrong(""))? * scale;
+            rest = tail;
+        }
+        match Self::from_millis(millis) {
+            Self::ZERO => Err(wrong(": it must be longer than zero")),
+            long if long > Self::LONGEST => Err(wrong(": it is longer than 99999h")),
+            duration => Ok(duration),
+        }
+    }
+}
+
+impl fmt::Display for Duration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut millis = self.0.as_millis();
+        for (scale, unit) in [(3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")] {
+            if millis >= scale {
+                write!(f, "{}{unit}", millis / scale)?;
+                millis %= scale;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Duration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Duration {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Duration {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl de::Visitor<'_> for Text {
+            type Value = Duration;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(Duration::EXPECTED)
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
+                Duration::from_text(text)
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Duration, E> {
+                Err(Duration::without_unit(number))
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Duration, E> {
+                Err(Duration::without_unit(number))
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Duration, E> {
+                Err(Duration::without_unit(number))
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+/// Reading what people write. The first line of an error says what was expected and found, a second what to write
+/// instead.
+impl Duration {
+    pub(crate) const EXPECTED: &str = "a duration such as 250ms, 2s or 1m30s";
+
+    pub(crate) fn from_text<E: de::Error>(text: &str) -> Result<Self, E> {
+        text.parse().map_err(|reason| match Self::meant(text) {
+            Some(meant) => {
+                let shown: String = text.chars().take(40).collect();
+                E::custom(format!(
+                    "expected {}, found {shown:?}\nwrite it as {meant}",
+                    Self::EXPECTED
+                ))
+            }
+            None => E::custom(reason),
+        })
+    }
+
+    pub(crate) fn without_unit<E: de::Error>(number: impl fmt::Display) -> E {
+        E::custom(format!(
+            "expected {}, found the number {number}\nwrite the unit: {number}s or {number}ms",
+            Self::EXPECTED
+        ))
+    }
+
+    /// `2 seconds`, `1.5s`, `2S`, `1d`: what is surely a duration, written otherwise.
+    fn meant(text: &str) -> Option<Self> {
+        let mut rest = text.trim();
+        let mut millis = 0.0;
+        while !rest.is_empty() {
+            let number = rest.len()
+                - rest
+                    .trim_start_matches(|c: char| c.is_ascii_digit() || c == '.')
+                    .len();
+            let amount: f64 = rest.get(..number)?.parse().ok()?;
+            rest = rest[number..].trim_start();
+            let letters = rest.len() - rest.trim_start_matches(char::is_alphabetic).len();
+            let scale = match rest[..letters].to_ascii_lowercase().as_str() {
+                "ms" | "msec" | "millis" | "millisecond" | "milliseconds" => 1.0,
+                "s" | "sec" | "secs" | "second" | "seconds" => 1_000.0,
+                "m" | "min" | "mins" | "minute" | "minutes" => 60_000.0,
+                "h" | "hr" | "hrs" | "hour" | "hours" => 3_600_000.0,
+                "d" | "day" | "days" => 86_400_000.0,
+                _ => return None,
+            };
+            millis += amount * scale;
+            rest = rest[letters..].trim_start();
+        }
+        let longest = Self::LONGEST.as_millis() as f64;
+        (1.0..=longest)
+            .contains(&millis)
+            .then(|| Self::from_millis(millis.round() as u64))
+    }
+}
+
+impl JsonSchema for Duration {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": "^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,5}s)?([0-9]{1,5}ms)?$",
+            "minLength": 2,
+            "maxLength": 24,
+            "description": "A duration such as 250ms, 2s or 1m30s (GEP-2257)."
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_what_gep_2257_says() {
+        for (text, millis) in [
+            ("250ms", 250),
+            ("2s", 2_000),
+            ("1m30s", 90_000),
+            ("1h1ms", 3_600_001),
+        ] {
+            let parsed: Duration = text.parse().expect(text);
+            assert_eq!(parsed, Duration::from_millis(millis));
+            assert_eq!(parsed.to_string(), text, "it is written as it was read");
+        }
+    }
+
+    #[test]
+    fn a_duration_without_a_meaning_is_refused() {
+        for text in [
+            "", "0s", "5", "s", "-1s", "1.5s", "1s1m", "1s1s", "123456s", "1d", "1 s", "1ns",
+        ] {
+            assert!(text.parse::<Duration>().is_err(), "{text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn the_longest_duration_can_be_written_and_read_again() {
+        let longest: Duration = "99998h59m59s999ms".parse().expect("it fits");
+        assert_eq!(longest.to_string().parse(), Ok(longest));
+        assert!(
+            "99999h60m".parse::<Duration>().is_err(),
+            "a hundred thousand hours do not"
+        );
+    }
+
+    #[test]
+    fn a_duration_written_otherwise_is_recognised() {
+        for (text, meant) in [
+            ("2 seconds", "2s"),
+            ("1.5s", "1s500ms"),
+            ("2S", "2s"),
+            ("1d", "24h"),
+            ("90 min", "1h30m"),
+        ] {
+            assert_eq!(
+                Duration::meant(text)
+                    .map(|meant| meant.to_string())
+                    .as_deref(),
+                Some(meant)
+            );
+        }
+        for text in ["soon", "2", "", "2 lightyears", ".s", "999999999d"] {
+            assert_eq!(Duration::meant(text), None, "{text:?}");
+        }
+    }
+}
