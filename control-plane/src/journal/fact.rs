@@ -182,8 +182,9 @@ impl Fact {
             Self::PolicyRejected { file, diagnostics } => {
                 let first = diagnostics
                     .first()
-                    .map(|text| text.lines().next().unwrap_or_default())
+                    .and_then(|text| text.lines().next())
                     .unwrap_or_default();
+                let first = first.strip_prefix("error: ").unwrap_or(first);
                 let more = match diagnostics.len() {
                     0 | 1 => String::new(),
                     n => format!(" (and {} more)", n - 1),
