@@ -93,19 +93,19 @@ fn a_service_that_asks_for_both_families_has_an_address_of_each() {
         "selector: {app: web}",
         "selector: {app: web}\n  ipFamilies: [IPv4, IPv6]",
     );
-    let lab = up(&yaml);
-    if !std::path::Path::new("/proc/self/net/if_inet6").exists() {
-        panic!("this kernel has no IPv6: the test cannot tell anything here");
-    }
-    let service = lab.status().unwrap().services.remove(0);
-    let v6 = service.ports.iter().find(|(address, _)| address.is_ipv6());
-    let (address, endpoints) = v6.expect("an IPv6 address");
+    let lab = up(&(yaml + "---" + &deployment("caller", 1, "", "")));
+    let services = lab.status().unwrap().services;
+    let web = services
+        .iter()
+        .find(|service| service.name == "web")
+        .unwrap();
+    let v6 = web.ports.iter().find(|(address, _)| address.is_ipv6());
+    let (address, endpoints) = v6.expect("an IPv6 address; this kernel may have no IPv6");
     assert_eq!(endpoints.len(), 1);
-    for from in [None, Some("web/0")] {
-        assert_eq!(
-            get(&lab, from, &endpoints[0].to_string(), "/").unwrap(),
-            "web-0"
-        );
+    for from in [None, Some("caller/0")] {
+        for to in [address, &endpoints[0]] {
+            let answer = get(&lab, from, &to.to_string(), "/").unwrap();
+            assert_eq!(answer, "web-0", "from {from:?} to {to}");
+        }
     }
-    assert_eq!(get(&lab, None, &address.to_string(), "/").unwrap(), "web-0");
 }
