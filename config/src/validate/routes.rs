@@ -1,15 +1,14 @@
 //! Routes: matches that can be met, no two alike, and no retries of what may not be repeated.
 
+mod repeats;
+
 use super::outbound::{self, Scope};
 use super::{Contradiction, ROUTES_MAX};
 use crate::compile::route_match;
 use crate::merge::{self, Layer, Source};
 use crate::resource::{
-    GrpcMatch, HttpMatch, Outbound, ResiliencePolicy, RetryCause, RoutePolicy, RouteSelector,
+    GrpcMatch, HttpMatch, Outbound, ResiliencePolicy, RoutePolicy, RouteSelector,
 };
-
-/// Methods that RFC 9110 does not call idempotent, and that people use.
-const NOT_IDEMPOTENT: [&str; 3] = ["POST", "PATCH", "CONNECT"];
 
 pub(super) fn check(
     policy: &ResiliencePolicy,
@@ -55,7 +54,7 @@ pub(super) fn check(
             ));
             outbound::check_values(&merge::outbound(&layers, ""), Scope::Route(index), found);
         }
-        check_repeats(policy, index, route, found);
+        repeats::check(policy, index, route, found);
     }
 }
 
@@ -174,90 +173,6 @@ fn check_http(http: &HttpMatch, path: &str, found: &mut Vec<Contradiction>) {
         } else {
             wrong
         });
-    }
-}
-
-/// Another try may do the thing twice. Only who knows the service can say that this does no harm.
-fn check_repeats(
-    policy: &ResiliencePolicy,
-    index: usize,
-    route: &RoutePolicy,
-    found: &mut Vec<Contradiction>,
-) {
-    let own = route.outbound.as_ref();
-    let base = policy.spec.outbound.as_ref();
-    let causes = |block: Option<&Outbound>| block?.retries.as_ref()?.retry_on.clone();
-    let attempts = |block: Option<&Outbound>| block?.retries.as_ref()?.attempts;
-    let said_here =
-        causes(own).is_some() || attempts(own).is_some_and(|attempts| attempts.get() > 1);
-
-    let Some((method, may_repeat)) = repeatability(&route.matches) else {
-        return;
-    };
-    let once = attempts(own)
-        .or_else(|| attempts(base))
-        .is_some_and(|attempts| attempts.get() == 1);
-    let Some(cause) = (causes(own).or_else(|| causes(base)).into_iter().flatten())
-        .find(|cause| *cause != RetryCause::Unprocessed)
-        .filter(|_| !once)
-    else {
-        return;
-    };
-    let (path, retry_on) = (format!("spec.routes[{index}]"), "outbound.retries.retryOn");
-    let place = if causes(own).is_some() {
-        format!("{path}.{retry_on}")
-    } else {
-        format!("spec.{retry_on}")
-    };
-    let mut contradiction = match route.idempotent {
-        Some(true) => return,
-        Some(false) if !said_here => return,
-        Some(false) => Contradiction::error(
-            format!("{path}.idempotent"),
-            format!("this route is not idempotent, so it is never tried again on `{cause:?}`"),
-        )
-        .help("write retryOn: [Unprocessed] for this route, or idempotent: true if a repeat does no harm"),
-        // What the service's other calls retry on is no word about this route, if its method says enough.
-        None if may_repeat == Repeat::NotByMethod && !said_here => return,
-        None => Contradiction::error(
-            format!("{path}.match"),
-            format!("trying {method} again on `{cause:?}` may do it twice: such a call can have been processed already"),
-        )
-        .help(
-            "write idempotent: true for this route if a repeat does no harm (it has an idempotency key, it only \
-             reads);\nwrite idempotent: false to have it tried again only when it provably reached nobody",
-        ),
-    };
-    contradiction.looked_at.extend([
-        format!("{path}.idempotent"),
-        format!("{path}.outbound.retries"),
-        "spec.outbound.retries".to_owned(),
-    ]);
-    found.push(contradiction.also(place, "retries here"));
-}
-
-#[derive(PartialEq, Eq)]
-enum Repeat {
-    /// gRPC: nothing in the request says whether it may be repeated.
-    Unknown,
-    /// HTTP: the method says that it may not.
-    NotByMethod,
-}
-
-/// What the calls are called, when their match does not say that they may be repeated.
-fn repeatability(matches: &RouteSelector) -> Option<(String, Repeat)> {
-    match matches {
-        RouteSelector::Grpc(grpc) => {
-            let method = grpc.method.as_deref().unwrap_or("any method of it");
-            Some((method.to_owned(), Repeat::Unknown))
-        }
-        RouteSelector::Http(http) => {
-            let method = http
-                .method
-                .as_deref()
-                .filter(|method| NOT_IDEMPOTENT.contains(method))?;
-            Some((method.to_owned(), Repeat::NotByMethod))
-        }
     }
 }
 
