@@ -179,6 +179,7 @@ async fn serve_service(
 ) -> Result<(), Rejected> {
     telemetry::connection(Outbound, &backend.service, false, protocol.as_str());
     let connection = Connection {
+        service: backend.service.clone(),
         target: Target::Service(backend),
         worker,
         caller: None,
@@ -454,6 +455,7 @@ impl App<'_> {
             protocol.as_str(),
         );
         let connection = Connection {
+            service: self.port.service.clone(),
             target: Target::App(self.port.stack(self.address, &self.mesh.environment)),
             worker: self.worker,
             caller,

@@ -24,6 +24,7 @@ use crate::pipeline::Stack;
 use crate::policy::deadline::{Deadline, parse_grpc_timeout, parse_millis};
 use crate::request::{Context, Protocol, Request, is_grpc, is_idempotent};
 use crate::tcp;
+use crate::telemetry::{self, Direction};
 
 const HEADERS_MAX: usize = 100;
 const HEADER_BYTES_MAX: usize = 64 * 1024;
@@ -53,9 +54,20 @@ pub enum Target {
 #[derive(Clone)]
 pub struct Connection {
     pub target: Target,
+    /// As metrics call it.
+    pub service: Arc<str>,
     pub worker: usize,
     /// Who is at the other end, as proven by mutual TLS.
     pub caller: Option<Arc<str>>,
+}
+
+impl Connection {
+    fn direction(&self) -> Direction {
+        match self.target {
+            Target::Service(_) => Direction::Outbound,
+            Target::App(_) => Direction::Inbound,
+        }
+    }
 }
 
 /// Serves until the caller goes or the drain has ended its requests.
@@ -124,7 +136,15 @@ async fn handle(
     let version = incoming.version();
     let answer = match request(&connection, incoming, grpc, upgrade.is_some()) {
         Ok(request) => call(&connection.target, request).await,
-        Err(error) => Err(error),
+        Err(error) => {
+            // It gets no further, so nobody further on would count it.
+            telemetry::refused(
+                connection.direction(),
+                &connection.service,
+                error.facts().code,
+            );
+            Err(error)
+        }
     };
     let mut response = answer.unwrap_or_else(|error| error.into_response(grpc));
     finish(

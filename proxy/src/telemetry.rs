@@ -237,6 +237,13 @@ impl RouteMetrics {
     }
 }
 
+pub fn refused(direction: Direction, service: &str, reason: &str) {
+    METRICS
+        .refused
+        .with_label_values(&[direction.as_str(), service, reason])
+        .inc();
+}
+
 /// The handles of one backend.
 pub struct BackendMetrics {
     service: String,
