@@ -178,13 +178,12 @@ impl Mesh {
             } else {
                 state.draining.remove(pod)
             };
-            let known = state
-                .index
-                .pod(pod)
-                .map(|pod| Resource::Pod(Pod::clone(pod)));
+            let known = state.index.pod(pod).cloned();
             if let Some(known) = known.filter(|_| changed) {
-                // As it was: that says who is touched by a change of it.
-                let touched = state.index.apply(known);
+                // Out and in again, which nobody sees: the index says whose endpoint it is.
+                let known = Resource::Pod(Pod::clone(&known));
+                let mut touched = state.index.delete(&known.reference());
+                touched.absorb(state.index.apply(known));
                 state.refresh(&touched, &HashSet::new());
             }
         });
