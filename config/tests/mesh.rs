@@ -740,3 +740,32 @@ fn a_large_mesh_compiles_at_once() {
     assert_eq!((endpoints, workloads), (5000, 5000));
     assert!(took.as_millis() < 1000, "it took {took:?}");
 }
+
+#[test]
+fn there_is_one_mesh_config_the_oldest_and_it_has_no_namespace() {
+    let mesh = |metadata: &str, domain: &str| {
+        let text = format!(
+            "{{apiVersion: weir.dev/v1alpha1, kind: MeshConfig, metadata: {{{metadata}}}, spec: {{trustDomain: {domain}}}}}"
+        );
+        resources(&text).remove(0)
+    };
+    let mut index = Index::default();
+    assert_eq!(index.trust_domain(), "weir.local");
+    let young = "name: a, creationTimestamp: \"2026-02-01T00:00:00Z\"";
+    assert!(index.apply(mesh(young, "young")).everything);
+    index.apply(mesh(
+        "name: b, creationTimestamp: \"2026-01-01T00:00:00Z\"",
+        "old",
+    ));
+    assert_eq!(index.trust_domain(), "old");
+
+    let moved = mesh("name: b, namespace: weir-system", "moved");
+    assert_eq!(moved.reference().to_string(), "MeshConfig b");
+    index.apply(moved);
+    assert_eq!(
+        index.references().count(),
+        2,
+        "another namespace is not another mesh"
+    );
+    assert_eq!(index.trust_domain(), "young", "its age went with it");
+}
