@@ -81,6 +81,10 @@ impl Endpoint {
             }
         };
         response.body_mut().mutual_tls = self.identity.is_some();
+        if self.identity.is_none() {
+            // An app, or somebody without a sidecar: it does not speak for one.
+            head::strip_sidecar_headers(response.headers_mut());
+        }
         Ok(response)
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::body::Body;
+use crate::head;
 use crate::policy::outcome::{Fault, Outcome};
 use crate::policy::retry::Verdict;
 
@@ -213,7 +214,12 @@ impl Error {
         if matches!(self, Self::QueueFull { .. } | Self::QueueTimeout { .. }) {
             response
                 .headers_mut()
-                .insert(crate::head::OVERLOAD, HeaderValue::from_static("local"));
+                .insert(head::OVERLOAD, HeaderValue::from_static("local"));
+        }
+        if facts.verdict == Verdict::Unprocessed {
+            response
+                .headers_mut()
+                .insert(head::UNPROCESSED, HeaderValue::from_static("true"));
         }
         response
     }

@@ -11,13 +11,15 @@ use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Uri, Version};
 
-use crate::error::Error;
+use crate::error::{Error, PROXY_ERROR};
 use crate::request::Protocol;
 
 /// `x-weir-…`: how sidecars speak to each other beside the message.
 pub const OVERLOAD: &str = "x-weir-overload";
 /// Which attempt this is, when it is not the first.
 pub const ATTEMPT: &str = "x-weir-attempt";
+/// The request reached nobody's app: trying it elsewhere is safe, whatever it was.
+pub const UNPROCESSED: &str = "x-weir-unprocessed";
 /// A failure after retries: do not retry it again one hop up.
 pub const RETRY: &str = "x-weir-retry";
 /// The answer is not what was asked for but what the policy says instead.
@@ -81,6 +83,12 @@ pub fn strip_own_headers(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
+}
+
+/// Of a response: all that only a sidecar can say.
+pub fn strip_sidecar_headers(headers: &mut HeaderMap) {
+    strip_own_headers(headers);
+    headers.remove(PROXY_ERROR);
 }
 
 /// HTTP/1.1 asks for an upgrade by two headers together (RFC 9110 section 7.8).

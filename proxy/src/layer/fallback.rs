@@ -8,10 +8,11 @@ use http::{HeaderValue, Response, StatusCode, header};
 use tower::{Layer, Service};
 use weir_config::snapshot::Fallback as Config;
 
-use super::{AnswerFuture, Call};
-use crate::body::Body;
+use super::{Answer, AnswerFuture, Call};
+use crate::body::{Body, of_head};
 use crate::error::{Blame, Error, PROXY_ERROR};
 use crate::head::DEGRADED;
+use crate::policy::outcome::Outcome;
 use crate::request::Request;
 
 #[derive(Clone)]
@@ -50,18 +51,32 @@ impl<S: Call> Service<Request> for Fallback<S> {
         let grpc = request.context.grpc;
         let call = self.inner.call(request);
         Box::pin(async move {
-            match call.await {
-                // What the caller did wrong is the caller's to know.
-                Err(error) if error.facts().blame != Blame::Downstream => {
-                    Ok(answer(&fallback, &error, grpc))
-                }
-                other => other,
+            let result = call.await;
+            match failed(&result) {
+                Some(code) => Ok(answer(&fallback, code, grpc)),
+                None => result,
             }
         })
     }
 }
 
-fn answer(fallback: &Config, error: &Error, grpc: bool) -> Response<Body> {
+/// Why nobody answered, in this sidecar's words or in those of the one that was called: when a deadline passes, either
+/// may be the first to say so. What the caller did wrong is the caller's to know.
+fn failed(result: &Answer) -> Option<HeaderValue> {
+    match result {
+        Err(error) => {
+            let facts = error.facts();
+            (facts.blame != Blame::Downstream).then(|| HeaderValue::from_static(facts.code))
+        }
+        Ok(response) => {
+            let code = response.headers().get(PROXY_ERROR)?;
+            let failed = of_head(response.status(), response.headers()) != Outcome::Success;
+            failed.then(|| code.clone())
+        }
+    }
+}
+
+fn answer(fallback: &Config, code: HeaderValue, grpc: bool) -> Response<Body> {
     let mut response = if grpc {
         let mut response = Response::new(Body::empty());
         let headers = response.headers_mut();
@@ -90,6 +105,6 @@ fn answer(fallback: &Config, error: &Error, grpc: bool) -> Response<Body> {
     };
     let headers = response.headers_mut();
     headers.insert(DEGRADED, HeaderValue::from_static("fallback"));
-    headers.insert(PROXY_ERROR, HeaderValue::from_static(error.facts().code));
+    headers.insert(PROXY_ERROR, code);
     response
 }

@@ -244,6 +244,9 @@ fn verdict(result: &Answer) -> Option<Verdict> {
     if headers.contains_key(head::RETRY) {
         return Some(Verdict::Exhausted);
     }
+    if headers.contains_key(head::UNPROCESSED) {
+        return Some(Verdict::Unprocessed);
+    }
     match headers.get(head::OVERLOAD).map(HeaderValue::as_bytes) {
         Some(b"local") => return Some(Verdict::Overloaded { service: false }),
         Some(_) => return Some(Verdict::Overloaded { service: true }),

@@ -14,6 +14,7 @@
 //! clean-up to forget. [`Lab`] is the way in for tests and programs, `weir-lab` for people.
 
 pub mod address;
+pub mod build;
 pub mod cli;
 pub mod client;
 pub mod cluster;
@@ -26,6 +27,7 @@ pub mod inner;
 pub mod lab;
 pub mod log;
 pub mod manifest;
+pub mod metrics;
 pub mod mount;
 pub mod network;
 pub mod node;
@@ -42,6 +44,7 @@ pub mod settings;
 pub mod spec;
 pub mod supervisor;
 pub mod target;
+pub mod toolbox;
 pub mod volume;
 pub mod wire;
 

@@ -205,7 +205,7 @@ impl Scenario {
 
 /// Turns currency's knobs, in its own pod: they listen on loopback only.
 fn turn(shop: &Shop, knobs: &str) -> Result<(), AnyError> {
-    let turner = crate::build::root().join("demo-boutique/chaos");
+    let turner = weir_lab::build::root().join("demo-boutique/chaos");
     let turner = std::path::absolute(turner)?.display().to_string();
     let output = shop
         .lab()

@@ -1,9 +1,7 @@
 //! The boutique on this machine, in the mesh: one command that builds what is missing, starts the shop, sends visitors
 //! and shows what the sidecars do for it.
 
-mod build;
 mod chaos;
-mod metrics;
 mod shop;
 mod table;
 
@@ -12,6 +10,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+
+use weir_lab::build;
 
 use crate::chaos::Scenario;
 use crate::shop::{Mesh, Shop};

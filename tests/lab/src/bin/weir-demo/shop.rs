@@ -12,7 +12,7 @@ use weir_lab::control::Status;
 use weir_lab::settings::Publish;
 
 use crate::AnyError;
-use crate::metrics::Metrics;
+use weir_lab::metrics::Metrics;
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -187,7 +187,7 @@ impl Shop {
         let (_, ip) = pod.ok_or_else(|| format!("no pod of {workload} runs"))?;
         let address = SocketAddr::new(*ip, ADMIN_PORT).to_string();
         let client = Client::new(self.lab.folder());
-        tokio::task::spawn_blocking(move || Metrics::scrape(&client, &address)).await?
+        Ok(tokio::task::spawn_blocking(move || Metrics::scrape(&client, &address)).await??)
     }
 
     pub(crate) fn close(self) -> Result<(), AnyError> {

@@ -7,8 +7,8 @@ use boutique_load::Tick;
 use tokio::time::Instant;
 
 use crate::AnyError;
-use crate::metrics::{Metrics, quantile};
 use crate::shop::{Mesh, Shop};
+use weir_lab::metrics::{Metrics, quantile};
 
 /// What all sidecars together say of one service since the table was made.
 #[derive(Clone, Debug, Default)]

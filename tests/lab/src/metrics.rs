@@ -4,30 +4,39 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use weir_lab::client::Client;
-
-use crate::AnyError;
+use crate::client::Client;
+use crate::error::{Doing, Error, Result};
 
 const PATIENCE: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Metrics(Vec<Series>);
+pub struct Metrics(Vec<Series>);
 
 #[derive(Clone, Debug)]
-pub(crate) struct Series {
+pub struct Series {
     name: String,
     labels: BTreeMap<String, String>,
     value: f64,
 }
 
 impl Metrics {
-    pub(crate) fn scrape(client: &Client, address: &str) -> Result<Self, AnyError> {
+    /// Asks the sidecar whose admin port this is, from the node.
+    pub fn scrape(client: &Client, address: &str) -> Result<Self> {
         let mut stream = client.dial(None, address)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: sidecar\r\nconnection: close\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        let (_, body) = text.split_once("\r\n\r\n").ok_or("no answer")?;
+        let mut ask = || {
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.write_all(
+                b"GET /metrics HTTP/1.1\r\nhost: sidecar\r\nconnection: close\r\n\r\n",
+            )?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            Ok(text)
+        };
+        let text: std::io::Result<String> = ask();
+        let text = text.doing(|| format!("read the metrics of {address}"))?;
+        let (_, body) = text
+            .split_once("\r\n\r\n")
+            .ok_or_else(|| Error::Request(format!("{address} does not speak HTTP")))?;
         Ok(Self::parse(body))
     }
 
@@ -41,11 +50,11 @@ impl Metrics {
     }
 
     /// The sum of all series of that name with these labels.
-    pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+    pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.matching(name, labels).map(|series| series.value).sum()
     }
 
-    pub(crate) fn matching<'a>(
+    pub fn matching<'a>(
         &'a self,
         name: &'a str,
         labels: &'a [(&'a str, &'a str)],
@@ -62,7 +71,7 @@ impl Metrics {
     }
 
     /// Upper bound and count of each bucket of a histogram, cumulative, all series together.
-    pub(crate) fn buckets(&self, name: &str, labels: &[(&str, &str)]) -> Vec<(f64, f64)> {
+    pub fn buckets(&self, name: &str, labels: &[(&str, &str)]) -> Vec<(f64, f64)> {
         let mut all: Vec<(f64, f64)> = Vec::new();
         for series in self.matching(&format!("{name}_bucket"), labels) {
             let Some(bound) = series
@@ -83,11 +92,11 @@ impl Metrics {
 }
 
 impl Series {
-    pub(crate) fn label(&self, name: &str) -> &str {
+    pub fn label(&self, name: &str) -> &str {
         self.labels.get(name).map_or("", String::as_str)
     }
 
-    pub(crate) fn value(&self) -> f64 {
+    pub fn value(&self) -> f64 {
         self.value
     }
 
@@ -111,7 +120,7 @@ impl Series {
 }
 
 /// The value below which `share` of what was counted lies: the upper bound of its bucket, in seconds.
-pub(crate) fn quantile(buckets: &[(f64, f64)], share: f64) -> Option<f64> {
+pub fn quantile(buckets: &[(f64, f64)], share: f64) -> Option<f64> {
     let total = buckets.last()?.1;
     (total > 0.0).then_some(())?;
     buckets

@@ -1,0 +1,229 @@
+//! To the app: from the sidecar of a caller, proven by mutual TLS, or in plain text where the mode permits it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use weir_config::snapshot::{self, MtlsMode};
+
+use super::first_bytes::{self, Beginning, Expected, Late};
+use super::{OPAQUE_IDLE, Proxy, Rejected, original_destination, reset, verdict};
+use crate::detect::{Detected, MeshProtocol};
+use crate::drain::Drain;
+use crate::http::{self, Connection, Target};
+use crate::identity::spiffe_id;
+use crate::mesh::{InboundPort, Mesh};
+use crate::request::Protocol;
+use crate::rewind::Rewind;
+use crate::tcp;
+use crate::telemetry::{self, Direction};
+
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Handshakes are the cheapest way to burn somebody else's CPU (resilience.md section 9).
+const HANDSHAKES_MAX: usize = 100;
+const INBOUND: Direction = Direction::Inbound;
+
+static HANDSHAKES: Semaphore = Semaphore::const_new(HANDSHAKES_MAX);
+
+pub(super) async fn serve(
+    stream: TcpStream,
+    worker: usize,
+    proxy: &Proxy,
+    mut drain: Drain,
+) -> Result<(), Rejected> {
+    let address = original_destination(&stream, proxy)?;
+    let mesh = &proxy.mesh;
+    let Some((port, workload)) = mesh.inbound_port(address.port()).zip(mesh.workload()) else {
+        return Err(reset(&stream, Rejected::NotReady));
+    };
+    let strict = workload.mtls == MtlsMode::Strict;
+    // Even an opaque port is looked at: sidecars speak TLS first, whatever they carry.
+    let expected = if strict {
+        Expected::Tls
+    } else {
+        Expected::on(port.protocol)
+    };
+    let Some(beginning) = first_bytes::read(stream, expected, &mut drain).await? else {
+        return Ok(());
+    };
+    let app = App {
+        address,
+        port,
+        worker,
+        mesh,
+        drain,
+    };
+    if strict && beginning.mesh().is_none() {
+        return Err(reset(&beginning.stream, Rejected::PlainText));
+    }
+    app.begun(beginning).await
+}
+
+/// One connection's way to the app.
+struct App<'a> {
+    address: SocketAddr,
+    port: Arc<InboundPort>,
+    worker: usize,
+    mesh: &'a Mesh,
+    drain: Drain,
+}
+
+impl App<'_> {
+    async fn begun(self, mut beginning: Beginning) -> Result<(), Rejected> {
+        if beginning.detected == Detected::NeedMore {
+            match self.late(beginning.stream).await? {
+                Some(late) => beginning = late,
+                None => return Ok(()),
+            }
+        }
+        match beginning.mesh() {
+            Some(protocol) => self.mutual_tls(beginning.rewound(), protocol).await,
+            None => self.plain_text(beginning).await,
+        }
+    }
+
+    /// What a client says that was silent for a while; `None` when it was bytes, and they have been carried.
+    async fn late(&self, stream: TcpStream) -> Result<Option<Beginning>, Rejected> {
+        let app = self.connect(&stream).await?;
+        let (stream, app, prefix) = match first_bytes::late(stream, app).await {
+            Late::Client { beginning, .. }
+                if beginning.mesh().is_some() || self.is_http(&beginning.detected) =>
+            {
+                return Ok(Some(beginning));
+            }
+            Late::Client {
+                beginning,
+                upstream,
+            } => {
+                self.detected(&beginning.detected, beginning.why);
+                (beginning.stream, upstream, beginning.prefix)
+            }
+            Late::Server {
+                stream,
+                upstream,
+                prefix,
+            } => {
+                self.detected(&Detected::Opaque, "server-spoke-first");
+                (stream, upstream, prefix)
+            }
+            Late::Gone => return Ok(None),
+        };
+        self.forward(stream, app, prefix).await;
+        Ok(None)
+    }
+
+    fn is_http(&self, detected: &Detected) -> bool {
+        self.port.protocol != snapshot::Protocol::Opaque
+            && matches!(detected, Detected::Http1 | Detected::Http2)
+    }
+
+    async fn mutual_tls(
+        self,
+        stream: Rewind<TcpStream>,
+        protocol: MeshProtocol,
+    ) -> Result<(), Rejected> {
+        let credentials = self
+            .mesh
+            .environment
+            .connector
+            .identity
+            .current()
+            .filter(|own| own.is_valid());
+        let config = credentials.ok_or(Rejected::NotReady)?.server.clone();
+        let handshake = async {
+            let _place = HANDSHAKES.acquire().await;
+            TlsAcceptor::from(config).accept(stream).await
+        };
+        let mut tls = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+            Ok(Ok(tls)) => tls,
+            Ok(Err(error)) => {
+                tracing::info!(%error, "a peer could not prove itself");
+                return Err(Rejected::Handshake);
+            }
+            Err(_) => return Err(Rejected::HandshakeTimeout),
+        };
+        let chain = tls.get_ref().1.peer_certificates();
+        let caller = chain
+            .and_then(|chain| spiffe_id(chain.first()?).ok())
+            .ok_or(Rejected::Handshake)?
+            .shared();
+        match protocol {
+            MeshProtocol::Http2 => self.http(tls, Protocol::Http2, Some(caller)).await,
+            MeshProtocol::Http1 => self.http(tls, Protocol::Http1, Some(caller)).await,
+            MeshProtocol::Tcp => {
+                telemetry::connection(INBOUND, &self.port.service, true, "opaque");
+                let connector = &self.mesh.environment.connector;
+                let Ok(mut app) = connector.plain(self.address).await else {
+                    let stream = tls.get_ref().0.get_ref();
+                    return Err(reset(stream, Rejected::UpstreamUnavailable));
+                };
+                let ended = tcp::forward(&mut tls, &mut app, OPAQUE_IDLE, Bytes::new()).await;
+                if !matches!(ended.end, tcp::End::Closed) {
+                    tcp::reset(&app);
+                    tcp::reset(tls.get_ref().0.get_ref());
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn plain_text(self, beginning: Beginning) -> Result<(), Rejected> {
+        let opaque = self.port.protocol == snapshot::Protocol::Opaque;
+        let why = if opaque { "declared" } else { beginning.why };
+        self.detected(&beginning.detected, why);
+        match beginning.detected {
+            Detected::Http1 if !opaque => {
+                self.http(beginning.rewound(), Protocol::Http1, None).await
+            }
+            Detected::Http2 if !opaque => {
+                self.http(beginning.rewound(), Protocol::Http2, None).await
+            }
+            _ => {
+                let app = self.connect(&beginning.stream).await?;
+                self.forward(beginning.stream, app, beginning.prefix).await;
+                Ok(())
+            }
+        }
+    }
+
+    fn detected(&self, detected: &Detected, why: &'static str) {
+        telemetry::detected(INBOUND, &self.port.service, verdict(detected), why);
+    }
+
+    async fn http<I>(
+        self,
+        stream: I,
+        protocol: Protocol,
+        caller: Option<Arc<str>>,
+    ) -> Result<(), Rejected>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mutual_tls = caller.is_some();
+        telemetry::connection(INBOUND, &self.port.service, mutual_tls, protocol.as_str());
+        let connection = Connection {
+            service: self.port.service.clone(),
+            target: Target::App(self.port.stack(self.address, &self.mesh.environment)),
+            worker: self.worker,
+            caller,
+        };
+        http::serve(stream, protocol, connection, self.drain)
+            .await
+            .map_err(|_| Rejected::Protocol)
+    }
+
+    async fn forward(&self, stream: TcpStream, app: TcpStream, prefix: Bytes) {
+        telemetry::connection(INBOUND, &self.port.service, false, "opaque");
+        tcp::forward_plain(stream, app, OPAQUE_IDLE, prefix).await;
+    }
+
+    async fn connect(&self, stream: &TcpStream) -> Result<TcpStream, Rejected> {
+        let connecting = self.mesh.environment.connector.plain(self.address).await;
+        connecting.map_err(|_| reset(stream, Rejected::UpstreamUnavailable))
+    }
+}

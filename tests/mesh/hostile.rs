@@ -1,0 +1,319 @@
+//! Bytes that nobody should send: refused with the documented word (proxy/README.md), counted, and the sidecar goes on.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::stranger::{self, Certificates};
+use crate::world::{PROXY, World};
+
+/// From the caller's app to its own sidecar, and from outside the mesh to the server's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Way {
+    Outbound,
+    Inbound,
+}
+
+impl Way {
+    fn dial(self, world: &World, outbound: &str, port: u16) -> TcpStream {
+        match self {
+            Self::Outbound => world.dial(outbound),
+            Self::Inbound => {
+                let address = world.lab.pod("server").expect("there is one").address;
+                world.dial_from(None, &format!("{address}:{port}"))
+            }
+        }
+    }
+
+    fn pod(self) -> &'static str {
+        match self {
+            Self::Outbound => "caller",
+            Self::Inbound => "server",
+        }
+    }
+
+    fn direction(self) -> &'static str {
+        match self {
+            Self::Outbound => "outbound",
+            Self::Inbound => "inbound",
+        }
+    }
+}
+
+const BOTH: [Way; 2] = [Way::Outbound, Way::Inbound];
+
+/// What comes back until the end, however it comes; the end has to come.
+async fn answer_to(mut stream: TcpStream, bytes: &[u8], patience: Duration) -> Vec<u8> {
+    let exchange = async {
+        // Whoever is refused early cannot send all of it.
+        let _ = stream.write_all(bytes).await;
+        let mut answer = Vec::new();
+        let mut buffer = [0; 4096];
+        while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+            answer.extend_from_slice(&buffer[..read]);
+        }
+        answer
+    };
+    let answer = tokio::time::timeout(patience, exchange).await;
+    answer.unwrap_or_else(|_| panic!("still open after {patience:?}"))
+}
+
+/// How often a connection was refused for this reason, or a request.
+fn refusals(world: &World, way: Way, reason: &str) -> f64 {
+    let labels = [("direction", way.direction()), ("reason", reason)];
+    let metrics = world.metrics(way.pod());
+    metrics.sum("weir_rejected_connections_total", &labels)
+        + metrics.sum("weir_refused_total", &labels)
+}
+
+async fn assert_alive(world: &World) {
+    assert_eq!(world.get("server:80", "/").await.status(), 200);
+    for pod in ["caller", "server"] {
+        let status = world.lab.pod(pod).expect("there is one");
+        let sidecar = status.containers.iter().find(|one| one.name == PROXY);
+        assert_eq!(sidecar.expect("it has one").state.restarts, 0, "{pod}");
+        assert_eq!(
+            world.metrics(pod).sum("weir_panics_total", &[]),
+            0.0,
+            "{pod}"
+        );
+    }
+}
+
+const SOON: Duration = Duration::from_secs(5);
+
+/// Sends each and compares the status line and the reason; the bytes after it do not matter.
+async fn assert_refused(world: &World, cases: &[(&str, Vec<u8>, &str, &str)]) {
+    for way in BOTH {
+        for (name, bytes, status, reason) in cases {
+            let before = refusals(world, way, reason);
+            let stream = way.dial(world, "server:80", 8080);
+            let answer = answer_to(stream, bytes, SOON).await;
+            let answer = String::from_utf8_lossy(&answer);
+            assert!(answer.starts_with(status), "{way:?}, {name}: {answer:?}");
+            let counted = refusals(world, way, reason) - before;
+            assert_eq!(counted, 1.0, "{way:?}, {name}: counted as {reason}");
+        }
+    }
+    assert_alive(world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_http_does_not_pass_on_a_port_that_speaks_http() {
+    let world = World::new();
+    let garbage: Vec<u8> = (0..4096u32).map(|n| (n * 7919 % 256) as u8).collect();
+    assert_refused(
+        &world,
+        &[
+            ("garbage", garbage, "HTTP/1.1 400 ", "not-http"),
+            ("zeros", vec![0; 64], "HTTP/1.1 400 ", "not-http"),
+            (
+                "a greeting",
+                b"EHLO mail.example\r\n".to_vec(),
+                "HTTP/1.1 400 ",
+                "not-http",
+            ),
+            (
+                "lower case",
+                b"get / http/1.1\r\n\r\n".to_vec(),
+                "HTTP/1.1 400 ",
+                "not-http",
+            ),
+        ],
+    )
+    .await;
+    // A gRPC client would not understand HTTP/1.1: it is reset.
+    for way in BOTH {
+        let before = refusals(&world, way, "not-http");
+        let stream = way.dial(&world, "server:9090", 9090);
+        assert_eq!(answer_to(stream, b"\x00\x01garbage\n", SOON).await, b"");
+        assert_eq!(refusals(&world, way, "not-http") - before, 1.0, "{way:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_malformed_or_oversized_head_is_refused_in_http() {
+    let world = World::new();
+    let head = |text: &str| format!("{text}\r\n\r\n").into_bytes();
+    let large = format!(
+        "GET / HTTP/1.1\r\nhost: server\r\nx-large: {}",
+        "x".repeat(90 * 1024)
+    );
+    let many: String = (0..150).map(|n| format!("\r\nx-{n}: 1")).collect();
+    let many = format!("GET / HTTP/1.1\r\nhost: server{many}");
+    let smuggled = "POST /echo HTTP/1.1\r\nhost: server\r\ncontent-length: 5\r\ncontent-length: 6";
+    assert_refused(
+        &world,
+        &[
+            (
+                "two hosts",
+                head("GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\nconnection: close"),
+                "HTTP/1.1 400 ",
+                "bad-request",
+            ),
+            (
+                "no host",
+                head("GET / HTTP/1.1\r\nconnection: close"),
+                "HTTP/1.1 400 ",
+                "bad-request",
+            ),
+            (
+                "CONNECT",
+                head("CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\nconnection: close"),
+                "HTTP/1.1 501 ",
+                "connect-not-supported",
+            ),
+            (
+                "a header without a name",
+                head("GET / HTTP/1.1\r\nhost: server\r\n: 1"),
+                "HTTP/1.1 400 ",
+                "protocol",
+            ),
+            (
+                "a bare CR",
+                head("GET / HTTP/1.1\r\nhost: server\r\na: 1\rb: 2"),
+                "HTTP/1.1 400 ",
+                "protocol",
+            ),
+            ("two lengths", head(smuggled), "HTTP/1.1 400 ", "protocol"),
+            (
+                "90 KiB of header",
+                head(&large),
+                "HTTP/1.1 431 ",
+                "protocol",
+            ),
+            ("150 headers", head(&many), "HTTP/1.1 431 ", "protocol"),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_request_is_not_waited_for_for_ever() {
+    let world = World::new();
+    let halves: [(&[u8], &str); 2] = [
+        (b"GE", "slow-first-bytes"),
+        (b"GET / HTTP/1.1\r\nhost: ser", "protocol"),
+    ];
+    let mut waiting = Vec::new();
+    for way in BOTH {
+        for (half, reason) in halves {
+            let before = refusals(&world, way, reason);
+            let stream = way.dial(&world, "server:80", 8080);
+            let begun = Instant::now();
+            let ended = tokio::spawn(async move {
+                answer_to(stream, half, Duration::from_secs(15)).await;
+                begun.elapsed()
+            });
+            waiting.push((way, reason, before, ended));
+        }
+    }
+    // Meanwhile everybody else is served.
+    assert_alive(&world).await;
+    for (way, reason, before, ended) in waiting {
+        let took = ended.await.unwrap();
+        assert!(
+            (9..13).contains(&took.as_secs()),
+            "{way:?}, {reason}: {took:?}"
+        );
+        assert_eq!(
+            refusals(&world, way, reason) - before,
+            1.0,
+            "{way:?}, {reason}"
+        );
+    }
+    assert_alive(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_with_a_certificate_of_its_own_is_not_let_in() {
+    let world = World::new();
+    let certificates = Certificates::of(&world.lab);
+    let address = world.lab.pod("server").unwrap().address;
+    let reason = "tls-handshake";
+    let refused = [
+        ("no certificate", None),
+        (
+            "its own CA, our trust domain",
+            Some(certificates.self_made("spiffe://weir.local/ns/tests/sa/caller")),
+        ),
+        (
+            "another trust domain",
+            Some(certificates.self_made("spiffe://other.example/ns/tests/sa/caller")),
+        ),
+        (
+            "our CA, another trust domain",
+            Some(certificates.issued(&["spiffe://other.example/ns/tests/sa/caller"])),
+        ),
+        (
+            "our CA, two identities",
+            Some(certificates.issued(&[
+                "spiffe://weir.local/ns/a/sa/a",
+                "spiffe://weir.local/ns/b/sa/b",
+            ])),
+        ),
+        ("our CA, no identity", Some(certificates.issued(&[]))),
+        (
+            "our CA, expired",
+            Some(certificates.expired("spiffe://weir.local/ns/tests/sa/caller")),
+        ),
+    ];
+    for (name, identity) in refused {
+        let before = refusals(&world, Way::Inbound, reason);
+        let stream = world.dial_from(None, &format!("{address}:8080"));
+        let answer = stranger::ask(stream, &certificates, identity).await;
+        assert!(answer.is_err(), "{name}: {answer:?}");
+        let counted = refusals(&world, Way::Inbound, reason) - before;
+        assert_eq!(counted, 1.0, "{name}: counted");
+    }
+    // The same hand, with what the mesh gives: it is the certificate that was refused, and nothing else.
+    let own = certificates.issued(&["spiffe://weir.local/ns/tests/sa/caller"]);
+    let stream = world.dial_from(None, &format!("{address}:8080"));
+    let answer = stranger::ask(stream, &certificates, Some(own)).await;
+    assert_eq!(answer.expect("an answer"), 200);
+    assert_alive(&world).await;
+}
+
+/// With strict mutual TLS, plain text is not let in at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_text_is_refused_where_mutual_tls_is_strict() {
+    let strict = "
+apiVersion: weir.dev/v1alpha1
+kind: MeshConfig
+metadata: {name: weir}
+spec: {mtls: Strict}
+";
+    let world = World::with(1, "", strict);
+    let before = refusals(&world, Way::Inbound, "plain-text");
+    let address = world.lab.pod("server").unwrap().address;
+    for (port, bytes) in [
+        (8080, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n".as_slice()),
+        (7000, b"hello\n"),
+    ] {
+        let stream = world.dial_from(None, &format!("{address}:{port}"));
+        assert_eq!(answer_to(stream, bytes, SOON).await, b"", "port {port}");
+    }
+    assert_eq!(refusals(&world, Way::Inbound, "plain-text") - before, 2.0);
+    assert_alive(&world).await;
+}
+
+/// A connection to the sidecar's own ports would go round in circles.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sidecars_own_ports_lead_nowhere() {
+    let world = World::new();
+    let address = world.lab.pod("server").unwrap().address;
+    for port in [14140, 14143] {
+        let dialed =
+            tokio::task::block_in_place(|| world.lab.dial(None, &format!("{address}:{port}")));
+        // Refused by the kernel (outbound is on loopback), or accepted and reset.
+        if let Ok(stream) = dialed {
+            stream.set_nonblocking(true).unwrap();
+            let stream = TcpStream::from_std(stream).unwrap();
+            let answer = answer_to(stream, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", SOON).await;
+            assert_eq!(answer, b"", "port {port}");
+        }
+    }
+    assert!(refusals(&world, Way::Inbound, "own-port") >= 1.0);
+    assert_alive(&world).await;
+}

@@ -1,0 +1,124 @@
+//! Protocols that are not HTTP: Redis, servers that speak first, bytes with half-close.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::world::{World, eventually};
+
+const REDIS: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: redis, namespace: tests}
+spec:
+  replicas: 1
+  template:
+    metadata: {labels: {app: redis}}
+    spec:
+      containers:
+      - name: redis
+        image: redis:7
+        securityContext: {runAsUser: 999}
+        ports: [{containerPort: 6379}]
+        readinessProbe: {tcpSocket: {port: 6379}, periodSeconds: 1}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: redis, namespace: tests}
+spec:
+  selector: {app: redis}
+  ports: [{name: redis, port: 6379}]
+";
+
+/// The greeting has this long, on the way through both sidecars.
+const DELAY_MAX: Duration = Duration::from_millis(100);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_is_carried_over_mutual_tls() {
+    let world = World::with(1, "", REDIS);
+    let labels = [
+        ("direction", "outbound"),
+        ("service", "tests/redis:6379"),
+        ("tls", "mtls"),
+        ("protocol", "opaque"),
+    ];
+    let carried = || {
+        world
+            .metrics("caller")
+            .sum("weir_connections_total", &labels)
+    };
+    // The caller's sidecar gets to know a service when it is first used.
+    eventually("the caller knows Redis", || {
+        drop(world.dial("redis:6379"));
+        carried() > 0.0
+    })
+    .await;
+    let before = carried();
+    let mut stream = world.dial("redis:6379");
+    let mut ask = async |question: &[u8], answer: &[u8]| {
+        stream.write_all(question).await.unwrap();
+        let mut got = vec![0; answer.len()];
+        stream.read_exact(&mut got).await.unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(&got),
+            String::from_utf8_lossy(answer)
+        );
+    };
+    let begun = Instant::now();
+    ask(b"PING\r\n", b"+PONG\r\n").await;
+    assert!(begun.elapsed() < DELAY_MAX, "{:?}", begun.elapsed());
+    ask(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\nvalue\r\n", b"+OK\r\n").await;
+    ask(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n", b"$5\r\nvalue\r\n").await;
+    assert_eq!(carried() - before, 1.0);
+}
+
+/// Port 25 is known for it; 2525 is not, and nobody says what it speaks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_speaks_first_is_not_kept_waiting() {
+    let world = World::new();
+    for to in ["server:25", "server:2525"] {
+        // The first connection teaches the sidecar the service; what is measured is detection.
+        for number in 0..5 {
+            let begun = Instant::now();
+            let mut stream = world.dial(to);
+            let mut greeting = [0; 15];
+            stream.read_exact(&mut greeting).await.unwrap();
+            let took = begun.elapsed();
+            assert_eq!(&greeting, b"220 lab ready\r\n");
+            println!("{to}: greeting {number} after {took:?}");
+            assert!(took < DELAY_MAX, "{to}: {took:?}");
+            stream.write_all(b"EHLO caller\r\n").await.unwrap();
+            let mut echo = [0; 13];
+            stream.read_exact(&mut echo).await.unwrap();
+            assert_eq!(&echo, b"EHLO caller\r\n");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_pass_as_they_are_and_so_does_each_half_of_the_end() {
+    let world = World::new();
+    // Declared opaque, and found out to be.
+    for to in ["server:7000", "server:7070"] {
+        let stream = world.dial(to);
+        let (mut read, mut write) = stream.into_split();
+        let sent: Vec<u8> = (0..4 * 1024 * 1024u32).map(|n| (n % 251) as u8).collect();
+        let expected = sent.clone();
+        let writing = tokio::spawn(async move {
+            write.write_all(&sent).await.unwrap();
+            write.shutdown().await.unwrap();
+            // Kept: dropping it would end both halves.
+            write
+        });
+        let mut got = Vec::new();
+        let reading = tokio::time::timeout(Duration::from_secs(20), read.read_to_end(&mut got));
+        reading.await.expect("the end passes").unwrap();
+        assert!(
+            got == expected,
+            "{to}: {} of {} bytes",
+            got.len(),
+            expected.len()
+        );
+        writing.await.unwrap();
+    }
+}

@@ -1,0 +1,138 @@
+//! The shop itself: what crosses the cart's link, with the mesh and without.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use weir_lab::client::Command;
+use weir_lab::settings::Publish;
+use weir_lab::{Lab, build, toolbox};
+
+use crate::world::{PATIENCE, alone, binary};
+
+/// What any of the shop's messages would show of itself on the cart's link: gRPC to the cart, Redis' protocol from it.
+const PLAIN_TEXT: [&str; 5] = [
+    "boutique.v1.Cart",
+    "application/grpc",
+    "wicker-creel",
+    "HINCRBY",
+    "EVALSHA",
+];
+const SESSION: &str = "session=0123456789abcdef0123456789abcdef";
+
+/// Everything on the cart's link while somebody puts things into a cart.
+fn capture(mesh: bool) -> Vec<u8> {
+    let _alone = alone();
+    let root = build::root();
+    toolbox::provide(&[toolbox::SHOP]).expect("the shop's tools are there");
+    build::everything(&root).expect("the shop can be built");
+    let mut builder = Lab::builder()
+        .manifests(root.join("demo-boutique/k8s"))
+        .program(binary("weir-lab"))
+        .mesh(mesh)
+        .publish(Publish {
+            service: "storefront".into(),
+            port: 8080,
+            host_port: 0,
+        });
+    for image in weir_lab::image::boutique(&root.join("demo-boutique")) {
+        builder = builder.image(image);
+    }
+    let lab = builder.start().expect("the lab starts");
+    lab.wait_ready(PATIENCE).expect("the shop opens");
+    let page = lab.published("storefront").expect("it is published");
+    // Until the whole way works, so that what is captured is traffic and not failures.
+    let until = Instant::now() + PATIENCE;
+    while !put_into_cart(page) {
+        assert!(Instant::now() < until, "nothing can be put into a cart");
+    }
+
+    let cart = lab.pod("cart").expect("there is one").address;
+    let link = lab
+        .exec(None, &["ip", "-o", "route", "get", &cart.to_string()])
+        .expect("the lab answers");
+    let mut words = link
+        .stdout
+        .split_whitespace()
+        .skip_while(|word| *word != "dev");
+    let link = words.nth(1).expect("a route names its link").to_owned();
+    let file = lab.folder().join("cart.pcap");
+    let argv = ["tcpdump", "-Z", "root", "-i", &link, "-s", "0", "-U", "-w"];
+    let mut argv: Vec<String> = argv.map(str::to_owned).into();
+    argv.push(file.display().to_string());
+    let nothing = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .expect("there is one");
+    let command = Command {
+        argv,
+        env: std::env::vars().collect(),
+        ..Command::default()
+    };
+    let running = lab
+        .client()
+        .run(command, [&nothing, &nothing, &nothing])
+        .expect("tcpdump runs");
+    let captured = || std::fs::metadata(&file).map_or(0, |file| file.len());
+    while captured() == 0 {
+        assert!(Instant::now() < until, "tcpdump does not begin");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for _ in 0..20 {
+        assert!(put_into_cart(page));
+    }
+    let until = Instant::now() + Duration::from_secs(5);
+    while captured() < 10_000 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(running);
+    let bytes = std::fs::read(&file).expect("it is written");
+    println!("mesh {mesh}: {} bytes on {link}", bytes.len());
+    bytes
+}
+
+/// As a browser would; whether it worked.
+fn put_into_cart(page: SocketAddr) -> bool {
+    let form = "product_id=wicker-creel&quantity=1";
+    let request = format!(
+        "POST /cart HTTP/1.1\r\nhost: {page}\r\ncookie: {SESSION}\r\nconnection: close\r\n\
+         content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{form}",
+        form.len()
+    );
+    let ask = || {
+        let mut stream = TcpStream::connect(page)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.write_all(request.as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        std::io::Result::Ok(answer)
+    };
+    ask().is_ok_and(|answer| answer.starts_with("HTTP/1.1 303 "))
+}
+
+fn seen(capture: &[u8]) -> Vec<&'static str> {
+    let contains = |text: &&&str| {
+        capture
+            .windows(text.len())
+            .any(|bytes| bytes == text.as_bytes())
+    };
+    PLAIN_TEXT.iter().filter(contains).copied().collect()
+}
+
+#[test]
+fn nothing_of_the_shop_can_be_read_on_the_carts_link() {
+    // Without the mesh, so that it is known to be there to be seen.
+    let without = seen(&capture(false));
+    assert!(
+        without.contains(&"wicker-creel") && without.contains(&"HINCRBY"),
+        "what is looked for would be seen: {without:?}"
+    );
+    let with = capture(true);
+    assert!(
+        with.len() > 10_000,
+        "there was traffic: {} bytes",
+        with.len()
+    );
+    assert_eq!(seen(&with), Vec::<&str>::new());
+}
