@@ -1,1 +1,153 @@
-//! Checks of the tree itself.
+//! Checks of the tree itself: who may know whom, links that lead somewhere, nothing left lying about.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every file of ours whose name ends like this, with what it says.
+fn files(ending: &str) -> Vec<(PathBuf, String)> {
+    const NOT_OURS: [&str; 6] = ["target", "node_modules", ".git", ".venv", "dist", "bin"];
+    let mut found = Vec::new();
+    let mut folders = vec![root()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder of the tree") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if path.is_dir() {
+                let is_programs = name == "bin" && !folder.ends_with("src");
+                if !NOT_OURS.contains(&name.as_ref()) || (name == "bin" && !is_programs) {
+                    folders.push(path);
+                }
+            } else if name.ends_with(ending)
+                && let Ok(text) = fs::read_to_string(&path)
+            {
+                found.push((path, text));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "there is no {ending} at all");
+    found
+}
+
+fn shown(path: &Path) -> String {
+    path.strip_prefix(root())
+        .unwrap_or(path)
+        .display()
+        .to_string()
+}
+
+/// Dependencies point one way: config ← proxy, config ← control-plane, and these two meet only in tests.
+#[test]
+fn proxy_and_control_plane_do_not_know_each_other_and_the_shop_knows_nobody() {
+    let manifest = |path: &str| fs::read_to_string(root().join(path)).expect("a crate's manifest");
+    let knows = |path: &str, other: &str| manifest(path).contains(other);
+    for (path, others) in [
+        (
+            "config/Cargo.toml",
+            ["weir-proxy", "weir-control-plane", "weir-lab"].as_slice(),
+        ),
+        (
+            "proxy/Cargo.toml",
+            &["weir-control-plane", "weir-lab", "boutique"],
+        ),
+        (
+            "control-plane/Cargo.toml",
+            &["weir-proxy", "weir-lab", "boutique"],
+        ),
+        ("demo-boutique/cart/Cargo.toml", &["weir-"]),
+        ("demo-boutique/load/Cargo.toml", &["weir-"]),
+    ] {
+        for other in others {
+            assert!(!knows(path, other), "{path} knows {other}");
+        }
+    }
+}
+
+#[test]
+fn policies_decide_and_do_nothing_else() {
+    let folder = root().join("proxy/src/policy");
+    let policies: Vec<_> = files(".rs")
+        .into_iter()
+        .filter(|(path, _)| path.starts_with(&folder))
+        .collect();
+    assert!(policies.len() > 10, "{}", policies.len());
+    for (path, text) in policies {
+        for word in [
+            "tokio::net",
+            "tokio::spawn",
+            "std::net",
+            "Mutex",
+            "fastrand",
+            "Instant::now()",
+            ".await;",
+            ".await?",
+        ] {
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            let is_test = path.ends_with("tests.rs");
+            assert!(is_test || !code.contains(word), "{}: {word}", shown(&path));
+        }
+    }
+}
+
+/// Links between pages, `[text](path)` and `[text](path#part)`.
+#[test]
+fn every_link_of_the_documentation_leads_somewhere() {
+    let mut links = 0;
+    for (path, text) in files(".md") {
+        for rest in text.split("](").skip(1) {
+            let target = rest.split(')').next().unwrap_or_default();
+            let target = target.split('#').next().unwrap_or_default();
+            if target.is_empty() || target.contains("://") {
+                continue;
+            }
+            links += 1;
+            let folder = path.parent().expect("a file lies in a folder");
+            assert!(folder.join(target).exists(), "{}: {target}", shown(&path));
+        }
+    }
+    assert!(links >= 2, "{links}");
+}
+
+/// Every module that proxy/README.md names is there, and every module that is there is named.
+#[test]
+fn the_proxys_readme_names_its_files() {
+    let readme = fs::read_to_string(root().join("proxy/README.md")).expect("it has one");
+    let table = readme
+        .split("## What belongs where")
+        .nth(1)
+        .expect("its table");
+    let table = table.split("\n## ").next().unwrap_or_default();
+    for entry in fs::read_dir(root().join("proxy/src")).expect("its sources") {
+        let path = entry.expect("an entry").path();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if path.is_file() && !["lib.rs", "main.rs"].contains(&name.as_str()) {
+            let by_folder = format!("`{}/`", name.trim_end_matches(".rs"));
+            let named = table.contains(&format!("`{name}`")) || table.contains(&by_folder);
+            assert!(named, "{name} is not in the table");
+        }
+    }
+}
+
+#[test]
+fn nothing_of_one_machine_is_in_the_tree() {
+    // Spelt in parts, so that this file passes its own test.
+    let words = [
+        concat!("/wor", "k/main"),
+        concat!("/ro", "ot/"),
+        concat!("dbg", "!("),
+    ];
+    for ending in [".rs", ".md", ".yaml", ".toml", ".ts", ".go", ".py", ".sh"] {
+        for (path, text) in files(ending) {
+            for word in words {
+                assert!(!text.contains(word), "{}: {word}", shown(&path));
+            }
+        }
+    }
+}
