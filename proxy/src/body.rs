@@ -262,7 +262,11 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.settle(Outcome::Cancelled);
+        // Whoever goes away early did not make a failure of the head: a retry leaves such an answer unread.
+        self.settle(match self.outcome {
+            Outcome::Success | Outcome::Cancelled => Outcome::Cancelled,
+            failure @ Outcome::Failure(_) => failure,
+        });
     }
 }
 
@@ -431,6 +435,15 @@ mod tests {
         let (seen, duty) = recorded();
         drop(Guard::new(duty));
         assert_eq!(outcomes(&seen), [Outcome::Cancelled]);
+    }
+
+    #[test]
+    fn a_failure_is_one_whether_or_not_anybody_reads_it_to_the_end() {
+        let (seen, duty) = recorded();
+        let mut response = Response::new(Body::full("no".into()));
+        *response.status_mut() = StatusCode::BAD_GATEWAY;
+        drop(Guard::new(duty).settle(Ok(response)));
+        assert_eq!(outcomes(&seen), [Outcome::Failure(Fault::Hard)]);
     }
 
     #[test]
