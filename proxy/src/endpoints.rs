@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
@@ -27,6 +27,7 @@ use crate::policy::ewma::{self, Ewma};
 use crate::policy::gate::{Gate, Pool, Ticket};
 use crate::policy::latency::Latency;
 use crate::policy::outcome::{Fault, Outcome};
+use crate::policy::pushback::Pushback;
 use crate::policy::ramp::Ramp;
 use crate::policy::stall::StallContext;
 use crate::policy::transition::{Phase, Transition};
@@ -302,6 +303,7 @@ impl Endpoints {
             started: now,
             waiting: Some(waiting),
             connect_failed: false,
+            retry_after: None,
         }
     }
 
@@ -444,6 +446,8 @@ pub struct Chosen {
     /// `None` once the head of the response is there.
     waiting: Option<u64>,
     connect_failed: bool,
+    /// For how long the endpoint, which failed, asked to be left alone.
+    retry_after: Option<Duration>,
 }
 
 impl Chosen {
@@ -458,8 +462,9 @@ impl Chosen {
         let Ok(response) = result else { return };
         learnt.last_completion = Some(now);
         let elapsed = now.saturating_duration_since(self.started);
+        let headers = response.headers();
         // A failure that comes with the head is priced when the body has ended; it must not look fast until then.
-        if crate::body::of_head(response.status(), response.headers()) == Outcome::Success {
+        if crate::body::of_head(response.status(), headers) == Outcome::Success {
             learnt.latency.observe(elapsed, now);
             drop(learnt);
             let mut latency = self
@@ -468,6 +473,9 @@ impl Chosen {
                 .lock()
                 .expect("no panic while locked");
             latency.record(elapsed, now);
+        } else {
+            self.retry_after =
+                Pushback::of_headers(headers, SystemTime::now()).and_then(Pushback::delay);
         }
     }
 }
@@ -490,6 +498,7 @@ impl Duty for Chosen {
             started,
             waiting,
             connect_failed,
+            retry_after,
         } = self;
         member.in_flight.fetch_sub(1, Ordering::Relaxed);
         endpoints.metrics.attempt(outcome);
@@ -510,9 +519,10 @@ impl Duty for Chosen {
             learnt.waiting.end(number);
         }
         match outcome {
-            Outcome::Failure(_) => learnt
-                .latency
-                .penalize(ewma::penalty(endpoints.p99(), None), now),
+            Outcome::Failure(_) => {
+                let price = ewma::penalty(endpoints.p99(), retry_after);
+                learnt.latency.penalize(price, now);
+            }
             // Given up on before it answered: it takes at least this long.
             Outcome::Cancelled if waiting.is_some() => {
                 learnt
@@ -527,6 +537,12 @@ impl Duty for Chosen {
         } else {
             learnt.gate.record(ticket, outcome, now, rand, pool);
         }
+        if let Some(retry_after) = retry_after {
+            learnt.gate.raise(retry_after, now);
+        }
         endpoints.publish(&member, &mut learnt);
     }
 }
+
+#[cfg(test)]
+mod tests;

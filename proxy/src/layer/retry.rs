@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderValue, Response};
 use tokio::time::Instant;
 use tower::{Layer, Service};
 use weir_config::snapshot::Retries;
@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::head;
 use crate::policy::budget::Budget;
 use crate::policy::outcome::{Fault, Outcome};
+use crate::policy::pushback::Pushback;
 use crate::policy::retry::{Attempt, Decision, Verdict, decide};
 use crate::replay::Replay;
 use crate::request::{Context as RequestContext, Request};
@@ -265,25 +266,9 @@ fn is_unavailable(response: &Response<Body>) -> bool {
     }
 }
 
-/// gRFC A6: `grpc-retry-pushback-ms`, where a negative or unreadable value forbids retrying; for HTTP, Retry-After.
-fn pushback(result: &Answer) -> Option<i64> {
-    let headers: &HeaderMap = result.as_ref().ok()?.headers();
-    let text = |name: &str| {
-        Some(
-            headers
-                .get(name)?
-                .to_str()
-                .ok()
-                .map(str::trim)
-                .unwrap_or_default(),
-        )
-    };
-    if let Some(millis) = text("grpc-retry-pushback-ms") {
-        return Some(millis.parse().unwrap_or(-1));
-    }
-    // Its other form, a date, asks for more patience than a retry has.
-    let seconds: i64 = text("retry-after")?.parse().ok()?;
-    Some(seconds.saturating_mul(1000))
+fn pushback(result: &Answer) -> Option<Pushback> {
+    let response = result.as_ref().ok()?;
+    Pushback::of_headers(response.headers(), SystemTime::now())
 }
 
 /// Tells the next sidecar up that retrying has been tried (resilience.md section 5: layered retries).

@@ -1,0 +1,103 @@
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
+
+use super::*;
+use crate::body::{Body, Guard};
+use crate::facts;
+use crate::policy::transition::Phase;
+
+/// A pool of `size` endpoints, none of which is ever connected to.
+fn pool(size: u16) -> Arc<Endpoints> {
+    let connector = Connector {
+        identity: Arc::default(),
+        mark: None,
+    };
+    let endpoints = Endpoints::new(
+        "boutique/catalog:3550".into(),
+        &Outbound::default(),
+        1,
+        connector,
+        facts::channel().0,
+        Arc::new(BackendMetrics::new("boutique/catalog:3550")),
+    );
+    let described = |number| Described {
+        address: ([127, 0, 0, 1], 1000 + number).into(),
+        identity: None,
+        draining: false,
+        pod: String::new(),
+    };
+    endpoints.update(true, (0..size).map(described).collect(), &[]);
+    Arc::new(endpoints)
+}
+
+/// A call to one endpoint, whatever the balancer thinks of it.
+fn call(endpoints: &Arc<Endpoints>, index: usize) -> Chosen {
+    let (member, now) = (&endpoints.list()[index], Instant::now());
+    let ticket = {
+        let mut learnt = member.learnt();
+        let admitted = learnt.gate.admit(now);
+        admitted.unwrap_or_else(|| learnt.gate.admit_regardless())
+    };
+    endpoints.start(member, ticket, &Context::opaque(0), now)
+}
+
+/// The endpoint answers 503 with these headers, and its answer is read to the end.
+fn fail(endpoints: &Arc<Endpoints>, index: usize, headers: &[(&'static str, &'static str)]) {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+    *response.headers_mut() = headers
+        .iter()
+        .map(|(name, value)| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )
+        })
+        .collect::<HeaderMap>();
+    let result = Ok(response);
+    let mut guard = Guard::new(call(endpoints, index));
+    guard.duty().answered(&result);
+    drop(guard.settle(result));
+}
+
+/// In nanoseconds.
+fn cost(endpoints: &Endpoints, index: usize) -> f64 {
+    let (list, now) = (endpoints.list(), Instant::now());
+    let learnt = list[index].learnt();
+    learnt.latency.cost(now, 0)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_asks_for_patience_is_dearer_and_stays_out_for_longer() {
+    for (header, seconds) in [
+        (("retry-after", "9"), 9u32),
+        (("grpc-retry-pushback-ms", "9000"), 9),
+        (("retry-after", "86400"), 30),
+    ] {
+        let endpoints = pool(3);
+        for _ in 0..5 {
+            fail(&endpoints, 0, &[header]);
+        }
+        assert_eq!(cost(&endpoints, 0), f64::from(seconds) * 1e9, "{header:?}");
+        let open_until = endpoints.list()[0].learnt().gate.open_until();
+        let open_for = open_until.expect("five failures in a row") - Instant::now();
+        let asked = Duration::from_secs(seconds.into());
+        assert_eq!(open_for, asked, "{header:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_forbids_retrying_one_request_is_priced_like_any_that_fails() {
+    let endpoints = pool(3);
+    fail(&endpoints, 0, &[("grpc-retry-pushback-ms", "-1")]);
+    assert_eq!(cost(&endpoints, 0), 1e9);
+    assert_eq!(endpoints.list()[0].learnt().gate.state(), Phase::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_a_retry_drops_unread_is_still_a_failure() {
+    let endpoints = pool(3);
+    let mut response = Response::new(Body::full("try later".into()));
+    *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+    drop(Guard::new(call(&endpoints, 0)).settle(Ok(response)));
+    assert_eq!(cost(&endpoints, 0), 1e9, "it was not the caller's whim");
+}
