@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -44,6 +44,9 @@ pub struct Endpoints {
     config: ArcSwap<Config>,
     /// How many are not eligible: while it is zero, nobody looks for probes.
     out: AtomicUsize,
+    /// Held from asking whether one more gate may open until it has, so that two workers cannot both take the last
+    /// place. Taken before a member is locked, and never for a success.
+    opening: Mutex<()>,
     latency: Mutex<Latency>,
     /// The pool's p99 in nanoseconds as of the last tick, 0 while unknown.
     p99_nanos: AtomicU64,
@@ -83,6 +86,7 @@ impl Endpoints {
             list: ArcSwap::default(),
             config: ArcSwap::from_pointee(Config::of(outbound)),
             out: AtomicUsize::new(0),
+            opening: Mutex::new(()),
             latency: Mutex::new(Latency::new(Instant::now())),
             p99_nanos: AtomicU64::new(0),
             workers,
@@ -337,11 +341,15 @@ impl Endpoints {
         self.out.store(out, Ordering::Relaxed);
     }
 
-    /// At most so many may be out at once, and never the last (resilience.md section 2).
-    fn may_open(&self, list: &[Arc<Member>]) -> bool {
+    fn opening(&self) -> MutexGuard<'_, ()> {
+        self.opening.lock().expect("no panic while locked")
+    }
+
+    /// At most so many may be out at once, and never the last (resilience.md section 2). Holds as long as the lock.
+    fn may_open(&self, list: &[Arc<Member>], _opening: &MutexGuard<'_, ()>) -> bool {
         let share = list.len() * usize::from(self.config.load().gate.max_open_percent.get()) / 100;
         let cap = share.max(1).min(list.len().saturating_sub(1));
-        self.out.load(Ordering::Relaxed) < cap
+        list.iter().filter(|member| !member.is_eligible()).count() < cap
     }
 
     /// The success rate of those that take calls: failing like everybody else is no reason to be ejected.
@@ -373,13 +381,16 @@ impl Endpoints {
         };
         let nanos = p99.map_or(0, |p99| u64::try_from(p99.as_nanos()).unwrap_or(u64::MAX));
         self.p99_nanos.store(nanos, Ordering::Relaxed);
+        // Two gates that changed at once may have counted past each other.
+        self.recount();
         let timeout = self.config.load().timeout;
         let last: Vec<_> = list
             .iter()
             .map(|member| member.learnt().last_completion)
             .collect();
         for (index, member) in list.iter().enumerate() {
-            let may_open = self.may_open(&list);
+            let opening = self.opening();
+            let may_open = self.may_open(&list, &opening);
             let mut learnt = member.learnt();
             // Alone there is nobody to compare with; the others' last answers are none, so nothing stalls.
             if let (Some(oldest), Some(pool_p99)) = (learnt.waiting.oldest(), p99) {
@@ -402,7 +413,7 @@ impl Endpoints {
             }
             let probe = learnt.gate.wants_probe(now);
             self.publish(member, &mut learnt);
-            drop(learnt);
+            drop((learnt, opening));
             if probe.is_some() {
                 tokio::spawn(self.clone().probe(member.clone()));
             }
@@ -503,17 +514,15 @@ impl Duty for Chosen {
         member.in_flight.fetch_sub(1, Ordering::Relaxed);
         endpoints.metrics.attempt(outcome);
         let now = Instant::now();
-        let pool = match outcome {
-            // Only a failure can open a gate.
-            Outcome::Failure(Fault::Hard) => {
-                let list = endpoints.list.load();
-                Pool {
-                    success_rate: Endpoints::success_rate(&list, now),
-                    may_open: endpoints.may_open(&list),
-                }
+        // Only a failure can open a gate.
+        let opening = (outcome == Outcome::Failure(Fault::Hard)).then(|| endpoints.opening());
+        let pool = opening.as_ref().map_or_else(Pool::default, |opening| {
+            let list = endpoints.list.load();
+            Pool {
+                success_rate: Endpoints::success_rate(&list, now),
+                may_open: endpoints.may_open(&list, opening),
             }
-            _ => Pool::default(),
-        };
+        });
         let mut learnt = member.learnt();
         if let Some(number) = waiting {
             learnt.waiting.end(number);

@@ -101,3 +101,32 @@ async fn an_answer_that_a_retry_drops_unread_is_still_a_failure() {
     drop(Guard::new(call(&endpoints, 0)).settle(Ok(response)));
     assert_eq!(cost(&endpoints, 0), 1e9, "it was not the caller's whim");
 }
+
+/// Two workers, both at the last place at once, many times over: that each of them asked first is no excuse.
+#[test]
+fn workers_that_open_gates_at_the_same_moment_do_not_exceed_the_cap() {
+    let pools: Vec<_> = (0..20_000).map(|_| pool(3)).collect();
+    let arrived = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for index in 0..2 {
+            let (pools, arrived) = (&pools, &arrived);
+            scope.spawn(move || {
+                for (round, endpoints) in pools.iter().enumerate() {
+                    let mut chosen = call(endpoints, index);
+                    chosen.connect_failed = true;
+                    // A barrier that sleeps would wake them one after the other.
+                    arrived.fetch_add(1, Ordering::SeqCst);
+                    while arrived.load(Ordering::SeqCst) < 2 * (round + 1) {
+                        std::thread::yield_now();
+                    }
+                    chosen.done(Outcome::Failure(Fault::Hard));
+                }
+            });
+        }
+    });
+    for endpoints in pools {
+        let open = |member: &&Arc<Member>| member.learnt().gate.state() == Phase::Open;
+        let open = endpoints.list().iter().filter(open).count();
+        assert_eq!(open, 1, "of three, one may be out");
+    }
+}
