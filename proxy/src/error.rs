@@ -200,10 +200,9 @@ impl Error {
                 HeaderValue::from_static("text/plain; charset=utf-8"),
             );
             if let Some(after) = self.retry_after() {
-                headers.insert(
-                    header::RETRY_AFTER,
-                    HeaderValue::from(after.as_secs().max(1)),
-                );
+                // Rounded up: who comes back at the second that is named must not be early.
+                let seconds = u64::try_from(after.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
             }
             response
         };
@@ -260,6 +259,22 @@ mod tests {
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()[PROXY_ERROR], "queue-full");
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+    }
+
+    #[test]
+    fn nobody_is_told_to_come_back_before_the_breaker_lets_them_through() {
+        for (millis, seconds) in [(0, "1"), (1000, "1"), (4001, "5"), (5900, "6")] {
+            let error = Error::BreakerOpen {
+                service: String::new(),
+                retry_after: Duration::from_millis(millis),
+            };
+            let response = error.into_response(false);
+            assert_eq!(
+                response.headers()[header::RETRY_AFTER],
+                seconds,
+                "{millis} ms"
+            );
+        }
     }
 
     #[test]

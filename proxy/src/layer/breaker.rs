@@ -108,7 +108,7 @@ impl<S: Call> Service<Request> for Breaker<S> {
     fn call(&mut self, request: Request) -> AnswerFuture {
         let breaker = self.breaker.clone();
         let started = Instant::now();
-        let ticket = match breaker.with(|policy| policy.admit(started)) {
+        let ticket = match breaker.with(|policy| policy.admit(started, fastrand::u64(..))) {
             Ok(ticket) => ticket,
             Err(_) if self.mode == Mode::Observe => return Box::pin(self.inner.call(request)),
             Err(refused) => {
@@ -145,7 +145,8 @@ struct Admitted {
 impl Duty for Admitted {
     fn done(self, outcome: Outcome) {
         let elapsed = self.answered.unwrap_or_else(|| self.started.elapsed());
+        let (now, rand) = (Instant::now(), fastrand::u64(..));
         self.breaker
-            .with(|policy| policy.record(self.ticket, outcome, elapsed, Instant::now()));
+            .with(|policy| policy.record(self.ticket, outcome, elapsed, now, rand));
     }
 }
