@@ -554,4 +554,4 @@ impl Duty for Chosen {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -8,6 +8,7 @@ use http::{HeaderMap, Method};
 use tokio::time::Instant;
 
 use crate::body::Body;
+use crate::policy::deadline::Deadline;
 
 pub struct Request {
     pub head: Parts,
@@ -22,7 +23,7 @@ pub struct Context {
     pub worker: usize,
     pub received: Instant,
     /// For the whole request, all attempts included.
-    pub deadline: Option<Instant>,
+    pub deadline: Deadline,
     pub protocol: Protocol,
     pub grpc: bool,
     /// The caller asked to leave HTTP (a WebSocket, say): such a call gets a connection of its own.
@@ -35,8 +36,8 @@ pub struct Context {
     pub attempt: u32,
     /// Another attempt may follow this one, so nobody need wait for an endpoint that has been ejected.
     pub replayable: bool,
-    /// When this attempt gives up for another one to follow.
-    pub try_until: Option<Instant>,
+    /// When this attempt gives up, for another one to follow where one may.
+    pub try_until: Deadline,
     /// Endpoints that earlier attempts went to; shared by the attempts of one request.
     pub tried: Option<Arc<Mutex<Vec<SocketAddr>>>>,
     /// Who called, as proven by mutual TLS.
@@ -64,7 +65,7 @@ impl Context {
         Self {
             worker,
             received: Instant::now(),
-            deadline: None,
+            deadline: Deadline::NEVER,
             protocol: Protocol::Http1,
             grpc: false,
             upgrade: true,
@@ -72,7 +73,7 @@ impl Context {
             is_retry: false,
             attempt: 1,
             replayable: false,
-            try_until: None,
+            try_until: Deadline::NEVER,
             tried: Some(Arc::default()),
             caller: None,
         }

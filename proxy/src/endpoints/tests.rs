@@ -6,7 +6,12 @@ use crate::facts;
 use crate::policy::transition::Phase;
 
 /// A pool of `size` endpoints, none of which is ever connected to.
-fn pool(size: u16) -> Arc<Endpoints> {
+pub(crate) fn pool(size: u16) -> Arc<Endpoints> {
+    let address = |number| ([127, 0, 0, 1], 1000 + number).into();
+    pool_at(&(0..size).map(address).collect::<Vec<_>>())
+}
+
+pub(crate) fn pool_at(addresses: &[SocketAddr]) -> Arc<Endpoints> {
     let connector = Connector {
         identity: Arc::default(),
         mark: None,
@@ -19,13 +24,13 @@ fn pool(size: u16) -> Arc<Endpoints> {
         facts::channel().0,
         Arc::new(BackendMetrics::new("boutique/catalog:3550")),
     );
-    let described = |number| Described {
-        address: ([127, 0, 0, 1], 1000 + number).into(),
+    let described = |address: &SocketAddr| Described {
+        address: *address,
         identity: None,
         draining: false,
         pod: String::new(),
     };
-    endpoints.update(true, (0..size).map(described).collect(), &[]);
+    endpoints.update(true, addresses.iter().map(described).collect(), &[]);
     Arc::new(endpoints)
 }
 

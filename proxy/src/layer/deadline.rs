@@ -7,6 +7,7 @@ use tower::{Layer, Service};
 
 use super::{AnswerFuture, Call};
 use crate::error::Error;
+use crate::policy::deadline::Deadline as Policy;
 use crate::request::Request;
 
 #[derive(Clone, Copy)]
@@ -42,17 +43,15 @@ impl<S: Call> Service<Request> for Deadline<S> {
     }
 
     fn call(&mut self, mut request: Request) -> AnswerFuture {
-        let own = request.context.deadline;
-        let policy = self.limit.map(|limit| request.context.received + limit);
-        let deadline = match (own, policy) {
-            (Some(own), Some(policy)) => own.min(policy),
-            (own, policy) => match own.or(policy) {
-                Some(deadline) => deadline,
-                None => return Box::pin(self.inner.call(request)),
-            },
-        };
-        request.context.deadline = Some(deadline);
+        let context = &mut request.context;
+        if let Some(limit) = self.limit {
+            context.deadline = context.deadline.min(Policy::after(limit, context.received));
+        }
+        let deadline = context.deadline.instant();
         let call = self.inner.call(request);
+        let Some(deadline) = deadline else {
+            return Box::pin(call);
+        };
         Box::pin(async move {
             let mut response = tokio::time::timeout_at(deadline, call)
                 .await

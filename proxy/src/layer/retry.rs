@@ -15,6 +15,7 @@ use crate::endpoints::Endpoints;
 use crate::error::Error;
 use crate::head;
 use crate::policy::budget::Budget;
+use crate::policy::deadline::Deadline;
 use crate::policy::outcome::{Fault, Outcome};
 use crate::policy::pushback::Pushback;
 use crate::policy::retry::{Attempt, Decision, Verdict, decide};
@@ -58,9 +59,10 @@ impl<S: Call> Service<Request> for Retry<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request) -> AnswerFuture {
+    fn call(&mut self, mut request: Request) -> AnswerFuture {
         // An upgrade has no second try: its connection is its state.
         if request.context.upgrade || self.policy.retries.attempts.get() == 1 {
+            request.context.try_until = try_until(&request.context, &self.policy.retries, 1);
             return Box::pin(self.inner.call(request));
         }
         let (policy, inner) = (self.policy.clone(), self.inner.clone());
@@ -157,12 +159,14 @@ impl Original {
     }
 
     fn next_attempt(&mut self, retries: &Retries) -> Request {
-        let left = retries.attempts.get().saturating_sub(self.context.attempt);
-        let replayable =
-            left > 0 && self.is_replayable() && self.context.idempotent && !self.context.is_retry;
         let mut context = self.context.clone();
-        context.replayable = replayable;
-        context.try_until = replayable.then(|| self.try_until(retries, left)).flatten();
+        let may_repeat = self.is_replayable() && context.idempotent && !context.is_retry;
+        let tries_left = match retries.attempts.get().saturating_sub(context.attempt) {
+            left if may_repeat => left + 1,
+            _ => 1,
+        };
+        context.replayable = tries_left > 1;
+        context.try_until = try_until(&context, retries, tries_left);
         let mut head = self.head.clone();
         if context.attempt > 1 {
             head.headers
@@ -187,21 +191,6 @@ impl Original {
         }
     }
 
-    /// The per-try timeout, never so long that nothing is left for the tries after it.
-    fn try_until(&self, retries: &Retries, left: u32) -> Option<Instant> {
-        let now = Instant::now();
-        let share = self
-            .context
-            .deadline
-            .map(|deadline| deadline.saturating_duration_since(now) / (left + 1));
-        let configured = retries.per_try_timeout.map(|timeout| timeout.get());
-        let limit = match (configured, share) {
-            (Some(configured), Some(share)) => configured.min(share),
-            (configured, share) => configured.or(share)?,
-        };
-        Some(now + limit)
-    }
-
     fn is_replayable(&self) -> bool {
         match &self.body {
             Source::Empty => true,
@@ -220,10 +209,7 @@ impl Original {
             committed: false,
             replayable: self.is_replayable(),
             is_retry_from_downstream: self.context.is_retry,
-            remaining: self
-                .context
-                .deadline
-                .map(|deadline| deadline.saturating_duration_since(now)),
+            remaining: self.context.deadline.remaining(now),
         }
     }
 
@@ -233,6 +219,13 @@ impl Original {
             replay.commit();
         }
     }
+}
+
+fn try_until(context: &RequestContext, retries: &Retries, tries_left: u32) -> Deadline {
+    let configured = retries.per_try_timeout.map(|timeout| timeout.get());
+    context
+        .deadline
+        .of_try(configured, tries_left, Instant::now())
 }
 
 /// What kind of failure it is; `None`: it is none.
@@ -281,3 +274,6 @@ fn mark_exhausted(result: Answer, attempts: u32) -> Answer {
     }
     Ok(response)
 }
+
+#[cfg(test)]
+mod tests;
