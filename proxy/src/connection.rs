@@ -269,7 +269,7 @@ async fn connect_opaque(
     backend: &Arc<Backend>,
     worker: usize,
 ) -> Result<(Stream, impl Sized + use<>), Rejected> {
-    let context = Context::opaque(worker);
+    let mut context = Context::opaque(worker);
     for _ in 0..OPAQUE_TRIES {
         let Ok(chosen) = backend.endpoints.choose(&context) else {
             break;
@@ -288,10 +288,9 @@ async fn connect_opaque(
             }
             Err(error) => {
                 tracing::debug!(%error, service = %backend.service, "an opaque connection tries elsewhere");
-                let error = Err(Error::from(error));
-                guard.duty().answered(&error);
+                context.tried.push(endpoint.address);
                 // The same error comes back.
-                let _ = guard.settle(error);
+                let _ = guard.settle(Err(Error::from(error)));
             }
         }
     }

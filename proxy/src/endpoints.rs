@@ -200,12 +200,9 @@ impl Endpoints {
             return Ok(probe);
         }
         let config = self.config.load();
-        let tried: Vec<usize> = context.tried.as_ref().map_or_else(Vec::new, |tried| {
-            let tried = tried.lock().expect("no panic while locked");
-            let index_of =
-                |address: &SocketAddr| list.iter().position(|member| member.address() == *address);
-            tried.iter().filter_map(index_of).collect()
-        });
+        let index_of =
+            |address: &SocketAddr| list.iter().position(|member| member.address() == *address);
+        let tried: Vec<usize> = context.tried.iter().filter_map(index_of).collect();
         let candidate = |index: usize| {
             let member = &list[index];
             let in_flight = member.in_flight();
@@ -262,7 +259,7 @@ impl Endpoints {
                 .admit(now)
                 .unwrap_or_else(|| learnt.gate.admit_regardless())
         };
-        Ok(self.start(member, ticket, context, now))
+        Ok(self.start(member, ticket, now))
     }
 
     /// An endpoint that has just passed its synthetic probe needs a real request, and no balancer would choose it.
@@ -279,26 +276,14 @@ impl Endpoints {
                 && let Some(ticket) = learnt.gate.admit(now)
             {
                 drop(learnt);
-                return Some(self.start(member, ticket, context, now));
+                return Some(self.start(member, ticket, now));
             }
         }
         None
     }
 
-    fn start(
-        self: &Arc<Self>,
-        member: &Arc<Member>,
-        ticket: Ticket,
-        context: &Context,
-        now: Instant,
-    ) -> Chosen {
+    fn start(self: &Arc<Self>, member: &Arc<Member>, ticket: Ticket, now: Instant) -> Chosen {
         member.in_flight.fetch_add(1, Ordering::Relaxed);
-        if let Some(tried) = &context.tried {
-            tried
-                .lock()
-                .expect("no panic while locked")
-                .push(member.address());
-        }
         let waiting = member.learnt().waiting.start(now);
         Chosen {
             member: member.clone(),
@@ -462,8 +447,16 @@ pub struct Chosen {
 }
 
 impl Chosen {
-    /// The head is there, or never will be.
-    pub fn answered(&mut self, result: &Answer) {
+    /// An opaque connection is there. How long it took says nothing about what a request takes.
+    pub fn connected(&mut self) {
+        if let Some(number) = self.waiting.take() {
+            self.member.learnt().waiting.end(number);
+        }
+    }
+}
+
+impl Duty for Chosen {
+    fn answered(&mut self, result: &Answer) {
         self.connect_failed = matches!(result, Err(Error::Connect(_)));
         let now = Instant::now();
         let mut learnt = self.member.learnt();
@@ -489,18 +482,7 @@ impl Chosen {
                 Pushback::of_headers(headers, SystemTime::now()).and_then(Pushback::delay);
         }
     }
-}
 
-impl Chosen {
-    /// An opaque connection is there. How long it took says nothing about what a request takes.
-    pub fn connected(&mut self) {
-        if let Some(number) = self.waiting.take() {
-            self.member.learnt().waiting.end(number);
-        }
-    }
-}
-
-impl Duty for Chosen {
     fn done(self, outcome: Outcome) {
         let Self {
             member,

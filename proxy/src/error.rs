@@ -43,8 +43,8 @@ pub enum Error {
     },
     #[error("{address} was ejected while it held the request")]
     Ejected { address: SocketAddr },
-    #[error("one try took too long")]
-    PerTryTimeout,
+    #[error("{address} took longer than one try may")]
+    PerTryTimeout { address: SocketAddr },
     #[error("the deadline of the request has passed")]
     DeadlineExceeded,
     #[error("the circuit breaker of {service} is open")]
@@ -84,6 +84,18 @@ pub enum ConnectError {
     },
     #[error("this sidecar has no valid certificate")]
     NoCertificate,
+}
+
+impl ConnectError {
+    fn endpoint(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Io { address, .. }
+            | Self::Timeout { address, .. }
+            | Self::Tls { address, .. }
+            | Self::WrongIdentity { address, .. } => Some(*address),
+            Self::NoCertificate => None,
+        }
+    }
 }
 
 /// Who has to change something for it to go better next time.
@@ -140,7 +152,7 @@ impl Error {
             Self::Refused { .. } => row(S::BAD_GATEWAY, UNAVAILABLE, "request-refused", "UpstreamConnectionTermination", Upstream, V::Unprocessed),
             Self::Upstream { .. } => row(S::BAD_GATEWAY, UNAVAILABLE, "upstream-reset", "UpstreamConnectionTermination", Upstream, V::Unavailable),
             Self::Ejected { .. } => row(S::GATEWAY_TIMEOUT, UNAVAILABLE, "endpoint-ejected", "UpstreamRequestTimeout", Upstream, V::Unavailable),
-            Self::PerTryTimeout => row(S::GATEWAY_TIMEOUT, UNAVAILABLE, "per-try-timeout", "UpstreamPerTryTimeout", Upstream, V::Unavailable),
+            Self::PerTryTimeout { .. } => row(S::GATEWAY_TIMEOUT, UNAVAILABLE, "per-try-timeout", "UpstreamPerTryTimeout", Upstream, V::Unavailable),
             Self::DeadlineExceeded => row(S::GATEWAY_TIMEOUT, DEADLINE_EXCEEDED, "deadline-exceeded", "UpstreamRequestTimeout", Upstream, V::Final),
             Self::BreakerOpen { .. } => row(S::SERVICE_UNAVAILABLE, UNAVAILABLE, "circuit-breaker-open", "UpstreamOverflow", Proxy, V::Final),
             Self::QueueFull { .. } => row(S::SERVICE_UNAVAILABLE, RESOURCE_EXHAUSTED, "queue-full", "UpstreamOverflow", Proxy, V::Final),
@@ -162,6 +174,26 @@ impl Error {
                 Blame::Upstream => Outcome::Failure(Fault::Hard),
                 Blame::Proxy => Outcome::Cancelled,
             },
+        }
+    }
+
+    /// The endpoint that failed, where it was one.
+    pub fn endpoint(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Connect(error) => error.endpoint(),
+            Self::Refused { address, .. }
+            | Self::Upstream { address, .. }
+            | Self::Ejected { address }
+            | Self::PerTryTimeout { address } => Some(*address),
+            Self::NoEndpoints { .. }
+            | Self::NoEndpointAvailable { .. }
+            | Self::DeadlineExceeded
+            | Self::BreakerOpen { .. }
+            | Self::QueueFull { .. }
+            | Self::QueueTimeout { .. }
+            | Self::ConnectMethod
+            | Self::BadRequest(_)
+            | Self::Internal(_) => None,
         }
     }
 

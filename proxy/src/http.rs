@@ -227,7 +227,7 @@ fn request(
         attempt: 1,
         replayable: false,
         try_until: Deadline::NEVER,
-        tried: None,
+        tried: Vec::new(),
         caller: connection.caller.clone(),
     };
     Ok(Request {

@@ -1,7 +1,7 @@
 //! A request on its way through the pipeline: its head, its body, and what the sidecar knows about it.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderMap, Method};
@@ -38,8 +38,8 @@ pub struct Context {
     pub replayable: bool,
     /// When this attempt gives up, for another one to follow where one may.
     pub try_until: Deadline,
-    /// Endpoints that earlier attempts went to; shared by the attempts of one request.
-    pub tried: Option<Arc<Mutex<Vec<SocketAddr>>>>,
+    /// Endpoints on which earlier attempts failed.
+    pub tried: Vec<SocketAddr>,
     /// Who called, as proven by mutual TLS.
     pub caller: Option<Arc<str>>,
 }
@@ -74,7 +74,7 @@ impl Context {
             attempt: 1,
             replayable: false,
             try_until: Deadline::NEVER,
-            tried: Some(Arc::default()),
+            tried: Vec::new(),
             caller: None,
         }
     }

@@ -42,7 +42,7 @@ fn call(endpoints: &Arc<Endpoints>, index: usize) -> Chosen {
         let admitted = learnt.gate.admit(now);
         admitted.unwrap_or_else(|| learnt.gate.admit_regardless())
     };
-    endpoints.start(member, ticket, &Context::opaque(0), now)
+    endpoints.start(member, ticket, now)
 }
 
 /// The endpoint answers 503 with these headers, and its answer is read to the end.
@@ -58,10 +58,7 @@ fn fail(endpoints: &Arc<Endpoints>, index: usize, headers: &[(&'static str, &'st
             )
         })
         .collect::<HeaderMap>();
-    let result = Ok(response);
-    let mut guard = Guard::new(call(endpoints, index));
-    guard.duty().answered(&result);
-    drop(guard.settle(result));
+    drop(Guard::new(call(endpoints, index)).settle(Ok(response)));
 }
 
 /// In nanoseconds.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 use tower::Service;
 
@@ -14,6 +14,10 @@ use crate::error::Error;
 use crate::head;
 use crate::policy::deadline::{Deadline, GrpcTimeout, format_millis};
 use crate::request::Request;
+
+// Names rather than text: inserting a name copies nothing.
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+const REQUEST_TIMEOUT_MS: HeaderName = HeaderName::from_static(head::REQUEST_TIMEOUT_MS);
 
 #[derive(Clone)]
 pub struct Attempt {
@@ -39,7 +43,7 @@ impl Service<Request> for Attempt {
             let deadline = request.context.deadline;
             let try_until = deadline.min(request.context.try_until);
             let member = chosen.member.clone();
-            let mut guard = Guard::new(chosen);
+            let guard = Guard::new(chosen);
             let ejected = member.ejected.notified();
             let call = member.endpoint.call(request, endpoints.connector());
             let result = tokio::select! {
@@ -49,10 +53,9 @@ impl Service<Request> for Attempt {
                 () = until(try_until) => Err(if try_until == deadline {
                     Error::DeadlineExceeded
                 } else {
-                    Error::PerTryTimeout
+                    Error::PerTryTimeout { address: member.address() }
                 }),
             };
-            guard.duty().answered(&result);
             guard.settle(result)
         })
     }
@@ -77,12 +80,9 @@ fn forward_deadline(request: &mut Request) -> Result<(), Error> {
     let headers = &mut request.head.headers;
     if request.context.grpc {
         let value = HeaderValue::from_bytes(GrpcTimeout::new(left).as_bytes());
-        headers.insert("grpc-timeout", value.expect("digits and a letter"));
+        headers.insert(GRPC_TIMEOUT, value.expect("digits and a letter"));
     } else {
-        headers.insert(
-            head::REQUEST_TIMEOUT_MS,
-            HeaderValue::from(format_millis(left)),
-        );
+        headers.insert(REQUEST_TIMEOUT_MS, HeaderValue::from(format_millis(left)));
     }
     Ok(())
 }

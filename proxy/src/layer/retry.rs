@@ -1,9 +1,11 @@
 //! Tries again where that is safe and worth it: the policy decides, this layer keeps the request and waits.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::Either;
 use http::{HeaderValue, Response};
 use tokio::time::Instant;
 use tower::{Layer, Service};
@@ -53,20 +55,20 @@ impl<S> Layer<S> for RetryLayer {
 impl<S: Call> Service<Request> for Retry<S> {
     type Response = S::Response;
     type Error = Error;
-    type Future = AnswerFuture;
+    type Future = Either<S::Future, AnswerFuture>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request) -> AnswerFuture {
+    fn call(&mut self, mut request: Request) -> Self::Future {
         // An upgrade has no second try: its connection is its state.
         if request.context.upgrade || self.policy.retries.attempts.get() == 1 {
             request.context.try_until = try_until(&request.context, &self.policy.retries, 1);
-            return Box::pin(self.inner.call(request));
+            return Either::Left(self.inner.call(request));
         }
         let (policy, inner) = (self.policy.clone(), self.inner.clone());
-        Box::pin(policy.run(inner, request))
+        Either::Right(Box::pin(policy.run(inner, request)))
     }
 }
 
@@ -95,7 +97,7 @@ impl RetryLayer {
             match decision {
                 Decision::Retry { after, counts } => {
                     self.metrics.retries.inc();
-                    original.failed(counts);
+                    original.failed(counts, endpoint(&result));
                     // The failed response goes first: it holds a stream and counts as in flight.
                     drop(result);
                     if !after.is_zero() {
@@ -117,7 +119,8 @@ impl RetryLayer {
 
 /// The request as it came, from which each attempt is made.
 struct Original {
-    head: http::request::Parts,
+    /// Goes with the attempt that none can follow.
+    head: Option<http::request::Parts>,
     body: Source,
     context: RequestContext,
     /// Tries after a failure that provably reached nobody; they do not count as attempts.
@@ -128,8 +131,8 @@ enum Source {
     /// Nothing to send, so nothing to keep.
     Empty,
     Kept(Replay),
-    /// Cannot be sent twice; gone after the first attempt.
-    Once(Option<Body>),
+    /// Cannot be sent twice; goes with the first attempt.
+    Once(Body),
 }
 
 impl Original {
@@ -137,20 +140,20 @@ impl Original {
         let body = match request.body.into_incoming() {
             Ok(incoming) => Source::Kept(Replay::new(incoming)),
             Err(body) if http_body::Body::is_end_stream(&body) => Source::Empty,
-            Err(body) => Source::Once(Some(body)),
+            Err(body) => Source::Once(body),
         };
         let mut context = request.context;
         context.attempt = 1;
-        context.tried = Some(Arc::default());
         Self {
-            head: request.head,
+            head: Some(request.head),
             body,
             context,
             transparent: 0,
         }
     }
 
-    fn failed(&mut self, counts: bool) {
+    fn failed(&mut self, counts: bool, endpoint: Option<SocketAddr>) {
+        self.context.tried.extend(endpoint);
         if counts {
             self.context.attempt += 1;
         } else {
@@ -167,7 +170,13 @@ impl Original {
         };
         context.replayable = tries_left > 1;
         context.try_until = try_until(&context, retries, tries_left);
-        let mut head = self.head.clone();
+        let exhausted = context.attempt >= retries.attempts.get() && self.transparent > 0;
+        let head = if exhausted || !self.is_replayable() {
+            self.head.take()
+        } else {
+            self.head.clone()
+        };
+        let mut head = head.expect("what cannot be replayed is not tried again");
         if context.attempt > 1 {
             head.headers
                 .insert(head::ATTEMPT, HeaderValue::from(context.attempt));
@@ -182,7 +191,7 @@ impl Original {
         let body = match &mut self.body {
             Source::Empty => Body::empty(),
             Source::Kept(replay) => Body::attempt(replay.attempt()),
-            Source::Once(body) => body.take().unwrap_or_default(),
+            Source::Once(body) => std::mem::take(body),
         };
         Request {
             head,
@@ -192,11 +201,12 @@ impl Original {
     }
 
     fn is_replayable(&self) -> bool {
-        match &self.body {
-            Source::Empty => true,
-            Source::Kept(replay) => replay.is_possible(),
-            Source::Once(body) => body.is_some(),
-        }
+        self.head.is_some()
+            && match &self.body {
+                Source::Empty => true,
+                Source::Kept(replay) => replay.is_possible(),
+                Source::Once(_) => false,
+            }
     }
 
     fn state(&self, now: Instant, typical: Duration) -> Attempt {
@@ -226,6 +236,14 @@ fn try_until(context: &RequestContext, retries: &Retries, tries_left: u32) -> De
     context
         .deadline
         .of_try(configured, tries_left, Instant::now())
+}
+
+/// Where the attempt went.
+fn endpoint(result: &Answer) -> Option<SocketAddr> {
+    match result {
+        Ok(response) => response.body().endpoint,
+        Err(error) => error.endpoint(),
+    }
 }
 
 /// What kind of failure it is; `None`: it is none.

@@ -4,6 +4,7 @@ use weir_config::units::{self, Count};
 
 use super::*;
 use crate::endpoints::tests::pool;
+use crate::error::ConnectError;
 
 const DEADLINE: Duration = Duration::from_secs(12);
 
@@ -58,7 +59,9 @@ async fn tries(layer: RetryLayer, request: Request) -> Vec<Duration> {
                 Err(if try_until == deadline {
                     Error::DeadlineExceeded
                 } else {
-                    Error::PerTryTimeout
+                    Error::PerTryTimeout {
+                        address: ([127, 0, 0, 1], 1).into(),
+                    }
                 })
             }
         })
@@ -91,4 +94,37 @@ async fn a_request_without_a_second_try_has_all_the_time_that_the_policy_gives_o
         tries(layer(1, Some(3)), request(Method::GET)).await,
         secs([3])
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_try_goes_out_whole_and_knows_where_the_others_failed() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let unreachable = {
+        let seen = seen.clone();
+        service_fn(move |request: Request| {
+            let tried = request.context.tried.len();
+            let headers = &request.head.headers;
+            let mut seen = seen.lock().expect("not poisoned");
+            seen.push((
+                tried,
+                headers["x-own"].clone(),
+                headers.contains_key(head::ATTEMPT),
+            ));
+            let address = ([127, 0, 0, 1], 1000 + tried as u16).into();
+            let limit = Duration::from_secs(1);
+            std::future::ready(Err(ConnectError::Timeout { address, limit }.into()))
+        })
+    };
+    let mut request = request(Method::POST);
+    let own = HeaderValue::from_static("kept");
+    request.head.headers.insert("x-own", own.clone());
+    let answer: Answer = layer(2, None).layer(unreachable).call(request).await;
+    assert!(matches!(answer, Err(Error::Connect(_))));
+    // The first repetition of what reached nobody does not count as an attempt.
+    let expected = [
+        (0, own.clone(), false),
+        (1, own.clone(), false),
+        (2, own, true),
+    ];
+    assert_eq!(*seen.lock().expect("not poisoned"), expected);
 }
