@@ -36,9 +36,9 @@ impl Service<Request> for Attempt {
     fn call(&mut self, mut request: Request) -> AnswerFuture {
         let endpoints = self.endpoints.clone();
         Box::pin(async move {
-            let context = &request.context;
-            let chosen = endpoints.choose(context)?;
+            // Before the choice: whoever is chosen counts as in flight until its guard is settled.
             forward_deadline(&mut request)?;
+            let chosen = endpoints.choose(&request.context)?;
             let replayable = request.context.replayable;
             let deadline = request.context.deadline;
             let try_until = deadline.min(request.context.try_until);
@@ -92,7 +92,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::endpoints::tests::pool_at;
+    use crate::endpoints::tests::{pool, pool_at};
     use crate::request::{Context, Protocol};
 
     fn request(deadline: Deadline, try_until: Deadline, grpc: bool) -> Request {
@@ -148,7 +148,14 @@ mod tests {
             assert_eq!(request.head.headers[header], value);
         }
         tokio::time::advance(Duration::from_secs(1)).await;
-        let late = forward_deadline(&mut request(deadline, Deadline::NEVER, true));
+        let endpoints = pool(1);
+        let mut attempt = Attempt {
+            endpoints: endpoints.clone(),
+        };
+        let late = attempt.call(request(deadline, Deadline::NEVER, true)).await;
         assert!(matches!(late, Err(Error::DeadlineExceeded)));
+        let member = &endpoints.list()[0];
+        assert_eq!(member.in_flight(), 0);
+        assert_eq!(member.learnt().waiting.oldest(), None);
     }
 }
