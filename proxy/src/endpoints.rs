@@ -4,36 +4,36 @@
 //! and [`tick`](Endpoints::tick) notices a few times a second what no call reports: that one has gone silent, or
 //! that an ejected one is due for a probe.
 
+mod chosen;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 use weir_config::snapshot::{Balance, BalanceAlgorithm, Gate as GateConfig, Outbound};
 
 use crate::balance::{self, Candidate, Load, Standing};
-use crate::body::Duty;
 use crate::connector::Connector;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::facts::Facts;
 use crate::identity::{SpiffeId, alpn};
-use crate::layer::Answer;
 use crate::member::{Learnt, Member, Waiting};
 use crate::policy::ewma::{self, Ewma};
-use crate::policy::gate::{Gate, Pool, Ticket};
+use crate::policy::gate::{Gate, Ticket};
 use crate::policy::latency::Latency;
-use crate::policy::outcome::{Fault, Outcome};
-use crate::policy::pushback::Pushback;
 use crate::policy::ramp::Ramp;
 use crate::policy::stall::StallContext;
 use crate::policy::transition::{Phase, Transition};
 use crate::policy::window::Counts;
 use crate::request::Context;
 use crate::telemetry::BackendMetrics;
+
+pub use chosen::Chosen;
 
 /// What a silent endpoint is given when nothing else bounds a call.
 const STALL_TIMEOUT: Duration = Duration::from_secs(15);
@@ -430,108 +430,6 @@ impl Config {
                 .deadline
                 .map_or(STALL_TIMEOUT, |deadline| deadline.get()),
         }
-    }
-}
-
-/// A call to an endpoint. Its outcome is what gate and latency learn from.
-pub struct Chosen {
-    pub member: Arc<Member>,
-    endpoints: Arc<Endpoints>,
-    ticket: Ticket,
-    started: Instant,
-    /// `None` once the head of the response is there.
-    waiting: Option<u64>,
-    connect_failed: bool,
-    /// For how long the endpoint, which failed, asked to be left alone.
-    retry_after: Option<Duration>,
-}
-
-impl Chosen {
-    /// An opaque connection is there. How long it took says nothing about what a request takes.
-    pub fn connected(&mut self) {
-        if let Some(number) = self.waiting.take() {
-            self.member.learnt().waiting.end(number);
-        }
-    }
-}
-
-impl Duty for Chosen {
-    fn answered(&mut self, result: &Answer) {
-        self.connect_failed = matches!(result, Err(Error::Connect(_)));
-        let now = Instant::now();
-        let mut learnt = self.member.learnt();
-        if let Some(number) = self.waiting.take() {
-            learnt.waiting.end(number);
-        }
-        let Ok(response) = result else { return };
-        learnt.last_completion = Some(now);
-        let elapsed = now.saturating_duration_since(self.started);
-        let headers = response.headers();
-        // A failure that comes with the head is priced when the body has ended; it must not look fast until then.
-        if crate::body::of_head(response.status(), headers) == Outcome::Success {
-            learnt.latency.observe(elapsed, now);
-            drop(learnt);
-            let mut latency = self
-                .endpoints
-                .latency
-                .lock()
-                .expect("no panic while locked");
-            latency.record(elapsed, now);
-        } else {
-            self.retry_after =
-                Pushback::of_headers(headers, SystemTime::now()).and_then(Pushback::delay);
-        }
-    }
-
-    fn done(self, outcome: Outcome) {
-        let Self {
-            member,
-            endpoints,
-            ticket,
-            started,
-            waiting,
-            connect_failed,
-            retry_after,
-        } = self;
-        member.in_flight.fetch_sub(1, Ordering::Relaxed);
-        endpoints.metrics.attempt(outcome);
-        let now = Instant::now();
-        // Only a failure can open a gate.
-        let opening = (outcome == Outcome::Failure(Fault::Hard)).then(|| endpoints.opening());
-        let pool = opening.as_ref().map_or_else(Pool::default, |opening| {
-            let list = endpoints.list.load();
-            Pool {
-                success_rate: Endpoints::success_rate(&list, now),
-                may_open: endpoints.may_open(&list, opening),
-            }
-        });
-        let mut learnt = member.learnt();
-        if let Some(number) = waiting {
-            learnt.waiting.end(number);
-        }
-        match outcome {
-            Outcome::Failure(_) => {
-                let price = ewma::penalty(endpoints.p99(), retry_after);
-                learnt.latency.penalize(price, now);
-            }
-            // Given up on before it answered: it takes at least this long.
-            Outcome::Cancelled if waiting.is_some() => {
-                learnt
-                    .latency
-                    .observe_at_least(now.saturating_duration_since(started), now);
-            }
-            _ => {}
-        }
-        let rand = fastrand::u64(..);
-        if connect_failed {
-            learnt.gate.connect_failed(ticket, now, rand, pool.may_open);
-        } else {
-            learnt.gate.record(ticket, outcome, now, rand, pool);
-        }
-        if let Some(retry_after) = retry_after {
-            learnt.gate.raise(retry_after, now);
-        }
-        endpoints.publish(&member, &mut learnt);
     }
 }
 

@@ -1,9 +1,9 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
 use super::*;
-use crate::body::{Body, Guard};
+use crate::body::{Body, Duty, Guard};
 use crate::facts;
-use crate::policy::transition::Phase;
+use crate::policy::outcome::{Fault, Outcome};
 
 /// A pool of `size` endpoints, none of which is ever connected to.
 pub(crate) fn pool(size: u16) -> Arc<Endpoints> {
