@@ -193,7 +193,6 @@ async fn outbound_stack(server: SocketAddr) -> f64 {
             protocol: Protocol::Http2,
             grpc: true,
             upgrade: false,
-            tried: None,
             received: Instant::now(),
             ..Context::opaque(0)
         };

@@ -4,6 +4,7 @@
 //! here. A layer that needs it attaches a [`Guard`]: its duty is done exactly once, with the outcome, or as
 //! [`Outcome::Cancelled`] when whoever holds the body drops it.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -11,10 +12,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 
 use crate::error::Error;
 use crate::policy::outcome::{Fault, Outcome};
+use crate::pool::StreamSlot;
 use crate::replay::Attempt;
 
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -25,6 +27,8 @@ pub struct Body {
     watch: Option<Box<Watch>>,
     /// It came over mutual TLS.
     pub mutual_tls: bool,
+    /// Who answered with it.
+    pub endpoint: Option<SocketAddr>,
 }
 
 #[derive(Default)]
@@ -32,7 +36,8 @@ enum Source {
     #[default]
     Empty,
     Full(Bytes),
-    Incoming(Incoming),
+    /// With its place on the connection, where that is shared.
+    Incoming(Incoming, Option<StreamSlot>),
     Attempt(Attempt),
 }
 
@@ -50,6 +55,7 @@ impl Body {
             source,
             watch: None,
             mutual_tls: false,
+            endpoint: None,
         }
     }
 
@@ -61,7 +67,7 @@ impl Body {
     /// Takes the stream out, for keeping a copy of it while it passes.
     pub fn into_incoming(mut self) -> Result<Incoming, Self> {
         match std::mem::take(&mut self.source) {
-            Source::Incoming(incoming) if self.watch.is_none() => Ok(incoming),
+            Source::Incoming(incoming, None) if self.watch.is_none() => Ok(incoming),
             source => {
                 self.source = source;
                 Err(self)
@@ -69,25 +75,29 @@ impl Body {
         }
     }
 
-    /// Ends the body at `deadline` unless it has turned out to be a stream by then.
-    pub fn end_at(&mut self, deadline: Instant) {
+    /// Ends the body with `deadline` unless it has turned out to be a stream by then.
+    pub fn end_at(&mut self, deadline: Pin<Box<Sleep>>) {
         if let Some(watch) = &mut self.watch
             && !self.source.is_end_stream()
         {
-            watch.deadline = Some(Box::pin(tokio::time::sleep_until(deadline)));
+            watch.deadline = Some(deadline);
         }
+    }
+
+    /// `slot` is given back when the stream is gone.
+    pub fn incoming(incoming: Incoming, slot: Option<StreamSlot>) -> Self {
+        use http_body::Body as _;
+        Self::of(if incoming.is_end_stream() {
+            Source::Empty
+        } else {
+            Source::Incoming(incoming, slot)
+        })
     }
 }
 
 impl From<Incoming> for Body {
     fn from(incoming: Incoming) -> Self {
-        use http_body::Body as _;
-        let source = if incoming.is_end_stream() {
-            Source::Empty
-        } else {
-            Source::Incoming(incoming)
-        };
-        Self::of(source)
+        Self::incoming(incoming, None)
     }
 }
 
@@ -96,7 +106,7 @@ impl Source {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_empty(),
-            Self::Incoming(incoming) => http_body::Body::is_end_stream(incoming),
+            Self::Incoming(incoming, _) => http_body::Body::is_end_stream(incoming),
             Self::Attempt(attempt) => attempt.is_end_stream(),
         }
     }
@@ -109,7 +119,7 @@ impl Source {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Self::Incoming(incoming) => {
+            Self::Incoming(incoming, _) => {
                 http_body::Body::poll_frame(Pin::new(incoming), cx).map_err(Into::into)
             }
             Self::Attempt(attempt) => attempt.poll_frame(cx),
@@ -164,7 +174,7 @@ impl http_body::Body for Body {
         match &self.source {
             Source::Empty => SizeHint::with_exact(0),
             Source::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Source::Incoming(incoming) => http_body::Body::size_hint(incoming),
+            Source::Incoming(incoming, _) => http_body::Body::size_hint(incoming),
             Source::Attempt(attempt) => attempt.size_hint(),
         }
     }
@@ -189,7 +199,7 @@ struct Watch {
     messages: Messages,
     event_stream: bool,
     deadline: Option<Pin<Box<Sleep>>>,
-    guards: Vec<Box<dyn FnOnce(Outcome) + Send>>,
+    guards: Option<Box<dyn Guards>>,
 }
 
 impl Watch {
@@ -205,7 +215,7 @@ impl Watch {
             messages: Messages::default(),
             event_stream: is(b"text/event-stream"),
             deadline: None,
-            guards: Vec::with_capacity(4),
+            guards: None,
         }
     }
 
@@ -254,15 +264,40 @@ impl Watch {
 
     fn settle(&mut self, outcome: Outcome) {
         self.deadline = None;
-        for guard in self.guards.drain(..) {
-            guard(outcome);
+        if let Some(guards) = self.guards.take() {
+            guards.done(outcome);
         }
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.settle(Outcome::Cancelled);
+        // Whoever goes away early did not make a failure of the head: a retry leaves such an answer unread.
+        self.settle(match self.outcome {
+            Outcome::Success | Outcome::Cancelled => Outcome::Cancelled,
+            failure @ Outcome::Failure(_) => failure,
+        });
+    }
+}
+
+/// Guards that have been put around one another.
+trait Guards: Send {
+    /// From the innermost to the outermost.
+    fn done(self: Box<Self>, outcome: Outcome);
+}
+
+struct Around<D> {
+    inner: Option<Box<dyn Guards>>,
+    duty: D,
+}
+
+impl<D: Duty> Guards for Around<D> {
+    fn done(self: Box<Self>, outcome: Outcome) {
+        let Self { inner, duty } = *self;
+        if let Some(inner) = inner {
+            inner.done(outcome);
+        }
+        duty.done(outcome);
     }
 }
 
@@ -300,6 +335,9 @@ impl Messages {
 
 /// What has to be done when it is known how a call went.
 pub trait Duty: Send + 'static {
+    /// The head is there, or never will be.
+    fn answered(&mut self, _: &Result<Response<Body>, Error>) {}
+
     fn done(self, outcome: Outcome);
 }
 
@@ -329,16 +367,16 @@ impl<D: Duty> Guard<D> {
         mut self,
         result: Result<Response<Body>, Error>,
     ) -> Result<Response<Body>, Error> {
-        let duty = self.0.take().expect("a guard is settled once");
+        let mut duty = self.0.take().expect("a guard is settled once");
+        duty.answered(&result);
         match result {
             Ok(response) => {
                 let (parts, mut body) = response.into_parts();
                 let watch = body
                     .watch
                     .get_or_insert_with(|| Box::new(Watch::new(&parts)));
-                watch
-                    .guards
-                    .push(Box::new(move |outcome| duty.done(outcome)));
+                let inner = watch.guards.take();
+                watch.guards = Some(Box::new(Around { inner, duty }));
                 Ok(Response::from_parts(parts, body))
             }
             Err(error) => {
@@ -431,6 +469,29 @@ mod tests {
         let (seen, duty) = recorded();
         drop(Guard::new(duty));
         assert_eq!(outcomes(&seen), [Outcome::Cancelled]);
+    }
+
+    #[test]
+    fn guards_hear_of_the_end_from_the_innermost_to_the_outermost() {
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut result = Ok(Response::new(Body::full("hello".into())));
+        for name in ["inner", "middle", "outer"] {
+            let order = order.clone();
+            let duty = move |_| order.lock().expect("not poisoned").push(name);
+            result = Guard::new(duty).settle(result);
+        }
+        drop(result);
+        let order = order.lock().expect("not poisoned");
+        assert_eq!(*order, ["inner", "middle", "outer"]);
+    }
+
+    #[test]
+    fn a_failure_is_one_whether_or_not_anybody_reads_it_to_the_end() {
+        let (seen, duty) = recorded();
+        let mut response = Response::new(Body::full("no".into()));
+        *response.status_mut() = StatusCode::BAD_GATEWAY;
+        drop(Guard::new(duty).settle(Ok(response)));
+        assert_eq!(outcomes(&seen), [Outcome::Failure(Fault::Hard)]);
     }
 
     #[test]

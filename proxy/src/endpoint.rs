@@ -57,12 +57,11 @@ impl Endpoint {
         let mut response = match protocol {
             Protocol::Http2 => {
                 let (mut sender, slot) = pool.http2(connector).await?;
-                let sent = sender.try_send_request(message).await;
-                let guard = Guard::new(move |_| drop(slot));
-                let result = sent
-                    .map_err(|error| self.failed(error))
-                    .map(|response| response.map(Body::from));
-                guard.settle(result)?
+                let response = sender
+                    .try_send_request(message)
+                    .await
+                    .map_err(|error| self.failed(error))?;
+                response.map(|body| Body::incoming(body, Some(slot)))
             }
             Protocol::Http1 => {
                 let mut sender = pool.http1(connector, upgrade).await?;
@@ -80,7 +79,9 @@ impl Endpoint {
                 }
             }
         };
-        response.body_mut().mutual_tls = self.identity.is_some();
+        let body = response.body_mut();
+        body.mutual_tls = self.identity.is_some();
+        body.endpoint = Some(self.address);
         if self.identity.is_none() {
             // An app, or somebody without a sidecar: it does not speak for one.
             head::strip_sidecar_headers(response.headers_mut());

@@ -4,10 +4,12 @@
 //! and [`tick`](Endpoints::tick) notices a few times a second what no call reports: that one has gone silent, or
 //! that an ejected one is due for a probe.
 
+mod chosen;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -15,24 +17,23 @@ use tokio::time::Instant;
 use weir_config::snapshot::{Balance, BalanceAlgorithm, Gate as GateConfig, Outbound};
 
 use crate::balance::{self, Candidate, Load, Standing};
-use crate::body::Duty;
 use crate::connector::Connector;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::facts::Facts;
 use crate::identity::{SpiffeId, alpn};
-use crate::layer::Answer;
 use crate::member::{Learnt, Member, Waiting};
 use crate::policy::ewma::{self, Ewma};
-use crate::policy::gate::{Gate, Pool, Ticket};
+use crate::policy::gate::{Gate, Ticket};
 use crate::policy::latency::Latency;
-use crate::policy::outcome::{Fault, Outcome};
 use crate::policy::ramp::Ramp;
 use crate::policy::stall::StallContext;
 use crate::policy::transition::{Phase, Transition};
 use crate::policy::window::Counts;
 use crate::request::Context;
 use crate::telemetry::BackendMetrics;
+
+pub use chosen::Chosen;
 
 /// What a silent endpoint is given when nothing else bounds a call.
 const STALL_TIMEOUT: Duration = Duration::from_secs(15);
@@ -43,6 +44,9 @@ pub struct Endpoints {
     config: ArcSwap<Config>,
     /// How many are not eligible: while it is zero, nobody looks for probes.
     out: AtomicUsize,
+    /// Held from asking whether one more gate may open until it has, so that two workers cannot both take the last
+    /// place. Taken before a member is locked, and never for a success.
+    opening: Mutex<()>,
     latency: Mutex<Latency>,
     /// The pool's p99 in nanoseconds as of the last tick, 0 while unknown.
     p99_nanos: AtomicU64,
@@ -82,6 +86,7 @@ impl Endpoints {
             list: ArcSwap::default(),
             config: ArcSwap::from_pointee(Config::of(outbound)),
             out: AtomicUsize::new(0),
+            opening: Mutex::new(()),
             latency: Mutex::new(Latency::new(Instant::now())),
             p99_nanos: AtomicU64::new(0),
             workers,
@@ -195,12 +200,9 @@ impl Endpoints {
             return Ok(probe);
         }
         let config = self.config.load();
-        let tried: Vec<usize> = context.tried.as_ref().map_or_else(Vec::new, |tried| {
-            let tried = tried.lock().expect("no panic while locked");
-            let index_of =
-                |address: &SocketAddr| list.iter().position(|member| member.address() == *address);
-            tried.iter().filter_map(index_of).collect()
-        });
+        let index_of =
+            |address: &SocketAddr| list.iter().position(|member| member.address() == *address);
+        let tried: Vec<usize> = context.tried.iter().filter_map(index_of).collect();
         let candidate = |index: usize| {
             let member = &list[index];
             let in_flight = member.in_flight();
@@ -257,7 +259,7 @@ impl Endpoints {
                 .admit(now)
                 .unwrap_or_else(|| learnt.gate.admit_regardless())
         };
-        Ok(self.start(member, ticket, context, now))
+        Ok(self.start(member, ticket, now))
     }
 
     /// An endpoint that has just passed its synthetic probe needs a real request, and no balancer would choose it.
@@ -274,26 +276,14 @@ impl Endpoints {
                 && let Some(ticket) = learnt.gate.admit(now)
             {
                 drop(learnt);
-                return Some(self.start(member, ticket, context, now));
+                return Some(self.start(member, ticket, now));
             }
         }
         None
     }
 
-    fn start(
-        self: &Arc<Self>,
-        member: &Arc<Member>,
-        ticket: Ticket,
-        context: &Context,
-        now: Instant,
-    ) -> Chosen {
+    fn start(self: &Arc<Self>, member: &Arc<Member>, ticket: Ticket, now: Instant) -> Chosen {
         member.in_flight.fetch_add(1, Ordering::Relaxed);
-        if let Some(tried) = &context.tried {
-            tried
-                .lock()
-                .expect("no panic while locked")
-                .push(member.address());
-        }
         let waiting = member.learnt().waiting.start(now);
         Chosen {
             member: member.clone(),
@@ -302,6 +292,7 @@ impl Endpoints {
             started: now,
             waiting: Some(waiting),
             connect_failed: false,
+            retry_after: None,
         }
     }
 
@@ -335,11 +326,15 @@ impl Endpoints {
         self.out.store(out, Ordering::Relaxed);
     }
 
-    /// At most so many may be out at once, and never the last (resilience.md section 2).
-    fn may_open(&self, list: &[Arc<Member>]) -> bool {
+    fn opening(&self) -> MutexGuard<'_, ()> {
+        self.opening.lock().expect("no panic while locked")
+    }
+
+    /// At most so many may be out at once, and never the last (resilience.md section 2). Holds as long as the lock.
+    fn may_open(&self, list: &[Arc<Member>], _opening: &MutexGuard<'_, ()>) -> bool {
         let share = list.len() * usize::from(self.config.load().gate.max_open_percent.get()) / 100;
         let cap = share.max(1).min(list.len().saturating_sub(1));
-        self.out.load(Ordering::Relaxed) < cap
+        list.iter().filter(|member| !member.is_eligible()).count() < cap
     }
 
     /// The success rate of those that take calls: failing like everybody else is no reason to be ejected.
@@ -371,13 +366,16 @@ impl Endpoints {
         };
         let nanos = p99.map_or(0, |p99| u64::try_from(p99.as_nanos()).unwrap_or(u64::MAX));
         self.p99_nanos.store(nanos, Ordering::Relaxed);
+        // Two gates that changed at once may have counted past each other.
+        self.recount();
         let timeout = self.config.load().timeout;
         let last: Vec<_> = list
             .iter()
             .map(|member| member.learnt().last_completion)
             .collect();
         for (index, member) in list.iter().enumerate() {
-            let may_open = self.may_open(&list);
+            let opening = self.opening();
+            let may_open = self.may_open(&list, &opening);
             let mut learnt = member.learnt();
             // Alone there is nobody to compare with; the others' last answers are none, so nothing stalls.
             if let (Some(oldest), Some(pool_p99)) = (learnt.waiting.oldest(), p99) {
@@ -400,7 +398,7 @@ impl Endpoints {
             }
             let probe = learnt.gate.wants_probe(now);
             self.publish(member, &mut learnt);
-            drop(learnt);
+            drop((learnt, opening));
             if probe.is_some() {
                 tokio::spawn(self.clone().probe(member.clone()));
             }
@@ -435,98 +433,5 @@ impl Config {
     }
 }
 
-/// A call to an endpoint. Its outcome is what gate and latency learn from.
-pub struct Chosen {
-    pub member: Arc<Member>,
-    endpoints: Arc<Endpoints>,
-    ticket: Ticket,
-    started: Instant,
-    /// `None` once the head of the response is there.
-    waiting: Option<u64>,
-    connect_failed: bool,
-}
-
-impl Chosen {
-    /// The head is there, or never will be.
-    pub fn answered(&mut self, result: &Answer) {
-        self.connect_failed = matches!(result, Err(Error::Connect(_)));
-        let now = Instant::now();
-        let mut learnt = self.member.learnt();
-        if let Some(number) = self.waiting.take() {
-            learnt.waiting.end(number);
-        }
-        let Ok(response) = result else { return };
-        learnt.last_completion = Some(now);
-        let elapsed = now.saturating_duration_since(self.started);
-        // A failure that comes with the head is priced when the body has ended; it must not look fast until then.
-        if crate::body::of_head(response.status(), response.headers()) == Outcome::Success {
-            learnt.latency.observe(elapsed, now);
-            drop(learnt);
-            let mut latency = self
-                .endpoints
-                .latency
-                .lock()
-                .expect("no panic while locked");
-            latency.record(elapsed, now);
-        }
-    }
-}
-
-impl Chosen {
-    /// An opaque connection is there. How long it took says nothing about what a request takes.
-    pub fn connected(&mut self) {
-        if let Some(number) = self.waiting.take() {
-            self.member.learnt().waiting.end(number);
-        }
-    }
-}
-
-impl Duty for Chosen {
-    fn done(self, outcome: Outcome) {
-        let Self {
-            member,
-            endpoints,
-            ticket,
-            started,
-            waiting,
-            connect_failed,
-        } = self;
-        member.in_flight.fetch_sub(1, Ordering::Relaxed);
-        endpoints.metrics.attempt(outcome);
-        let now = Instant::now();
-        let pool = match outcome {
-            // Only a failure can open a gate.
-            Outcome::Failure(Fault::Hard) => {
-                let list = endpoints.list.load();
-                Pool {
-                    success_rate: Endpoints::success_rate(&list, now),
-                    may_open: endpoints.may_open(&list),
-                }
-            }
-            _ => Pool::default(),
-        };
-        let mut learnt = member.learnt();
-        if let Some(number) = waiting {
-            learnt.waiting.end(number);
-        }
-        match outcome {
-            Outcome::Failure(_) => learnt
-                .latency
-                .penalize(ewma::penalty(endpoints.p99(), None), now),
-            // Given up on before it answered: it takes at least this long.
-            Outcome::Cancelled if waiting.is_some() => {
-                learnt
-                    .latency
-                    .observe_at_least(now.saturating_duration_since(started), now);
-            }
-            _ => {}
-        }
-        let rand = fastrand::u64(..);
-        if connect_failed {
-            learnt.gate.connect_failed(ticket, now, rand, pool.may_open);
-        } else {
-            learnt.gate.record(ticket, outcome, now, rand, pool);
-        }
-        endpoints.publish(&member, &mut learnt);
-    }
-}
+#[cfg(test)]
+pub(crate) mod tests;

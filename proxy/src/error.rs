@@ -44,8 +44,8 @@ pub enum Error {
     },
     #[error("{address} was ejected while it held the request")]
     Ejected { address: SocketAddr },
-    #[error("one try took too long")]
-    PerTryTimeout,
+    #[error("{address} took longer than one try may")]
+    PerTryTimeout { address: SocketAddr },
     #[error("the deadline of the request has passed")]
     DeadlineExceeded,
     #[error("the circuit breaker of {service} is open")]
@@ -85,6 +85,18 @@ pub enum ConnectError {
     },
     #[error("this sidecar has no valid certificate")]
     NoCertificate,
+}
+
+impl ConnectError {
+    fn endpoint(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Io { address, .. }
+            | Self::Timeout { address, .. }
+            | Self::Tls { address, .. }
+            | Self::WrongIdentity { address, .. } => Some(*address),
+            Self::NoCertificate => None,
+        }
+    }
 }
 
 /// Who has to change something for it to go better next time.
@@ -141,7 +153,7 @@ impl Error {
             Self::Refused { .. } => row(S::BAD_GATEWAY, UNAVAILABLE, "request-refused", "UpstreamConnectionTermination", Upstream, V::Unprocessed),
             Self::Upstream { .. } => row(S::BAD_GATEWAY, UNAVAILABLE, "upstream-reset", "UpstreamConnectionTermination", Upstream, V::Unavailable),
             Self::Ejected { .. } => row(S::GATEWAY_TIMEOUT, UNAVAILABLE, "endpoint-ejected", "UpstreamRequestTimeout", Upstream, V::Unavailable),
-            Self::PerTryTimeout => row(S::GATEWAY_TIMEOUT, UNAVAILABLE, "per-try-timeout", "UpstreamPerTryTimeout", Upstream, V::Unavailable),
+            Self::PerTryTimeout { .. } => row(S::GATEWAY_TIMEOUT, UNAVAILABLE, "per-try-timeout", "UpstreamPerTryTimeout", Upstream, V::Unavailable),
             Self::DeadlineExceeded => row(S::GATEWAY_TIMEOUT, DEADLINE_EXCEEDED, "deadline-exceeded", "UpstreamRequestTimeout", Upstream, V::Final),
             Self::BreakerOpen { .. } => row(S::SERVICE_UNAVAILABLE, UNAVAILABLE, "circuit-breaker-open", "UpstreamOverflow", Proxy, V::Final),
             Self::QueueFull { .. } => row(S::SERVICE_UNAVAILABLE, RESOURCE_EXHAUSTED, "queue-full", "UpstreamOverflow", Proxy, V::Final),
@@ -163,6 +175,26 @@ impl Error {
                 Blame::Upstream => Outcome::Failure(Fault::Hard),
                 Blame::Proxy => Outcome::Cancelled,
             },
+        }
+    }
+
+    /// The endpoint that failed, where it was one.
+    pub fn endpoint(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Connect(error) => error.endpoint(),
+            Self::Refused { address, .. }
+            | Self::Upstream { address, .. }
+            | Self::Ejected { address }
+            | Self::PerTryTimeout { address } => Some(*address),
+            Self::NoEndpoints { .. }
+            | Self::NoEndpointAvailable { .. }
+            | Self::DeadlineExceeded
+            | Self::BreakerOpen { .. }
+            | Self::QueueFull { .. }
+            | Self::QueueTimeout { .. }
+            | Self::ConnectMethod
+            | Self::BadRequest(_)
+            | Self::Internal(_) => None,
         }
     }
 
@@ -201,10 +233,9 @@ impl Error {
                 HeaderValue::from_static("text/plain; charset=utf-8"),
             );
             if let Some(after) = self.retry_after() {
-                headers.insert(
-                    header::RETRY_AFTER,
-                    HeaderValue::from(after.as_secs().max(1)),
-                );
+                // Rounded up: who comes back at the second that is named must not be early.
+                let seconds = u64::try_from(after.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
             }
             response
         };
@@ -266,6 +297,22 @@ mod tests {
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()[PROXY_ERROR], "queue-full");
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+    }
+
+    #[test]
+    fn nobody_is_told_to_come_back_before_the_breaker_lets_them_through() {
+        for (millis, seconds) in [(0, "1"), (1000, "1"), (4001, "5"), (5900, "6")] {
+            let error = Error::BreakerOpen {
+                service: String::new(),
+                retry_after: Duration::from_millis(millis),
+            };
+            let response = error.into_response(false);
+            assert_eq!(
+                response.headers()[header::RETRY_AFTER],
+                seconds,
+                "{millis} ms"
+            );
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub const RETRY: &str = "x-weir-retry";
 /// The answer is not what was asked for but what the policy says instead.
 pub const DEGRADED: &str = "x-weir-degraded";
 /// The protocol the caller's app spoke, where it is not the one between the sidecars.
-pub const ORIGINAL_PROTOCOL: &str = "x-weir-protocol";
+pub const ORIGINAL_PROTOCOL: HeaderName = HeaderName::from_static("x-weir-protocol");
 
 /// How long the caller will wait, where the protocol has no word for it.
 pub const REQUEST_TIMEOUT_MS: &str = "x-request-timeout-ms";

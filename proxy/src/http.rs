@@ -226,8 +226,8 @@ fn request(
         is_retry,
         attempt: 1,
         replayable: false,
-        try_until: None,
-        tried: None,
+        try_until: Deadline::NEVER,
+        tried: Vec::new(),
         caller: connection.caller.clone(),
     };
     Ok(Request {
@@ -238,7 +238,7 @@ fn request(
 }
 
 /// The earliest of the ways in which a caller can say how long it waits.
-fn deadline(headers: &HeaderMap, now: Instant) -> Option<Instant> {
+fn deadline(headers: &HeaderMap, now: Instant) -> Deadline {
     let grpc = headers
         .get("grpc-timeout")
         .and_then(|value| parse_grpc_timeout(value.as_bytes()));
@@ -246,7 +246,7 @@ fn deadline(headers: &HeaderMap, now: Instant) -> Option<Instant> {
         .into_iter()
         .filter_map(|name| headers.get(name))
         .filter_map(|value| parse_millis(value.as_bytes()));
-    Deadline::of_request(millis.chain(grpc), None, now).instant()
+    Deadline::of_request(millis.chain(grpc), now)
 }
 
 /// The response as the caller's connection wants it.

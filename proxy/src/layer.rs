@@ -9,10 +9,12 @@ pub mod observe;
 pub mod retry;
 
 use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use http::Response;
+use pin_project_lite::pin_project;
 
-use crate::body::Body;
+use crate::body::{Body, Duty, Guard};
 use crate::error::Error;
 use crate::request::Request;
 
@@ -35,4 +37,33 @@ impl<S> Call for S where
         + Send
         + 'static
 {
+}
+
+pin_project! {
+    /// A call that a layer wants to hear of: the guard goes on into the body of the answer.
+    pub struct Guarded<F, D> where D: Duty {
+        #[pin]
+        call: F,
+        guard: Option<Guard<D>>,
+    }
+}
+
+impl<F, D: Duty> Guarded<F, D> {
+    pub fn new(call: F, duty: Option<D>) -> Self {
+        let guard = duty.map(Guard::new);
+        Self { call, guard }
+    }
+}
+
+impl<F: Future<Output = Answer>, D: Duty> Future for Guarded<F, D> {
+    type Output = Answer;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        let this = self.project();
+        let answer = ready!(this.call.poll(cx));
+        Poll::Ready(match this.guard.take() {
+            Some(guard) => guard.settle(answer),
+            None => answer,
+        })
+    }
 }

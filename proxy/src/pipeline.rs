@@ -5,10 +5,10 @@
 //! gate and the latency below them, because they judge single tries.
 
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use http::Response;
-use tower::util::BoxCloneSyncService;
-use tower::{ServiceBuilder, util::option_layer};
+use tower::{Service, ServiceBuilder, util::option_layer};
 
 use crate::access_log::AccessLog;
 use crate::app::App;
@@ -22,11 +22,9 @@ use crate::layer::fallback::FallbackLayer;
 use crate::layer::limit::{self, LimitLayer};
 use crate::layer::observe::ObserveLayer;
 use crate::layer::retry::RetryLayer;
+use crate::layer::{AnswerFuture, Call};
 use crate::request::Request;
 use crate::telemetry::RouteMetrics;
-
-/// One route's policies, stacked. Its type is erased here and nowhere else.
-pub type Stack = BoxCloneSyncService<Request, Response<Body>, Error>;
 
 /// What the outbound stack of a route is made from.
 pub struct Outbound {
@@ -86,4 +84,31 @@ pub fn inbound(port: Inbound) -> Stack {
         .layer(LimitLayer { limit: port.limit }) // so many in the app, some wait, the rest is refused
         .service(port.app); //                   the app, in the protocol that the caller's app spoke
     Stack::new(stack)
+}
+
+/// One route's policies, stacked. Their type is erased here and nowhere else; what a request costs for it is one
+/// allocation, for the future of its call.
+#[derive(Clone)]
+pub struct Stack(Arc<dyn Fn(Request) -> AnswerFuture + Send + Sync>);
+
+impl Stack {
+    fn new(stack: impl Call + Sync) -> Self {
+        Self(Arc::new(move |request| {
+            Box::pin(stack.clone().call(request))
+        }))
+    }
+}
+
+impl Service<Request> for Stack {
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = AnswerFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> AnswerFuture {
+        (self.0)(request)
+    }
 }

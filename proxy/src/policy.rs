@@ -15,6 +15,7 @@
 //! | [`latency`] | p50 and p99 of a pool | HdrHistogram |
 //! | [`retry`] | whether a failed attempt is worth another one | gRFC A6, SRE book |
 //! | [`budget`] | whether an extra attempt can be afforded | AWS SDKs, gRFC A6 |
+//! | [`pushback`] | when an endpoint that failed wants to be asked again | gRFC A6, RFC 9110 |
 //! | [`deadline`] | how long the caller waits, and what the next hop is told | gRPC, Envoy |
 //! | [`concurrency`] | whether a call may start, waits, or is refused | bulkhead |
 //! | [`queue`] | whose turn it is | |
@@ -32,6 +33,7 @@ pub mod gate;
 pub mod jitter;
 pub mod latency;
 pub mod outcome;
+pub mod pushback;
 pub mod queue;
 pub mod ramp;
 pub mod retry;

@@ -1,13 +1,14 @@
 //! A request on its way through the pipeline: its head, its body, and what the sidecar knows about it.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use tokio::time::Instant;
 
 use crate::body::Body;
+use crate::policy::deadline::Deadline;
 
 pub struct Request {
     pub head: Parts,
@@ -22,7 +23,7 @@ pub struct Context {
     pub worker: usize,
     pub received: Instant,
     /// For the whole request, all attempts included.
-    pub deadline: Option<Instant>,
+    pub deadline: Deadline,
     pub protocol: Protocol,
     pub grpc: bool,
     /// The caller asked to leave HTTP (a WebSocket, say): such a call gets a connection of its own.
@@ -35,10 +36,10 @@ pub struct Context {
     pub attempt: u32,
     /// Another attempt may follow this one, so nobody need wait for an endpoint that has been ejected.
     pub replayable: bool,
-    /// When this attempt gives up for another one to follow.
-    pub try_until: Option<Instant>,
-    /// Endpoints that earlier attempts went to; shared by the attempts of one request.
-    pub tried: Option<Arc<Mutex<Vec<SocketAddr>>>>,
+    /// When this attempt gives up, for another one to follow where one may.
+    pub try_until: Deadline,
+    /// Endpoints on which earlier attempts failed.
+    pub tried: Vec<SocketAddr>,
     /// Who called, as proven by mutual TLS.
     pub caller: Option<Arc<str>>,
 }
@@ -64,7 +65,7 @@ impl Context {
         Self {
             worker,
             received: Instant::now(),
-            deadline: None,
+            deadline: Deadline::NEVER,
             protocol: Protocol::Http1,
             grpc: false,
             upgrade: true,
@@ -72,8 +73,8 @@ impl Context {
             is_retry: false,
             attempt: 1,
             replayable: false,
-            try_until: None,
-            tried: Some(Arc::default()),
+            try_until: Deadline::NEVER,
+            tried: Vec::new(),
             caller: None,
         }
     }

@@ -90,7 +90,7 @@ impl Check<'_> {
                 "a try may take {per_try}, but the whole call ends after {}",
                 self.of(DEADLINE, deadline)
             );
-            let help = "make perTryTimeout shorter, or leave it out: a try then has what is left of the deadline";
+            let help = "make perTryTimeout shorter, or leave it out: a try then has its share of the deadline";
             return self.against_deadline(PER_TRY, message, help);
         }
         let attempts = outbound.retries.attempts.get();

@@ -158,7 +158,7 @@ impl Service {
     /// Connects to an endpoint; what cannot be connected to is told to its gate, and the next one tried.
     async fn connect(&self, stream: &TcpStream) -> Result<(Stream, impl Sized + use<>), Rejected> {
         let endpoints = &self.backend.endpoints;
-        let context = Context::opaque(self.worker);
+        let mut context = Context::opaque(self.worker);
         for _ in 0..OPAQUE_TRIES {
             let Ok(chosen) = endpoints.choose(&context) else {
                 break;
@@ -178,10 +178,9 @@ impl Service {
                 }
                 Err(error) => {
                     tracing::debug!(%error, service = %self.backend.service, "an opaque connection tries elsewhere");
-                    let error = Err(Error::from(error));
-                    guard.duty().answered(&error);
+                    context.tried.push(endpoint.address);
                     // The same error comes back.
-                    let _ = guard.settle(error);
+                    let _ = guard.settle(Err(Error::from(error)));
                 }
             }
         }

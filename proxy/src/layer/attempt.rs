@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 use tower::Service;
 
@@ -12,8 +12,12 @@ use crate::body::{Body, Guard};
 use crate::endpoints::Endpoints;
 use crate::error::Error;
 use crate::head;
-use crate::policy::deadline::{GrpcTimeout, format_millis};
-use crate::request::{Context as RequestContext, Request};
+use crate::policy::deadline::{Deadline, GrpcTimeout, format_millis};
+use crate::request::Request;
+
+// Names rather than text: inserting a name copies nothing.
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+const REQUEST_TIMEOUT_MS: HeaderName = HeaderName::from_static(head::REQUEST_TIMEOUT_MS);
 
 #[derive(Clone)]
 pub struct Attempt {
@@ -32,69 +36,126 @@ impl Service<Request> for Attempt {
     fn call(&mut self, mut request: Request) -> AnswerFuture {
         let endpoints = self.endpoints.clone();
         Box::pin(async move {
-            let context = &request.context;
-            let chosen = endpoints.choose(context)?;
+            // Before the choice: whoever is chosen counts as in flight until its guard is settled.
             forward_deadline(&mut request)?;
-            let (deadline, try_until, replayable) = (
-                request.context.deadline,
-                request.context.try_until,
-                request.context.replayable,
-            );
+            let chosen = endpoints.choose(&request.context)?;
+            let replayable = request.context.replayable;
+            let deadline = request.context.deadline;
+            let try_until = deadline.min(request.context.try_until);
             let member = chosen.member.clone();
-            let mut guard = Guard::new(chosen);
+            let guard = Guard::new(chosen);
             let ejected = member.ejected.notified();
             let call = member.endpoint.call(request, endpoints.connector());
             let result = tokio::select! {
                 biased;
                 result = call => result,
                 () = ejected, if replayable => Err(Error::Ejected { address: member.address() }),
-                () = until(try_until.or(deadline)) => Err(out_of_time(deadline, try_until)),
+                () = until(try_until) => Err(if try_until == deadline {
+                    Error::DeadlineExceeded
+                } else {
+                    Error::PerTryTimeout { address: member.address() }
+                }),
             };
-            guard.duty().answered(&result);
             guard.settle(result)
         })
     }
 }
 
-async fn until(instant: Option<Instant>) {
-    match instant {
+async fn until(deadline: Deadline) {
+    match deadline.instant() {
         Some(instant) => tokio::time::sleep_until(instant).await,
         None => std::future::pending().await,
     }
 }
 
-fn out_of_time(deadline: Option<Instant>, try_until: Option<Instant>) -> Error {
-    match try_until {
-        Some(try_until) if deadline.is_none_or(|deadline| try_until < deadline) => {
-            Error::PerTryTimeout
-        }
-        _ => Error::DeadlineExceeded,
-    }
-}
-
 /// The next hop learns how much time is left, in the form that its protocol uses; clocks are not compared.
 fn forward_deadline(request: &mut Request) -> Result<(), Error> {
-    let RequestContext {
-        deadline: Some(at),
-        grpc,
-        ..
-    } = request.context
-    else {
-        return Ok(());
-    };
-    let remaining = at.saturating_duration_since(Instant::now());
-    if remaining.is_zero() {
+    let (deadline, now) = (request.context.deadline, Instant::now());
+    if deadline.is_over(now) {
         return Err(Error::DeadlineExceeded);
     }
+    let Some(left) = deadline.forward(now) else {
+        return Ok(());
+    };
     let headers = &mut request.head.headers;
-    if grpc {
-        let value = HeaderValue::from_bytes(GrpcTimeout::new(remaining).as_bytes());
-        headers.insert("grpc-timeout", value.expect("digits and a letter"));
+    if request.context.grpc {
+        let value = HeaderValue::from_bytes(GrpcTimeout::new(left).as_bytes());
+        headers.insert(GRPC_TIMEOUT, value.expect("digits and a letter"));
     } else {
-        headers.insert(
-            head::REQUEST_TIMEOUT_MS,
-            HeaderValue::from(format_millis(remaining)),
-        );
+        headers.insert(REQUEST_TIMEOUT_MS, HeaderValue::from(format_millis(left)));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::endpoints::tests::{pool, pool_at};
+    use crate::request::{Context, Protocol};
+
+    fn request(deadline: Deadline, try_until: Deadline, grpc: bool) -> Request {
+        Request {
+            head: http::Request::new(()).into_parts().0,
+            body: Body::empty(),
+            context: Context {
+                deadline,
+                try_until,
+                grpc,
+                upgrade: false,
+                protocol: Protocol::Http2,
+                ..Context::opaque(0)
+            },
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_endpoint_has_until_the_end_of_its_try_and_then_it_is_known_which_time_was_up()
+    {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback is there");
+        let address = silent.local_addr().expect("it is bound");
+        let now = Instant::now();
+        let deadline = Deadline::after(Duration::from_secs(10), now);
+        let third = deadline.of_try(Some(Duration::from_secs(3)), 2, now);
+        for (try_until, took, code) in [
+            (third, 3, "per-try-timeout"),
+            (deadline, 7, "deadline-exceeded"),
+        ] {
+            let (mut attempt, started) = (
+                Attempt {
+                    endpoints: pool_at(&[address]),
+                },
+                Instant::now(),
+            );
+            let result = attempt.call(request(deadline, try_until, false)).await;
+            let error = result.err().expect("nobody answers");
+            assert_eq!(error.facts().code, code);
+            assert_eq!(started.elapsed().as_secs(), took);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_hop_is_told_what_is_left_and_not_asked_when_nothing_is() {
+        let deadline = Deadline::after(Duration::from_millis(1200), Instant::now());
+        tokio::time::advance(Duration::from_millis(200)).await;
+        for (grpc, header, value) in [
+            (true, "grpc-timeout", "1000000u"),
+            (false, "x-request-timeout-ms", "1000"),
+        ] {
+            let mut request = request(deadline, Deadline::NEVER, grpc);
+            forward_deadline(&mut request).expect("there is time");
+            assert_eq!(request.head.headers[header], value);
+        }
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let endpoints = pool(1);
+        let mut attempt = Attempt {
+            endpoints: endpoints.clone(),
+        };
+        let late = attempt.call(request(deadline, Deadline::NEVER, true)).await;
+        assert!(matches!(late, Err(Error::DeadlineExceeded)));
+        let member = &endpoints.list()[0];
+        assert_eq!(member.in_flight(), 0);
+        assert_eq!(member.learnt().waiting.oldest(), None);
+    }
 }

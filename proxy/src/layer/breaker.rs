@@ -1,15 +1,17 @@
 //! Asks the circuit breaker of a service (or of one of its routes) before each call and tells it how the call went.
 
+use std::future::{Ready, ready};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::future::Either;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 use weir_config::snapshot::{Breaker as Config, Mode};
 
-use super::{AnswerFuture, Call};
-use crate::body::{Duty, Guard};
+use super::{Answer, Call, Guarded};
+use crate::body::Duty;
 use crate::error::Error;
 use crate::facts::Facts;
 use crate::policy::breaker::{Breaker as Policy, Ticket};
@@ -99,42 +101,36 @@ impl<S> Layer<S> for BreakerLayer {
 impl<S: Call> Service<Request> for Breaker<S> {
     type Response = S::Response;
     type Error = Error;
-    type Future = AnswerFuture;
+    type Future = Either<Guarded<S::Future, Admitted>, Ready<Answer>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request) -> AnswerFuture {
-        let breaker = self.breaker.clone();
+    fn call(&mut self, request: Request) -> Self::Future {
+        let breaker = &self.breaker;
         let started = Instant::now();
-        let ticket = match breaker.with(|policy| policy.admit(started)) {
-            Ok(ticket) => ticket,
-            Err(_) if self.mode == Mode::Observe => return Box::pin(self.inner.call(request)),
+        let admitted = match breaker.with(|policy| policy.admit(started, fastrand::u64(..))) {
+            Ok(ticket) => Some(Admitted {
+                breaker: breaker.clone(),
+                ticket,
+                started,
+                answered: None,
+            }),
+            Err(_) if self.mode == Mode::Observe => None,
             Err(refused) => {
                 let error = Error::BreakerOpen {
                     service: breaker.service.to_string(),
                     retry_after: refused.retry_after,
                 };
-                return Box::pin(std::future::ready(Err(error)));
+                return Either::Right(ready(Err(error)));
             }
         };
-        let mut admitted = Guard::new(Admitted {
-            breaker,
-            ticket,
-            started,
-            answered: None,
-        });
-        let call = self.inner.call(request);
-        Box::pin(async move {
-            let result = call.await;
-            admitted.duty().answered = Some(started.elapsed());
-            admitted.settle(result)
-        })
+        Either::Left(Guarded::new(self.inner.call(request), admitted))
     }
 }
 
-struct Admitted {
+pub struct Admitted {
     breaker: Arc<Shared>,
     ticket: Ticket,
     started: Instant,
@@ -143,9 +139,14 @@ struct Admitted {
 }
 
 impl Duty for Admitted {
+    fn answered(&mut self, _: &Answer) {
+        self.answered = Some(self.started.elapsed());
+    }
+
     fn done(self, outcome: Outcome) {
         let elapsed = self.answered.unwrap_or_else(|| self.started.elapsed());
+        let (now, rand) = (Instant::now(), fastrand::u64(..));
         self.breaker
-            .with(|policy| policy.record(self.ticket, outcome, elapsed, Instant::now()));
+            .with(|policy| policy.record(self.ticket, outcome, elapsed, now, rand));
     }
 }

@@ -5,14 +5,16 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::future::Either;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
-use super::{AnswerFuture, Call};
-use crate::body::Guard;
+use super::{AnswerFuture, Call, Guarded};
+use crate::body::Duty;
 use crate::error::Error;
 use crate::policy::concurrency::{Abandoned, Entry, Limit as Policy};
+use crate::policy::outcome::Outcome;
 use crate::policy::queue::WaiterId;
 use crate::request::Request;
 
@@ -101,6 +103,11 @@ impl State {
     }
 }
 
+/// It has nothing to learn from the outcome; it only stays until there is one.
+impl Duty for Permit {
+    fn done(self, _: Outcome) {}
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         self.0.leave();
@@ -180,26 +187,23 @@ impl<S> Layer<S> for LimitLayer {
 impl<S: Call> Service<Request> for Limit<S> {
     type Response = S::Response;
     type Error = Error;
-    type Future = AnswerFuture;
+    type Future = Either<Guarded<S::Future, Permit>, AnswerFuture>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request) -> AnswerFuture {
+    fn call(&mut self, request: Request) -> Self::Future {
         match self.limit.enter() {
-            Ok(Ok(permit)) => {
-                let call = self.inner.call(request);
-                Box::pin(async move { Guard::new(move |_| drop(permit)).settle(call.await) })
-            }
+            Ok(Ok(permit)) => Either::Left(Guarded::new(self.inner.call(request), Some(permit))),
             Ok(Err(wait)) => {
                 let mut inner = self.inner.clone();
-                Box::pin(async move {
+                Either::Right(Box::pin(async move {
                     let permit = wait.permit().await?;
-                    Guard::new(move |_| drop(permit)).settle(inner.call(request).await)
-                })
+                    Guarded::new(inner.call(request), Some(permit)).await
+                }))
             }
-            Err(error) => Box::pin(std::future::ready(Err(error))),
+            Err(error) => Either::Right(Box::pin(std::future::ready(Err(error)))),
         }
     }
 }

@@ -6,9 +6,9 @@ use std::task::{Context, Poll};
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
-use super::{Answer, AnswerFuture, Call};
+use super::{Answer, Call, Guarded};
 use crate::access_log::{AccessLog, Entry};
-use crate::body::{Duty, Guard};
+use crate::body::Duty;
 use crate::error::Error;
 use crate::policy::outcome::{Fault, Outcome};
 use crate::request::Request;
@@ -42,30 +42,25 @@ impl<S> Layer<S> for ObserveLayer {
 impl<S: Call> Service<Request> for Observe<S> {
     type Response = S::Response;
     type Error = Error;
-    type Future = AnswerFuture;
+    type Future = Guarded<S::Future, Observation>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request) -> AnswerFuture {
-        let mut seen = Guard::new(Observation {
+    fn call(&mut self, request: Request) -> Self::Future {
+        let observation = Observation {
             entry: self.observer.log.is_enabled().then(|| Entry::of(&request)),
             observer: self.observer.clone(),
             received: request.context.received,
             mutual_tls: false,
             refused: false,
-        });
-        let call = self.inner.call(request);
-        Box::pin(async move {
-            let result = call.await;
-            seen.duty().answered(&result);
-            seen.settle(result)
-        })
+        };
+        Guarded::new(self.inner.call(request), Some(observation))
     }
 }
 
-struct Observation {
+pub struct Observation {
     observer: Arc<ObserveLayer>,
     entry: Option<Entry>,
     received: Instant,
@@ -73,7 +68,7 @@ struct Observation {
     refused: bool,
 }
 
-impl Observation {
+impl Duty for Observation {
     fn answered(&mut self, result: &Answer) {
         match result {
             Ok(response) => {
@@ -91,9 +86,7 @@ impl Observation {
             }
         }
     }
-}
 
-impl Duty for Observation {
     fn done(self, outcome: Outcome) {
         let outcome = as_the_caller_sees_it(outcome, self.refused);
         let observer = self.observer;

@@ -1,10 +1,12 @@
 //! Tries again where that is safe and worth it: the policy decides, this layer keeps the request and waits.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderValue, Response};
+use futures_util::future::Either;
+use http::{HeaderValue, Response};
 use tokio::time::Instant;
 use tower::{Layer, Service};
 use weir_config::snapshot::Retries;
@@ -15,7 +17,9 @@ use crate::endpoints::Endpoints;
 use crate::error::Error;
 use crate::head;
 use crate::policy::budget::Budget;
+use crate::policy::deadline::Deadline;
 use crate::policy::outcome::{Fault, Outcome};
+use crate::policy::pushback::Pushback;
 use crate::policy::retry::{Attempt, Decision, Verdict, decide};
 use crate::replay::Replay;
 use crate::request::{Context as RequestContext, Request};
@@ -51,19 +55,20 @@ impl<S> Layer<S> for RetryLayer {
 impl<S: Call> Service<Request> for Retry<S> {
     type Response = S::Response;
     type Error = Error;
-    type Future = AnswerFuture;
+    type Future = Either<S::Future, AnswerFuture>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request) -> AnswerFuture {
+    fn call(&mut self, mut request: Request) -> Self::Future {
         // An upgrade has no second try: its connection is its state.
         if request.context.upgrade || self.policy.retries.attempts.get() == 1 {
-            return Box::pin(self.inner.call(request));
+            request.context.try_until = try_until(&request.context, &self.policy.retries, 1);
+            return Either::Left(self.inner.call(request));
         }
         let (policy, inner) = (self.policy.clone(), self.inner.clone());
-        Box::pin(policy.run(inner, request))
+        Either::Right(Box::pin(policy.run(inner, request)))
     }
 }
 
@@ -92,7 +97,7 @@ impl RetryLayer {
             match decision {
                 Decision::Retry { after, counts } => {
                     self.metrics.retries.inc();
-                    original.failed(counts);
+                    original.failed(counts, endpoint(&result));
                     // The failed response goes first: it holds a stream and counts as in flight.
                     drop(result);
                     if !after.is_zero() {
@@ -114,7 +119,8 @@ impl RetryLayer {
 
 /// The request as it came, from which each attempt is made.
 struct Original {
-    head: http::request::Parts,
+    /// Goes with the attempt that none can follow.
+    head: Option<http::request::Parts>,
     body: Source,
     context: RequestContext,
     /// Tries after a failure that provably reached nobody; they do not count as attempts.
@@ -125,8 +131,8 @@ enum Source {
     /// Nothing to send, so nothing to keep.
     Empty,
     Kept(Replay),
-    /// Cannot be sent twice; gone after the first attempt.
-    Once(Option<Body>),
+    /// Cannot be sent twice; goes with the first attempt.
+    Once(Body),
 }
 
 impl Original {
@@ -134,20 +140,20 @@ impl Original {
         let body = match request.body.into_incoming() {
             Ok(incoming) => Source::Kept(Replay::new(incoming)),
             Err(body) if http_body::Body::is_end_stream(&body) => Source::Empty,
-            Err(body) => Source::Once(Some(body)),
+            Err(body) => Source::Once(body),
         };
         let mut context = request.context;
         context.attempt = 1;
-        context.tried = Some(Arc::default());
         Self {
-            head: request.head,
+            head: Some(request.head),
             body,
             context,
             transparent: 0,
         }
     }
 
-    fn failed(&mut self, counts: bool) {
+    fn failed(&mut self, counts: bool, endpoint: Option<SocketAddr>) {
+        self.context.tried.extend(endpoint);
         if counts {
             self.context.attempt += 1;
         } else {
@@ -156,13 +162,21 @@ impl Original {
     }
 
     fn next_attempt(&mut self, retries: &Retries) -> Request {
-        let left = retries.attempts.get().saturating_sub(self.context.attempt);
-        let replayable =
-            left > 0 && self.is_replayable() && self.context.idempotent && !self.context.is_retry;
         let mut context = self.context.clone();
-        context.replayable = replayable;
-        context.try_until = replayable.then(|| self.try_until(retries, left)).flatten();
-        let mut head = self.head.clone();
+        let may_repeat = self.is_replayable() && context.idempotent && !context.is_retry;
+        let tries_left = match retries.attempts.get().saturating_sub(context.attempt) {
+            left if may_repeat => left + 1,
+            _ => 1,
+        };
+        context.replayable = tries_left > 1;
+        context.try_until = try_until(&context, retries, tries_left);
+        let exhausted = context.attempt >= retries.attempts.get() && self.transparent > 0;
+        let head = if exhausted || !self.is_replayable() {
+            self.head.take()
+        } else {
+            self.head.clone()
+        };
+        let mut head = head.expect("what cannot be replayed is not tried again");
         if context.attempt > 1 {
             head.headers
                 .insert(head::ATTEMPT, HeaderValue::from(context.attempt));
@@ -177,7 +191,7 @@ impl Original {
         let body = match &mut self.body {
             Source::Empty => Body::empty(),
             Source::Kept(replay) => Body::attempt(replay.attempt()),
-            Source::Once(body) => body.take().unwrap_or_default(),
+            Source::Once(body) => std::mem::take(body),
         };
         Request {
             head,
@@ -186,27 +200,13 @@ impl Original {
         }
     }
 
-    /// The per-try timeout, never so long that nothing is left for the tries after it.
-    fn try_until(&self, retries: &Retries, left: u32) -> Option<Instant> {
-        let now = Instant::now();
-        let share = self
-            .context
-            .deadline
-            .map(|deadline| deadline.saturating_duration_since(now) / (left + 1));
-        let configured = retries.per_try_timeout.map(|timeout| timeout.get());
-        let limit = match (configured, share) {
-            (Some(configured), Some(share)) => configured.min(share),
-            (configured, share) => configured.or(share)?,
-        };
-        Some(now + limit)
-    }
-
     fn is_replayable(&self) -> bool {
-        match &self.body {
-            Source::Empty => true,
-            Source::Kept(replay) => replay.is_possible(),
-            Source::Once(body) => body.is_some(),
-        }
+        self.head.is_some()
+            && match &self.body {
+                Source::Empty => true,
+                Source::Kept(replay) => replay.is_possible(),
+                Source::Once(_) => false,
+            }
     }
 
     fn state(&self, now: Instant, typical: Duration) -> Attempt {
@@ -219,10 +219,7 @@ impl Original {
             committed: false,
             replayable: self.is_replayable(),
             is_retry_from_downstream: self.context.is_retry,
-            remaining: self
-                .context
-                .deadline
-                .map(|deadline| deadline.saturating_duration_since(now)),
+            remaining: self.context.deadline.remaining(now),
         }
     }
 
@@ -231,6 +228,21 @@ impl Original {
         if let Source::Kept(replay) = &self.body {
             replay.commit();
         }
+    }
+}
+
+fn try_until(context: &RequestContext, retries: &Retries, tries_left: u32) -> Deadline {
+    let configured = retries.per_try_timeout.map(|timeout| timeout.get());
+    context
+        .deadline
+        .of_try(configured, tries_left, Instant::now())
+}
+
+/// Where the attempt went.
+fn endpoint(result: &Answer) -> Option<SocketAddr> {
+    match result {
+        Ok(response) => response.body().endpoint,
+        Err(error) => error.endpoint(),
     }
 }
 
@@ -268,25 +280,9 @@ fn is_unavailable(response: &Response<Body>) -> bool {
     }
 }
 
-/// gRFC A6: `grpc-retry-pushback-ms`, where a negative or unreadable value forbids retrying; for HTTP, Retry-After.
-fn pushback(result: &Answer) -> Option<i64> {
-    let headers: &HeaderMap = result.as_ref().ok()?.headers();
-    let text = |name: &str| {
-        Some(
-            headers
-                .get(name)?
-                .to_str()
-                .ok()
-                .map(str::trim)
-                .unwrap_or_default(),
-        )
-    };
-    if let Some(millis) = text("grpc-retry-pushback-ms") {
-        return Some(millis.parse().unwrap_or(-1));
-    }
-    // Its other form, a date, asks for more patience than a retry has.
-    let seconds: i64 = text("retry-after")?.parse().ok()?;
-    Some(seconds.saturating_mul(1000))
+fn pushback(result: &Answer) -> Option<Pushback> {
+    let response = result.as_ref().ok()?;
+    Pushback::of_headers(response.headers(), SystemTime::now())
 }
 
 /// Tells the next sidecar up that retrying has been tried (resilience.md section 5: layered retries).
@@ -299,3 +295,6 @@ fn mark_exhausted(result: Answer, attempts: u32) -> Answer {
     }
     Ok(response)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!            failure or slow rate reached,
-//!            over ≥ minimum_calls of the window        open_for × 2^k over
-//!   Closed ─────────────────────────────────▶ Open ─────────────────────▶ HalfOpen
-//!     ▲                                        ▲                             │  │ ▲
-//!     │                                        ├── more than one probe failed┤  └─┘ probes missing,
-//!     │                                        └── none ever came back ──────┤      some succeeded:
-//!     └──────────────────────────────────────────── enough probes succeeded ─┘      probe again
+//!            over ≥ minimum_calls of the window        open_for × 2^k ± 20 % over
+//!   Closed ─────────────────────────────────▶ Open ────────────────────────────▶ HalfOpen
+//!     ▲                                        ▲                                    │  │ ▲
+//!     │                                        ├───────── more than one probe failed┤  └─┘ probes missing,
+//!     │                                        └───────── none ever came back ──────┤      some succeeded:
+//!     └─────────────────────────────────────────────────── enough probes succeeded ─┘      probe again
 //! ```
 //!
 //! Resilience4j's semantics (time-based window, slow calls, several permitted half-open calls, a limit on
@@ -15,18 +15,21 @@
 //! whole service turns a partial outage into a full one (Brooker, "Will circuit breakers solve my problems?"),
 //! so none exists unless a policy asks for it; single bad endpoints are the [gate](super::gate)'s business.
 //!
-//! No clock, no I/O, no lock: the caller passes `now` and owns the synchronisation.
+//! No clock, no dice, no I/O, no lock: the caller passes `now` and `rand` and owns the synchronisation.
 
 use std::time::Duration;
 use tokio::time::Instant;
 use weir_config::snapshot::Breaker as Config;
 
+use super::jitter;
 use super::outcome::{Fault, Outcome};
 use super::transition::{Phase, Transition, Transitions};
 use super::window::{Counts, Window};
 
 /// `open_for` doubles at most this often: ×8.
 const DOUBLINGS_MAX: u32 = 3;
+/// Breakers of many sidecars open together; they should not come back together.
+const JITTER: f64 = 0.2;
 /// Half-open lasts at most this many `open_for` when its probes do not come back.
 const PROBING_MAX: u32 = 2;
 
@@ -37,6 +40,8 @@ pub struct Breaker {
     window: Window,
     /// The k of `open_for × 2^k`: how often it opened again without a good while in between.
     reopened: u32,
+    /// Drawn each time it opens: decides the jitter.
+    rand: u64,
     closed_at: Option<Instant>,
     /// Bumped on every transition, so that a call admitted before it cannot be taken for a later probe.
     generation: u64,
@@ -79,6 +84,7 @@ impl Breaker {
             config,
             state: State::Closed,
             reopened: 0,
+            rand: 0,
             closed_at: None,
             generation: 0,
             transitions: Transitions::default(),
@@ -86,8 +92,8 @@ impl Breaker {
     }
 
     /// Whether a call may proceed at `now`. Refusal is immediate: nobody queues here.
-    pub fn admit(&mut self, now: Instant) -> Result<Ticket, Refused> {
-        self.move_on(now);
+    pub fn admit(&mut self, now: Instant, rand: u64) -> Result<Ticket, Refused> {
+        self.move_on(now, rand);
         let ticket = Ticket(self.generation);
         match &mut self.state {
             State::Closed => Ok(ticket),
@@ -106,7 +112,14 @@ impl Breaker {
 
     /// `elapsed` is what the caller of the service had to wait: to the head of a streamed response, to the
     /// end of any other.
-    pub fn record(&mut self, ticket: Ticket, outcome: Outcome, elapsed: Duration, now: Instant) {
+    pub fn record(
+        &mut self,
+        ticket: Ticket,
+        outcome: Outcome,
+        elapsed: Duration,
+        now: Instant,
+        rand: u64,
+    ) {
         if ticket.0 != self.generation {
             return; // admitted under an earlier state; it says nothing about this one
         }
@@ -115,7 +128,7 @@ impl Breaker {
             (State::Closed, Some(counts)) => {
                 self.window.add(counts, now);
                 if let Some(reason) = self.trip_reason(now) {
-                    self.open(reason, now);
+                    self.open(reason, now, rand);
                 }
             }
             (State::HalfOpen(probes), Some(counts)) => {
@@ -123,7 +136,7 @@ impl Breaker {
                     Counts::SUCCESS => probes.succeeded += 1,
                     _ => probes.failed += 1,
                 }
-                self.judge_probes(now);
+                self.judge_probes(now, rand);
             }
             (State::HalfOpen(probes), None) => probes.granted -= 1,
             (State::Closed, None) | (State::Open { .. }, _) => {}
@@ -163,7 +176,7 @@ impl Breaker {
     }
 
     /// What time alone changes: open becomes half-open, and half-open ends when its probes stay away.
-    fn move_on(&mut self, now: Instant) {
+    fn move_on(&mut self, now: Instant, rand: u64) {
         match self.state {
             State::Open { until } if now >= until => {
                 self.probe("the open time is over".into(), now);
@@ -176,7 +189,7 @@ impl Breaker {
                 if probes.succeeded > 0 {
                     self.probe(reason, now);
                 } else {
-                    self.open(reason, now);
+                    self.open(reason, now, rand);
                 }
             }
             State::HalfOpen(_) | State::Open { .. } | State::Closed => {}
@@ -224,7 +237,7 @@ impl Breaker {
     }
 
     /// One probe may fail, as long as it is the minority; the verdict falls as soon as it is certain.
-    fn judge_probes(&mut self, now: Instant) {
+    fn judge_probes(&mut self, now: Instant, rand: u64) {
         let State::HalfOpen(probes) = self.state else {
             return;
         };
@@ -232,7 +245,7 @@ impl Breaker {
         let failed_max = ((calls - 1) / 2).min(1);
         if probes.failed > failed_max {
             let reason = format!("{} of {calls} probes failed", probes.failed);
-            self.open(reason, now);
+            self.open(reason, now, rand);
         } else if probes.succeeded >= calls - failed_max {
             let reason = format!("{} of {calls} probes succeeded", probes.succeeded);
             self.window.clear();
@@ -251,7 +264,7 @@ impl Breaker {
         self.transition(State::HalfOpen(probes), reason);
     }
 
-    fn open(&mut self, reason: String, now: Instant) {
+    fn open(&mut self, reason: String, now: Instant, rand: u64) {
         let barely_closed = |at: Instant| now.saturating_duration_since(at) < *self.config.window;
         let again = self.state != State::Closed || self.closed_at.is_some_and(barely_closed);
         self.reopened = if again {
@@ -259,12 +272,14 @@ impl Breaker {
         } else {
             0
         };
+        self.rand = rand;
         let until = now + self.open_for();
         self.transition(State::Open { until }, reason);
     }
 
     fn open_for(&self) -> Duration {
-        *self.config.open_for * (1 << self.reopened)
+        let base = *self.config.open_for * (1 << self.reopened);
+        jitter::around(base, JITTER, self.rand)
     }
 
     fn transition(&mut self, state: State, reason: String) {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   grpc-timeout: 1500m ───────────┐
-//!   x-request-timeout-ms: 1200 ────┤ min ▶ deadline ▶ remaining − p50 of the way ▶ next hop
+//!   x-request-timeout-ms: 1200 ────┤ min ▶ deadline ▶ each try's share ▶ what remains, to the next hop
 //!   the route's own ───────────────┘
 //! ```
 //!
@@ -23,10 +23,6 @@ const VALUE_MAX: u128 = 99_999_999;
 const SPAN_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// What is forwarded when less is left: zero means *no timeout* to some peers.
 const FORWARD_MIN: Duration = Duration::from_millis(1);
-/// Without a configured per-try timeout, a try may take this many p99.9s …
-const TRY_P999S: u32 = 2;
-/// … but must leave at least this share of the deadline to another try.
-const TRY_SHARE_MAX: u32 = 2;
 
 /// Finest first, in nanoseconds.
 const UNITS: [(u8, u128); 6] = [
@@ -49,13 +45,18 @@ impl Deadline {
         Self((span < SPAN_MAX).then(|| now + span))
     }
 
-    /// The earliest of what the request says and what the route says.
-    pub fn of_request(
-        incoming: impl IntoIterator<Item = Duration>,
-        route: Option<Duration>,
-        now: Instant,
-    ) -> Self {
-        let earliest = incoming.into_iter().chain(route).min();
+    /// The earliest of what the request says.
+    pub fn of_request(incoming: impl IntoIterator<Item = Duration>, now: Instant) -> Self {
+        let earliest = incoming.into_iter().min();
+        earliest.map_or(Self::NEVER, |span| Self::after(span, now))
+    }
+
+    /// When one try ends, of `tries_left` (this one included): by what is configured, and early enough to leave the
+    /// others their share, so that a black hole does not take the time of the try that would have worked.
+    #[must_use]
+    pub fn of_try(&self, configured: Option<Duration>, tries_left: u32, now: Instant) -> Self {
+        let share = self.remaining(now).map(|left| left / tries_left.max(1));
+        let earliest = configured.into_iter().chain(share).min();
         earliest.map_or(Self::NEVER, |span| Self::after(span, now))
     }
 
@@ -77,30 +78,10 @@ impl Deadline {
         self.0
     }
 
-    /// What to tell the next hop: what remains less the time that the way takes, at least 1 ms.
-    pub fn forward(&self, way: Duration, now: Instant) -> Option<Duration> {
-        self.remaining(now)
-            .map(|left| left.saturating_sub(way).max(FORWARD_MIN))
-    }
-}
-
-/// How long one try may take, of `tries_left` (this one included) that share what `remaining` says.
-pub fn per_try_timeout(
-    configured: Option<Duration>,
-    p999: Option<Duration>,
-    remaining: Option<Duration>,
-    tries_left: u32,
-) -> Option<Duration> {
-    let last = tries_left <= 1;
-    let limit = match configured {
-        Some(configured) => Some((configured, tries_left.max(1))),
-        None if last => None,
-        None => p999.map(|p999| (p999.saturating_mul(TRY_P999S), TRY_SHARE_MAX)),
-    };
-    match (limit, remaining) {
-        (Some((limit, share)), Some(left)) => Some(limit.min(left / share)),
-        (Some((limit, _)), None) => Some(limit),
-        (None, left) => left,
+    /// What to tell the next hop: what remains, at least 1 ms. Not less the time that the way there takes: all that is
+    /// known is how long answers take, and a callee told that much less would give up on those that come in time.
+    pub fn forward(&self, now: Instant) -> Option<Duration> {
+        self.remaining(now).map(|left| left.max(FORWARD_MIN))
     }
 }
 
@@ -251,21 +232,20 @@ mod tests {
     #[test]
     fn the_earliest_of_all_deadlines_binds() {
         let now = Instant::now();
-        let left = |incoming: &[u64], route: Option<u64>| {
+        let left = |incoming: &[u64]| {
             let incoming = incoming.iter().copied().map(millis);
-            Deadline::of_request(incoming, route.map(millis), now).remaining(now)
+            Deadline::of_request(incoming, now).remaining(now)
         };
-        assert_eq!(left(&[500, 300], Some(1000)), Some(millis(300)));
-        assert_eq!(left(&[5000], Some(1000)), Some(millis(1000)));
-        assert_eq!(left(&[5000], None), Some(millis(5000)));
-        assert_eq!(left(&[], None), None);
+        assert_eq!(left(&[500, 300, 1000]), Some(millis(300)));
+        assert_eq!(left(&[5000]), Some(millis(5000)));
+        assert_eq!(left(&[]), None);
     }
 
     #[test]
     fn a_deadline_in_ten_thousand_years_is_none() {
         let now = Instant::now();
         let incoming = parse_grpc_timeout(b"99999999H");
-        assert_eq!(Deadline::of_request(incoming, None, now), Deadline::NEVER);
+        assert_eq!(Deadline::of_request(incoming, now), Deadline::NEVER);
         assert_eq!(Deadline::after(Duration::MAX, now), Deadline::NEVER);
     }
 
@@ -282,38 +262,38 @@ mod tests {
     }
 
     #[test]
-    fn the_next_hop_is_told_less_than_is_left_but_never_zero() {
+    fn the_next_hop_is_told_what_is_left_but_never_zero() {
         let now = Instant::now();
         let deadline = Deadline::after(millis(100), now);
-        assert_eq!(deadline.forward(millis(8), now), Some(millis(92)));
-        assert_eq!(deadline.forward(millis(800), now), Some(millis(1)));
-        assert_eq!(Deadline::NEVER.forward(millis(8), now), None);
+        assert_eq!(deadline.forward(now + millis(8)), Some(millis(92)));
+        assert_eq!(deadline.forward(now + millis(800)), Some(millis(1)));
+        assert_eq!(Deadline::NEVER.forward(now), None);
         assert_eq!(format_millis(Duration::from_micros(1999)), 1);
         assert_eq!(format_millis(Duration::from_micros(1)), 1);
     }
 
     #[test]
     fn a_try_leaves_time_for_the_next_one() {
-        let timeout = |configured: Option<u64>, p999: Option<u64>, left: Option<u64>, tries| {
-            per_try_timeout(
-                configured.map(millis),
-                p999.map(millis),
-                left.map(millis),
-                tries,
-            )
+        let now = Instant::now();
+        let timeout = |configured: Option<u64>, left: Option<u64>, tries_left| {
+            let deadline = Deadline::of_request(left.map(millis), now);
+            let of_try = deadline.of_try(configured.map(millis), tries_left, now);
+            assert_eq!(of_try.min(deadline), of_try, "never later than the whole");
+            of_try.remaining(now)
         };
-        assert_eq!(timeout(Some(600), None, Some(2000), 2), Some(millis(600)));
-        assert_eq!(timeout(Some(600), None, Some(1000), 2), Some(millis(500)));
-        assert_eq!(timeout(Some(600), None, Some(300), 1), Some(millis(300)));
-        assert_eq!(timeout(None, Some(100), Some(2000), 2), Some(millis(200)));
-        assert_eq!(timeout(None, Some(5000), Some(2000), 2), Some(millis(1000)));
+        assert_eq!(timeout(Some(600), Some(2000), 2), Some(millis(600)));
+        assert_eq!(timeout(Some(600), Some(1000), 2), Some(millis(500)));
+        assert_eq!(timeout(Some(600), Some(2000), 1), Some(millis(600)));
+        assert_eq!(timeout(Some(600), Some(300), 1), Some(millis(300)));
+        assert_eq!(timeout(Some(600), None, 2), Some(millis(600)));
+        assert_eq!(timeout(None, Some(2000), 2), Some(millis(1000)));
+        assert_eq!(timeout(None, Some(2000), 3), Some(millis(2000) / 3));
         assert_eq!(
-            timeout(None, Some(100), Some(2000), 1),
+            timeout(None, Some(2000), 1),
             Some(millis(2000)),
             "the last try has it all"
         );
-        assert_eq!(timeout(None, None, Some(2000), 2), Some(millis(2000)));
-        assert_eq!(timeout(None, None, None, 2), None);
+        assert_eq!(timeout(None, None, 2), None);
     }
 
     proptest! {
@@ -330,13 +310,14 @@ mod tests {
         }
 
         #[test]
-        fn hostile_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..40), route: Option<u32>) {
+        fn hostile_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..40), route: u32) {
             let now = Instant::now();
             let incoming = [parse_grpc_timeout(&bytes), parse_millis(&bytes)];
-            let route = route.map(|millis| Duration::from_millis(u64::from(millis)));
-            let deadline = Deadline::of_request(incoming.into_iter().flatten(), route, now);
-            prop_assert!(route.is_none_or(|route| deadline.remaining(now) <= Some(route)));
-            let _ = deadline.forward(Duration::from_secs(1), now).map(GrpcTimeout::new);
+            let route = Duration::from_millis(u64::from(route));
+            let deadline = Deadline::of_request(incoming.into_iter().flatten(), now)
+                .min(Deadline::after(route, now));
+            prop_assert!(deadline.remaining(now).is_some_and(|left| left <= route));
+            let _ = deadline.forward(now).map(GrpcTimeout::new);
         }
 
         #[test]
@@ -344,7 +325,7 @@ mod tests {
             let now = Instant::now();
             let text = digits + &unit;
             let incoming = [parse_grpc_timeout(text.as_bytes()), parse_millis(text.as_bytes())];
-            let _ = Deadline::of_request(incoming.into_iter().flatten(), None, now).remaining(now);
+            let _ = Deadline::of_request(incoming.into_iter().flatten(), now).remaining(now);
         }
     }
 }

@@ -21,6 +21,7 @@ use weir_config::snapshot::Retries;
 
 use super::budget::{ATTEMPT, Budget, TRANSPARENT};
 use super::jitter;
+use super::pushback::Pushback;
 
 /// What an answer, or the lack of one, means for retrying. The table from statuses is in `error.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,12 +108,12 @@ impl Stop {
     }
 }
 
-/// `pushback`: milliseconds from `grpc-retry-pushback-ms` or Retry-After; negative means never.
+/// `pushback`: what the endpoint itself asked for; it is honoured exactly.
 pub fn decide(
     config: &Retries,
     attempt: Attempt,
     verdict: Verdict,
-    pushback: Option<i64>,
+    pushback: Option<Pushback>,
     budget: &mut Budget,
     now: Instant,
     rand: u64,
@@ -141,7 +142,7 @@ fn worth(
     config: &Retries,
     attempt: Attempt,
     verdict: Verdict,
-    pushback: Option<i64>,
+    pushback: Option<Pushback>,
     rand: u64,
 ) -> Result<Retry, Stop> {
     let unprocessed = may_repeat(config, attempt, verdict)?;
@@ -154,9 +155,9 @@ fn worth(
     if config.attempts.get() <= 1 {
         return Err(Stop::Attempts);
     }
-    let pushback = match pushback.map(u64::try_from) {
-        Some(Err(_)) => return Err(Stop::Pushback),
-        Some(Ok(millis)) => Some(Duration::from_millis(millis)),
+    let pushback = match pushback {
+        Some(Pushback::Never) => return Err(Stop::Pushback),
+        Some(Pushback::After(delay)) => Some(delay),
         None => None,
     };
     if unprocessed && attempt.transparent == 0 && pushback.is_none() {

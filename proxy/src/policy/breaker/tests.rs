@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use weir_config::units::{self, Count};
 
 const FAST: Duration = Duration::from_millis(10);
+const MIDDLE: u64 = 1 << 63; // no jitter
 const SLOW: Duration = Duration::from_millis(800);
 const HARD: Outcome = Outcome::Failure(Fault::Hard);
 const HASTY: Outcome = Outcome::Failure(Fault::Deadline);
@@ -19,8 +20,8 @@ fn breaker() -> (Breaker, Instant) {
 }
 
 fn call(breaker: &mut Breaker, outcome: Outcome, elapsed: Duration, now: Instant) {
-    let ticket = breaker.admit(now).expect("admitted");
-    breaker.record(ticket, outcome, elapsed, now);
+    let ticket = breaker.admit(now, MIDDLE).expect("admitted");
+    breaker.record(ticket, outcome, elapsed, now, MIDDLE);
 }
 
 /// An open breaker, and the first moment at which it lets a probe through.
@@ -55,7 +56,10 @@ fn half_of_the_calls_failing_opens_it_but_not_below_the_minimum_of_calls() {
     );
     call(&mut breaker, Outcome::Success, FAST, now);
     assert_eq!(
-        breaker.admit(now).expect_err("it is open").retry_after,
+        breaker
+            .admit(now, MIDDLE)
+            .expect_err("it is open")
+            .retry_after,
         *config().open_for
     );
     assert_eq!(
@@ -110,15 +114,15 @@ fn failures_older_than_the_window_are_forgotten() {
 fn half_open_lets_five_probes_through_and_closes_when_four_succeed() {
     let (mut breaker, now) = opened();
     let mut probes: Vec<_> = (0..5)
-        .map(|_| breaker.admit(now).expect("a probe"))
+        .map(|_| breaker.admit(now, MIDDLE).expect("a probe"))
         .collect();
-    assert!(breaker.admit(now).is_err(), "the sixth is refused");
-    breaker.record(probes.pop().expect("five"), HARD, FAST, now);
+    assert!(breaker.admit(now, MIDDLE).is_err(), "the sixth is refused");
+    breaker.record(probes.pop().expect("five"), HARD, FAST, now, MIDDLE);
     for probe in probes.drain(..3) {
-        breaker.record(probe, Outcome::Success, FAST, now);
+        breaker.record(probe, Outcome::Success, FAST, now, MIDDLE);
     }
     assert_eq!(breaker.state(), Phase::HalfOpen);
-    breaker.record(probes.remove(0), Outcome::Success, FAST, now);
+    breaker.record(probes.remove(0), Outcome::Success, FAST, now, MIDDLE);
     assert_eq!(breaker.state(), Phase::Closed);
     assert_eq!(
         reasons(&mut breaker)[1..],
@@ -135,7 +139,7 @@ fn two_bad_probes_open_it_again_for_twice_as_long_up_to_eight_times() {
     for factor in [2, 4, 8, 8] {
         call(&mut breaker, HARD, FAST, now);
         call(&mut breaker, Outcome::Success, SLOW, now);
-        let wait = breaker.admit(now).expect_err("open").retry_after;
+        let wait = breaker.admit(now, MIDDLE).expect_err("open").retry_after;
         assert_eq!(wait, *config().open_for * factor);
         now += wait;
     }
@@ -157,8 +161,37 @@ fn a_service_that_fails_right_after_it_recovered_is_left_alone_for_longer() {
         for _ in 0..20 {
             call(&mut breaker, HARD, FAST, at);
         }
-        let wait = breaker.admit(at).expect_err("open").retry_after;
+        let wait = breaker.admit(at, MIDDLE).expect_err("open").retry_after;
         assert_eq!(wait, *config().open_for * factor);
+    }
+}
+
+#[test]
+fn breakers_that_open_together_come_back_apart_and_each_says_when() {
+    let shortest = config().open_for.mul_f64(1.0 - JITTER);
+    let longest = config().open_for.mul_f64(1.0 + JITTER);
+    let mut last = Duration::ZERO;
+    for rand in [0, MIDDLE / 2, MIDDLE, u64::MAX] {
+        let (mut breaker, now) = breaker();
+        for _ in 0..20 {
+            let ticket = breaker.admit(now, MIDDLE).expect("closed");
+            breaker.record(ticket, HARD, FAST, now, rand);
+        }
+        let wait = breaker.admit(now, MIDDLE).expect_err("open").retry_after;
+        assert!(
+            wait > last && (shortest..=longest).contains(&wait),
+            "{wait:?}"
+        );
+        last = wait;
+        breaker.reconfigure(config(), now);
+        let early = now + wait - Duration::from_millis(1);
+        let still = breaker.admit(early, MIDDLE).expect_err("open").retry_after;
+        assert_eq!(
+            still,
+            Duration::from_millis(1),
+            "the same policy changes nothing"
+        );
+        assert!(breaker.admit(now + wait, MIDDLE).is_ok());
     }
 }
 
@@ -187,15 +220,15 @@ fn a_cancelled_probe_gives_its_permit_back() {
 fn a_call_from_before_the_opening_is_no_probe() {
     let (mut breaker, now) = breaker();
     let early: Vec<_> = (0..10)
-        .map(|_| breaker.admit(now).expect("closed"))
+        .map(|_| breaker.admit(now, MIDDLE).expect("closed"))
         .collect();
     for _ in 0..20 {
         call(&mut breaker, HARD, FAST, now);
     }
     let later = now + *config().open_for;
-    let _probe = breaker.admit(later).expect("half-open");
+    let _probe = breaker.admit(later, MIDDLE).expect("half-open");
     for ticket in early {
-        breaker.record(ticket, Outcome::Success, FAST, later);
+        breaker.record(ticket, Outcome::Success, FAST, later, MIDDLE);
     }
     assert_eq!(breaker.state(), Phase::HalfOpen);
 }
@@ -208,10 +241,13 @@ fn probes_that_never_come_back_open_it_again_unless_others_succeeded() {
             call(&mut breaker, Outcome::Success, FAST, now);
         }
         let lost: Vec<_> = (succeeded..5)
-            .map(|_| breaker.admit(now).expect("a probe"))
+            .map(|_| breaker.admit(now, MIDDLE).expect("a probe"))
             .collect();
         let later = now + *config().open_for * PROBING_MAX;
-        assert_eq!(breaker.admit(later).is_ok(), then == Phase::HalfOpen);
+        assert_eq!(
+            breaker.admit(later, MIDDLE).is_ok(),
+            then == Phase::HalfOpen
+        );
         assert_eq!(breaker.state(), then);
         drop(lost);
     }
@@ -234,7 +270,10 @@ fn a_new_policy_neither_closes_nor_forgets() {
     );
     strict.open_for = units::Duration::from_secs(1);
     breaker.reconfigure(strict, now);
-    let wait = breaker.admit(now).expect_err("still open").retry_after;
+    let wait = breaker
+        .admit(now, MIDDLE)
+        .expect_err("still open")
+        .retry_after;
     assert_eq!(
         wait,
         Duration::from_secs(1),
@@ -272,17 +311,21 @@ proptest! {
     /// Whatever happened before, even if tickets were lost, a call gets through after a bounded wait;
     /// half-open never has more probes than permitted; a stale outcome changes nothing.
     #[test]
-    fn never_wedges_and_never_exceeds(steps in prop::collection::vec(step(), 0..400)) {
+    fn never_wedges_and_never_exceeds(
+        steps in prop::collection::vec(step(), 0..400),
+        rand: u64,
+    ) {
         let config = Config { minimum_calls: Count::of(4), ..config() };
+        let longest = (*config.open_for * (1 << DOUBLINGS_MAX)).mul_f64(1.0 + JITTER);
         let (mut b, mut now) = (Breaker::new(config), Instant::now());
         let mut in_flight: Vec<Ticket> = Vec::new();
         for step in steps {
             match step {
-                Step::Admit => in_flight.extend(b.admit(now)),
+                Step::Admit => in_flight.extend(b.admit(now, rand)),
                 Step::Finish(i, outcome, elapsed) if !in_flight.is_empty() => {
                     let ticket = in_flight.swap_remove(i % in_flight.len());
                     let (stale, before) = (ticket.0 != b.generation, b.state);
-                    b.record(ticket, outcome, elapsed, now);
+                    b.record(ticket, outcome, elapsed, now, rand);
                     prop_assert!(!stale || before == b.state, "a stale outcome is no evidence");
                 }
                 Step::Lose(i) if !in_flight.is_empty() => drop(in_flight.swap_remove(i % in_flight.len())),
@@ -295,17 +338,17 @@ proptest! {
                     prop_assert!(probes.granted <= config.half_open_calls.get());
                     prop_assert!(current + probes.succeeded + probes.failed <= probes.granted);
                 }
-                State::Open { until } => prop_assert!(until <= now + *config.open_for * 8),
+                State::Open { until } => prop_assert!(until <= now + longest),
                 State::Closed => {}
             }
         }
         for ticket in in_flight.drain(..) {
-            b.record(ticket, Outcome::Cancelled, FAST, now);
+            b.record(ticket, Outcome::Cancelled, FAST, now, rand);
         }
         now += *config.open_for * PROBING_MAX;
-        if b.admit(now).is_err() {
-            now += *config.open_for * (1 << DOUBLINGS_MAX);
-            prop_assert!(b.admit(now).is_ok());
+        if b.admit(now, rand).is_err() {
+            now += longest;
+            prop_assert!(b.admit(now, rand).is_ok());
         }
     }
 

@@ -34,7 +34,7 @@ fn decide_with(
     config: &Retries,
     attempt: Attempt,
     verdict: Verdict,
-    pushback: Option<i64>,
+    pushback: Option<Pushback>,
 ) -> (Decision, u32) {
     let now = Instant::now();
     let mut budget = Budget::new(BudgetConfig::default(), now);
@@ -250,29 +250,31 @@ fn pushback_is_obeyed_exactly_or_not_at_all() {
     };
     for (pushback, expected) in [
         (
-            0,
+            Pushback::After(Duration::ZERO),
             Decision::Retry {
                 after: Duration::ZERO,
                 counts: true,
             },
         ),
         (
-            300,
+            Pushback::After(millis(300)),
             Decision::Retry {
                 after: millis(300),
                 counts: true,
             },
         ),
-        (990, Decision::Stop(Stop::Deadline)),
-        (i64::MAX, Decision::Stop(Stop::Deadline)),
-        (-1, Decision::Stop(Stop::Pushback)),
-        (i64::MIN, Decision::Stop(Stop::Pushback)),
+        (Pushback::After(millis(990)), Decision::Stop(Stop::Deadline)),
+        (
+            Pushback::After(Duration::MAX),
+            Decision::Stop(Stop::Deadline),
+        ),
+        (Pushback::Never, Decision::Stop(Stop::Pushback)),
     ] {
-        assert_eq!(decide(pushback), expected, "{pushback}");
+        assert_eq!(decide(pushback), expected, "{pushback:?}");
     }
-    let pushed = decide_with(&Retries::default(), FIRST, Verdict::Unprocessed, Some(-1)).0;
+    let never = Some(Pushback::Never);
     assert_eq!(
-        pushed,
+        decide_with(&Retries::default(), FIRST, Verdict::Unprocessed, never).0,
         Decision::Stop(Stop::Pushback),
         "also what reached nobody"
     );
@@ -349,7 +351,10 @@ proptest! {
     fn never_repeats_what_must_not_be_and_never_exceeds(
         attempt in any_attempt(),
         verdict in any_verdict(),
-        pushback in prop::option::of(prop_oneof![-5i64..3_000, any::<i64>()]),
+        pushback in prop::option::of(prop_oneof![
+            Just(Pushback::Never),
+            prop_oneof![0u64..3_000, any::<u64>()].prop_map(|ms| Pushback::After(millis(ms))),
+        ]),
         attempts_max in 1u32..=5,
         rand: u64,
     ) {
@@ -363,7 +368,7 @@ proptest! {
             return Ok(());
         };
         prop_assert_eq!(paid, if counts { 1000 } else { 100 });
-        prop_assert!(!attempt.committed && attempt.replayable && pushback.is_none_or(|ms| ms >= 0));
+        prop_assert!(!attempt.committed && attempt.replayable && pushback != Some(Pushback::Never));
         let unprocessed = matches!(verdict, Verdict::Unprocessed | Verdict::Overloaded { service: false });
         prop_assert!(attempt.idempotent || unprocessed);
         prop_assert!(unprocessed || matches!(verdict, Verdict::Unavailable));

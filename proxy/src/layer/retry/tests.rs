@@ -1,0 +1,130 @@
+use http::Method;
+use tower::service_fn;
+use weir_config::units::{self, Count};
+
+use super::*;
+use crate::endpoints::tests::pool;
+use crate::error::ConnectError;
+
+const DEADLINE: Duration = Duration::from_secs(12);
+
+fn layer(attempts: u32, per_try_secs: Option<u64>) -> RetryLayer {
+    let retries = Retries {
+        attempts: Count::of(attempts),
+        per_try_timeout: per_try_secs.map(units::Duration::from_secs),
+        backoff_base: units::Duration::from_millis(0),
+        ..Retries::default()
+    };
+    RetryLayer {
+        budget: Arc::new(Mutex::new(Budget::new(retries.budget, Instant::now()))),
+        retries: Arc::new(retries),
+        endpoints: pool(1),
+        metrics: Arc::new(BackendMetrics::new("boutique/catalog:3550")),
+    }
+}
+
+fn request(method: Method) -> Request {
+    let mut head = http::Request::new(()).into_parts().0;
+    let idempotent = crate::request::is_idempotent(&method, &head.headers);
+    head.method = method;
+    Request {
+        head,
+        body: Body::empty(),
+        context: RequestContext {
+            deadline: Deadline::after(DEADLINE, Instant::now()),
+            idempotent,
+            upgrade: false,
+            ..RequestContext::opaque(0)
+        },
+    }
+}
+
+/// How long each try of the request may take when every one meets a black hole.
+async fn tries(layer: RetryLayer, request: Request) -> Vec<Duration> {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let black_hole = {
+        let seen = seen.clone();
+        service_fn(move |request: Request| {
+            let RequestContext {
+                try_until,
+                deadline,
+                ..
+            } = request.context;
+            let left = try_until
+                .remaining(Instant::now())
+                .expect("there is an end");
+            seen.lock().expect("not poisoned").push(left);
+            async move {
+                tokio::time::sleep(left).await;
+                Err(if try_until == deadline {
+                    Error::DeadlineExceeded
+                } else {
+                    Error::PerTryTimeout {
+                        address: ([127, 0, 0, 1], 1).into(),
+                    }
+                })
+            }
+        })
+    };
+    let answer: Answer = layer.layer(black_hole).call(request).await;
+    assert!(answer.is_err());
+    let seen = seen.lock().expect("not poisoned");
+    seen.clone()
+}
+
+fn secs<const N: usize>(secs: [u64; N]) -> [Duration; N] {
+    secs.map(Duration::from_secs)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_black_hole_has_no_more_than_its_share_of_the_deadline() {
+    let get = || request(Method::GET);
+    assert_eq!(tries(layer(2, None), get()).await, secs([6, 6]));
+    assert_eq!(tries(layer(3, None), get()).await, secs([4, 4, 4]));
+    assert_eq!(tries(layer(3, Some(2)), get()).await, secs([2, 2, 2]));
+    assert_eq!(tries(layer(2, Some(9)), get()).await, secs([6, 6]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_without_a_second_try_has_all_the_time_that_the_policy_gives_one() {
+    let post = || request(Method::POST);
+    assert_eq!(tries(layer(2, None), post()).await, secs([12]));
+    assert_eq!(tries(layer(2, Some(3)), post()).await, secs([3]));
+    assert_eq!(
+        tries(layer(1, Some(3)), request(Method::GET)).await,
+        secs([3])
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_try_goes_out_whole_and_knows_where_the_others_failed() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let unreachable = {
+        let seen = seen.clone();
+        service_fn(move |request: Request| {
+            let tried = request.context.tried.len();
+            let headers = &request.head.headers;
+            let mut seen = seen.lock().expect("not poisoned");
+            seen.push((
+                tried,
+                headers["x-own"].clone(),
+                headers.contains_key(head::ATTEMPT),
+            ));
+            let address = ([127, 0, 0, 1], 1000 + tried as u16).into();
+            let limit = Duration::from_secs(1);
+            std::future::ready(Err(ConnectError::Timeout { address, limit }.into()))
+        })
+    };
+    let mut request = request(Method::POST);
+    let own = HeaderValue::from_static("kept");
+    request.head.headers.insert("x-own", own.clone());
+    let answer: Answer = layer(2, None).layer(unreachable).call(request).await;
+    assert!(matches!(answer, Err(Error::Connect(_))));
+    // The first repetition of what reached nobody does not count as an attempt.
+    let expected = [
+        (0, own.clone(), false),
+        (1, own.clone(), false),
+        (2, own, true),
+    ];
+    assert_eq!(*seen.lock().expect("not poisoned"), expected);
+}
