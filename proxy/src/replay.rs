@@ -6,12 +6,12 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http_body::{Frame, SizeHint};
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::body::BodyError;
@@ -21,22 +21,30 @@ const PROXY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 static PROXY_BYTES: AtomicUsize = AtomicUsize::new(0);
 
-/// A request body that can be read several times while it is small.
-#[derive(Clone)]
-pub struct Replay(Arc<Mutex<Shared>>);
+/// What an attempt reads that is not the newest any more. hyper resets its stream.
+#[derive(Debug, thiserror::Error)]
+#[error("this try was given up, and its body is sent elsewhere")]
+struct Superseded;
 
-struct Shared {
-    source: Incoming,
+/// A request body that can be read several times while it is small.
+pub struct Replay<B = Incoming>(Arc<Mutex<Shared<B>>>);
+
+struct Shared<B> {
+    source: B,
     kept: VecDeque<Bytes>,
     kept_bytes: usize,
     trailers: Option<HeaderMap>,
     ended: bool,
     /// More passed than may be kept: what was kept is gone.
     outgrown: bool,
+    /// The only attempt that may read. An earlier one would take from the source what this one needs.
+    newest: u64,
+    /// Whoever waits for the source.
+    reader: Option<Waker>,
 }
 
-impl Replay {
-    pub fn new(source: Incoming) -> Self {
+impl<B> Replay<B> {
+    pub fn new(source: B) -> Self {
         Self(Arc::new(Mutex::new(Shared {
             source,
             kept: VecDeque::new(),
@@ -44,30 +52,51 @@ impl Replay {
             trailers: None,
             ended: false,
             outgrown: false,
+            newest: 0,
+            reader: None,
         })))
     }
 
-    /// The body from its start. Only the newest attempt may be read.
-    pub fn attempt(&self) -> Attempt {
+    fn lock(&self) -> MutexGuard<'_, Shared<B>> {
+        self.0.lock().expect("no panic while locked")
+    }
+
+    /// The body from its start. Whoever read it before is stopped.
+    pub fn attempt(&self) -> Attempt<B> {
+        let number = self.lock().supersede();
         Attempt {
             shared: self.0.clone(),
+            number,
             position: 0,
             trailers_sent: false,
         }
     }
 
+    /// The attempt that reads now is given up. While nobody reads, the body cannot outgrow what may be kept.
+    pub fn give_up(&self) {
+        self.lock().supersede();
+    }
+
     /// Whether a further attempt would see the whole body.
     pub fn is_possible(&self) -> bool {
-        !self.0.lock().expect("no panic while locked").outgrown
+        !self.lock().outgrown
     }
 
     /// No further try will come: keep no more. What the current attempt has still to read stays.
     pub fn commit(&self) {
-        self.0.lock().expect("no panic while locked").outgrown = true;
+        self.lock().outgrown = true;
     }
 }
 
-impl Shared {
+impl<B> Shared<B> {
+    fn supersede(&mut self) -> u64 {
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+        self.newest += 1;
+        self.newest
+    }
+
     fn keep(&mut self, data: &Bytes) {
         if self.outgrown {
             return;
@@ -94,26 +123,30 @@ impl Shared {
     }
 }
 
-impl Drop for Shared {
+impl<B> Drop for Shared<B> {
     fn drop(&mut self) {
         PROXY_BYTES.fetch_sub(self.kept_bytes, Ordering::Relaxed);
     }
 }
 
 /// One try's reading of the body: first what was kept, then what still comes.
-pub struct Attempt {
-    shared: Arc<Mutex<Shared>>,
+pub struct Attempt<B = Incoming> {
+    shared: Arc<Mutex<Shared<B>>>,
+    number: u64,
     /// Kept frames already given out by this attempt.
     position: usize,
     trailers_sent: bool,
 }
 
-impl Attempt {
+impl<B: Body<Data = Bytes, Error: Into<BodyError>> + Unpin> Attempt<B> {
     pub fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut shared = self.shared.lock().expect("no panic while locked");
+        if shared.newest != self.number {
+            return Poll::Ready(Some(Err(Superseded.into())));
+        }
         if let Some(data) = shared.kept.get(self.position) {
             self.position += 1;
             return Poll::Ready(Some(Ok(Frame::data(data.clone()))));
@@ -127,10 +160,11 @@ impl Attempt {
         if shared.ended {
             return Poll::Ready(None);
         }
-        match std::task::ready!(http_body::Body::poll_frame(
-            Pin::new(&mut shared.source),
-            cx
-        )) {
+        let Poll::Ready(frame) = Pin::new(&mut shared.source).poll_frame(cx) else {
+            shared.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        match frame {
             None => {
                 shared.ended = true;
                 Poll::Ready(None)
@@ -146,7 +180,7 @@ impl Attempt {
                     shared.trailers = Some(trailers.clone());
                     self.trailers_sent = true;
                 }
-                if http_body::Body::is_end_stream(&shared.source) {
+                if shared.source.is_end_stream() {
                     shared.ended = true;
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -164,9 +198,117 @@ impl Attempt {
     pub fn size_hint(&self) -> SizeHint {
         let shared = self.shared.lock().expect("no panic while locked");
         if self.position == 0 && shared.kept.is_empty() && !shared.outgrown {
-            return http_body::Body::size_hint(&shared.source);
+            return shared.source.size_hint();
         }
         // Part of it has been read: what is left of the source is not what is left of the body.
         SizeHint::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::convert::Infallible;
+
+    use futures_util::task::noop_waker;
+
+    use super::*;
+
+    /// Frames that are there at once, and then nothing more, or the end.
+    struct Frames {
+        frames: VecDeque<&'static [u8]>,
+        ends: bool,
+    }
+
+    impl Body for Frames {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            match self.frames.pop_front() {
+                Some(frame) => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(frame))))),
+                None if self.ends => Poll::Ready(None),
+                None => Poll::Pending,
+            }
+        }
+    }
+
+    fn replay(frames: &[&'static [u8]], ends: bool) -> Replay<Frames> {
+        let frames = frames.iter().copied().collect();
+        Replay::new(Frames { frames, ends })
+    }
+
+    /// One frame's data; `None` at the end, an error when it may not be read.
+    fn read(attempt: &mut Attempt<Frames>) -> Poll<Option<Result<Bytes, String>>> {
+        let waker = noop_waker();
+        attempt
+            .poll_frame(&mut Context::from_waker(&waker))
+            .map(|frame| {
+                Some(
+                    frame?
+                        .map_err(|error| error.to_string())
+                        .map(|frame| frame.into_data().expect("these tests have no trailers")),
+                )
+            })
+    }
+
+    fn data(bytes: &'static [u8]) -> Poll<Option<Result<Bytes, String>>> {
+        Poll::Ready(Some(Ok(Bytes::from_static(bytes))))
+    }
+
+    #[test]
+    fn a_second_attempt_sees_the_body_from_its_start() {
+        let replay = replay(&[b"a", b"b"], true);
+        let mut first = replay.attempt();
+        assert_eq!(read(&mut first), data(b"a"));
+        let mut second = replay.attempt();
+        for expected in [data(b"a"), data(b"b"), Poll::Ready(None)] {
+            assert_eq!(read(&mut second), expected);
+        }
+    }
+
+    #[test]
+    fn an_attempt_that_was_given_up_takes_nothing_from_the_one_after_it() {
+        const HALF: &[u8] = &[7; REQUEST_BYTES_MAX / 2 + 1];
+        let replay = replay(&[HALF, HALF, b"end"], true);
+        let mut first = replay.attempt();
+        assert_eq!(read(&mut first), data(HALF));
+        replay.give_up();
+        // Read on, it would outgrow what may be kept, and the next attempt would begin in the middle.
+        assert!(matches!(read(&mut first), Poll::Ready(Some(Err(_)))));
+        assert!(replay.is_possible());
+        let mut second = replay.attempt();
+        for expected in [data(HALF), data(HALF), data(b"end"), Poll::Ready(None)] {
+            assert_eq!(read(&mut second), expected);
+        }
+        assert!(!replay.is_possible(), "now it has outgrown it");
+    }
+
+    #[test]
+    fn an_attempt_that_waits_is_told_that_it_was_given_up() {
+        let replay = replay(&[], false);
+        let mut first = replay.attempt();
+        let (waker, woken) = waker_that_tells();
+        let polled = first.poll_frame(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        replay.give_up();
+        assert!(
+            woken.load(Ordering::Relaxed),
+            "or its stream would stay open"
+        );
+    }
+
+    fn waker_that_tells() -> (Waker, Arc<std::sync::atomic::AtomicBool>) {
+        struct Flag(Arc<std::sync::atomic::AtomicBool>);
+        impl std::task::Wake for Flag {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let woken = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        (Arc::new(Flag(woken.clone())).into(), woken)
     }
 }

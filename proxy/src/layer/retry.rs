@@ -154,6 +154,9 @@ impl Original {
 
     fn failed(&mut self, counts: bool, endpoint: Option<SocketAddr>) {
         self.context.tried.extend(endpoint);
+        if let Source::Kept(replay) = &self.body {
+            replay.give_up();
+        }
         if counts {
             self.context.attempt += 1;
         } else {
