@@ -64,14 +64,22 @@ async fn answer(mut request: Request<Incoming>) -> Reply {
 
 async fn route(request: Request<Incoming>) -> Reply {
     let path = request.uri().path().to_owned();
+    let headers = render(request.headers());
     let mut parts = path.trim_start_matches('/').split('/');
     let (verb, number) = (parts.next().unwrap_or_default(), parts.next());
     let number: u64 = number
         .and_then(|number| number.parse().ok())
         .unwrap_or_default();
+    if verb == "echo" {
+        return Response::new(request.into_body().boxed_unsync());
+    }
+    // An app that answers before it has read the request must close the connection, and whoever uses it next, sidecar
+    // or not, may lose a request to that.
+    if request.into_body().collect().await.is_err() {
+        return text(StatusCode::BAD_REQUEST, String::new());
+    }
     match verb {
-        "echo" => Response::new(request.into_body().boxed_unsync()),
-        "headers" => text(StatusCode::OK, render(request.headers())),
+        "headers" => text(StatusCode::OK, headers),
         "ledger" => text(StatusCode::OK, ledger::render()),
         "delay" => {
             tokio::time::sleep(Duration::from_millis(number)).await;
