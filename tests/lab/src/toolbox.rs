@@ -11,10 +11,16 @@ use crate::error::{Error, Result};
 pub struct Tool {
     pub program: &'static str,
     pub package: &'static str,
+    /// What it must be able to do, where being there is not enough.
+    proof: &'static [&'static str],
 }
 
 const fn tool(program: &'static str, package: &'static str) -> Tool {
-    Tool { program, package }
+    Tool {
+        program,
+        package,
+        proof: &[],
+    }
 }
 
 /// What every lab needs.
@@ -38,8 +44,25 @@ pub const SHOP: &[Tool] = &[
     tool("go", "golang"),
     tool("node", "nodejs"),
     tool("npm", "npm"),
-    tool("python3", "python3-venv"),
+    // Debian's own, which an unprivileged user can run, and which comes without venv.
+    Tool {
+        program: "python3",
+        package: "python3-venv",
+        proof: &["/usr/bin/python3", "-c", "import ensurepip, venv"],
+    },
 ];
+
+impl Tool {
+    fn is_there(&self) -> bool {
+        let able = |(program, arguments): (&&str, &[&str])| {
+            let mut proof = Command::new(program);
+            proof.args(arguments).stdin(Stdio::null());
+            proof.stdout(Stdio::null()).stderr(Stdio::null());
+            proof.status().is_ok_and(|status| status.success())
+        };
+        is_on_path(self.program) && self.proof.split_first().is_none_or(able)
+    }
+}
 
 /// One at a time: several tests may need the same package.
 static INSTALLING: Mutex<()> = Mutex::new(());
@@ -52,7 +75,7 @@ pub fn provide(tools: &[&[Tool]]) -> Result<()> {
     let mut packages: Vec<&str> = tools
         .iter()
         .flat_map(|tools| tools.iter())
-        .filter(|tool| !is_there(tool.program))
+        .filter(|tool| !tool.is_there())
         .map(|tool| tool.package)
         .collect();
     packages.sort_unstable();
@@ -61,7 +84,7 @@ pub fn provide(tools: &[&[Tool]]) -> Result<()> {
         return Ok(());
     }
     let root = rustix::process::geteuid().is_root();
-    if !root || !is_there("apt-get") {
+    if !root || !is_on_path("apt-get") {
         return Err(Error::Request(format!(
             "missing: {}. On Debian, as root:\n  apt-get install -y --no-install-recommends {}",
             packages.join(", "),
@@ -95,10 +118,28 @@ fn apt_get(arguments: &[&str]) -> Result<()> {
 }
 
 /// On the path, or where Debian keeps what is for root and ordinary users' paths leave out.
-pub fn is_there(program: &str) -> bool {
+fn is_on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let more = ["/usr/sbin", "/sbin", "/usr/local/go/bin"].map(PathBuf::from);
     std::env::split_paths(&path)
         .chain(more)
         .any(|folder| folder.join(program).is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_or_cannot_do_its_job_is_noticed() {
+        assert!(tool("sh", "dash").is_there());
+        assert!(!tool("no-such-program", "none").is_there());
+        let proven = |proof| Tool {
+            proof,
+            ..tool("sh", "dash")
+        };
+        assert!(proven(&["/bin/sh", "-c", "exit 0"]).is_there());
+        assert!(!proven(&["/bin/sh", "-c", "exit 1"]).is_there());
+        assert!(!proven(&["/no/such/program"]).is_there());
+    }
 }
