@@ -6,6 +6,8 @@
 mod arguments;
 #[path = "../benches/overhead/certificates.rs"]
 mod certificates;
+#[path = "../benches/overhead/connection.rs"]
+mod connection;
 #[path = "../benches/overhead/engine.rs"]
 mod engine;
 #[path = "../benches/overhead/envoy.rs"]
@@ -36,6 +38,8 @@ mod process;
 mod relay;
 #[path = "../benches/overhead/rounds.rs"]
 mod rounds;
+#[path = "../benches/overhead/run.rs"]
+mod run;
 #[path = "../benches/overhead/sandbox.rs"]
 mod sandbox;
 #[path = "../benches/overhead/shape.rs"]

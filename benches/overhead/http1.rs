@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use crate::engine::{Done, Fault};
+use crate::connection::{Done, Fault};
 use crate::shape::SMALL;
 
 const REQUEST: &[u8] =

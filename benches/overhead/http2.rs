@@ -4,7 +4,7 @@
 
 use tokio::time::Instant;
 
-use crate::engine::{Done, Fault};
+use crate::connection::{Done, Fault};
 use crate::hpack::Encoder;
 use crate::shape::{GRPC_PREFIX, Shape};
 

@@ -2,7 +2,8 @@
 //!
 //! Wall-clock gates lie on shared machines; instructions repeat. The real `weir-proxy` runs under callgrind with a control
 //! plane, a policy and a redirected connection, is sent N requests one after the other, then in a second run 2N. The
-//! difference is what N requests cost: start, handshakes and policy are in both.
+//! difference is what N requests cost: whatever happens once is in both. Only the worker's thread counts: on the main one keys are
+//! made, whose entropy takes a different number of instructions each time.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,7 +15,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::certificates::Certificates;
-use crate::engine::{Engine, Pace, Plan as Load, Trouble};
+use crate::engine::{Engine, Trouble};
+use crate::run::{Pace, Plan as Load};
 use crate::shape::Shape;
 use crate::subject::{Kind, Plan, Scale, Subject, World};
 use crate::{tools, weir};
@@ -27,6 +29,11 @@ const REQUESTS: u64 = 1000;
 const TOLERANCE: f64 = 0.05;
 /// Far more than it takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(100);
+
+/// In callgrind's file names.
+const MAIN_THREAD: &str = "-01";
+/// Where callgrind writes.
+const SCRATCH: &str = "profiles";
 
 type Counts = BTreeMap<String, u64>;
 
@@ -86,6 +93,7 @@ fn count_all(engine: &mut Engine, profile: Option<&Path>) -> Result<Counts, Trou
         wrapper: Vec::new(),
         folder: path,
     };
+    std::fs::create_dir_all(world.folder.join(SCRATCH)).map_err(explain)?;
     let mut counts = Counts::new();
     for shape in SHAPES {
         let once = count(shape, REQUESTS, None, &mut world, engine)?;
@@ -105,10 +113,10 @@ fn count(
     world: &mut World,
     engine: &mut Engine,
 ) -> Result<u64, Trouble> {
-    let out = match profile {
-        Some(folder) => folder.join(format!("callgrind.{shape}.out")),
-        None => world.folder.join("callgrind.out"),
-    };
+    let out = world
+        .folder
+        .join(SCRATCH)
+        .join(format!("callgrind.{shape}"));
     world.wrapper = wrapper(&out);
     let plan = Plan {
         kind: Kind::Weir,
@@ -128,7 +136,7 @@ fn count(
         time: PATIENCE,
         seed: 0,
     };
-    let observed = engine.run(&load, &|| Duration::ZERO)?;
+    let observed = crate::run::run(engine, &load, &|| Duration::ZERO)?;
     if observed.completed != requests {
         let fault = observed.fault.unwrap_or("too slow");
         return Err(Trouble::Failed(format!(
@@ -137,14 +145,35 @@ fn count(
         )));
     }
     subject.processes[0].end(Duration::from_secs(20));
-    let text = std::fs::read_to_string(&out)
-        .map_err(|error| Trouble::Io(out.display().to_string(), error))?;
-    total(&text).ok_or_else(|| Trouble::Failed(format!("{} has no total", out.display())))
+    let all =
+        workers(&out, profile).map_err(|error| Trouble::Io(out.display().to_string(), error))?;
+    if all == 0 {
+        return Err(Trouble::Failed(format!("{} has no total", out.display())));
+    }
+    Ok(all)
+}
+
+/// What all threads but the main one have executed; each has a file of its own, numbered. Kept where that is asked for,
+/// else gone: the next run may have fewer threads.
+fn workers(out: &Path, keep: Option<&Path>) -> io::Result<u64> {
+    let folder = out.parent().expect("a file lies in a folder");
+    let mut all = 0;
+    for file in std::fs::read_dir(folder)? {
+        let path = file?.path();
+        if !path.to_string_lossy().ends_with(MAIN_THREAD) {
+            all += total(&std::fs::read_to_string(&path)?).unwrap_or(0);
+        }
+        if let (Some(keep), Some(name)) = (keep, path.file_name()) {
+            std::fs::copy(&path, keep.join(name))?;
+        }
+        std::fs::remove_file(&path)?;
+    }
+    Ok(all)
 }
 
 fn wrapper(out: &Path) -> Vec<String> {
     let out = format!("--callgrind-out-file={}", out.display());
-    [VALGRIND, "--tool=callgrind", "--error-exitcode=0", &out]
+    [VALGRIND, "--tool=callgrind", "--separate-threads=yes", &out]
         .map(str::to_owned)
         .into()
 }

@@ -17,6 +17,7 @@
 
 mod arguments;
 mod certificates;
+mod connection;
 mod engine;
 mod envoy;
 mod haproxy;
@@ -32,6 +33,7 @@ mod peers;
 mod process;
 mod relay;
 mod rounds;
+mod run;
 mod sandbox;
 mod shape;
 mod statistic;

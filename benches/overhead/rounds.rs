@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::arguments::Effort;
-use crate::engine::{Engine, Observed, Pace, Plan, Trouble};
+use crate::engine::{Engine, Trouble};
+use crate::run::{self, Observed, Pace, Plan};
 use crate::shape::Shape;
 use crate::statistic::Sample;
 use crate::subject::Subject;
@@ -115,7 +116,7 @@ fn measure(
     results: &mut Results,
 ) -> Result<(), Trouble> {
     let plan = cell.plan(subject, round, effort);
-    let observed = engine.run(&plan, &|| subject.cpu());
+    let observed = run::run(engine, &plan, &|| subject.cpu());
     let figures = results.entry((subject.name.clone(), cell)).or_default();
     match observed {
         Ok(observed) => figures.add(cell, &observed),
