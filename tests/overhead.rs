@@ -44,12 +44,16 @@ mod run;
 mod sandbox;
 #[path = "../benches/overhead/shape.rs"]
 mod shape;
+#[path = "../benches/overhead/stage.rs"]
+mod stage;
 #[path = "../benches/overhead/statistic.rs"]
 mod statistic;
 #[path = "../benches/overhead/subject.rs"]
 mod subject;
 #[path = "../benches/overhead/svg.rs"]
 mod svg;
+#[path = "../benches/overhead/syscalls.rs"]
+mod syscalls;
 #[path = "../benches/overhead/table.rs"]
 mod table;
 #[path = "../benches/overhead/target.rs"]

@@ -61,6 +61,11 @@ pub enum Command {
         #[arg(long, hide = true)]
         bench: bool,
     },
+    /// Counts system calls a request of the release binary under strace.
+    Syscalls {
+        #[arg(long, hide = true)]
+        bench: bool,
+    },
     /// The bare relay; the bench starts it itself.
     #[command(hide = true)]
     Relay(RelayArgs),

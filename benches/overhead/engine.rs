@@ -26,6 +26,8 @@ use crate::shape::{Shape, Wire};
 const READ_BYTES: usize = 256 * 1024;
 const EVENTS: usize = 256;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Of connections that are opened to be idle.
+const HELD_AT_ONCE: usize = 20;
 /// For the first answers on connections that are then left alone.
 const PATIENCE: Duration = Duration::from_secs(4);
 
@@ -86,37 +88,45 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Opens connections that have been used once and then are not.
+    /// Opens connections that are used once and then are not: a few at a time, so that no proxy gives up on a
+    /// handshake that waits for a thousand others.
     pub fn hold(
         &mut self,
         shape: Shape,
         target: SocketAddr,
         connections: usize,
     ) -> Result<Held, Trouble> {
-        self.shape = shape;
-        let held = Held(self.open_many(shape, target, connections)?);
-        for client in &held.0 {
+        self.begin(shape, target, 0)?;
+        let mut held = Held(Vec::new());
+        while held.0.len() < connections {
+            let opened = self.open_many(shape, target, HELD_AT_ONCE)?;
+            held.0.extend(&opened);
+            self.use_once(&opened)?;
+        }
+        Ok(held)
+    }
+
+    fn use_once(&mut self, clients: &[usize]) -> Result<(), Trouble> {
+        for client in clients {
             self.ask(*client, Instant::now());
         }
-        let mut waiting = connections;
+        let mut waiting = clients.len();
         let deadline = Instant::now() + PATIENCE;
         while waiting > 0 && Instant::now() < deadline {
             self.turn(Duration::from_millis(10))?;
             waiting = waiting.saturating_sub(self.done.len());
             self.done.clear();
             if let Some((_, _, fault)) = self.lost.pop() {
-                return Err(Trouble::Failed(format!(
-                    "an idle connection was closed: {}",
-                    fault.0
-                )));
+                let text = format!("an idle connection was closed: {}", fault.0);
+                return Err(Trouble::Failed(text));
             }
         }
-        if waiting > 0 {
-            return Err(Trouble::Failed(format!(
-                "{waiting} of {connections} idle connections got no answer"
-            )));
+        match waiting {
+            0 => Ok(()),
+            _ => Err(Trouble::Failed(format!(
+                "{waiting} idle connections got no answer"
+            ))),
         }
-        Ok(held)
     }
 
     pub fn release(&mut self, held: Held) {

@@ -170,7 +170,11 @@ fn all(variants: bool, peers: Vec<peers::Peer>) -> Vec<Plan> {
             Kind::Haproxy,
             Kind::Nginx,
         ] {
-            let has_variant = matches!(kind, Kind::Weir | Kind::Envoy) && variants;
+            let has_variant = match kind {
+                Kind::Weir | Kind::Envoy => variants,
+                Kind::Relay => variants && hops == 1,
+                _ => false,
+            };
             plans.push((kind.clone(), hops, true));
             plans.extend(has_variant.then_some((kind, hops, false)));
         }

@@ -36,9 +36,11 @@ mod rounds;
 mod run;
 mod sandbox;
 mod shape;
+mod stage;
 mod statistic;
 mod subject;
 mod svg;
+mod syscalls;
 mod table;
 mod target;
 mod tools;
@@ -64,6 +66,9 @@ fn main() -> ExitCode {
         }
         Some(Command::Instructions { write, profile, .. }) => inside(&arguments)
             .and_then(|()| instructions::run(write, profile.as_deref(), interrupted())),
+        Some(Command::Syscalls { .. }) => {
+            inside(&arguments).and_then(|()| syscalls::run(interrupted()))
+        }
         None => inside(&arguments).and_then(|()| overhead(&arguments)),
     };
     match ended {

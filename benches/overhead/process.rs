@@ -71,13 +71,12 @@ impl Process {
         lines[lines.len().saturating_sub(5)..].join(" | ")
     }
 
-    /// Asks it to end and waits; what does not end in time is killed when dropped.
+    /// Asks it to end and waits; what does not end in time is killed when dropped. A profiler ends with what it watches.
     pub fn end(&mut self, patience: Duration) {
-        let pid = i32::try_from(self.id())
-            .ok()
-            .and_then(rustix::process::Pid::from_raw);
-        let Some(pid) = pid else { return };
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let watched = family(self.id()).last().copied();
+        if let Some(pid) = watched.and_then(known) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
         let deadline = tokio::time::Instant::now() + patience;
         while tokio::time::Instant::now() < deadline {
             if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
@@ -100,16 +99,15 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        for child in family(self.id()).into_iter().rev() {
-            let pid = i32::try_from(child)
-                .ok()
-                .and_then(rustix::process::Pid::from_raw);
-            if let Some(pid) = pid {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            }
+        for pid in family(self.id()).into_iter().rev().filter_map(known) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
         let _ = self.child.wait();
     }
+}
+
+fn known(pid: u32) -> Option<rustix::process::Pid> {
+    rustix::process::Pid::from_raw(pid.try_into().ok()?)
 }
 
 /// Puts the calling thread, and what it starts from now on, on one core.

@@ -16,6 +16,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::certificates::NAME;
@@ -47,13 +48,18 @@ pub fn start(plan: &Plan, world: &World) -> io::Result<(Vec<Process>, Vec<Wire>)
     let hop = |hop| {
         let last = hop + 1 == plan.hops;
         let upstream = if last { BACKEND } else { plan.upstream() };
-        let mut command = vec![
+        let mut command = if hop == 0 {
+            world.wrapper.clone()
+        } else {
+            Vec::new()
+        };
+        command.extend([
             world.own.display().to_string(),
             "relay".into(),
             format!("--first-port={}", plan.port(hop, Wire::Http1)),
             format!("--upstream={}", IpAddr::from(upstream)),
             format!("--certificates={}", world.folder.display()),
-        ];
+        ]);
         command.extend((hop > 0).then(|| "--tls-in".to_owned()));
         command.extend((!last).then(|| "--tls-out".to_owned()));
         Process::start(Start {
@@ -73,7 +79,14 @@ pub fn run(arguments: RelayArgs) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(serve(arguments))
+    runtime.block_on(async {
+        // A profiler writes what it has seen when its program ends by itself.
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            served = serve(arguments) => served,
+            _ = terminate.recv() => Ok(()),
+        }
+    })
 }
 
 async fn serve(arguments: RelayArgs) -> io::Result<()> {

@@ -32,6 +32,8 @@ pub struct Plan {
     pub kind: Kind,
     /// One plain, or two with mutual TLS between them.
     pub hops: u8,
+    /// Without: Weir and Envoy as they are when nothing is asked for. A relay has none; without, it is called directly
+    /// rather than by way of the redirection that all the others share.
     pub policies: bool,
     /// Tells the addresses and ports of this subject from others'.
     pub number: u8,
@@ -77,7 +79,7 @@ pub struct World {
     pub envoy: Option<PathBuf>,
     pub control_plane: Option<weir::ControlPlane>,
     pub binaries: PathBuf,
-    /// Put before the command of Weir's first sidecar: a profiler.
+    /// Put before the command of the first sidecar or relay: a profiler.
     pub wrapper: Vec<String>,
 }
 
@@ -98,6 +100,7 @@ impl Plan {
         let policies = match (&self.kind, self.policies) {
             (Kind::Weir, false) => ", no policy",
             (Kind::Envoy, false) => ", minimal",
+            (Kind::Relay, false) => ", not redirected",
             _ => "",
         };
         let hops = if self.hops == 2 { " 2×mTLS" } else { "" };
@@ -142,7 +145,10 @@ impl Plan {
     }
 
     pub fn target(&self, shape: Shape) -> SocketAddr {
-        (self.entry(), shape.wire().port()).into()
+        match (&self.kind, self.policies) {
+            (Kind::Relay, false) => ([127, 0, 0, 1], self.port(0, shape.wire())).into(),
+            _ => (self.entry(), shape.wire().port()).into(),
+        }
     }
 }
 

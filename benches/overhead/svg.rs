@@ -43,25 +43,35 @@ pub fn render(report: &Report) -> String {
         }
         y += 34 + rows * STEP + 14;
     }
-    let note = format!(
-        "{} · {} · {} · median of {} interleaved rounds · one worker, proxies on a core of their own",
-        report.command, report.date, report.machine, report.rounds
-    );
     let versions: Vec<String> = report
         .versions
         .iter()
         .map(|(name, version)| format!("{name} {version}"))
         .collect();
+    let notes = [
+        format!("{} · {} · {}", report.command, report.date, report.machine),
+        format!(
+            "{} · one worker each, all on one core",
+            versions.join(" · ")
+        ),
+        format!(
+            "median of {} interleaved rounds · pale: p99 · benches/README.md",
+            report.rounds
+        ),
+    ];
+    for (row, note) in notes.iter().enumerate() {
+        let y = y + 12 + row * 16;
+        body += &format!(
+            "<text class=\"note\" x=\"20\" y=\"{y}\">{}</text>\n",
+            escape(note)
+        );
+    }
+    let height = y + 60;
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" role=\"img\">\n\
+         <title>What a hop costs</title>\n\
          <style>{STYLE}</style>\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\" rx=\"6\"/>\n\
-         <text class=\"title\" x=\"20\" y=\"34\">What a hop costs</text>\n{body}\
-         <text class=\"note\" x=\"20\" y=\"{y1}\">{}</text>\n<text class=\"note\" x=\"20\" y=\"{y2}\">{}</text>\n</svg>\n",
-        escape(&note),
-        escape(&versions.join(" · ")),
-        height = y + 44,
-        y1 = y + 12,
-        y2 = y + 28,
+         <text class=\"title\" x=\"20\" y=\"34\">What a hop costs</text>\n{body}</svg>\n"
     )
 }
 
@@ -74,22 +84,19 @@ fn panels(report: &Report) -> Vec<Panel> {
         shape: Shape::GrpcSmall,
         load: Load::Rate(1000),
     };
+    let http1 = Cell {
+        shape: Shape::Http1,
+        load: Load::Saturation,
+    };
     let mut panels = Vec::new();
-    for (two, hops) in [(false, "one plain hop"), (true, "two hops, mutual TLS")] {
-        panels.push(cpu(
-            report,
-            saturated,
-            two,
-            format!("CPU a gRPC call at saturation, {hops}"),
-        ));
-    }
-    for (two, hops) in [(false, "one plain hop"), (true, "two hops, mutual TLS")] {
-        panels.push(cpu(
-            report,
-            rated,
-            two,
-            format!("CPU a gRPC call at 1,000/s, {hops}"),
-        ));
+    for (cell, what) in [
+        (saturated, "a gRPC call at saturation"),
+        (http1, "an HTTP/1.1 request at saturation"),
+        (rated, "a gRPC call at 1,000/s"),
+    ] {
+        for (two, hops) in [(false, "one plain hop"), (true, "two hops, mutual TLS")] {
+            panels.push(cpu(report, cell, two, format!("CPU {what}, {hops}")));
+        }
     }
     panels.push(latency(report, rated, true));
     panels.push(memory(report));
@@ -140,7 +147,7 @@ fn latency(report: &Report, cell: Cell, two: bool) -> Panel {
     let mut bars: Vec<Bar> = subjects.filter_map(bar).collect();
     bars.sort_by(|a, b| a.value.total_cmp(&b.value));
     Panel {
-        title: "added p50 (pale: p99) at 1,000 gRPC calls/s, two hops".into(),
+        title: "added latency p50 / p99, 1,000 gRPC calls/s, two hops".into(),
         unit: "µs",
         bars,
     }

@@ -14,6 +14,9 @@ use crate::statistic::Sample;
 use crate::target::{self, Target};
 use crate::tools;
 
+/// In the names of subjects that were measured apart, and are compared with each other only.
+pub const SCALED: &str = " · ";
+
 pub struct Report {
     pub command: String,
     pub date: String,
@@ -86,7 +89,10 @@ impl Report {
 
     /// One hop first, the cheapest first.
     pub fn subjects(&self, cell: Cell) -> Vec<&str> {
-        let of_cell = self.results.iter().filter(|((_, other), _)| *other == cell);
+        let of_cell = self
+            .results
+            .iter()
+            .filter(|((name, other), _)| *other == cell && !name.contains(SCALED));
         let mut subjects: Vec<(&str, f64)> = of_cell
             .map(|((name, _), figures)| (name.as_str(), figures.cpu.median().unwrap_or(f64::MAX)))
             .collect();
@@ -131,6 +137,7 @@ fn render(report: &Report) -> String {
             Load::Rate(_) => rate(report, cell, &mut text),
         }
     }
+    growth(report, &mut text);
     memory(report, &mut text);
     targets(&target::all(report), &mut text);
     for (name, why) in &report.left_out {
@@ -223,6 +230,30 @@ fn rate(report: &Report, cell: Cell, text: &mut String) {
                 added(|figures| &figures.p99),
                 added(|figures| &figures.p999),
                 fault(figures)
+            ),
+        );
+    }
+}
+
+/// Rounds of their own: the same calls in meshes of different size.
+fn growth(report: &Report, text: &mut String) {
+    let scaled = report
+        .results
+        .iter()
+        .filter(|((name, _), _)| name.contains(SCALED));
+    for (row, ((name, cell), figures)) in scaled.enumerate() {
+        if row == 0 {
+            line(
+                text,
+                format_args!("\ncost as the mesh grows, one hop, CPU µs/request"),
+            );
+        }
+        line(
+            text,
+            format_args!(
+                "  {name:<50} {:<38} {:>12}",
+                cell.name(),
+                number(&figures.cpu, 2)
             ),
         );
     }
@@ -356,13 +387,18 @@ fn versions() -> Vec<(String, String)> {
             .and_then(|(_, version)| version.split('/').nth(1));
         versions.push(("envoy".into(), version.unwrap_or(&text).to_owned()));
     }
-    for (name, argument) in [("haproxy", "-v"), ("nginx", "-v")] {
-        versions.push((
-            name.to_owned(),
-            tools::version(&Path::new("/usr/sbin").join(name), argument),
-        ));
+    for name in ["haproxy", "nginx"] {
+        let text = tools::version(&Path::new("/usr/sbin").join(name), "-v");
+        versions.push((name.to_owned(), version_in(&text).to_owned()));
     }
     versions
+}
+
+/// "HAProxy version 2.6.12-1 2026/10/17 - …" and "nginx version: nginx/1.22.1".
+fn version_in(text: &str) -> &str {
+    let words = text.split([' ', '/']);
+    let mut numbers = words.filter(|word| word.starts_with(|first: char| first.is_ascii_digit()));
+    numbers.next().unwrap_or(text)
 }
 
 /// UTC, by the civil calendar (Howard Hinnant's days_from_civil, backwards).
@@ -396,6 +432,16 @@ mod tests {
         assert_eq!(date_of(0), "1970-01-01");
         assert_eq!(date_of(19_782), "2024-02-29");
         assert_eq!(date_of(20_781), "2026-11-24");
+    }
+
+    #[test]
+    fn versions_are_found_in_what_programs_say() {
+        assert_eq!(
+            version_in("HAProxy version 2.6.12-1+deb12u4 2026/10/17 - x"),
+            "2.6.12-1+deb12u4"
+        );
+        assert_eq!(version_in("nginx version: nginx/1.22.1"), "1.22.1");
+        assert_eq!(version_in("not there"), "not there");
     }
 
     #[test]

@@ -74,10 +74,14 @@ fn cpu(report: &Report) -> Vec<Target> {
     for (hops, load, to_relay, to_envoy) in [
         (1, Load::Saturation, 1.25, 0.4),
         (2, Load::Saturation, 1.3, 0.3),
+        (1, Load::Multiplexed, 1.25, 0.4),
+        (2, Load::Multiplexed, 1.3, 0.3),
         (1, RATED, 1.2, 0.55),
         (2, RATED, 1.2, 0.5),
     ] {
-        for shape in [Shape::Http1, Shape::GrpcSmall] {
+        let shapes = [Shape::Http1, Shape::GrpcSmall];
+        let measured = |shape: &Shape| load != Load::Multiplexed || *shape == Shape::GrpcSmall;
+        for shape in shapes.into_iter().filter(measured) {
             for (other, limit) in [(Kind::Relay, to_relay), (Kind::Envoy, to_envoy)] {
                 targets.push(ratio(report, shape, load, hops, CPU, &other, limit));
             }
