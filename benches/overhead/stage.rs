@@ -1,0 +1,85 @@
+//! One sidecar or relay, watched: it starts under a profiler, carries a number of requests, and ends.
+
+use std::time::Duration;
+
+use crate::certificates::Certificates;
+use crate::engine::{Engine, Trouble};
+use crate::run::{self, Pace, Plan as Load};
+use crate::shape::Shape;
+use crate::subject::{Kind, Plan, Scale, Subject, World};
+use crate::{tools, weir};
+
+/// Far more than it takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(100);
+
+pub struct Stage {
+    pub world: World,
+    /// Goes with the stage.
+    _folder: tempfile::TempDir,
+}
+
+impl Stage {
+    pub fn new() -> Result<Self, Trouble> {
+        Self::prepare().map_err(|error| Trouble::Io("preparing".into(), error))
+    }
+
+    fn prepare() -> std::io::Result<Self> {
+        let target = tools::release_folder()?;
+        let folder = tempfile::Builder::new()
+            .prefix("bench-run-")
+            .tempdir_in(&target)?;
+        let path = folder.path().to_path_buf();
+        let world = World {
+            certificates: Certificates::make(&path)?,
+            own: std::env::current_exe()?,
+            envoy: None,
+            control_plane: Some(weir::ControlPlane::start(&target, &path)?),
+            binaries: target,
+            wrapper: Vec::new(),
+            folder: path,
+        };
+        Ok(Self {
+            world,
+            _folder: folder,
+        })
+    }
+
+    /// One life of Weir's sidecar, or of the relay, under `wrapper`, with so many requests in it, one after the other.
+    pub fn live(
+        &mut self,
+        kind: Kind,
+        wrapper: Vec<String>,
+        shape: Shape,
+        requests: u64,
+        engine: &mut Engine,
+    ) -> Result<(), Trouble> {
+        self.world.wrapper = wrapper;
+        // Their addresses are redirected to different places.
+        let number = u8::from(kind == Kind::Relay);
+        let plan = Plan {
+            kind,
+            hops: 1,
+            policies: true,
+            number,
+            scale: Scale::default(),
+        };
+        let load = Load {
+            shape,
+            target: plan.target(shape),
+            connections: 1,
+            pace: Pace::Count { requests },
+            warm_up: Duration::ZERO,
+            time: PATIENCE,
+            seed: 0,
+        };
+        let mut subject = Subject::start(plan, &self.world, engine)?;
+        let observed = run::run(engine, &load, &|| Duration::ZERO)?;
+        if observed.completed != requests {
+            let (got, fault) = (observed.completed, observed.fault.unwrap_or("too slow"));
+            let text = format!("{shape}: {got} of {requests} answers: {fault}");
+            return Err(Trouble::Failed(text));
+        }
+        subject.processes[0].end(Duration::from_secs(20));
+        Ok(())
+    }
+}

