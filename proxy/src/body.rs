@@ -15,8 +15,8 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use crate::error::Error;
+use crate::exchange::Download;
 use crate::policy::outcome::{Fault, Outcome};
-use crate::pool::StreamSlot;
 use crate::replay::Attempt;
 
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -36,8 +36,9 @@ enum Source {
     #[default]
     Empty,
     Full(Bytes),
-    /// With its place on the connection, where that is shared.
-    Incoming(Incoming, Option<StreamSlot>),
+    Incoming(Incoming),
+    /// From a connection that others share.
+    Download(Box<Download>),
     Attempt(Attempt),
 }
 
@@ -67,7 +68,7 @@ impl Body {
     /// Takes the stream out, for keeping a copy of it while it passes.
     pub fn into_incoming(mut self) -> Result<Incoming, Self> {
         match std::mem::take(&mut self.source) {
-            Source::Incoming(incoming, None) if self.watch.is_none() => Ok(incoming),
+            Source::Incoming(incoming) if self.watch.is_none() => Ok(incoming),
             source => {
                 self.source = source;
                 Err(self)
@@ -84,20 +85,23 @@ impl Body {
         }
     }
 
-    /// `slot` is given back when the stream is gone.
-    pub fn incoming(incoming: Incoming, slot: Option<StreamSlot>) -> Self {
-        use http_body::Body as _;
-        Self::of(if incoming.is_end_stream() {
+    pub fn download(download: Download) -> Self {
+        Self::of(if download.is_end_stream() {
             Source::Empty
         } else {
-            Source::Incoming(incoming, slot)
+            Source::Download(Box::new(download))
         })
     }
 }
 
 impl From<Incoming> for Body {
     fn from(incoming: Incoming) -> Self {
-        Self::incoming(incoming, None)
+        use http_body::Body as _;
+        Self::of(if incoming.is_end_stream() {
+            Source::Empty
+        } else {
+            Source::Incoming(incoming)
+        })
     }
 }
 
@@ -106,7 +110,8 @@ impl Source {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_empty(),
-            Self::Incoming(incoming, _) => http_body::Body::is_end_stream(incoming),
+            Self::Incoming(incoming) => http_body::Body::is_end_stream(incoming),
+            Self::Download(download) => download.is_end_stream(),
             Self::Attempt(attempt) => attempt.is_end_stream(),
         }
     }
@@ -119,9 +124,10 @@ impl Source {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Self::Incoming(incoming, _) => {
+            Self::Incoming(incoming) => {
                 http_body::Body::poll_frame(Pin::new(incoming), cx).map_err(Into::into)
             }
+            Self::Download(download) => download.poll_frame(cx),
             Self::Attempt(attempt) => attempt.poll_frame(cx),
         }
     }
@@ -174,7 +180,8 @@ impl http_body::Body for Body {
         match &self.source {
             Source::Empty => SizeHint::with_exact(0),
             Source::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Source::Incoming(incoming, _) => http_body::Body::size_hint(incoming),
+            Source::Incoming(incoming) => http_body::Body::size_hint(incoming),
+            Source::Download(download) => download.size_hint(),
             Source::Attempt(attempt) => attempt.size_hint(),
         }
     }

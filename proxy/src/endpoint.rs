@@ -7,10 +7,14 @@ use http::Response;
 use crate::body::{Body, Guard};
 use crate::connector::Connector;
 use crate::error::Error;
+use crate::exchange::{self, Failure};
 use crate::head;
 use crate::identity::SpiffeId;
 use crate::pool::Pool;
 use crate::request::{Protocol, Request};
+
+/// Connections that are on their way out are passed over, this many.
+const CONNECTIONS_TRIED: u32 = 3;
 
 pub struct Endpoint {
     pub address: SocketAddr,
@@ -55,14 +59,7 @@ impl Endpoint {
         let pool = &self.pools[context.worker];
         let message = http::Request::from_parts(request.head, request.body);
         let mut response = match protocol {
-            Protocol::Http2 => {
-                let (mut sender, slot) = pool.http2(connector).await?;
-                let response = sender
-                    .try_send_request(message)
-                    .await
-                    .map_err(|error| self.failed(error))?;
-                response.map(|body| Body::incoming(body, Some(slot)))
-            }
+            Protocol::Http2 => self.exchange(pool, connector, message).await?,
             Protocol::Http1 => {
                 let mut sender = pool.http1(connector, upgrade).await?;
                 let response = sender
@@ -89,12 +86,46 @@ impl Endpoint {
         Ok(response)
     }
 
+    async fn exchange(
+        &self,
+        pool: &Pool,
+        connector: &Connector,
+        message: http::Request<Body>,
+    ) -> Result<Response<Body>, Error> {
+        let address = self.address;
+        let refused = |source: h2::Error| Error::Refused {
+            address,
+            source: source.into(),
+        };
+        let mut left = CONNECTIONS_TRIED;
+        let (mut sender, slot) = loop {
+            let (sender, slot) = pool.http2(connector).await?;
+            left -= 1;
+            match sender.ready().await {
+                Ok(sender) => break (sender, slot),
+                // The peer said goodbye on it, or went without a word.
+                Err(_) if left > 0 => pool.discard(&slot),
+                Err(error) => return Err(refused(error)),
+            }
+        };
+        let sent = exchange::send(&mut sender, message, slot).await;
+        sent.map_err(|failure| match failure {
+            Failure::Unsent(error) => refused(error),
+            Failure::Broken(error) if is_refusal(&error) => refused(error),
+            Failure::Broken(error) => Error::Upstream {
+                address,
+                source: error.into(),
+            },
+            Failure::Aborted(error) => Error::Aborted(error),
+        })
+    }
+
     /// Tells what was provably not processed from what may have been.
     fn failed<B>(&self, mut error: hyper::client::conn::TrySendError<B>) -> Error {
         let address = self.address;
         let unsent = error.take_message().is_some();
-        let source = error.into_error();
-        if unsent || refused_by_peer(&source) {
+        let source = error.into_error().into();
+        if unsent {
             Error::Refused { address, source }
         } else {
             Error::Upstream { address, source }
@@ -104,18 +135,11 @@ impl Endpoint {
 
 /// RFC 9113 section 8.7: REFUSED_STREAM, and streams above the last one that a graceful GOAWAY names, were not
 /// processed.
-fn refused_by_peer(error: &hyper::Error) -> bool {
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        if let Some(h2) = inner.downcast_ref::<h2::Error>() {
-            return h2.is_remote()
-                && match h2.reason() {
-                    Some(h2::Reason::REFUSED_STREAM) => true,
-                    Some(h2::Reason::NO_ERROR) => h2.is_go_away(),
-                    _ => false,
-                };
+fn is_refusal(error: &h2::Error) -> bool {
+    error.is_remote()
+        && match error.reason() {
+            Some(h2::Reason::REFUSED_STREAM) => true,
+            Some(h2::Reason::NO_ERROR) => error.is_go_away(),
+            _ => false,
         }
-        source = inner.source();
-    }
-    false
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Response, StatusCode, header};
 
-use crate::body::Body;
+use crate::body::{Body, BodyError};
 use crate::head;
 use crate::policy::outcome::{Fault, Outcome};
 use crate::policy::retry::Verdict;
@@ -35,12 +35,12 @@ pub enum Error {
     #[error("{address} did not take the request: {source}")]
     Refused {
         address: SocketAddr,
-        source: hyper::Error,
+        source: BodyError,
     },
     #[error("{address} broke off: {source}")]
     Upstream {
         address: SocketAddr,
-        source: hyper::Error,
+        source: BodyError,
     },
     #[error("{address} was ejected while it held the request")]
     Ejected { address: SocketAddr },
@@ -57,6 +57,8 @@ pub enum Error {
     QueueFull { service: String },
     #[error("{service} has too many requests in flight: waited {}ms in the queue", waited.as_millis())]
     QueueTimeout { service: String, waited: Duration },
+    #[error("the caller broke off while it sent its request: {0}")]
+    Aborted(BodyError),
     #[error("CONNECT is not supported")]
     ConnectMethod,
     #[error("the request is malformed: {0}")]
@@ -122,6 +124,7 @@ pub struct Facts {
     pub verdict: Verdict,
 }
 
+const CANCELLED: u8 = 1;
 const DEADLINE_EXCEEDED: u8 = 4;
 const RESOURCE_EXHAUSTED: u8 = 8;
 const UNIMPLEMENTED: u8 = 12;
@@ -158,6 +161,7 @@ impl Error {
             Self::BreakerOpen { .. } => row(S::SERVICE_UNAVAILABLE, UNAVAILABLE, "circuit-breaker-open", "UpstreamOverflow", Proxy, V::Final),
             Self::QueueFull { .. } => row(S::SERVICE_UNAVAILABLE, RESOURCE_EXHAUSTED, "queue-full", "UpstreamOverflow", Proxy, V::Final),
             Self::QueueTimeout { .. } => row(S::SERVICE_UNAVAILABLE, RESOURCE_EXHAUSTED, "queue-timeout", "UpstreamOverflow", Proxy, V::Final),
+            Self::Aborted(_) => row(S::BAD_REQUEST, CANCELLED, "request-aborted", "DownstreamRemoteDisconnect", Downstream, V::Final),
             Self::ConnectMethod => row(S::NOT_IMPLEMENTED, UNIMPLEMENTED, "connect-not-supported", "DownstreamProtocolError", Downstream, V::Final),
             Self::BadRequest(_) => row(S::BAD_REQUEST, INTERNAL, "bad-request", "DownstreamProtocolError", Downstream, V::Final),
             Self::Internal(_) => row(S::INTERNAL_SERVER_ERROR, INTERNAL, "internal", "LocalReset", Proxy, V::Final),
@@ -169,6 +173,7 @@ impl Error {
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::DeadlineExceeded => Outcome::Failure(Fault::Deadline),
+            Self::Aborted(_) => Outcome::Cancelled,
             Self::QueueFull { .. } | Self::QueueTimeout { .. } => Outcome::Failure(Fault::Overload),
             _ => match self.facts().blame {
                 Blame::Downstream => Outcome::Success,
@@ -192,6 +197,7 @@ impl Error {
             | Self::BreakerOpen { .. }
             | Self::QueueFull { .. }
             | Self::QueueTimeout { .. }
+            | Self::Aborted(_)
             | Self::ConnectMethod
             | Self::BadRequest(_)
             | Self::Internal(_) => None,

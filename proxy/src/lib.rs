@@ -15,6 +15,7 @@ pub mod drain;
 pub mod endpoint;
 pub mod endpoints;
 pub mod error;
+pub mod exchange;
 pub mod facts;
 pub mod head;
 pub mod http;

@@ -8,10 +8,14 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use bytes::Bytes;
+use h2::client::SendRequest;
+use h2::{Ping, PingPong};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -48,7 +52,7 @@ struct Connections {
 }
 
 struct Http2 {
-    sender: http2::SendRequest<Body>,
+    sender: SendRequest<Bytes>,
     streams: Arc<Streams>,
 }
 
@@ -79,7 +83,7 @@ impl Pool {
     pub async fn http2(
         &self,
         connector: &Connector,
-    ) -> Result<(http2::SendRequest<Body>, StreamSlot), Error> {
+    ) -> Result<(SendRequest<Bytes>, StreamSlot), Error> {
         loop {
             let mut connecting = {
                 let mut connections = self.connections.lock().expect("no panic while locked");
@@ -105,6 +109,12 @@ impl Pool {
         }
     }
 
+    /// This connection takes no more requests: it is going, or gone.
+    pub fn discard(&self, slot: &StreamSlot) {
+        let mut connections = self.connections.lock().expect("no panic while locked");
+        connections.remove(&slot.0);
+    }
+
     /// The connection is made by a task of its own: a caller that hangs up does not take it from those who wait too.
     fn start_http2(
         &self,
@@ -121,12 +131,13 @@ impl Pool {
             lock().connecting = None;
             match made {
                 Ok((sender, streams, connection)) => {
-                    lock().http2.push(Http2 { sender, streams });
+                    lock().http2.push(Http2 {
+                        sender,
+                        streams: streams.clone(),
+                    });
                     drop(done);
                     connection.await;
-                    lock()
-                        .http2
-                        .retain(|connection| !connection.sender.is_closed());
+                    lock().remove(&streams);
                 }
                 Err(error) => {
                     done.send_replace(Some(error));
@@ -156,7 +167,7 @@ impl Pool {
             .await
             .map_err(|source| Error::Refused {
                 address: self.address,
-                source,
+                source: source.into(),
             })?;
         // Ends with the connection; what goes wrong on it reaches the request that is on it.
         tokio::spawn(connection.with_upgrades());
@@ -198,9 +209,12 @@ impl Home {
 }
 
 impl Connections {
-    fn roomy(&mut self) -> Option<(http2::SendRequest<Body>, StreamSlot)> {
+    fn remove(&mut self, streams: &Arc<Streams>) {
         self.http2
-            .retain(|connection| !connection.sender.is_closed());
+            .retain(|connection| !Arc::ptr_eq(&connection.streams, streams));
+    }
+
+    fn roomy(&mut self) -> Option<(SendRequest<Bytes>, StreamSlot)> {
         let emptiest = self
             .http2
             .iter()
@@ -220,25 +234,23 @@ async fn connect_http2(
     identity: Option<&SpiffeId>,
 ) -> Result<
     (
-        http2::SendRequest<Body>,
+        SendRequest<Bytes>,
         Arc<Streams>,
         impl Future<Output = ()> + Send + use<>,
     ),
     ConnectError,
 > {
     let stream = connector.connect(address, identity, alpn::HTTP2).await?;
-    let handshake = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
+    let handshake = h2::client::Builder::new()
+        .enable_push(false)
+        .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
+        .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(HEADER_LIST_MAX)
         .initial_max_send_streams(INITIAL_STREAMS)
-        .keep_alive_interval(KEEP_ALIVE_INTERVAL)
-        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-        .handshake(TokioIo::new(stream))
+        .handshake(stream)
         .await;
-    let (sender, connection) = handshake.map_err(|error| ConnectError::Io {
+    let (sender, mut connection) = handshake.map_err(|error| ConnectError::Io {
         address,
         reason: error.to_string(),
     })?;
@@ -247,20 +259,40 @@ async fn connect_http2(
         allowed: AtomicUsize::new(INITIAL_STREAMS),
     });
     let shared = streams.clone();
+    let pings = connection.ping_pong().expect("it is taken once");
     let driver = async move {
+        let mut silence = pin!(silence(pings, shared.clone()));
         let mut connection = pin!(connection);
         std::future::poll_fn(|cx| {
+            // A peer that does not answer takes its streams with it.
+            if silence.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
             let polled = connection.as_mut().poll(cx);
-            // hyper keeps the peer's limit to itself: without this, a request at the limit would wait inside hyper
-            // where no deadline and no other connection helps it (hyper#3623).
+            // Without this, a request at the peer's limit would wait inside h2, where no deadline and no other
+            // connection helps it (hyper#3623).
             shared.allowed.store(
-                connection.as_ref().current_max_send_streams(),
+                connection.as_ref().max_concurrent_send_streams(),
                 Ordering::Relaxed,
             );
-            polled
+            // How it ended, each of its streams is told.
+            polled.map(drop)
         })
-        .await
-        .unwrap_or_default();
+        .await;
     };
     Ok((sender, streams, driver))
+}
+
+/// Ends when a peer with streams open has not answered a ping in time.
+async fn silence(mut pings: PingPong, streams: Arc<Streams>) {
+    loop {
+        tokio::time::sleep(KEEP_ALIVE_INTERVAL).await;
+        if streams.open.load(Ordering::Relaxed) == 0 {
+            continue;
+        }
+        let answered = tokio::time::timeout(KEEP_ALIVE_TIMEOUT, pings.ping(Ping::opaque())).await;
+        if !matches!(answered, Ok(Ok(_))) {
+            return;
+        }
+    }
 }

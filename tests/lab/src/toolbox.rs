@@ -32,11 +32,7 @@ pub const LAB: &[Tool] = &[
 ];
 
 /// What the tests ask the pods with.
-pub const TESTS: &[Tool] = &[
-    tool("curl", "curl"),
-    tool("redis-server", "redis-server"),
-    tool("tcpdump", "tcpdump"),
-];
+pub const TESTS: &[Tool] = &[tool("curl", "curl"), tool("redis-server", "redis-server")];
 
 /// What the shop is built and run with.
 pub const SHOP: &[Tool] = &[

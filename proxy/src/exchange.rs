@@ -1,0 +1,212 @@
+//! One request and its response on an HTTP/2 connection that others share, on h2 itself.
+//!
+//! hyper's client hands a request to the connection's task through a channel and starts two tasks for it; that is a
+//! quarter of what a hop costs (benches/README.md). Here whoever makes the call sends it.
+//!
+//! ```text
+//!   caller ──▶ head, body as far as it is there ──▶ head of the response ──▶ Download, read by the caller
+//!                     │ still more of it
+//!                     ▼
+//!               a task of its own: neither direction may wait for the other
+//! ```
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, Request, Response, header};
+use http_body::{Body as _, Frame, SizeHint};
+use tokio::task::AbortHandle;
+
+use crate::body::{Body, BodyError};
+use crate::pool::StreamSlot;
+
+/// Why there is no response.
+pub enum Failure {
+    /// Nothing of the request was sent.
+    Unsent(h2::Error),
+    Broken(h2::Error),
+    /// The caller broke off while it sent its request.
+    Aborted(BodyError),
+}
+
+/// Sends `request` and returns with the head of the response. Dropped before that, it resets the stream.
+pub async fn send(
+    sender: &mut SendRequest<Bytes>,
+    request: Request<Body>,
+    slot: StreamSlot,
+) -> Result<Response<Body>, Failure> {
+    let (head, body) = request.into_parts();
+    let ends = body.is_end_stream();
+    let (mut response, stream) = sender
+        .send_request(Request::from_parts(head, ()), ends)
+        .map_err(Failure::Unsent)?;
+    let mut upload = (!ends).then(|| Upload {
+        body,
+        stream,
+        waiting: None,
+    });
+    let answered = std::future::poll_fn(|cx| {
+        if let Some(sending) = &mut upload {
+            match sending.poll(cx) {
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Failure::Aborted(error))),
+                Poll::Ready(Ok(())) => upload = None,
+                Poll::Pending => {}
+            }
+        }
+        Pin::new(&mut response).poll(cx).map_err(Failure::Broken)
+    });
+    let response = answered.await?;
+    let upload = upload.map(|mut upload| {
+        let sending = std::future::poll_fn(move |cx| upload.poll(cx).map(drop));
+        tokio::spawn(sending).abort_handle()
+    });
+    let (head, body) = response.into_parts();
+    let download = Download::new(body, &head.headers, slot, upload);
+    Ok(Response::from_parts(head, Body::download(download)))
+}
+
+/// The request's body on its way. Pulls a frame only when the last one has gone.
+struct Upload {
+    body: Body,
+    stream: SendStream<Bytes>,
+    /// Data for which the peer has no room yet, and whether it is the last.
+    waiting: Option<(Bytes, bool)>,
+}
+
+impl Upload {
+    /// Ready when there is nothing more to send, also because the peer wants no more; then the response says why.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        loop {
+            if self.stream.poll_reset(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some((data, last)) = self.waiting.take() {
+                while self.stream.capacity() == 0 {
+                    match self.stream.poll_capacity(cx) {
+                        Poll::Ready(Some(Ok(_))) => {}
+                        Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Ok(())),
+                        Poll::Pending => {
+                            self.waiting = Some((data, last));
+                            return Poll::Pending;
+                        }
+                    }
+                }
+                if self.stream.send_data(data, last).is_err() || last {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+            match frame.map(|frame| frame.map(Frame::into_data)) {
+                // Asking for room before there is something to send would keep it from other streams (hyper#4003).
+                Some(Ok(Ok(data))) if !data.is_empty() => {
+                    self.stream.reserve_capacity(1);
+                    self.waiting = Some((data, self.body.is_end_stream()));
+                }
+                Some(Ok(Ok(_))) if !self.body.is_end_stream() => {}
+                Some(Ok(Ok(_))) | None => {
+                    let _ = self.stream.send_data(Bytes::new(), true);
+                    return Poll::Ready(Ok(()));
+                }
+                Some(Ok(Err(frame))) => {
+                    if let Ok(trailers) = frame.into_trailers() {
+                        self.stream.reserve_capacity(0);
+                        let _ = self.stream.send_trailers(trailers);
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                Some(Err(error)) => {
+                    self.stream.send_reset(Reason::CANCEL);
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+    }
+}
+
+/// The response's body. The peer may send more when a frame has been taken out here, and no earlier.
+pub struct Download {
+    stream: RecvStream,
+    /// Bytes still to come, where the head said how many.
+    left: Option<u64>,
+    data_ended: bool,
+    ended: bool,
+    upload: Option<AbortHandle>,
+    _slot: StreamSlot,
+}
+
+impl Download {
+    fn new(
+        stream: RecvStream,
+        headers: &HeaderMap,
+        slot: StreamSlot,
+        upload: Option<AbortHandle>,
+    ) -> Self {
+        let length = headers.get(header::CONTENT_LENGTH);
+        Self {
+            left: length.and_then(|length| length.to_str().ok()?.parse().ok()),
+            data_ended: false,
+            ended: false,
+            stream,
+            upload,
+            _slot: slot,
+        }
+    }
+
+    pub fn is_end_stream(&self) -> bool {
+        self.ended || self.stream.is_end_stream()
+    }
+
+    pub fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::new, SizeHint::with_exact)
+    }
+
+    pub fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        while !self.data_ended {
+            match ready!(self.stream.poll_data(cx)) {
+                Some(Ok(data)) => {
+                    // It fails only for a stream that is gone.
+                    let _ = self.stream.flow_control().release_capacity(data.len());
+                    if let Some(left) = &mut self.left {
+                        *left = left.saturating_sub(data.len() as u64);
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Some(Err(error)) => return self.broken(error),
+                None => self.data_ended = true,
+            }
+        }
+        match ready!(self.stream.poll_trailers(cx)) {
+            Ok(trailers) => {
+                self.ended = true;
+                Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+            }
+            Err(error) => self.broken(error),
+        }
+    }
+
+    fn broken(&mut self, error: h2::Error) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.ended = true;
+        // RFC 9113 section 8.1: the response is whole, and the rest of the request is not wanted.
+        if error.is_reset() && error.reason() == Some(Reason::NO_ERROR) {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(Some(Err(error.into())))
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        // Nobody reads the answer any more, so nobody is asked any more; the stream is reset when both halves are gone.
+        if !self.is_end_stream()
+            && let Some(upload) = &self.upload
+        {
+            upload.abort();
+        }
+    }
+}
