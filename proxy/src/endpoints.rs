@@ -8,7 +8,7 @@ mod chosen;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -44,6 +44,10 @@ pub struct Endpoints {
     config: ArcSwap<Config>,
     /// How many are not eligible: while it is zero, nobody looks for probes.
     out: AtomicUsize,
+    /// Calls that have not ended, to all of them.
+    in_flight: AtomicUsize,
+    /// Every gate was closed at the last tick, and none has changed since.
+    settled: AtomicBool,
     /// Held from asking whether one more gate may open until it has, so that two workers cannot both take the last
     /// place. Taken before a member is locked, and never for a success.
     opening: Mutex<()>,
@@ -86,6 +90,8 @@ impl Endpoints {
             list: ArcSwap::default(),
             config: ArcSwap::from_pointee(Config::of(outbound)),
             out: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0),
+            settled: AtomicBool::new(true),
             opening: Mutex::new(()),
             latency: Mutex::new(Latency::new(Instant::now())),
             p99_nanos: AtomicU64::new(0),
@@ -283,6 +289,7 @@ impl Endpoints {
     }
 
     fn start(self: &Arc<Self>, member: &Arc<Member>, ticket: Ticket, now: Instant) -> Chosen {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
         member.in_flight.fetch_add(1, Ordering::Relaxed);
         let waiting = member.learnt().waiting.start(now);
         Chosen {
@@ -299,6 +306,7 @@ impl Endpoints {
     /// Reports what a gate did. To be called with the member locked, after anything that may change it.
     fn publish(&self, member: &Member, learnt: &mut Learnt) {
         while let Some(transition) = learnt.gate.take_transition() {
+            self.settled.store(false, Ordering::Relaxed);
             let address = member.address().to_string();
             if transition.enforced {
                 self.metrics.endpoint_state(&address, transition.to);
@@ -357,8 +365,14 @@ impl Endpoints {
         Duration::from_nanos(self.p99_nanos.load(Ordering::Relaxed))
     }
 
-    /// A few times a second, off the request path: finds silent endpoints and probes those that are due.
+    /// A few times a second, off the request path: finds silent endpoints and probes those that are due. Costs nothing
+    /// while nobody is called and every gate is closed.
     pub fn tick(self: &Arc<Self>, now: Instant) {
+        if self.in_flight.load(Ordering::Relaxed) == 0 && self.settled.load(Ordering::Relaxed) {
+            return;
+        }
+        // Whatever a gate does from here on unsettles again.
+        self.settled.store(true, Ordering::Relaxed);
         let list = self.list.load();
         let p99 = {
             let mut latency = self.latency.lock().expect("no panic while locked");
@@ -368,41 +382,50 @@ impl Endpoints {
         self.p99_nanos.store(nanos, Ordering::Relaxed);
         // Two gates that changed at once may have counted past each other.
         self.recount();
-        let timeout = self.config.load().timeout;
-        let last: Vec<_> = list
-            .iter()
-            .map(|member| member.learnt().last_completion)
-            .collect();
+        let newest = Newest::of(&list);
         for (index, member) in list.iter().enumerate() {
-            let opening = self.opening();
-            let may_open = self.may_open(&list, &opening);
-            let mut learnt = member.learnt();
-            // Alone there is nobody to compare with; the others' last answers are none, so nothing stalls.
-            if let (Some(oldest), Some(pool_p99)) = (learnt.waiting.oldest(), p99) {
-                let quiet_since = learnt
-                    .last_completion
-                    .map_or(oldest, |last| last.max(oldest));
-                let others = last.iter().enumerate().filter(|(other, _)| *other != index);
-                let context = StallContext {
-                    oldest_in_flight_start: Some(oldest),
-                    last_completion: learnt.last_completion,
-                    pool_p99,
-                    timeout,
-                    peer_completed_since: others
-                        .filter_map(|(_, last)| *last)
-                        .any(|last| last > quiet_since),
-                };
+            let stall = p99.and_then(|p99| self.silence(member, newest.but(index), p99));
+            if let Some(stall) = stall.filter(|stall| stall.stalled_for(now).is_some()) {
+                let opening = self.opening();
+                let may_open = self.may_open(&list, &opening);
+                let mut learnt = member.learnt();
                 learnt
                     .gate
-                    .check_stall(now, context, may_open, fastrand::u64(..));
+                    .check_stall(now, stall, may_open, fastrand::u64(..));
+                self.publish(member, &mut learnt);
             }
+            let mut learnt = member.learnt();
             let probe = learnt.gate.wants_probe(now);
             self.publish(member, &mut learnt);
-            drop((learnt, opening));
+            if learnt.gate.state() != Phase::Closed {
+                self.settled.store(false, Ordering::Relaxed);
+            }
+            drop(learnt);
             if probe.is_some() {
                 tokio::spawn(self.clone().probe(member.clone()));
             }
         }
+    }
+
+    /// What the stall rule looks at; `None` while nobody waits for this endpoint. Alone there is nobody to compare
+    /// with: the others' last answer is none, so nothing stalls.
+    fn silence(
+        &self,
+        member: &Member,
+        others_last: Option<Instant>,
+        pool_p99: Duration,
+    ) -> Option<StallContext> {
+        let learnt = member.learnt();
+        let oldest = learnt.waiting.oldest()?;
+        let last = learnt.last_completion;
+        let quiet_since = last.map_or(oldest, |last| last.max(oldest));
+        Some(StallContext {
+            oldest_in_flight_start: Some(oldest),
+            last_completion: last,
+            pool_p99,
+            timeout: self.config.load().timeout,
+            peer_completed_since: others_last.is_some_and(|last| last > quiet_since),
+        })
     }
 
     /// Connects and shakes hands, so that a black hole costs no user's request.
@@ -417,6 +440,40 @@ impl Endpoints {
             .gate
             .probe_result(connected.is_ok(), Instant::now(), fastrand::u64(..));
         self.publish(&member, &mut learnt);
+    }
+}
+
+/// The last answers of a pool: for each endpoint, the newest of all the others.
+struct Newest {
+    first: Option<(Instant, usize)>,
+    second: Option<Instant>,
+}
+
+impl Newest {
+    fn of(list: &[Arc<Member>]) -> Self {
+        let mut newest = Self {
+            first: None,
+            second: None,
+        };
+        for (index, member) in list.iter().enumerate() {
+            let Some(last) = member.learnt().last_completion else {
+                continue;
+            };
+            if newest.first.is_none_or(|(first, _)| last > first) {
+                newest.second = newest.first.map(|(first, _)| first);
+                newest.first = Some((last, index));
+            } else {
+                newest.second = newest.second.max(Some(last));
+            }
+        }
+        newest
+    }
+
+    fn but(&self, index: usize) -> Option<Instant> {
+        match self.first {
+            Some((first, of)) if of != index => Some(first),
+            _ => self.second,
+        }
     }
 }
 

@@ -77,6 +77,7 @@ impl Duty for Chosen {
             retry_after,
         } = self;
         member.in_flight.fetch_sub(1, Ordering::Relaxed);
+        endpoints.in_flight.fetch_sub(1, Ordering::Relaxed);
         endpoints.metrics.attempt(outcome);
         let now = Instant::now();
         // Only a failure can open a gate.
