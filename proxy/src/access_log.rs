@@ -206,7 +206,7 @@ impl Entry {
         self.status = response.status().as_u16();
         self.grpc_status = response
             .headers()
-            .get("grpc-status")
+            .get(&crate::head::GRPC_STATUS)
             .and_then(|value| value.to_str().ok())
             .map(str::to_owned);
     }

@@ -256,9 +256,9 @@ impl Watch {
     fn deadline_trailers(&self) -> Option<HeaderMap> {
         self.grpc.then(|| {
             let mut trailers = HeaderMap::with_capacity(2);
-            trailers.insert("grpc-status", HeaderValue::from_static("4"));
+            trailers.insert(&crate::head::GRPC_STATUS, HeaderValue::from_static("4"));
             trailers.insert(
-                "grpc-message",
+                &crate::head::GRPC_MESSAGE,
                 HeaderValue::from_static("the deadline of the request has passed"),
             );
             trailers
@@ -409,7 +409,7 @@ pub fn of_head(status: StatusCode, headers: &HeaderMap) -> Outcome {
     }
     match status {
         StatusCode::TOO_MANY_REQUESTS => Outcome::Failure(Fault::Overload),
-        StatusCode::SERVICE_UNAVAILABLE if headers.contains_key(crate::head::OVERLOAD) => {
+        StatusCode::SERVICE_UNAVAILABLE if headers.contains_key(&crate::head::OVERLOAD) => {
             Outcome::Failure(Fault::Overload)
         }
         status if status.is_server_error() => Outcome::Failure(Fault::Hard),
@@ -418,7 +418,7 @@ pub fn of_head(status: StatusCode, headers: &HeaderMap) -> Outcome {
 }
 
 fn of_grpc_status(headers: &HeaderMap) -> Option<Outcome> {
-    let status = headers.get("grpc-status")?.as_bytes();
+    let status = headers.get(&crate::head::GRPC_STATUS)?.as_bytes();
     Some(match status {
         // UNKNOWN, INTERNAL, UNAVAILABLE, DATA_LOSS
         b"2" | b"13" | b"14" | b"15" => Outcome::Failure(Fault::Hard),

@@ -48,7 +48,7 @@ impl Endpoint {
             // Between sidecars everything is multiplexed; what the app spoke is noted for the other end.
             (false, Some(_), Protocol::Http1) => {
                 request.head.headers.insert(
-                    head::ORIGINAL_PROTOCOL,
+                    &head::ORIGINAL_PROTOCOL,
                     http::HeaderValue::from_static("HTTP/1.1"),
                 );
                 Protocol::Http2

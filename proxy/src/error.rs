@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use crate::body::{Body, BodyError};
 use crate::head;
@@ -14,7 +14,7 @@ use crate::policy::outcome::{Fault, Outcome};
 use crate::policy::retry::Verdict;
 
 /// Names the reason of an answer that the proxy made itself.
-pub const PROXY_ERROR: &str = "weir-proxy-error";
+pub static PROXY_ERROR: HeaderName = HeaderName::from_static("weir-proxy-error");
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -223,8 +223,8 @@ impl Error {
                 header::CONTENT_TYPE,
                 HeaderValue::from_static("application/grpc"),
             );
-            headers.insert("grpc-status", HeaderValue::from(u16::from(facts.grpc)));
-            headers.insert("grpc-message", percent_encoded(&message));
+            headers.insert(&head::GRPC_STATUS, HeaderValue::from(u16::from(facts.grpc)));
+            headers.insert(&head::GRPC_MESSAGE, percent_encoded(&message));
             if let Some(after) = self.retry_after() {
                 let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
                 headers.insert("grpc-retry-pushback-ms", HeaderValue::from(millis));
@@ -247,16 +247,16 @@ impl Error {
         };
         response
             .headers_mut()
-            .insert(PROXY_ERROR, HeaderValue::from_static(facts.code));
+            .insert(&PROXY_ERROR, HeaderValue::from_static(facts.code));
         if matches!(self, Self::QueueFull { .. } | Self::QueueTimeout { .. }) {
             response
                 .headers_mut()
-                .insert(head::OVERLOAD, HeaderValue::from_static("local"));
+                .insert(&head::OVERLOAD, HeaderValue::from_static("local"));
         }
         if facts.verdict == Verdict::Unprocessed {
             response
                 .headers_mut()
-                .insert(head::UNPROCESSED, HeaderValue::from_static("true"));
+                .insert(&head::UNPROCESSED, HeaderValue::from_static("true"));
         }
         response
     }
@@ -291,7 +291,7 @@ mod tests {
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["grpc-status"], "14");
         assert_eq!(response.headers()["grpc-retry-pushback-ms"], "1500");
-        assert_eq!(response.headers()[PROXY_ERROR], "circuit-breaker-open");
+        assert_eq!(response.headers()[&PROXY_ERROR], "circuit-breaker-open");
     }
 
     #[test]
@@ -301,7 +301,7 @@ mod tests {
         };
         let response = error.into_response(false);
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(response.headers()[PROXY_ERROR], "queue-full");
+        assert_eq!(response.headers()[&PROXY_ERROR], "queue-full");
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
     }
 

@@ -15,20 +15,31 @@ use crate::error::{Error, PROXY_ERROR};
 use crate::request::Protocol;
 
 /// `x-weir-…`: how sidecars speak to each other beside the message.
-pub const OVERLOAD: &str = "x-weir-overload";
+pub static OVERLOAD: HeaderName = HeaderName::from_static("x-weir-overload");
 /// Which attempt this is, when it is not the first.
-pub const ATTEMPT: &str = "x-weir-attempt";
+pub static ATTEMPT: HeaderName = HeaderName::from_static("x-weir-attempt");
 /// The request reached nobody's app: trying it elsewhere is safe, whatever it was.
-pub const UNPROCESSED: &str = "x-weir-unprocessed";
+pub static UNPROCESSED: HeaderName = HeaderName::from_static("x-weir-unprocessed");
 /// A failure after retries: do not retry it again one hop up.
-pub const RETRY: &str = "x-weir-retry";
+pub static RETRY: HeaderName = HeaderName::from_static("x-weir-retry");
 /// The answer is not what was asked for but what the policy says instead.
-pub const DEGRADED: &str = "x-weir-degraded";
+pub static DEGRADED: HeaderName = HeaderName::from_static("x-weir-degraded");
 /// The protocol the caller's app spoke, where it is not the one between the sidecars.
 pub const ORIGINAL_PROTOCOL: HeaderName = HeaderName::from_static("x-weir-protocol");
 
 /// How long the caller will wait, where the protocol has no word for it.
-pub const REQUEST_TIMEOUT_MS: &str = "x-request-timeout-ms";
+pub static REQUEST_TIMEOUT_MS: HeaderName = HeaderName::from_static("x-request-timeout-ms");
+/// Envoy's word for the same; believed, not sent.
+pub static EXPECTED_TIMEOUT_MS: HeaderName =
+    HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+/// The draft `Idempotency-Key`: the call may be repeated.
+pub static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+pub static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+pub static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+pub static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+pub static GRPC_PREVIOUS_ATTEMPTS: HeaderName =
+    HeaderName::from_static("grpc-previous-rpc-attempts");
 
 const OWN_PREFIX: &str = "x-weir-";
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -88,7 +99,7 @@ pub fn strip_own_headers(headers: &mut HeaderMap) {
 /// Of a response: all that only a sidecar can say.
 pub fn strip_sidecar_headers(headers: &mut HeaderMap) {
     strip_own_headers(headers);
-    headers.remove(PROXY_ERROR);
+    headers.remove(&PROXY_ERROR);
 }
 
 /// HTTP/1.1 asks for an upgrade by two headers together (RFC 9110 section 7.8).

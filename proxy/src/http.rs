@@ -209,10 +209,10 @@ fn request(
     let mut is_retry = false;
     if connection.caller.is_some() {
         // A sidecar speaks: what it adds to its app's request is for us, not for our app.
-        if head.headers.contains_key(head::ORIGINAL_PROTOCOL) {
+        if head.headers.contains_key(&head::ORIGINAL_PROTOCOL) {
             protocol = Protocol::Http1;
         }
-        is_retry = head.headers.contains_key(head::ATTEMPT);
+        is_retry = head.headers.contains_key(&head::ATTEMPT);
     }
     head::strip_own_headers(&mut head.headers);
     let context = Context {
@@ -240,9 +240,9 @@ fn request(
 /// The earliest of the ways in which a caller can say how long it waits.
 fn deadline(headers: &HeaderMap, now: Instant) -> Deadline {
     let grpc = headers
-        .get("grpc-timeout")
+        .get(&head::GRPC_TIMEOUT)
         .and_then(|value| parse_grpc_timeout(value.as_bytes()));
-    let millis = [head::REQUEST_TIMEOUT_MS, "x-envoy-expected-rq-timeout-ms"]
+    let millis = [&head::REQUEST_TIMEOUT_MS, &head::EXPECTED_TIMEOUT_MS]
         .into_iter()
         .filter_map(|name| headers.get(name))
         .filter_map(|value| parse_millis(value.as_bytes()));
@@ -256,10 +256,10 @@ fn finish(response: &mut Response<Body>, version: Version, to_app: bool) {
     *response.version_mut() = version;
     if to_app {
         // The app asked its neighbour, not its sidecar; that an answer is a fallback is the one thing it may know.
-        let degraded: Option<HeaderValue> = response.headers().get(head::DEGRADED).cloned();
+        let degraded: Option<HeaderValue> = response.headers().get(&head::DEGRADED).cloned();
         head::strip_own_headers(response.headers_mut());
         if let Some(degraded) = degraded {
-            response.headers_mut().insert(head::DEGRADED, degraded);
+            response.headers_mut().insert(&head::DEGRADED, degraded);
         }
     }
 }

@@ -85,7 +85,7 @@ pub fn is_idempotent(method: &Method, headers: &HeaderMap) -> bool {
     matches!(
         *method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
-    ) || headers.contains_key("idempotency-key")
+    ) || headers.contains_key(&crate::head::IDEMPOTENCY_KEY)
 }
 
 pub fn is_grpc(headers: &HeaderMap) -> bool {

@@ -17,7 +17,6 @@ use crate::request::Request;
 
 // Names rather than text: inserting a name copies nothing.
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
-const REQUEST_TIMEOUT_MS: HeaderName = HeaderName::from_static(head::REQUEST_TIMEOUT_MS);
 
 #[derive(Clone)]
 pub struct Attempt {
@@ -82,7 +81,10 @@ fn forward_deadline(request: &mut Request) -> Result<(), Error> {
         let value = HeaderValue::from_bytes(GrpcTimeout::new(left).as_bytes());
         headers.insert(GRPC_TIMEOUT, value.expect("digits and a letter"));
     } else {
-        headers.insert(REQUEST_TIMEOUT_MS, HeaderValue::from(format_millis(left)));
+        headers.insert(
+            &head::REQUEST_TIMEOUT_MS,
+            HeaderValue::from(format_millis(left)),
+        );
     }
     Ok(())
 }

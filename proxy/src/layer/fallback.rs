@@ -69,7 +69,7 @@ fn failed(result: &Answer) -> Option<HeaderValue> {
             (facts.blame != Blame::Downstream).then(|| HeaderValue::from_static(facts.code))
         }
         Ok(response) => {
-            let code = response.headers().get(PROXY_ERROR)?;
+            let code = response.headers().get(&PROXY_ERROR)?;
             let failed = of_head(response.status(), response.headers()) != Outcome::Success;
             failed.then(|| code.clone())
         }
@@ -85,11 +85,11 @@ fn answer(fallback: &Config, code: HeaderValue, grpc: bool) -> Response<Body> {
             HeaderValue::from_static("application/grpc"),
         );
         headers.insert(
-            "grpc-status",
+            &crate::head::GRPC_STATUS,
             HeaderValue::from(u16::from(fallback.grpc_status)),
         );
         headers.insert(
-            "grpc-message",
+            &crate::head::GRPC_MESSAGE,
             crate::error::percent_encoded(&fallback.message),
         );
         response
@@ -104,7 +104,7 @@ fn answer(fallback: &Config, code: HeaderValue, grpc: bool) -> Response<Body> {
         response
     };
     let headers = response.headers_mut();
-    headers.insert(DEGRADED, HeaderValue::from_static("fallback"));
-    headers.insert(PROXY_ERROR, code);
+    headers.insert(&DEGRADED, HeaderValue::from_static("fallback"));
+    headers.insert(&PROXY_ERROR, code);
     response
 }

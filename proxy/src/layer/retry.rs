@@ -182,11 +182,11 @@ impl Original {
         let mut head = head.expect("what cannot be replayed is not tried again");
         if context.attempt > 1 {
             head.headers
-                .insert(head::ATTEMPT, HeaderValue::from(context.attempt));
+                .insert(&head::ATTEMPT, HeaderValue::from(context.attempt));
             if context.grpc {
                 // gRFC A6.
                 head.headers.insert(
-                    "grpc-previous-rpc-attempts",
+                    &head::GRPC_PREVIOUS_ATTEMPTS,
                     HeaderValue::from(context.attempt - 1),
                 );
             }
@@ -256,28 +256,29 @@ fn verdict(result: &Answer) -> Option<Verdict> {
         Err(error) => return Some(error.facts().verdict),
     };
     let headers = response.headers();
-    if headers.contains_key(head::RETRY) {
+    let Outcome::Failure(fault) = of_head(response.status(), headers) else {
+        return None;
+    };
+    if headers.contains_key(&head::RETRY) {
         return Some(Verdict::Exhausted);
     }
-    if headers.contains_key(head::UNPROCESSED) {
+    if headers.contains_key(&head::UNPROCESSED) {
         return Some(Verdict::Unprocessed);
     }
-    match headers.get(head::OVERLOAD).map(HeaderValue::as_bytes) {
-        Some(b"local") => return Some(Verdict::Overloaded { service: false }),
-        Some(_) => return Some(Verdict::Overloaded { service: true }),
-        None => {}
+    if let Some(of) = headers.get(&head::OVERLOAD) {
+        let service = of != "local";
+        return Some(Verdict::Overloaded { service });
     }
-    match of_head(response.status(), headers) {
-        Outcome::Failure(Fault::Hard) if is_unavailable(response) => Some(Verdict::Unavailable),
-        Outcome::Failure(Fault::Hard) => Some(Verdict::ServerError),
+    Some(match fault {
+        Fault::Hard if is_unavailable(response) => Verdict::Unavailable,
+        Fault::Hard => Verdict::ServerError,
         // Not marked as unprocessed, so asking again would add to the load.
-        Outcome::Failure(Fault::Overload | Fault::Deadline) => Some(Verdict::Final),
-        Outcome::Success | Outcome::Cancelled => None,
-    }
+        Fault::Overload | Fault::Deadline => Verdict::Final,
+    })
 }
 
 fn is_unavailable(response: &Response<Body>) -> bool {
-    match response.headers().get("grpc-status") {
+    match response.headers().get(&head::GRPC_STATUS) {
         Some(status) => status == "14",
         None => matches!(response.status().as_u16(), 502..=504),
     }
@@ -294,7 +295,7 @@ fn mark_exhausted(result: Answer, attempts: u32) -> Answer {
     if attempts > 1 {
         response
             .headers_mut()
-            .insert(head::RETRY, HeaderValue::from_static("exhausted"));
+            .insert(&head::RETRY, HeaderValue::from_static("exhausted"));
     }
     Ok(response)
 }

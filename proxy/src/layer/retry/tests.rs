@@ -108,7 +108,7 @@ async fn each_try_goes_out_whole_and_knows_where_the_others_failed() {
             seen.push((
                 tried,
                 headers["x-own"].clone(),
-                headers.contains_key(head::ATTEMPT),
+                headers.contains_key(&head::ATTEMPT),
             ));
             let address = ([127, 0, 0, 1], 1000 + tried as u16).into();
             let limit = Duration::from_secs(1);
