@@ -56,6 +56,10 @@ pub fn run(
         ));
     }
     let mut engine = Engine::new(interrupted)?;
+    if let Some(folder) = profile {
+        let made = std::fs::create_dir_all(folder);
+        made.map_err(|error| Trouble::Io(folder.display().to_string(), error))?;
+    }
     let (counts, relay) = count_all(&mut engine, profile)?;
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/instructions.json");
     let explain = |error| Trouble::Io(path.display().to_string(), error);
