@@ -65,15 +65,9 @@ impl Body {
         Self::of(Source::Attempt(attempt))
     }
 
-    /// Takes the stream out, for keeping a copy of it while it passes.
-    pub fn into_incoming(mut self) -> Result<Incoming, Self> {
-        match std::mem::take(&mut self.source) {
-            Source::Incoming(incoming) if self.watch.is_none() => Ok(incoming),
-            source => {
-                self.source = source;
-                Err(self)
-            }
-        }
+    /// It comes from a connection, frame by frame, and has not ended.
+    pub fn is_streamed(&self) -> bool {
+        matches!(self.source, Source::Incoming(_) | Source::Download(_))
     }
 
     /// Ends the body with `deadline` unless it has turned out to be a stream by then.

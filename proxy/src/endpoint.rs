@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::exchange::{self, Failure};
 use crate::head;
 use crate::identity::SpiffeId;
+use crate::interim::Interim;
 use crate::pool::Pool;
 use crate::request::{Protocol, Request};
 
@@ -57,10 +58,16 @@ impl Endpoint {
         };
         head::convert(&mut request.head, protocol)?;
         let pool = &self.pools[context.worker];
-        let message = http::Request::from_parts(request.head, request.body);
+        let interim = request.context.interim;
+        let mut message = http::Request::from_parts(request.head, request.body);
         let mut response = match protocol {
-            Protocol::Http2 => self.exchange(pool, connector, message).await?,
+            Protocol::Http2 => self.exchange(pool, connector, message, interim).await?,
             Protocol::Http1 => {
+                if let Some(interim) = interim {
+                    hyper::ext::on_informational(&mut message, move |response| {
+                        interim.push(response.status(), response.headers());
+                    });
+                }
                 let mut sender = pool.http1(connector, upgrade).await?;
                 let response = sender
                     .try_send_request(message)
@@ -91,6 +98,7 @@ impl Endpoint {
         pool: &Pool,
         connector: &Connector,
         message: http::Request<Body>,
+        interim: Option<Interim>,
     ) -> Result<Response<Body>, Error> {
         let address = self.address;
         let refused = |source: h2::Error| Error::Refused {
@@ -108,7 +116,7 @@ impl Endpoint {
                 Err(error) => return Err(refused(error)),
             }
         };
-        let sent = exchange::send(&mut sender, message, slot).await;
+        let sent = exchange::send(&mut sender, message, slot, interim).await;
         sent.map_err(|failure| match failure {
             Failure::Unsent(error) => refused(error),
             Failure::Broken(error) if is_refusal(&error) => refused(error),

@@ -1,4 +1,5 @@
-//! One request and its response on an HTTP/2 connection that others share, on h2 itself.
+//! One request and its response on an HTTP/2 connection that others share, on h2 itself; `http2.rs` serves with the same
+//! bodies.
 //!
 //! hyper's client hands a request to the connection's task through a channel and starts two tasks for it; that is a
 //! quarter of what a hop costs (benches/README.md). Here whoever makes the call sends it.
@@ -21,6 +22,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use tokio::task::AbortHandle;
 
 use crate::body::{Body, BodyError};
+use crate::interim::Interim;
 use crate::pool::StreamSlot;
 
 /// Why there is no response.
@@ -37,23 +39,25 @@ pub async fn send(
     sender: &mut SendRequest<Bytes>,
     request: Request<Body>,
     slot: StreamSlot,
+    interim: Option<Interim>,
 ) -> Result<Response<Body>, Failure> {
     let (head, body) = request.into_parts();
     let ends = body.is_end_stream();
     let (mut response, stream) = sender
         .send_request(Request::from_parts(head, ()), ends)
         .map_err(Failure::Unsent)?;
-    let mut upload = (!ends).then(|| Upload {
-        body,
-        stream,
-        waiting: None,
-    });
+    let mut upload = (!ends).then(|| Upload::new(body, stream));
     let answered = std::future::poll_fn(|cx| {
         if let Some(sending) = &mut upload {
             match sending.poll(cx) {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Failure::Aborted(error))),
                 Poll::Ready(Ok(())) => upload = None,
                 Poll::Pending => {}
+            }
+        }
+        if let Some(interim) = &interim {
+            while let Poll::Ready(Some(Ok(head))) = response.poll_informational(cx) {
+                interim.push(head.status(), head.headers());
             }
         }
         Pin::new(&mut response).poll(cx).map_err(Failure::Broken)
@@ -64,12 +68,14 @@ pub async fn send(
         tokio::spawn(sending).abort_handle()
     });
     let (head, body) = response.into_parts();
-    let download = Download::new(body, &head.headers, slot, upload);
+    let mut download = Download::new(body, &head.headers);
+    download.upload = upload;
+    download.slot = Some(slot);
     Ok(Response::from_parts(head, Body::download(download)))
 }
 
-/// The request's body on its way. Pulls a frame only when the last one has gone.
-struct Upload {
+/// A body on its way to the peer. Pulls a frame only when the last one has gone.
+pub struct Upload {
     body: Body,
     stream: SendStream<Bytes>,
     /// Data for which the peer has no room yet, and whether it is the last.
@@ -77,8 +83,16 @@ struct Upload {
 }
 
 impl Upload {
+    pub fn new(body: Body, stream: SendStream<Bytes>) -> Self {
+        Self {
+            body,
+            stream,
+            waiting: None,
+        }
+    }
+
     /// Ready when there is nothing more to send, also because the peer wants no more; then the response says why.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         loop {
             if self.stream.poll_reset(cx).is_ready() {
                 return Poll::Ready(Ok(()));
@@ -118,7 +132,7 @@ impl Upload {
                     }
                 }
                 Some(Err(error)) => {
-                    self.stream.send_reset(Reason::CANCEL);
+                    self.stream.send_reset(reason_of(error.as_ref()));
                     return Poll::Ready(Err(error));
                 }
             }
@@ -126,32 +140,44 @@ impl Upload {
     }
 }
 
-/// The response's body. The peer may send more when a frame has been taken out here, and no earlier.
+/// The reason of the other side, where it gave one.
+fn reason_of(error: &(dyn std::error::Error + 'static)) -> Reason {
+    let mut source = Some(error);
+    while let Some(error) = source {
+        if let Some(reason) = error
+            .downcast_ref::<h2::Error>()
+            .and_then(h2::Error::reason)
+        {
+            return reason;
+        }
+        source = error.source();
+    }
+    Reason::CANCEL
+}
+
+/// A body that comes from the peer. The peer may send more when a frame has been taken out here, and no earlier.
 pub struct Download {
     stream: RecvStream,
     /// Bytes still to come, where the head said how many.
     left: Option<u64>,
     data_ended: bool,
     ended: bool,
+    /// The rest of the request that this answers.
     upload: Option<AbortHandle>,
-    _slot: StreamSlot,
+    /// Given back when the stream is gone.
+    slot: Option<StreamSlot>,
 }
 
 impl Download {
-    fn new(
-        stream: RecvStream,
-        headers: &HeaderMap,
-        slot: StreamSlot,
-        upload: Option<AbortHandle>,
-    ) -> Self {
+    pub fn new(stream: RecvStream, headers: &HeaderMap) -> Self {
         let length = headers.get(header::CONTENT_LENGTH);
         Self {
             left: length.and_then(|length| length.to_str().ok()?.parse().ok()),
             data_ended: false,
             ended: false,
             stream,
-            upload,
-            _slot: slot,
+            upload: None,
+            slot: None,
         }
     }
 

@@ -2,24 +2,28 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HeaderValue;
 use http::{HeaderMap, Method, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tower::Service;
 
 use crate::backend::Backend;
-use crate::body::Body;
+use crate::body::{Body, BodyError};
 use crate::drain::Drain;
 use crate::error::Error;
 use crate::head;
+use crate::http2;
+use crate::interim::{Interim, Interjected, Outlet};
 use crate::pipeline::Stack;
 use crate::policy::deadline::{Deadline, parse_grpc_timeout, parse_millis};
 use crate::request::{Context, Protocol, Request, is_grpc, is_idempotent};
@@ -28,16 +32,7 @@ use crate::telemetry::{self, Direction};
 
 const HEADERS_MAX: usize = 100;
 const HEADER_BYTES_MAX: usize = 64 * 1024;
-const HEADER_LIST_MAX: u32 = 32 * 1024;
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
-const STREAMS_MAX: u32 = 256;
-const STREAM_WINDOW: u32 = 64 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-const SEND_BUFFER: usize = 64 * 1024;
-const PENDING_RESETS_MAX: usize = 20;
-const LOCAL_RESETS_MAX: usize = 256;
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// An upgraded connection on which nothing moves ends after this long.
 const UPGRADE_IDLE: Duration = Duration::from_secs(60 * 60);
 
@@ -75,66 +70,73 @@ pub async fn serve<I>(
     io: I,
     protocol: Protocol,
     connection: Connection,
-    mut drain: Drain,
-) -> Result<(), hyper::Error>
+    drain: Drain,
+) -> Result<(), BodyError>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let io = TokioIo::new(io);
-    let service = service_fn(move |request| handle(connection.clone(), request));
     match protocol {
-        Protocol::Http1 => {
-            let serving = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_READ_TIMEOUT)
-                .max_headers(HEADERS_MAX)
-                .max_buf_size(HEADER_BYTES_MAX)
-                .auto_date_header(false)
-                .half_close(true)
-                .serve_connection(io, service)
-                .with_upgrades();
-            let mut serving = std::pin::pin!(serving);
-            tokio::select! {
-                result = serving.as_mut() => return result,
-                () = drain.started() => {}
-            }
-            serving.as_mut().graceful_shutdown();
-            serving.await
-        }
-        Protocol::Http2 => {
-            let serving = http2::Builder::new(TokioExecutor::new())
-                .timer(TokioTimer::new())
-                .max_concurrent_streams(STREAMS_MAX)
-                .max_header_list_size(HEADER_LIST_MAX)
-                .initial_stream_window_size(STREAM_WINDOW)
-                .initial_connection_window_size(CONNECTION_WINDOW)
-                .max_send_buf_size(SEND_BUFFER)
-                .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
-                .max_local_error_reset_streams(LOCAL_RESETS_MAX)
-                .keep_alive_interval(KEEP_ALIVE_INTERVAL)
-                .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-                .auto_date_header(false)
-                .serve_connection(io, service);
-            let mut serving = std::pin::pin!(serving);
-            tokio::select! {
-                result = serving.as_mut() => return result,
-                () = drain.started() => {}
-            }
-            serving.as_mut().graceful_shutdown();
-            serving.await
-        }
+        Protocol::Http1 => Ok(serve_http1(io, connection, drain).await?),
+        Protocol::Http2 => Ok(http2::serve(io, connection, drain).await?),
     }
+}
+
+async fn serve_http1<I>(io: I, connection: Connection, mut drain: Drain) -> Result<(), hyper::Error>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let outlet = Outlet::default();
+    let io = TokioIo::new(Interjected::new(io, outlet.clone()));
+    let service = service_fn(move |request| handle(connection.clone(), outlet.clone(), request));
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_READ_TIMEOUT)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEADER_BYTES_MAX)
+        .auto_date_header(false)
+        .half_close(true)
+        .serve_connection(io, service)
+        .with_upgrades();
+    let mut serving = std::pin::pin!(serving);
+    tokio::select! {
+        result = serving.as_mut() => return result,
+        () = drain.started() => {}
+    }
+    serving.as_mut().graceful_shutdown();
+    serving.await
 }
 
 async fn handle(
     connection: Connection,
+    outlet: Outlet,
     mut incoming: http::Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let upgrade = head::wants_upgrade(incoming.version(), incoming.headers())
         .then(|| hyper::upgrade::on(&mut incoming));
+    let interim = Interim::wanted_by(&incoming);
+    let incoming = incoming.map(Body::from);
+    let mut answering = std::pin::pin!(answer(connection, incoming, upgrade, interim.clone()));
+    let answered = std::future::poll_fn(|cx| {
+        if let Some(interim) = &interim {
+            while let Poll::Ready(head) = interim.poll(cx) {
+                outlet.put(&head);
+            }
+        }
+        answering.as_mut().poll(cx)
+    });
+    Ok(answered.await)
+}
+
+/// The response to one request, whatever its connection speaks.
+pub async fn answer(
+    connection: Connection,
+    incoming: http::Request<Body>,
+    upgrade: Option<OnUpgrade>,
+    interim: Option<Interim>,
+) -> Response<Body> {
     let grpc = is_grpc(incoming.headers());
     let version = incoming.version();
-    let answer = match request(&connection, incoming, grpc, upgrade.is_some()) {
+    let answer = match request(&connection, incoming, grpc, upgrade.is_some(), interim) {
         Ok(request) => call(&connection.target, request).await,
         Err(error) => {
             // It gets no further, so nobody further on would count it.
@@ -170,7 +172,7 @@ async fn handle(
             .await;
         });
     }
-    Ok(response)
+    response
 }
 
 async fn call(target: &Target, mut request: Request) -> Result<Response<Body>, Error> {
@@ -190,9 +192,10 @@ async fn call(target: &Target, mut request: Request) -> Result<Response<Body>, E
 /// repetition and protocol read once.
 fn request(
     connection: &Connection,
-    incoming: http::Request<Incoming>,
+    incoming: http::Request<Body>,
     grpc: bool,
     upgrade: bool,
+    interim: Option<Interim>,
 ) -> Result<Request, Error> {
     let received = Instant::now();
     let (mut head, body) = incoming.into_parts();
@@ -228,11 +231,12 @@ fn request(
         replayable: false,
         try_until: Deadline::NEVER,
         tried: Vec::new(),
+        interim,
         caller: connection.caller.clone(),
     };
     Ok(Request {
         head,
-        body: body.into(),
+        body,
         context,
     })
 }

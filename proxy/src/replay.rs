@@ -11,10 +11,9 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use http_body::{Frame, SizeHint};
 
-use crate::body::BodyError;
+use crate::body::{Body, BodyError};
 
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
 const PROXY_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -27,7 +26,7 @@ static PROXY_BYTES: AtomicUsize = AtomicUsize::new(0);
 struct Superseded;
 
 /// A request body that can be read several times while it is small.
-pub struct Replay<B = Incoming>(Arc<Mutex<Shared<B>>>);
+pub struct Replay<B = Body>(Arc<Mutex<Shared<B>>>);
 
 struct Shared<B> {
     source: B,
@@ -130,7 +129,7 @@ impl<B> Drop for Shared<B> {
 }
 
 /// One try's reading of the body: first what was kept, then what still comes.
-pub struct Attempt<B = Incoming> {
+pub struct Attempt<B = Body> {
     shared: Arc<Mutex<Shared<B>>>,
     number: u64,
     /// Kept frames already given out by this attempt.
@@ -138,7 +137,7 @@ pub struct Attempt<B = Incoming> {
     trailers_sent: bool,
 }
 
-impl<B: Body<Data = Bytes, Error: Into<BodyError>> + Unpin> Attempt<B> {
+impl<B: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Unpin> Attempt<B> {
     pub fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
@@ -220,7 +219,7 @@ mod tests {
         ends: bool,
     }
 
-    impl Body for Frames {
+    impl http_body::Body for Frames {
         type Data = Bytes;
         type Error = Infallible;
 

@@ -8,6 +8,7 @@ use http::{HeaderMap, Method};
 use tokio::time::Instant;
 
 use crate::body::Body;
+use crate::interim::Interim;
 use crate::policy::deadline::Deadline;
 
 pub struct Request {
@@ -40,6 +41,8 @@ pub struct Context {
     pub try_until: Deadline,
     /// Endpoints on which earlier attempts failed.
     pub tried: Vec<SocketAddr>,
+    /// Where informational responses go; `None` where they are not wanted.
+    pub interim: Option<Interim>,
     /// Who called, as proven by mutual TLS.
     pub caller: Option<Arc<str>>,
 }
@@ -75,6 +78,7 @@ impl Context {
             replayable: false,
             try_until: Deadline::NEVER,
             tried: Vec::new(),
+            interim: None,
             caller: None,
         }
     }

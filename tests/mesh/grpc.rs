@@ -161,3 +161,35 @@ async fn a_deadline_that_passes_is_told_in_grpcs_own_words_and_the_app_is_let_of
     let took = begun.elapsed();
     assert!((250..800).contains(&took.as_millis()), "{took:?}");
 }
+
+/// Before the head of the answer, and after it while both bodies are on their way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_leaves_takes_its_call_with_it() {
+    let world = World::new();
+    for method in ["Stuck", "Hold"] {
+        let name = format!("left-{method}");
+        let mut sender = world.http2("server:9090").await;
+        let (frames, feed) = fed();
+        let request = call(&format!("{method}/{name}"), streaming(frames));
+        let calling = tokio::spawn(async move {
+            let answer = sender.send_request(request).await;
+            std::future::pending::<()>().await;
+            drop(answer);
+        });
+        feed.send(message(b"0")).await.unwrap();
+        until_open(&world, &name, 1).await;
+        calling.abort();
+        until_open(&world, &name, 0).await;
+    }
+}
+
+async fn until_open(world: &World, name: &str, wanted: u64) {
+    let begun = std::time::Instant::now();
+    while world.ledger(name).await.unwrap_or_default() != wanted {
+        assert!(
+            begun.elapsed() < Duration::from_secs(5),
+            "{name}: not {wanted} open"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

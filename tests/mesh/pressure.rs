@@ -89,11 +89,11 @@ async fn median_of_unary(
 /// Asks until the number stands still; it has to within [`BLOCKED_WITHIN`].
 async fn assert_blocked(world: &World, name: &str) -> u64 {
     tokio::time::sleep(BLOCKED_WITHIN).await;
-    let blocked_at = world.ledger(name).await;
+    let blocked_at = world.ledger(name).await.expect("it has begun");
     tokio::time::sleep(BLOCKED_WITHIN).await;
     assert_eq!(
         world.ledger(name).await,
-        blocked_at,
+        Some(blocked_at),
         "{name}: its sender goes on"
     );
     blocked_at

@@ -82,6 +82,37 @@ async fn a_caller_that_asks_before_it_sends_gets_100_continue() {
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
 }
 
+/// 103 Early Hints, through hyper and h2 and hyper again, and each before the response that it belongs to.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_app_says_before_it_answers_arrives_before_the_answer() {
+    let world = World::new();
+    let mut stream = world.dial("server:8081");
+    for _ in 0..3 {
+        let head = "GET / HTTP/1.1\r\nhost: server\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let begun = std::time::Instant::now();
+        let hints = read_until(&mut stream, "\r\n\r\n").await;
+        let took = begun.elapsed();
+        assert!(hints.starts_with("HTTP/1.1 103 Early Hints\r\n"), "{hints}");
+        assert!(
+            hints.contains("link: </style.css>; rel=preload\r\n"),
+            "{hints}"
+        );
+        assert!(
+            took < Duration::from_millis(200),
+            "not with the answer: {took:?}"
+        );
+        let answer = read_until(&mut stream, "hello").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    }
+    // HTTP/1.0 does not know them.
+    let mut stream = world.dial("server:8081");
+    let head = "GET / HTTP/1.0\r\nhost: server\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let answer = read_until(&mut stream, "hello").await;
+    assert!(answer.starts_with("HTTP/1.0 200 OK\r\n"), "{answer}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_websocket_echoes_through_two_sidecars() {
     let world = World::new();

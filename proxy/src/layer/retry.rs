@@ -137,10 +137,13 @@ enum Source {
 
 impl Original {
     fn new(request: Request) -> Self {
-        let body = match request.body.into_incoming() {
-            Ok(incoming) => Source::Kept(Replay::new(incoming)),
-            Err(body) if http_body::Body::is_end_stream(&body) => Source::Empty,
-            Err(body) => Source::Once(body),
+        let body = request.body;
+        let body = if http_body::Body::is_end_stream(&body) {
+            Source::Empty
+        } else if body.is_streamed() {
+            Source::Kept(Replay::new(body))
+        } else {
+            Source::Once(body)
         };
         let mut context = request.context;
         context.attempt = 1;

@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | `/lab.Echo/Echo` | unary, client streaming, server streaming, bidirectional: all the same | sends back what it gets, as it comes |
 //! | `/lab.Echo/Flood/NAME` | server streaming | messages without end, as fast as they are taken; counted in the ledger |
-//! | `/lab.Echo/Hold/NAME` | client streaming | never reads |
+//! | `/lab.Echo/Hold/NAME` | client streaming | answers with a head and never reads; in the ledger while it is open |
+//! | `/lab.Echo/Stuck/NAME` | unary | never answers; in the ledger while it is open |
 //! | `/lab.Echo/Fail/CODE` | unary | that status, trailers only |
 //! | `/lab.Echo/Headers` | unary | the metadata it got, as text in a message |
 
@@ -21,6 +22,7 @@ use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 
+use crate::ledger::Open;
 use crate::{Ending, ledger};
 
 const FLOOD_MESSAGE: usize = 16 * 1024;
@@ -28,7 +30,7 @@ const FLOOD_MESSAGE: usize = 16 * 1024;
 type Reply = Response<UnsyncBoxBody<Bytes, hyper::Error>>;
 
 pub(crate) async fn serve(stream: TcpStream, mut ending: Ending) {
-    let service = service_fn(|request| async { Ok::<_, Infallible>(answer(request)) });
+    let service = service_fn(|request| async { Ok::<_, Infallible>(answer(request).await) });
     let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .serve_connection(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
@@ -40,7 +42,7 @@ pub(crate) async fn serve(stream: TcpStream, mut ending: Ending) {
     let _ = serving.await;
 }
 
-fn answer(request: Request<Incoming>) -> Reply {
+async fn answer(request: Request<Incoming>) -> Reply {
     let path = request.uri().path().to_owned();
     let mut parts = path.split('/').skip(2);
     let (method, name) = (parts.next().unwrap_or_default(), parts.next());
@@ -48,7 +50,11 @@ fn answer(request: Request<Incoming>) -> Reply {
     let body = match method {
         "Echo" => echo(request.into_body()),
         "Flood" => flood(name),
-        "Hold" => hold(request.into_body()),
+        "Hold" => hold(request.into_body(), Open::new(name)),
+        "Stuck" => {
+            let _open = Open::new(name);
+            std::future::pending().await
+        }
         "Headers" => whole(&render(request.headers())),
         "Fail" => return trailers_only(name),
         _ => return trailers_only("12"),
@@ -107,10 +113,10 @@ fn flood(name: &str) -> UnsyncBoxBody<Bytes, hyper::Error> {
 }
 
 /// Keeps the request's body, so that its window stays shut, for as long as the caller stays.
-fn hold(incoming: Incoming) -> UnsyncBoxBody<Bytes, hyper::Error> {
-    let frames = futures_util::stream::unfold(incoming, |incoming| async {
+fn hold(incoming: Incoming, open: Open) -> UnsyncBoxBody<Bytes, hyper::Error> {
+    let frames = futures_util::stream::unfold((incoming, open), |held| async {
         std::future::pending::<()>().await;
-        Some((Ok(Frame::trailers(status("0"))), incoming))
+        Some((Ok(Frame::trailers(status("0"))), held))
     });
     StreamBody::new(frames).boxed_unsync()
 }

@@ -8,7 +8,6 @@
 //! | `/headers` | the request's headers, a line each |
 //! | `/ledger` | see `ledger.rs` |
 //! | `/chunks/N` | N chunks of 1 KiB and a trailer `x-chunks: N` |
-//! | `/hints` | 103, then 200 |
 //! | `POST /echo` | the request's body, as it comes |
 //! | `Upgrade: websocket` | a WebSocket that echoes messages |
 //! | `Upgrade: …` | echo of bytes |

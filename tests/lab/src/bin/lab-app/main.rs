@@ -3,6 +3,7 @@
 //! | port | speaks |
 //! |---|---|
 //! | 8080 | HTTP/1.1: answers, bodies, WebSocket, any other upgrade (`http.rs`) |
+//! | 8081 | HTTP/1.1 by hand: 103 Early Hints at once, the response a while later (`tcp.rs`) |
 //! | 9090 | HTTP/2 without TLS: gRPC of every kind, and streams that never end (`grpc.rs`) |
 //! | 2525 | a greeting first, as SMTP and MySQL do, then echo |
 //! | 7000 | echo, half-close passed on |
@@ -33,6 +34,7 @@ async fn main() -> std::io::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let (end, ending) = watch::channel(false);
     listen(8080, &ending, http::serve).await?;
+    listen(8081, &ending, tcp::hint).await?;
     listen(9090, &ending, grpc::serve).await?;
     listen(2525, &ending, tcp::greet).await?;
     listen(7000, &ending, tcp::echo).await?;

@@ -1,16 +1,37 @@
-//! Bytes without HTTP.
+//! Bytes without HTTP, or with as little of it as a test wants.
+
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::Ending;
 
+const HINTS: &[u8] = b"HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\n\r\n";
+const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+/// Between the two.
+const THINKING: Duration = Duration::from_millis(300);
 const GREETING: &[u8] = b"220 lab ready\r\n";
 
 /// Speaks first.
 pub(crate) async fn greet(mut stream: TcpStream, ending: Ending) {
     if stream.write_all(GREETING).await.is_ok() {
         echo(stream, ending).await;
+    }
+}
+
+/// hyper's server cannot send informational responses.
+pub(crate) async fn hint(mut stream: TcpStream, _: Ending) {
+    let mut head = Vec::new();
+    while stream.read_buf(&mut head).await.is_ok_and(|read| read > 0) {
+        if head.windows(4).any(|four| four == b"\r\n\r\n") {
+            head.clear();
+            let hinted = stream.write_all(HINTS).await;
+            tokio::time::sleep(THINKING).await;
+            if hinted.is_err() || stream.write_all(RESPONSE).await.is_err() {
+                return;
+            }
+        }
     }
 }
 

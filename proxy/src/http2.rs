@@ -1,0 +1,145 @@
+//! Serving HTTP/2 on a downstream connection, on h2 itself: hyper's server cannot send informational responses.
+
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::{self, SendResponse};
+use h2::{Ping, PingPong, RecvStream};
+use http::{Request, Response, StatusCode, header};
+use http_body::Body as _;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::body::Body;
+use crate::drain::Drain;
+use crate::exchange::{Download, Upload};
+use crate::http::{Connection, answer};
+use crate::interim::Interim;
+
+const HEADER_LIST_MAX: u32 = 32 * 1024;
+const STREAMS_MAX: u32 = 256;
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+const SEND_BUFFER: usize = 64 * 1024;
+const PENDING_RESETS_MAX: usize = 20;
+const LOCAL_RESETS_MAX: usize = 256;
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a connection ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Protocol(#[from] h2::Error),
+    #[error("the preface took more than {}s", HANDSHAKE_TIMEOUT.as_secs())]
+    Handshake,
+    #[error("a ping was not answered within {}s", KEEP_ALIVE_TIMEOUT.as_secs())]
+    Silent,
+}
+
+/// Serves until the caller goes or the drain has ended its requests.
+pub async fn serve<I>(io: I, connection: Connection, mut drain: Drain) -> Result<(), Error>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let handshake = server::Builder::new()
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADER_LIST_MAX)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(Some(LOCAL_RESETS_MAX))
+        .handshake(io);
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await;
+    let mut streams = handshake.map_err(|_| Error::Handshake)??;
+    let mut silence = pin!(silence(streams.ping_pong().expect("it is taken once")));
+    let mut draining = false;
+    loop {
+        let accepted = tokio::select! {
+            accepted = streams.accept() => accepted,
+            () = drain.started(), if !draining => {
+                draining = true;
+                streams.graceful_shutdown();
+                continue;
+            }
+            () = silence.as_mut() => return Err(Error::Silent),
+        };
+        match accepted.transpose()? {
+            Some((request, respond)) => {
+                // As in hyper: a stream that waits must not keep the connection from being read.
+                tokio::spawn(stream(connection.clone(), request, respond));
+            }
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Ends when the peer does not answer a ping.
+async fn silence(mut pings: PingPong) {
+    loop {
+        tokio::time::sleep(KEEP_ALIVE_INTERVAL).await;
+        let answered = tokio::time::timeout(KEEP_ALIVE_TIMEOUT, pings.ping(Ping::opaque())).await;
+        if !matches!(answered, Ok(Ok(_))) {
+            return;
+        }
+    }
+}
+
+/// One request, to the end of its response.
+async fn stream(
+    connection: Connection,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    if request
+        .headers()
+        .get(header::EXPECT)
+        .is_some_and(|expected| expected == "100-continue")
+    {
+        // If it fails, so does what follows.
+        let _ = respond.send_informational(informational(StatusCode::CONTINUE));
+    }
+    let interim = Interim::wanted_by(&request);
+    let (head, body) = request.into_parts();
+    let body = Body::download(Download::new(body, &head.headers));
+    let request = Request::from_parts(head, body);
+    let mut answering = pin!(answer(connection, request, None, interim.clone()));
+    let answered = std::future::poll_fn(|cx| {
+        // Whoever asked has left: what is done for it stops here.
+        if respond.poll_reset(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        if let Some(interim) = &interim {
+            while let Poll::Ready(head) = interim.poll(cx) {
+                let _ = respond.send_informational(head);
+            }
+        }
+        answering.as_mut().poll(cx).map(Some)
+    });
+    let Some(response) = answered.await else {
+        return;
+    };
+    let (mut head, body) = response.into_parts();
+    let ends = body.is_end_stream();
+    if let Some(length @ 1..) = body.size_hint().exact() {
+        head.headers
+            .entry(header::CONTENT_LENGTH)
+            .or_insert(length.into());
+    }
+    // Fails for a stream that is gone; then nobody waits for its body.
+    if let Ok(stream) = respond.send_response(Response::from_parts(head, ()), ends)
+        && !ends
+    {
+        let mut upload = Upload::new(body, stream);
+        let _ = std::future::poll_fn(|cx| upload.poll(cx)).await;
+    }
+}
+
+fn informational(status: StatusCode) -> Response<()> {
+    let mut head = Response::new(());
+    *head.status_mut() = status;
+    head
+}
