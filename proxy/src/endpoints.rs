@@ -8,11 +8,13 @@ mod chosen;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use weir_config::snapshot::{Balance, BalanceAlgorithm, Gate as GateConfig, Outbound};
 
@@ -35,12 +37,17 @@ use crate::telemetry::BackendMetrics;
 
 pub use chosen::Chosen;
 
+/// Discovery may be a moment behind a pod that has just become ready, or a whole service that has just been made: a
+/// call waits this long for a pool that is empty to get its first endpoint.
+const FIRST_ENDPOINT_PATIENCE: Duration = Duration::from_secs(1);
 /// What a silent endpoint is given when nothing else bounds a call.
 const STALL_TIMEOUT: Duration = Duration::from_secs(15);
 
 pub struct Endpoints {
     service: Arc<str>,
     list: ArcSwap<Vec<Arc<Member>>>,
+    /// Wakes those who wait for a pool that was empty.
+    arrived: Notify,
     config: ArcSwap<Config>,
     /// How many are not eligible: while it is zero, nobody looks for probes.
     out: AtomicUsize,
@@ -88,6 +95,7 @@ impl Endpoints {
         Self {
             service,
             list: ArcSwap::default(),
+            arrived: Notify::new(),
             config: ArcSwap::from_pointee(Config::of(outbound)),
             out: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
@@ -163,8 +171,12 @@ impl Endpoints {
         }
         let mut next: Vec<_> = next.into_values().collect();
         next.sort_by_key(|member| member.address());
+        let arrived = !next.is_empty();
         self.list.store(Arc::new(next));
         self.recount();
+        if arrived {
+            self.arrived.notify_waiters();
+        }
     }
 
     /// `first`: the pool was empty, so there is nobody to compare with and nothing to ramp up from.
@@ -189,6 +201,21 @@ impl Endpoints {
         };
         let endpoint = Endpoint::new(described.address, described.identity.clone(), self.workers);
         Member::new(endpoint, described.pod.clone(), learnt)
+    }
+
+    /// Returns when there is an endpoint, or when none has come for a while. How many may wait is the limit's to say.
+    pub async fn first(&self) {
+        let is_empty = || self.list.load().is_empty();
+        if !is_empty() {
+            return;
+        }
+        let mut arrived = pin!(self.arrived.notified());
+        // From here on no arrival is missed.
+        arrived.as_mut().enable();
+        if is_empty() {
+            // Who waited in vain is told by the choice that follows.
+            let _ = tokio::time::timeout(FIRST_ENDPOINT_PATIENCE, arrived).await;
+        }
     }
 
     /// Chooses, and counts the call as in flight there.

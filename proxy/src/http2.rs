@@ -67,7 +67,12 @@ where
             }
             () = silence.as_mut() => return Err(Error::Silent),
         };
-        match accepted.transpose()? {
+        let accepted = match accepted.transpose() {
+            // Who hangs up without a goodbye has done no wrong.
+            Err(error) if error.is_io() => return Ok(()),
+            accepted => accepted?,
+        };
+        match accepted {
             Some((request, respond)) => {
                 // As in hyper: a stream that waits must not keep the connection from being read.
                 tokio::spawn(stream(connection.clone(), request, respond));

@@ -159,6 +159,7 @@ impl Service {
     async fn connect(&self, stream: &TcpStream) -> Result<(Stream, impl Sized + use<>), Rejected> {
         let endpoints = &self.backend.endpoints;
         let mut context = Context::opaque(self.worker);
+        endpoints.first().await;
         for _ in 0..OPAQUE_TRIES {
             let Ok(chosen) = endpoints.choose(&context) else {
                 break;

@@ -132,3 +132,38 @@ fn workers_that_open_gates_at_the_same_moment_do_not_exceed_the_cap() {
         assert_eq!(open, 1, "of three, one may be out");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_waits_a_moment_for_the_first_endpoint_of_its_service() {
+    let endpoints = pool_at(&[]);
+    let begun = Instant::now();
+    let arrival = async {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        let described = Described {
+            address: ([127, 0, 0, 1], 1000).into(),
+            identity: None,
+            draining: false,
+            pod: String::new(),
+        };
+        endpoints.update(false, vec![described], &[]);
+    };
+    tokio::join!(endpoints.first(), arrival);
+    assert_eq!(begun.elapsed(), Duration::from_millis(150));
+    assert!(endpoints.choose(&Context::opaque(0)).is_ok());
+    endpoints.first().await;
+    assert_eq!(
+        begun.elapsed(),
+        Duration::from_millis(150),
+        "there is one now"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_without_endpoints_is_not_waited_for_for_ever() {
+    let endpoints = pool_at(&[]);
+    let begun = Instant::now();
+    endpoints.first().await;
+    assert_eq!(begun.elapsed(), FIRST_ENDPOINT_PATIENCE);
+    let refused = endpoints.choose(&Context::opaque(0));
+    assert!(matches!(refused, Err(Error::NoEndpoints { .. })));
+}

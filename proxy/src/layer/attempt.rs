@@ -35,6 +35,7 @@ impl Service<Request> for Attempt {
     fn call(&mut self, mut request: Request) -> AnswerFuture {
         let endpoints = self.endpoints.clone();
         Box::pin(async move {
+            endpoints.first().await;
             // Before the choice: whoever is chosen counts as in flight until its guard is settled.
             forward_deadline(&mut request)?;
             let chosen = endpoints.choose(&request.context)?;
