@@ -238,6 +238,7 @@ fn idle_memory() {
     }
     let mut builder = weir_lab::Lab::builder()
         .manifests(root.join("demo-boutique/k8s"))
+        .mesh(true)
         .program(profile.join("weir-lab"))
         .bin_dir(profile);
     for image in weir_lab::image::boutique(&root.join("demo-boutique")) {
@@ -260,6 +261,7 @@ fn idle_memory() {
         .lines()
         .filter_map(|line| line.split_whitespace().nth(1)?.parse().ok())
         .collect();
+    assert!(!kib.is_empty(), "the boutique has no sidecar: {output:?}");
     kib.sort_unstable();
     println!(
         "resident memory of {} idle sidecars, KiB: {kib:?} (target: at most 12288)",
