@@ -17,11 +17,11 @@ use crate::exchange::{Download, Upload};
 use crate::http::{Connection, answer};
 use crate::interim::Interim;
 
-const HEADER_LIST_MAX: u32 = 32 * 1024;
+pub(crate) const HEADER_LIST_MAX: u32 = 32 * 1024;
 const STREAMS_MAX: u32 = 256;
-const STREAM_WINDOW: u32 = 64 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-const SEND_BUFFER: usize = 64 * 1024;
+pub(crate) const STREAM_WINDOW: u32 = 64 * 1024;
+pub(crate) const CONNECTION_WINDOW: u32 = 1024 * 1024;
+pub(crate) const SEND_BUFFER: usize = 64 * 1024;
 const PENDING_RESETS_MAX: usize = 20;
 const LOCAL_RESETS_MAX: usize = 256;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,7 +55,9 @@ where
         .handshake(io);
     let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await;
     let mut streams = handshake.map_err(|_| Error::Handshake)??;
-    let mut silence = pin!(silence(streams.ping_pong().expect("it is taken once")));
+    let pings = streams.ping_pong().expect("it is taken once");
+    // A caller that is gone without a word would otherwise keep its connection for ever.
+    let mut silence = pin!(silence(pings, || true));
     let mut draining = false;
     loop {
         let accepted = tokio::select! {
@@ -82,10 +84,13 @@ where
     }
 }
 
-/// Ends when the peer does not answer a ping.
-async fn silence(mut pings: PingPong) {
+/// Ends when the peer has not answered a ping in time; while nobody waits for it, it is not asked.
+pub(crate) async fn silence(mut pings: PingPong, is_awaited: impl Fn() -> bool) {
     loop {
         tokio::time::sleep(KEEP_ALIVE_INTERVAL).await;
+        if !is_awaited() {
+            continue;
+        }
         let answered = tokio::time::timeout(KEEP_ALIVE_TIMEOUT, pings.ping(Ping::opaque())).await;
         if !matches!(answered, Ok(Ok(_))) {
             return;

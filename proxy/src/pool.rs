@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use h2::{Ping, PingPong};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
@@ -22,6 +21,7 @@ use tokio::time::Instant;
 use crate::body::Body;
 use crate::connector::Connector;
 use crate::error::{ConnectError, Error};
+use crate::http2::{CONNECTION_WINDOW, HEADER_LIST_MAX, SEND_BUFFER, STREAM_WINDOW, silence};
 use crate::identity::{SpiffeId, alpn};
 
 /// More than this many connections to one endpoint would hide overload rather than carry it.
@@ -30,12 +30,6 @@ const HTTP1_IDLE_MAX: usize = 100;
 const HTTP1_IDLE_TIME: Duration = Duration::from_secs(60);
 /// What a peer is assumed to allow until its SETTINGS have come (RFC 9113 section 6.5.2 recommends no less).
 const INITIAL_STREAMS: usize = 100;
-const STREAM_WINDOW: u32 = 64 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-const SEND_BUFFER: usize = 64 * 1024;
-const HEADER_LIST_MAX: u32 = 32 * 1024;
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub struct Pool {
     address: SocketAddr,
@@ -261,7 +255,8 @@ async fn connect_http2(
     let shared = streams.clone();
     let pings = connection.ping_pong().expect("it is taken once");
     let driver = async move {
-        let mut silence = pin!(silence(pings, shared.clone()));
+        let is_awaited = || shared.open.load(Ordering::Relaxed) > 0;
+        let mut silence = pin!(silence(pings, is_awaited));
         let mut connection = pin!(connection);
         std::future::poll_fn(|cx| {
             // A peer that does not answer takes its streams with it.
@@ -281,18 +276,4 @@ async fn connect_http2(
         .await;
     };
     Ok((sender, streams, driver))
-}
-
-/// Ends when a peer with streams open has not answered a ping in time.
-async fn silence(mut pings: PingPong, streams: Arc<Streams>) {
-    loop {
-        tokio::time::sleep(KEEP_ALIVE_INTERVAL).await;
-        if streams.open.load(Ordering::Relaxed) == 0 {
-            continue;
-        }
-        let answered = tokio::time::timeout(KEEP_ALIVE_TIMEOUT, pings.ping(Ping::opaque())).await;
-        if !matches!(answered, Ok(Ok(_))) {
-            return;
-        }
-    }
 }
