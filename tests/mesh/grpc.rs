@@ -160,6 +160,8 @@ async fn a_deadline_that_passes_is_told_in_grpcs_own_words_and_the_app_is_let_of
     assert_eq!(status_of(response).await, "4");
     let took = begun.elapsed();
     assert!((250..800).contains(&took.as_millis()), "{took:?}");
+    // Although its caller would go on sending.
+    until_open(&world, "deadline", 0).await;
 }
 
 /// Before the head of the answer, and after it while both bodies are on their way.
