@@ -16,6 +16,7 @@ use tokio::time::Sleep;
 
 use crate::error::Error;
 use crate::exchange::Download;
+use crate::http1;
 use crate::policy::outcome::{Fault, Outcome};
 use crate::replay::Attempt;
 
@@ -39,6 +40,8 @@ enum Source {
     Incoming(Incoming),
     /// From a connection that others share.
     Download(Box<Download>),
+    /// From an endpoint's connection, which serves nobody else meanwhile.
+    Http1(Box<http1::Download>),
     Attempt(Attempt),
 }
 
@@ -86,6 +89,14 @@ impl Body {
             Source::Download(Box::new(download))
         })
     }
+
+    pub fn http1(download: http1::Download) -> Self {
+        Self::of(if download.is_end_stream() {
+            Source::Empty
+        } else {
+            Source::Http1(Box::new(download))
+        })
+    }
 }
 
 impl From<Incoming> for Body {
@@ -106,6 +117,7 @@ impl Source {
             Self::Full(bytes) => bytes.is_empty(),
             Self::Incoming(incoming) => http_body::Body::is_end_stream(incoming),
             Self::Download(download) => download.is_end_stream(),
+            Self::Http1(download) => download.is_end_stream(),
             Self::Attempt(attempt) => attempt.is_end_stream(),
         }
     }
@@ -122,6 +134,7 @@ impl Source {
                 http_body::Body::poll_frame(Pin::new(incoming), cx).map_err(Into::into)
             }
             Self::Download(download) => download.poll_frame(cx),
+            Self::Http1(download) => download.poll_frame(cx),
             Self::Attempt(attempt) => attempt.poll_frame(cx),
         }
     }
@@ -176,6 +189,7 @@ impl http_body::Body for Body {
             Source::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Source::Incoming(incoming) => http_body::Body::size_hint(incoming),
             Source::Download(download) => download.size_hint(),
+            Source::Http1(download) => download.size_hint(),
             Source::Attempt(attempt) => attempt.size_hint(),
         }
     }

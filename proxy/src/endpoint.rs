@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 
 use http::Response;
 
-use crate::body::{Body, Guard};
+use crate::body::Body;
 use crate::connector::Connector;
 use crate::error::Error;
 use crate::exchange::{self, Failure};
 use crate::head;
+use crate::http1;
 use crate::identity::SpiffeId;
 use crate::interim::Interim;
 use crate::pool::Pool;
@@ -59,28 +60,24 @@ impl Endpoint {
         head::convert(&mut request.head, protocol)?;
         let pool = &self.pools[context.worker];
         let interim = request.context.interim;
-        let mut message = http::Request::from_parts(request.head, request.body);
+        let message = http::Request::from_parts(request.head, request.body);
         let mut response = match protocol {
             Protocol::Http2 => self.exchange(pool, connector, message, interim).await?,
+            Protocol::Http1 if upgrade => self.upgrade(pool, connector, message).await?,
             Protocol::Http1 => {
-                if let Some(interim) = interim {
-                    hyper::ext::on_informational(&mut message, move |response| {
-                        interim.push(response.status(), response.headers());
-                    });
-                }
-                let mut sender = pool.http1(connector, upgrade).await?;
-                let response = sender
-                    .try_send_request(message)
-                    .await
-                    .map_err(|error| self.failed(error))?;
-                let response = response.map(Body::from);
-                if upgrade {
-                    response
-                } else {
-                    let home = pool.home();
-                    // hyper closes the connection itself when the body was not read to its end.
-                    Guard::new(move |_| home.take_back(sender)).settle(Ok(response))?
-                }
+                let connection = pool.http1(connector).await?;
+                let sent = connection.send(message, pool.home(), interim).await;
+                sent.map_err(|failure| match failure {
+                    http1::Failure::Unsent(source) => Error::Refused {
+                        address: self.address,
+                        source,
+                    },
+                    http1::Failure::Broken(source) => Error::Upstream {
+                        address: self.address,
+                        source,
+                    },
+                    http1::Failure::Aborted(source) => Error::Aborted(source),
+                })?
             }
         };
         let body = response.body_mut();
@@ -128,16 +125,24 @@ impl Endpoint {
         })
     }
 
-    /// Tells what was provably not processed from what may have been.
-    fn failed<B>(&self, mut error: hyper::client::conn::TrySendError<B>) -> Error {
+    async fn upgrade(
+        &self,
+        pool: &Pool,
+        connector: &Connector,
+        message: http::Request<Body>,
+    ) -> Result<Response<Body>, Error> {
         let address = self.address;
-        let unsent = error.take_message().is_some();
-        let source = error.into_error().into();
-        if unsent {
-            Error::Refused { address, source }
-        } else {
-            Error::Upstream { address, source }
-        }
+        let mut sender = pool.upgrade(connector).await?;
+        let sent = sender.try_send_request(message).await;
+        let response = sent.map_err(|mut error| {
+            let unsent = error.take_message().is_some();
+            let source = error.into_error().into();
+            match unsent {
+                true => Error::Refused { address, source },
+                false => Error::Upstream { address, source },
+            }
+        })?;
+        Ok(response.map(Body::from))
     }
 }
 

@@ -48,43 +48,80 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 /// Takes out what belongs to the connection it came on. `upgrade`: the caller wants to leave HTTP, so the headers
 /// that ask for it stay.
 pub fn strip_connection_headers(headers: &mut HeaderMap, upgrade: bool) {
-    if headers.contains_key(CONNECTION) {
-        let nominated: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
-            // A caller must not be able to have these removed by naming them.
-            .filter(|name| ![HOST, http::header::CONTENT_LENGTH].contains(name))
-            .collect();
-        headers.remove(CONNECTION);
-        for name in nominated {
-            if !(upgrade && name == UPGRADE) && name != TE {
-                headers.remove(name);
-            }
+    // Most heads have none or one of them, and looking each up costs more than one look at all there are.
+    let mut found = [None; CONNECTION_HEADERS.len()];
+    for name in headers.keys() {
+        if let Some(at) = connection_header(name) {
+            found[at] = Some(&CONNECTION_HEADERS[at]);
         }
     }
-    headers.remove(KEEP_ALIVE);
-    headers.remove(PROXY_CONNECTION);
-    headers.remove(PROXY_AUTHENTICATE);
-    headers.remove(PROXY_AUTHORIZATION);
-    headers.remove(TRANSFER_ENCODING);
-    if headers.get(TE).is_some_and(|te| te != "trailers") {
-        headers.remove(TE);
+    for name in found.into_iter().flatten() {
+        if *name == CONNECTION {
+            strip_nominated(headers, upgrade);
+        } else if *name == TE {
+            if headers.get(TE).is_some_and(|te| te != "trailers") {
+                headers.remove(TE);
+            }
+        } else if !(upgrade && *name == UPGRADE) {
+            headers.remove(name);
+        }
     }
     if upgrade {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    } else {
-        headers.remove(UPGRADE);
+    }
+}
+
+/// RFC 9110 section 7.6.1. `connection` is the first, because it names others.
+static CONNECTION_HEADERS: [HeaderName; 8] = [
+    CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TRANSFER_ENCODING,
+    TE,
+    UPGRADE,
+];
+
+fn connection_header(name: &HeaderName) -> Option<usize> {
+    // By its first letter and length: `as_str` is free, comparing eight names is not.
+    let at = match (name.as_str().as_bytes()[0], name.as_str().len()) {
+        (b'c', 10) => 0,
+        (b'k', 10) => 1,
+        (b'p', 16) => 2,
+        (b'p', 18) => 3,
+        (b'p', 19) => 4,
+        (b't', 17) => 5,
+        (b't', 2) => 6,
+        (b'u', 7) => 7,
+        _ => return None,
+    };
+    (CONNECTION_HEADERS[at] == *name).then_some(at)
+}
+
+/// What the Connection header names belongs to the connection, too.
+fn strip_nominated(headers: &mut HeaderMap, upgrade: bool) {
+    let nominated: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        // The commonest two name no header that is left after this.
+        .filter(|name| !["keep-alive", "close"].contains(&name.trim()))
+        .filter_map(|name| name.trim().parse().ok())
+        // A caller must not be able to have these removed by naming them.
+        .filter(|name| ![HOST, http::header::CONTENT_LENGTH].contains(name))
+        .collect();
+    headers.remove(CONNECTION);
+    for name in nominated {
+        if !(upgrade && name == UPGRADE) && name != TE {
+            headers.remove(name);
+        }
     }
 }
 
 pub fn strip_own_headers(headers: &mut HeaderMap) {
-    if headers
-        .keys()
-        .any(|name| name.as_str().starts_with(OWN_PREFIX))
-    {
+    if has_own_headers(headers) {
         let own: Vec<HeaderName> = headers
             .keys()
             .filter(|name| name.as_str().starts_with(OWN_PREFIX))
@@ -94,6 +131,12 @@ pub fn strip_own_headers(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
+}
+
+pub fn has_own_headers(headers: &HeaderMap) -> bool {
+    headers
+        .keys()
+        .any(|name| name.as_str().starts_with(OWN_PREFIX))
 }
 
 /// Of a response: all that only a sidecar can say.

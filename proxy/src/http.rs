@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,7 +22,7 @@ use crate::drain::Drain;
 use crate::error::Error;
 use crate::head;
 use crate::http2;
-use crate::interim::{Interim, Interjected, Outlet};
+use crate::interim::{self, Interim, Interjected, Outlet};
 use crate::pipeline::Stack;
 use crate::policy::deadline::{Deadline, parse_grpc_timeout, parse_millis};
 use crate::request::{Context, Protocol, Request, is_grpc, is_idempotent};
@@ -113,18 +112,21 @@ async fn handle(
 ) -> Result<Response<Body>, Infallible> {
     let upgrade = head::wants_upgrade(incoming.version(), incoming.headers())
         .then(|| hyper::upgrade::on(&mut incoming));
-    let interim = Interim::wanted_by(&incoming);
+    let interim = interim::is_wanted_by(&incoming).then(|| outlet.begin());
+    let hints = interim.is_some();
     let incoming = incoming.map(Body::from);
-    let mut answering = std::pin::pin!(answer(connection, incoming, upgrade, interim.clone()));
+    let mut answering = std::pin::pin!(answer(connection, incoming, upgrade, interim));
     let answered = std::future::poll_fn(|cx| {
-        if let Some(interim) = &interim {
-            while let Poll::Ready(head) = interim.poll(cx) {
-                outlet.put(&head);
-            }
+        if hints {
+            outlet.register(cx);
         }
         answering.as_mut().poll(cx)
     });
-    Ok(answered.await)
+    let response = answered.await;
+    if hints {
+        outlet.end();
+    }
+    Ok(response)
 }
 
 /// The response to one request, whatever its connection speaks.
@@ -210,14 +212,17 @@ fn request(
         Protocol::Http1
     };
     let mut is_retry = false;
-    if connection.caller.is_some() {
+    let has_own = head::has_own_headers(&head.headers);
+    if has_own && connection.caller.is_some() {
         // A sidecar speaks: what it adds to its app's request is for us, not for our app.
         if head.headers.contains_key(&head::ORIGINAL_PROTOCOL) {
             protocol = Protocol::Http1;
         }
         is_retry = head.headers.contains_key(&head::ATTEMPT);
     }
-    head::strip_own_headers(&mut head.headers);
+    if has_own {
+        head::strip_own_headers(&mut head.headers);
+    }
     let context = Context {
         worker: connection.worker,
         received,
@@ -258,7 +263,7 @@ fn finish(response: &mut Response<Body>, version: Version, to_app: bool) {
     let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     head::strip_connection_headers(response.headers_mut(), upgraded);
     *response.version_mut() = version;
-    if to_app {
+    if to_app && head::has_own_headers(response.headers()) {
         // The app asked its neighbour, not its sidecar; that an answer is a fallback is the one thing it may know.
         let degraded: Option<HeaderValue> = response.headers().get(&head::DEGRADED).cloned();
         head::strip_own_headers(response.headers_mut());

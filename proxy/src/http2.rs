@@ -15,7 +15,7 @@ use crate::body::Body;
 use crate::drain::Drain;
 use crate::exchange::{Download, Upload};
 use crate::http::{Connection, answer};
-use crate::interim::Interim;
+use crate::interim::{self, Queue};
 
 pub(crate) const HEADER_LIST_MAX: u32 = 32 * 1024;
 const STREAMS_MAX: u32 = 256;
@@ -112,18 +112,19 @@ async fn stream(
         // If it fails, so does what follows.
         let _ = respond.send_informational(informational(StatusCode::CONTINUE));
     }
-    let interim = Interim::wanted_by(&request);
+    let hints = interim::is_wanted_by(&request).then(Queue::default);
     let (head, body) = request.into_parts();
     let body = Body::download(Download::new(body, &head.headers));
     let request = Request::from_parts(head, body);
-    let mut answering = pin!(answer(connection, request, None, interim.clone()));
+    let interim = hints.as_ref().map(Queue::interim);
+    let mut answering = pin!(answer(connection, request, None, interim));
     let answered = std::future::poll_fn(|cx| {
         // Whoever asked has left: what is done for it stops here.
         if respond.poll_reset(cx).is_ready() {
             return Poll::Ready(None);
         }
-        if let Some(interim) = &interim {
-            while let Poll::Ready(head) = interim.poll(cx) {
+        if let Some(hints) = &hints {
+            while let Poll::Ready(head) = hints.poll(cx) {
                 let _ = respond.send_informational(head);
             }
         }

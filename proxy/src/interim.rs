@@ -2,7 +2,9 @@
 //! whoever asked at once.
 //!
 //! ```text
-//!   app ─▶ hyper or h2 ─▶ Interim ─▶ the task that serves the request ─▶ h2, or an Outlet into hyper's connection
+//!                      ┌─▶ Queue ─▶ the task that serves the request ─▶ h2
+//!   app ─▶ Interim ────┤
+//!                      └─▶ Outlet, past hyper into the HTTP/1.1 connection
 //! ```
 //!
 //! 100 Continue is not among them: each hop gives its own.
@@ -12,7 +14,7 @@ use std::fmt::Write;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, BytesMut};
 use futures_util::task::AtomicWaker;
@@ -27,25 +29,26 @@ const WAITING_MAX: usize = 16;
 /// The same in bytes, for a downstream that does not read.
 const OUTLET_BYTES_MAX: usize = 64 * 1024;
 
-/// Those of one request.
-#[derive(Clone, Default)]
-pub struct Interim(Arc<Waiting>);
+/// gRPC has none, HTTP/1.0 may not be sent any (RFC 9110 section 15.2), and an upgrade has one that is no response.
+pub fn is_wanted_by<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
+    request.version() >= Version::HTTP_11
+        && !is_grpc(headers)
+        && !head::wants_upgrade(request.version(), headers)
+}
 
-#[derive(Default)]
-struct Waiting {
-    heads: Mutex<VecDeque<Response<()>>>,
-    reader: AtomicWaker,
+/// Where those of one request go.
+#[derive(Clone)]
+pub struct Interim(Way);
+
+#[derive(Clone)]
+enum Way {
+    Queue(Queue),
+    /// And whose turn it is on that connection.
+    Outlet(Outlet, u64),
 }
 
 impl Interim {
-    /// gRPC has none, HTTP/1.0 may not be sent any (RFC 9110 section 15.2), and an upgrade has one that is no response.
-    pub fn wanted_by<B>(request: &Request<B>) -> Option<Self> {
-        let headers = request.headers();
-        let knows_them = request.version() >= Version::HTTP_11;
-        (knows_them && !is_grpc(headers) && !head::wants_upgrade(request.version(), headers))
-            .then(Self::default)
-    }
-
     pub fn push(&self, status: StatusCode, headers: &http::HeaderMap) {
         if matches!(
             status,
@@ -58,6 +61,29 @@ impl Interim {
         *head.headers_mut() = headers.clone();
         head::strip_connection_headers(head.headers_mut(), false);
         head::strip_own_headers(head.headers_mut());
+        match &self.0 {
+            Way::Queue(queue) => queue.put(head),
+            Way::Outlet(outlet, turn) => outlet.put(&head, *turn),
+        }
+    }
+}
+
+/// Those of one request that came over HTTP/2.
+#[derive(Clone, Default)]
+pub struct Queue(Arc<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    heads: Mutex<VecDeque<Response<()>>>,
+    reader: AtomicWaker,
+}
+
+impl Queue {
+    pub fn interim(&self) -> Interim {
+        Interim(Way::Queue(self.clone()))
+    }
+
+    fn put(&self, head: Response<()>) {
         let mut heads = self.0.heads.lock().expect("no panic while locked");
         if heads.len() < WAITING_MAX {
             heads.push_back(head);
@@ -79,7 +105,8 @@ impl Interim {
 }
 
 /// A way past hyper's HTTP/1.1 server, which cannot send them: bytes put in here go out before what hyper writes next.
-/// They are taken only between responses, when all that hyper has written is flushed.
+/// They are taken only between responses, when all that hyper has written is flushed, and only from the request that is
+/// being answered.
 #[derive(Clone, Default)]
 pub struct Outlet(Arc<Mutex<Pending>>);
 
@@ -88,6 +115,10 @@ struct Pending {
     bytes: BytesMut,
     /// hyper has written something that is not flushed: the middle of a response, for all we know.
     busy: bool,
+    /// Grows when a request begins and when its answer is there, so that none speaks late.
+    turn: u64,
+    /// The task of the connection, which writes.
+    writer: Option<Waker>,
 }
 
 impl Outlet {
@@ -95,9 +126,27 @@ impl Outlet {
         self.0.lock().expect("no panic while locked")
     }
 
-    pub fn put(&self, head: &Response<()>) {
+    pub fn begin(&self) -> Interim {
         let mut pending = self.lock();
-        if pending.busy || pending.bytes.len() > OUTLET_BYTES_MAX {
+        pending.turn += 1;
+        Interim(Way::Outlet(self.clone(), pending.turn))
+    }
+
+    pub fn end(&self) {
+        self.lock().turn += 1;
+    }
+
+    /// Whoever polls here writes what is put in.
+    pub fn register(&self, cx: &mut Context<'_>) {
+        match &mut self.lock().writer {
+            Some(writer) => writer.clone_from(cx.waker()),
+            writer => *writer = Some(cx.waker().clone()),
+        }
+    }
+
+    fn put(&self, head: &Response<()>, turn: u64) {
+        let mut pending = self.lock();
+        if pending.turn != turn || pending.busy || pending.bytes.len() > OUTLET_BYTES_MAX {
             return;
         }
         let status = head.status();
@@ -111,6 +160,9 @@ impl Outlet {
             pending.bytes.extend_from_slice(b"\r\n");
         }
         pending.bytes.extend_from_slice(b"\r\n");
+        if let Some(writer) = &pending.writer {
+            writer.wake_by_ref();
+        }
     }
 }
 
@@ -204,27 +256,60 @@ mod tests {
         let (near, mut far) = tokio::io::duplex(1024);
         let outlet = Outlet::default();
         let mut stream = Interjected::new(near, outlet.clone());
+        let hint = |interim: &Interim| interim.push(StatusCode::EARLY_HINTS, hints().headers());
+        let first = outlet.begin();
         stream
             .write_all(b"half a respo")
             .await
             .expect("there is room");
-        outlet.put(&hints());
+        hint(&first);
         stream.write_all(b"nse|").await.expect("there is room");
         stream.flush().await.expect("it can be flushed");
-        outlet.put(&hints());
+        hint(&first);
         stream.flush().await.expect("it can be flushed");
-        stream.write_all(b"response").await.expect("there is room");
-        drop(stream);
+        stream.write_all(b"response|").await.expect("there is room");
+        stream.flush().await.expect("it can be flushed");
+        outlet.end();
+        hint(&first);
+        let second = outlet.begin();
+        hint(&first);
+        stream.flush().await.expect("it can be flushed");
+        stream
+            .write_all(b"for another")
+            .await
+            .expect("there is room");
+        drop((stream, second));
         let mut all = String::new();
         far.read_to_string(&mut all).await.expect("it ends");
         let hint = "HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n";
-        assert_eq!(all, format!("half a response|{hint}response"));
+        assert_eq!(all, format!("half a response|{hint}response|for another"));
+    }
+
+    #[tokio::test]
+    async fn whoever_serves_the_connection_is_woken_to_write_a_hint() {
+        let outlet = Outlet::default();
+        let interim = outlet.begin();
+        let serving = tokio::spawn({
+            let outlet = outlet.clone();
+            std::future::poll_fn(move |cx| {
+                outlet.register(cx);
+                match outlet.lock().bytes.is_empty() {
+                    true => Poll::Pending,
+                    false => Poll::Ready(()),
+                }
+            })
+        });
+        tokio::task::yield_now().await;
+        assert!(!serving.is_finished());
+        interim.push(StatusCode::EARLY_HINTS, hints().headers());
+        serving.await.expect("it is polled once more");
     }
 
     #[tokio::test]
     async fn hints_arrive_in_order_and_a_flood_of_them_is_cut() {
-        let interim = Interim::default();
-        let next = || std::future::poll_fn(|cx| interim.poll(cx));
+        let queue = Queue::default();
+        let interim = queue.interim();
+        let next = || std::future::poll_fn(|cx| queue.poll(cx));
         assert!(next().now_or_never().is_none());
         interim.push(StatusCode::CONTINUE, &http::HeaderMap::new());
         assert!(next().now_or_never().is_none(), "each hop gives its own");

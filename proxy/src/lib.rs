@@ -19,6 +19,7 @@ pub mod exchange;
 pub mod facts;
 pub mod head;
 pub mod http;
+pub mod http1;
 pub mod http2;
 pub mod identity;
 pub mod interim;

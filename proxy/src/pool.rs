@@ -1,19 +1,20 @@
 //! The connections of one worker to one endpoint.
 //!
 //! HTTP/2 connections are shared by all requests of the worker; a further one is opened only when the others have as
-//! many streams as the peer allows. HTTP/1.1 connections serve one request at a time and wait here in between.
+//! many streams as the peer allows. HTTP/1.1 connections serve one request at a time and wait here in between; while any
+//! do, a sweeper looks every two seconds for those that have closed or waited too long.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use hyper::client::conn::http1;
+use hyper::client::conn::http1::{Builder, SendRequest as Upgrade};
 use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 use crate::body::Body;
 use crate::connector::Connector;
 use crate::error::{ConnectError, Error};
+use crate::http1;
 use crate::http2::{CONNECTION_WINDOW, HEADER_LIST_MAX, SEND_BUFFER, STREAM_WINDOW, silence};
 use crate::identity::{SpiffeId, alpn};
 
@@ -28,6 +30,7 @@ use crate::identity::{SpiffeId, alpn};
 const HTTP2_CONNECTIONS_MAX: usize = 8;
 const HTTP1_IDLE_MAX: usize = 100;
 const HTTP1_IDLE_TIME: Duration = Duration::from_secs(60);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
 /// What a peer is assumed to allow until its SETTINGS have come (RFC 9113 section 6.5.2 recommends no less).
 const INITIAL_STREAMS: usize = 100;
 
@@ -42,7 +45,8 @@ struct Connections {
     http2: Vec<Http2>,
     /// Whoever needs an HTTP/2 connection while one is being made waits for that one.
     connecting: Option<watch::Receiver<Option<ConnectError>>>,
-    http1: VecDeque<(http1::SendRequest<Body>, Instant)>,
+    http1: VecDeque<(http1::Connection, Instant)>,
+    is_swept: bool,
 }
 
 struct Http2 {
@@ -80,7 +84,7 @@ impl Pool {
     ) -> Result<(SendRequest<Bytes>, StreamSlot), Error> {
         loop {
             let mut connecting = {
-                let mut connections = self.connections.lock().expect("no panic while locked");
+                let mut connections = lock(&self.connections);
                 if let Some(found) = connections.roomy() {
                     return Ok(found);
                 }
@@ -105,8 +109,7 @@ impl Pool {
 
     /// This connection takes no more requests: it is going, or gone.
     pub fn discard(&self, slot: &StreamSlot) {
-        let mut connections = self.connections.lock().expect("no panic while locked");
-        connections.remove(&slot.0);
+        lock(&self.connections).remove(&slot.0);
     }
 
     /// The connection is made by a task of its own: a caller that hangs up does not take it from those who wait too.
@@ -121,17 +124,16 @@ impl Pool {
         let (address, identity) = (self.address, self.identity.clone());
         tokio::spawn(async move {
             let made = connect_http2(&connector, address, identity.as_ref()).await;
-            let lock = || pool.lock().expect("no panic while locked");
-            lock().connecting = None;
+            lock(&pool).connecting = None;
             match made {
                 Ok((sender, streams, connection)) => {
-                    lock().http2.push(Http2 {
+                    lock(&pool).http2.push(Http2 {
                         sender,
                         streams: streams.clone(),
                     });
                     drop(done);
                     connection.await;
-                    lock().remove(&streams);
+                    lock(&pool).remove(&streams);
                 }
                 Err(error) => {
                     done.send_replace(Some(error));
@@ -141,21 +143,36 @@ impl Pool {
         waiting
     }
 
-    /// An HTTP/1.1 connection that nobody uses; `fresh` insists on a new one, which an upgrade then keeps.
-    pub async fn http1(
-        &self,
-        connector: &Connector,
-        fresh: bool,
-    ) -> Result<http1::SendRequest<Body>, Error> {
-        while !fresh && let Some(mut sender) = self.idle_http1() {
-            if sender.ready().await.is_ok() {
-                return Ok(sender);
+    /// An HTTP/1.1 connection on which no request is.
+    pub async fn http1(&self, connector: &Connector) -> Result<http1::Connection, ConnectError> {
+        if let Some(idle) = self.idle_http1() {
+            return Ok(idle);
+        }
+        let stream = connector.plain(self.address).await?;
+        Ok(http1::Connection::new(stream))
+    }
+
+    fn idle_http1(&self) -> Option<http1::Connection> {
+        let mut connections = lock(&self.connections);
+        while let Some((connection, since)) = connections.http1.pop_back() {
+            if since.elapsed() < HTTP1_IDLE_TIME && connection.is_idle() {
+                return Some(connection);
             }
         }
+        None
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_idle_http1(&self) -> bool {
+        !lock(&self.connections).http1.is_empty()
+    }
+
+    /// A connection that leaves HTTP with its first request, and so is never pooled.
+    pub async fn upgrade(&self, connector: &Connector) -> Result<Upgrade<Body>, Error> {
         let stream = connector
             .connect(self.address, self.identity.as_ref(), alpn::HTTP1)
             .await?;
-        let (sender, connection) = http1::Builder::new()
+        let (sender, connection) = Builder::new()
             .max_headers(100)
             .handshake(TokioIo::new(stream))
             .await
@@ -168,16 +185,6 @@ impl Pool {
         Ok(sender)
     }
 
-    fn idle_http1(&self) -> Option<http1::SendRequest<Body>> {
-        let mut connections = self.connections.lock().expect("no panic while locked");
-        while let Some((sender, since)) = connections.http1.pop_back() {
-            if !sender.is_closed() && since.elapsed() < HTTP1_IDLE_TIME {
-                return Some(sender);
-            }
-        }
-        None
-    }
-
     /// Where an HTTP/1.1 connection goes when its response has been read to the end.
     pub fn home(&self) -> Home {
         Home(self.connections.clone())
@@ -187,19 +194,39 @@ impl Pool {
 pub struct Home(Arc<Mutex<Connections>>);
 
 impl Home {
-    pub fn take_back(self, sender: http1::SendRequest<Body>) {
-        let mut connections = self.0.lock().expect("no panic while locked");
-        while connections
-            .http1
-            .front()
-            .is_some_and(|(oldest, since)| oldest.is_closed() || since.elapsed() >= HTTP1_IDLE_TIME)
-        {
-            connections.http1.pop_front();
+    pub fn take_back(self, connection: http1::Connection) {
+        let mut connections = lock(&self.0);
+        if connections.http1.len() < HTTP1_IDLE_MAX {
+            connections.http1.push_back((connection, Instant::now()));
         }
-        if connections.http1.len() < HTTP1_IDLE_MAX && !sender.is_closed() {
-            connections.http1.push_back((sender, Instant::now()));
+        if !connections.is_swept {
+            connections.is_swept = true;
+            tokio::spawn(sweep(Arc::downgrade(&self.0)));
         }
     }
+}
+
+/// Nobody reads a connection while it waits, so nobody sees it end: an app that closes its idle ones would leave us with
+/// them. Ends when none is left.
+async fn sweep(connections: Weak<Mutex<Connections>>) {
+    loop {
+        tokio::time::sleep(SWEEP_INTERVAL).await;
+        let Some(connections) = connections.upgrade() else {
+            return;
+        };
+        let mut connections = lock(&connections);
+        connections
+            .http1
+            .retain(|(idle, since)| since.elapsed() < HTTP1_IDLE_TIME && idle.is_idle());
+        if connections.http1.is_empty() {
+            connections.is_swept = false;
+            return;
+        }
+    }
+}
+
+fn lock(connections: &Mutex<Connections>) -> MutexGuard<'_, Connections> {
+    connections.lock().expect("no panic while locked")
 }
 
 impl Connections {

@@ -1,0 +1,193 @@
+//! One request and its response on an HTTP/1.1 connection to an endpoint: whoever makes the call writes and reads it.
+//!
+//! hyper's client hands a request through a channel to a task of the connection and the response back through another;
+//! for plain connections, on which one request is at a time, that buys nothing (benches/README.md). An upgrade still
+//! takes hyper's, and so does serving.
+//!
+//! ```text
+//!   caller ──▶ head and what is there of the body, in one write ──▶ head of the response ──▶ Download ──▶ pool
+//!                     │ still more of it
+//!                     ▼
+//!               a task of its own: neither direction may wait for the other
+//! ```
+
+mod download;
+mod head;
+mod upload;
+
+use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::BytesMut;
+use http::{Request, Response};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+pub use self::download::Download;
+use self::download::Framing;
+use self::upload::{Stopped, Upload};
+use crate::body::{Body, BodyError};
+use crate::interim::Interim;
+use crate::pool::Home;
+
+/// More than this of a head, or of trailers, and the peer does not mean well.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+const READ_BYTES: usize = 4 * 1024;
+
+/// A connection on which no request is.
+pub struct Connection {
+    reader: OwnedReadHalf,
+    writer: OwnedWriteHalf,
+}
+
+/// Why there is no response.
+pub enum Failure {
+    /// Nothing of the request was sent.
+    Unsent(BodyError),
+    Broken(BodyError),
+    /// The caller broke off while it sent its request.
+    Aborted(BodyError),
+}
+
+impl Connection {
+    pub fn new(stream: TcpStream) -> Self {
+        let (reader, writer) = stream.into_split();
+        Self { reader, writer }
+    }
+
+    /// Whether the peer has neither closed it nor said something that nobody asked for. Costs a system call only when
+    /// something has come.
+    pub fn is_idle(&self) -> bool {
+        let stream = self.reader.as_ref();
+        let mut cx = Context::from_waker(Waker::noop());
+        match stream.poll_read_ready(&mut cx) {
+            Poll::Pending => true,
+            Poll::Ready(Err(_)) => false,
+            Poll::Ready(Ok(())) => {
+                let read = stream.try_read(&mut [0; 1]);
+                matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+            }
+        }
+    }
+
+    /// Sends `request` and returns with the head of the response. Dropped before that, it closes the connection; so does
+    /// a response that is not read to its end. Else the connection goes `home`.
+    pub async fn send(
+        self,
+        request: Request<Body>,
+        home: Home,
+        interim: Option<Interim>,
+    ) -> Result<Response<Body>, Failure> {
+        let Self { mut reader, writer } = self;
+        let (head, body) = request.into_parts();
+        let method = head.method.clone();
+        let mut upload = Some(Upload::new(&head, body, writer).map_err(Failure::Unsent)?);
+        drop(head);
+        let mut writer = None;
+        let mut unsent = None;
+        let mut incoming = Incoming::default();
+        let answered = std::future::poll_fn(|cx| {
+            if let Some(sending) = &mut upload {
+                match sending.poll(cx) {
+                    Poll::Pending => {}
+                    Poll::Ready(Ok(())) => writer = upload.take().map(Upload::into_writer),
+                    Poll::Ready(Err(Stopped::Caller(error))) => {
+                        return Poll::Ready(Err(Failure::Aborted(error)));
+                    }
+                    // It may have answered all the same before it went.
+                    Poll::Ready(Err(Stopped::Peer(error))) => {
+                        unsent = (!sending.has_begun()).then_some(error);
+                        upload = None;
+                    }
+                }
+            }
+            loop {
+                match ready!(incoming.poll_head(&mut reader, cx)) {
+                    Ok(response) if response.status().is_informational() => {
+                        if let Some(interim) = &interim {
+                            interim.push(response.status(), response.headers());
+                        }
+                    }
+                    Ok(response) => return Poll::Ready(Ok(response)),
+                    Err(error) => {
+                        return Poll::Ready(Err(match unsent.take() {
+                            Some(error) => Failure::Unsent(error.into()),
+                            None => Failure::Broken(error.into()),
+                        }));
+                    }
+                }
+            }
+        });
+        let response = answered.await?;
+        let (head, ()) = response.into_parts();
+        let framing = Framing::of(&method, &head).map_err(|why| Failure::Broken(why.into()))?;
+        let mut download = Download::new(reader, incoming.bytes, framing);
+        if let Some(mut upload) = upload {
+            let sending = async move {
+                // What stops it, the response says, or the connection does.
+                let _ = std::future::poll_fn(|cx| upload.poll(cx)).await;
+            };
+            download.sends_meanwhile(tokio::spawn(sending).abort_handle());
+        } else if let Some(writer) = writer
+            && self::head::keeps_alive(&head)
+        {
+            download.returns(writer, home);
+        }
+        Ok(Response::from_parts(head, Body::http1(download)))
+    }
+}
+
+/// What has come and is not used yet.
+#[derive(Default)]
+struct Incoming {
+    bytes: BytesMut,
+    /// So much of it has no end of a head.
+    searched: usize,
+}
+
+impl Incoming {
+    /// The next head, informational or final.
+    fn poll_head(
+        &mut self,
+        reader: &mut OwnedReadHalf,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Response<()>>> {
+        loop {
+            let end = self::head::end(&self.bytes, self.searched);
+            if end.unwrap_or(self.bytes.len()) > HEAD_BYTES_MAX {
+                return Poll::Ready(Err(invalid("its head is too large")));
+            }
+            if let Some(end) = end {
+                self.searched = 0;
+                let head = self.bytes.split_to(end).freeze();
+                return Poll::Ready(self::head::parse(&head));
+            }
+            self.searched = self.bytes.len();
+            if ready!(poll_read(reader, &mut self.bytes, READ_BYTES, cx))? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+    }
+}
+
+/// Reads into what room there is, after making some. 0: the peer has ended.
+fn poll_read(
+    reader: &mut OwnedReadHalf,
+    into: &mut BytesMut,
+    room: usize,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    if into.capacity() - into.len() < room / 2 {
+        into.reserve(room);
+    }
+    pin!(reader.read_buf(into)).poll(cx)
+}
+
+fn invalid(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+#[cfg(test)]
+mod tests;
