@@ -87,6 +87,9 @@ pub fn choose(
     rng: &mut Rng,
     candidate: impl Fn(usize) -> Candidate,
 ) -> Option<usize> {
+    if n == 1 && candidate(0).standing == Standing::Eligible {
+        return Some(0);
+    }
     let of = |wanted: Standing, untried: bool| {
         let candidate = &candidate;
         move |i: usize| {

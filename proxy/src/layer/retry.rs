@@ -177,12 +177,13 @@ impl Original {
         context.replayable = tries_left > 1;
         context.try_until = try_until(&context, retries, tries_left);
         let exhausted = context.attempt >= retries.attempts.get() && self.transparent > 0;
-        let head = if exhausted || !self.is_replayable() {
-            self.head.take()
-        } else {
-            self.head.clone()
-        };
+        let keep = !exhausted && self.is_replayable();
+        let head = self.head.take();
         let mut head = head.expect("what cannot be replayed is not tried again");
+        if keep {
+            // The copy stays: it has no room for the fields that are still to be added.
+            self.head = Some(head.clone());
+        }
         if context.attempt > 1 {
             head.headers
                 .insert(&head::ATTEMPT, HeaderValue::from(context.attempt));
