@@ -16,20 +16,17 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use weir_config::snapshot::{Balance, BalanceAlgorithm, Gate as GateConfig, Outbound};
+use weir_config::snapshot::Outbound;
 
-use crate::balance::{self, Candidate, Load, Standing};
+use crate::balance;
 use crate::connector::Connector;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::facts::Facts;
 use crate::identity::{SpiffeId, alpn};
-use crate::member::{Learnt, Member, Waiting};
-use crate::policy::ewma::{self, Ewma};
-use crate::policy::gate::{Gate, Ticket};
+use crate::learnt::{Config, Learnt, Newest, Started, open_max};
+use crate::member::Member;
 use crate::policy::latency::Latency;
-use crate::policy::ramp::Ramp;
-use crate::policy::stall::StallContext;
 use crate::policy::transition::{Phase, Transition};
 use crate::policy::window::Counts;
 use crate::request::Context;
@@ -40,8 +37,6 @@ pub use chosen::Chosen;
 /// Discovery may be a moment behind a pod that has just become ready, or a whole service that has just been made: a
 /// call waits this long for a pool that is empty to get its first endpoint.
 const FIRST_ENDPOINT_PATIENCE: Duration = Duration::from_secs(1);
-/// What a silent endpoint is given when nothing else bounds a call.
-const STALL_TIMEOUT: Duration = Duration::from_secs(15);
 
 pub struct Endpoints {
     service: Arc<str>,
@@ -65,13 +60,6 @@ pub struct Endpoints {
     connector: Connector,
     facts: Facts,
     metrics: Arc<BackendMetrics>,
-}
-
-struct Config {
-    gate: GateConfig,
-    balance: Balance,
-    per_endpoint_max: u32,
-    timeout: Duration,
 }
 
 /// What discovery says of one endpoint.
@@ -181,24 +169,12 @@ impl Endpoints {
 
     /// `first`: the pool was empty, so there is nobody to compare with and nothing to ramp up from.
     fn create(&self, described: &Described, first: bool) -> Member {
-        let config = self.config.load();
         let now = Instant::now();
         let seed = {
             let mut latency = self.latency.lock().expect("no panic while locked");
-            latency.p50(now).unwrap_or(ewma::SEED)
+            latency.p50(now)
         };
-        let ramp_for = if first {
-            Duration::ZERO
-        } else {
-            *config.balance.slow_start
-        };
-        let learnt = Learnt {
-            gate: Gate::new(config.gate, *config.balance.slow_start),
-            latency: Ewma::new(seed, now),
-            ramp: Ramp::new(now, ramp_for),
-            waiting: Waiting::default(),
-            last_completion: None,
-        };
+        let learnt = Learnt::new(&self.config.load(), first, seed, now);
         let endpoint = Endpoint::new(described.address, described.identity.clone(), self.workers);
         Member::new(endpoint, described.pod.clone(), learnt)
     }
@@ -239,35 +215,9 @@ impl Endpoints {
         let candidate = |index: usize| {
             let member = &list[index];
             let in_flight = member.in_flight();
-            let learnt = member.learnt();
-            let gated = !learnt.gate.is_eligible();
-            let weight = learnt.gate.weight(now) * learnt.ramp.weight(now);
-            Candidate {
-                standing: if gated {
-                    Standing::Gated
-                } else if in_flight >= config.per_endpoint_max {
-                    Standing::Full
-                } else if member.is_draining() {
-                    Standing::Draining
-                } else {
-                    Standing::Eligible
-                },
-                load: match (config.balance.algorithm, gated) {
-                    (BalanceAlgorithm::PeakEwma, false) => {
-                        Load::peak_ewma(&learnt.latency, in_flight, weight, now)
-                    }
-                    (BalanceAlgorithm::PeakEwma, true) => Load::peak_ewma_gated(
-                        &learnt.latency,
-                        in_flight,
-                        ewma::penalty(self.p99(), None),
-                        now,
-                    ),
-                    (BalanceAlgorithm::LeastRequest, false) => {
-                        Load::least_request(in_flight, weight)
-                    }
-                    (BalanceAlgorithm::LeastRequest, true) => Load::least_request_gated(in_flight),
-                },
-            }
+            member
+                .learnt()
+                .candidate(&config, in_flight, member.is_draining(), || self.p99(), now)
         };
         let mut rng = fastrand::Rng::new();
         let Some(index) = balance::choose(list.len(), &tried, &mut rng, candidate) else {
@@ -284,15 +234,8 @@ impl Endpoints {
             });
         };
         let member = &list[index];
-        let ticket = {
-            let mut learnt = member.learnt();
-            // Nobody else is left when the balancer names an endpoint whose gate is shut.
-            learnt
-                .gate
-                .admit(now)
-                .unwrap_or_else(|| learnt.gate.admit_regardless())
-        };
-        Ok(self.start(member, ticket, now))
+        let call = member.learnt().start(now);
+        Ok(self.started(member, call))
     }
 
     /// An endpoint that has just passed its synthetic probe needs a real request, and no balancer would choose it.
@@ -304,27 +247,21 @@ impl Endpoints {
     ) -> Option<Chosen> {
         let out = list.iter().filter(|e| !e.is_eligible() && !e.is_draining());
         for member in out {
-            let mut learnt = member.learnt();
-            if learnt.gate.wants_request(context.replayable, now)
-                && let Some(ticket) = learnt.gate.admit(now)
-            {
-                drop(learnt);
-                return Some(self.start(member, ticket, now));
+            let call = member.learnt().start_probe(context.replayable, now);
+            if let Some(call) = call {
+                return Some(self.started(member, call));
             }
         }
         None
     }
 
-    fn start(self: &Arc<Self>, member: &Arc<Member>, ticket: Ticket, now: Instant) -> Chosen {
+    fn started(self: &Arc<Self>, member: &Arc<Member>, call: Started) -> Chosen {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         member.in_flight.fetch_add(1, Ordering::Relaxed);
-        let waiting = member.learnt().waiting.start(now);
         Chosen {
             member: member.clone(),
             endpoints: self.clone(),
-            ticket,
-            started: now,
-            waiting: Some(waiting),
+            call,
             connect_failed: false,
             retry_after: None,
         }
@@ -367,8 +304,7 @@ impl Endpoints {
 
     /// At most so many may be out at once, and never the last (resilience.md section 2). Holds as long as the lock.
     fn may_open(&self, list: &[Arc<Member>], _opening: &MutexGuard<'_, ()>) -> bool {
-        let share = list.len() * usize::from(self.config.load().gate.max_open_percent.get()) / 100;
-        let cap = share.max(1).min(list.len().saturating_sub(1));
+        let cap = open_max(list.len(), self.config.load().gate.max_open_percent);
         list.iter().filter(|member| !member.is_eligible()).count() < cap
     }
 
@@ -409,9 +345,13 @@ impl Endpoints {
         self.p99_nanos.store(nanos, Ordering::Relaxed);
         // Two gates that changed at once may have counted past each other.
         self.recount();
-        let newest = Newest::of(&list);
+        let newest = Newest::of(list.iter().map(|member| member.learnt().last_completion));
+        let timeout = self.config.load().timeout;
         for (index, member) in list.iter().enumerate() {
-            let stall = p99.and_then(|p99| self.silence(member, newest.but(index), p99));
+            let stall = p99.and_then(|p99| {
+                let others_last = newest.but(index);
+                member.learnt().silence(others_last, p99, timeout)
+            });
             if let Some(stall) = stall.filter(|stall| stall.stalled_for(now).is_some()) {
                 let opening = self.opening();
                 let may_open = self.may_open(&list, &opening);
@@ -434,27 +374,6 @@ impl Endpoints {
         }
     }
 
-    /// What the stall rule looks at; `None` while nobody waits for this endpoint. Alone there is nobody to compare
-    /// with: the others' last answer is none, so nothing stalls.
-    fn silence(
-        &self,
-        member: &Member,
-        others_last: Option<Instant>,
-        pool_p99: Duration,
-    ) -> Option<StallContext> {
-        let learnt = member.learnt();
-        let oldest = learnt.waiting.oldest()?;
-        let last = learnt.last_completion;
-        let quiet_since = last.map_or(oldest, |last| last.max(oldest));
-        Some(StallContext {
-            oldest_in_flight_start: Some(oldest),
-            last_completion: last,
-            pool_p99,
-            timeout: self.config.load().timeout,
-            peer_completed_since: others_last.is_some_and(|last| last > quiet_since),
-        })
-    }
-
     /// Connects and shakes hands, so that a black hole costs no user's request.
     async fn probe(self: Arc<Self>, member: Arc<Member>) {
         let identity = member.endpoint.identity.as_ref();
@@ -467,53 +386,6 @@ impl Endpoints {
             .gate
             .probe_result(connected.is_ok(), Instant::now(), fastrand::u64(..));
         self.publish(&member, &mut learnt);
-    }
-}
-
-/// The last answers of a pool: for each endpoint, the newest of all the others.
-struct Newest {
-    first: Option<(Instant, usize)>,
-    second: Option<Instant>,
-}
-
-impl Newest {
-    fn of(list: &[Arc<Member>]) -> Self {
-        let mut newest = Self {
-            first: None,
-            second: None,
-        };
-        for (index, member) in list.iter().enumerate() {
-            let Some(last) = member.learnt().last_completion else {
-                continue;
-            };
-            if newest.first.is_none_or(|(first, _)| last > first) {
-                newest.second = newest.first.map(|(first, _)| first);
-                newest.first = Some((last, index));
-            } else {
-                newest.second = newest.second.max(Some(last));
-            }
-        }
-        newest
-    }
-
-    fn but(&self, index: usize) -> Option<Instant> {
-        match self.first {
-            Some((first, of)) if of != index => Some(first),
-            _ => self.second,
-        }
-    }
-}
-
-impl Config {
-    fn of(outbound: &Outbound) -> Self {
-        Self {
-            gate: outbound.gate,
-            balance: outbound.balance,
-            per_endpoint_max: outbound.limits.per_endpoint.get(),
-            timeout: outbound
-                .deadline
-                .map_or(STALL_TIMEOUT, |deadline| deadline.get()),
-        }
     }
 }
 

@@ -24,6 +24,7 @@ pub mod http2;
 pub mod identity;
 pub mod interim;
 pub mod layer;
+pub mod learnt;
 pub mod listener;
 pub mod member;
 pub mod mesh;

@@ -1,17 +1,13 @@
-//! An endpoint as a member of its backend: what calls to it have taught.
+//! An endpoint as a member of its backend, shared by all workers.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use crate::endpoint::Endpoint;
-use crate::policy::ewma::Ewma;
-use crate::policy::gate::Gate;
-use crate::policy::ramp::Ramp;
+use crate::learnt::Learnt;
 
 pub struct Member {
     pub endpoint: Endpoint,
@@ -21,19 +17,10 @@ pub struct Member {
     pub in_flight: AtomicU32,
     /// Mirrors the gate, so that others can count without locking.
     pub eligible: AtomicBool,
+    /// Shared by all workers; locked for nanoseconds at a time.
     learnt: Mutex<Learnt>,
     /// Wakes those who wait for an answer when the gate opens.
     pub ejected: Notify,
-}
-
-/// What calls to an endpoint have taught. Shared by all workers; locked for nanoseconds at a time.
-pub struct Learnt {
-    pub gate: Gate,
-    pub latency: Ewma,
-    /// A new endpoint gets its share slowly.
-    pub ramp: Ramp,
-    pub waiting: Waiting,
-    pub last_completion: Option<Instant>,
 }
 
 impl Member {
@@ -71,63 +58,5 @@ impl Member {
 
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
-    }
-}
-
-/// Since when requests wait for the head of their response, oldest first.
-#[derive(Default)]
-pub struct Waiting {
-    starts: VecDeque<Option<Instant>>,
-    /// Number of the front entry.
-    first: u64,
-}
-
-impl Waiting {
-    pub fn start(&mut self, now: Instant) -> u64 {
-        self.starts.push_back(Some(now));
-        self.first + self.starts.len() as u64 - 1
-    }
-
-    pub fn end(&mut self, number: u64) {
-        if let Some(index) = number.checked_sub(self.first)
-            && let Some(start) = self.starts.get_mut(index as usize)
-        {
-            *start = None;
-        }
-        while let Some(None) = self.starts.front() {
-            self.starts.pop_front();
-            self.first += 1;
-        }
-    }
-
-    pub fn oldest(&self) -> Option<Instant> {
-        self.starts.front().copied().flatten()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn the_oldest_waiting_request_is_known_in_whatever_order_they_end() {
-        let now = Instant::now();
-        let mut waiting = Waiting::default();
-        let first = waiting.start(now);
-        let second = waiting.start(now + Duration::from_secs(1));
-        let third = waiting.start(now + Duration::from_secs(2));
-        waiting.end(second);
-        assert_eq!(waiting.oldest(), Some(now));
-        waiting.end(first);
-        assert_eq!(waiting.oldest(), Some(now + Duration::from_secs(2)));
-        waiting.end(first);
-        waiting.end(third);
-        assert_eq!(waiting.oldest(), None);
-        assert!(
-            waiting.starts.is_empty(),
-            "nothing is kept of what has ended"
-        );
     }
 }

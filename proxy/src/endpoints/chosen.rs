@@ -10,9 +10,9 @@ use super::Endpoints;
 use crate::body::Duty;
 use crate::error::Error;
 use crate::layer::Answer;
+use crate::learnt::{Ended, Started};
 use crate::member::Member;
-use crate::policy::ewma;
-use crate::policy::gate::{Pool, Ticket};
+use crate::policy::gate::Pool;
 use crate::policy::outcome::{Fault, Outcome};
 use crate::policy::pushback::Pushback;
 
@@ -20,10 +20,7 @@ use crate::policy::pushback::Pushback;
 pub struct Chosen {
     pub member: Arc<Member>,
     pub(super) endpoints: Arc<Endpoints>,
-    pub(super) ticket: Ticket,
-    pub(super) started: Instant,
-    /// `None` once the head of the response is there.
-    pub(super) waiting: Option<u64>,
+    pub(super) call: Started,
     pub(super) connect_failed: bool,
     /// For how long the endpoint, which failed, asked to be left alone.
     pub(super) retry_after: Option<Duration>,
@@ -32,34 +29,27 @@ pub struct Chosen {
 impl Chosen {
     /// An opaque connection is there. How long it took says nothing about what a request takes.
     pub fn connected(&mut self) {
-        if let Some(number) = self.waiting.take() {
-            self.member.learnt().waiting.end(number);
-        }
+        self.member.learnt().stop_waiting(&mut self.call);
     }
 }
 
 impl Duty for Chosen {
     fn answered(&mut self, result: &Answer) {
         self.connect_failed = matches!(result, Err(Error::Connect(_)));
+        let Ok(response) = result else {
+            return self.member.learnt().stop_waiting(&mut self.call);
+        };
         let now = Instant::now();
-        let mut learnt = self.member.learnt();
-        if let Some(number) = self.waiting.take() {
-            learnt.waiting.end(number);
-        }
-        let Ok(response) = result else { return };
-        learnt.last_completion = Some(now);
-        let elapsed = now.saturating_duration_since(self.started);
         let headers = response.headers();
-        // A failure that comes with the head is priced when the body has ended; it must not look fast until then.
-        if crate::body::of_head(response.status(), headers) == Outcome::Success {
-            learnt.latency.observe(elapsed, now);
-            drop(learnt);
+        let outcome = crate::body::of_head(response.status(), headers);
+        let took = self.member.learnt().answered(&mut self.call, outcome, now);
+        if let Some(took) = took {
             let mut latency = self
                 .endpoints
                 .latency
                 .lock()
                 .expect("no panic while locked");
-            latency.record(elapsed, now);
+            latency.record(took, now);
         } else {
             self.retry_after =
                 Pushback::of_headers(headers, SystemTime::now()).and_then(Pushback::delay);
@@ -70,9 +60,7 @@ impl Duty for Chosen {
         let Self {
             member,
             endpoints,
-            ticket,
-            started,
-            waiting,
+            call,
             connect_failed,
             retry_after,
         } = self;
@@ -89,32 +77,14 @@ impl Duty for Chosen {
                 may_open: endpoints.may_open(&list, opening),
             }
         });
+        let end = Ended {
+            outcome,
+            connect_failed,
+            retry_after,
+        };
         let mut learnt = member.learnt();
-        if let Some(number) = waiting {
-            learnt.waiting.end(number);
-        }
-        match outcome {
-            Outcome::Failure(_) => {
-                let price = ewma::penalty(endpoints.p99(), retry_after);
-                learnt.latency.penalize(price, now);
-            }
-            // Given up on before it answered: it takes at least this long.
-            Outcome::Cancelled if waiting.is_some() => {
-                learnt
-                    .latency
-                    .observe_at_least(now.saturating_duration_since(started), now);
-            }
-            _ => {}
-        }
         let rand = fastrand::u64(..);
-        if connect_failed {
-            learnt.gate.connect_failed(ticket, now, rand, pool.may_open);
-        } else {
-            learnt.gate.record(ticket, outcome, now, rand, pool);
-        }
-        if let Some(retry_after) = retry_after {
-            learnt.gate.raise(retry_after, now);
-        }
+        learnt.ended(call, end, || endpoints.p99(), pool, now, rand);
         endpoints.publish(&member, &mut learnt);
     }
 }

@@ -37,12 +37,8 @@ pub(crate) fn pool_at(addresses: &[SocketAddr]) -> Arc<Endpoints> {
 /// A call to one endpoint, whatever the balancer thinks of it.
 fn call(endpoints: &Arc<Endpoints>, index: usize) -> Chosen {
     let (member, now) = (&endpoints.list()[index], Instant::now());
-    let ticket = {
-        let mut learnt = member.learnt();
-        let admitted = learnt.gate.admit(now);
-        admitted.unwrap_or_else(|| learnt.gate.admit_regardless())
-    };
-    endpoints.start(member, ticket, now)
+    let call = member.learnt().start(now);
+    endpoints.started(member, call)
 }
 
 /// The endpoint answers 503 with these headers, and its answer is read to the end.

@@ -1,0 +1,343 @@
+//! What calls to one endpoint have taught, and what follows from it: whether it may be chosen, at what cost, and
+//! whether it has gone silent.
+//!
+//! ```text
+//!   start ─▶ answered (the head is there) ─▶ ended (the answer is, or never will be) ─▶ gate, average
+//!                                                                                          │
+//!   candidate ◀────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Pure like a policy: [`endpoints`](crate::endpoints) locks it, the simulator of `tests/simulation` does not need to.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use weir_config::snapshot::{Balance, BalanceAlgorithm, Gate as GateConfig, Outbound};
+use weir_config::units::Percent;
+
+use crate::balance::{Candidate, Load, Standing};
+use crate::policy::ewma::{self, Ewma};
+use crate::policy::gate::{Gate, Pool, Ticket};
+use crate::policy::outcome::Outcome;
+use crate::policy::ramp::Ramp;
+use crate::policy::stall::StallContext;
+
+/// What a silent endpoint is given when nothing else bounds a call.
+const STALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What the policy says of a pool of endpoints.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    pub gate: GateConfig,
+    pub balance: Balance,
+    pub per_endpoint_max: u32,
+    /// Of a whole call.
+    pub timeout: Duration,
+}
+
+pub struct Learnt {
+    pub gate: Gate,
+    pub latency: Ewma,
+    /// A new endpoint gets its share slowly.
+    pub ramp: Ramp,
+    pub waiting: Waiting,
+    pub last_completion: Option<Instant>,
+}
+
+/// A call that goes to the endpoint. Every one is spent once, with [`Learnt::ended`].
+#[derive(Debug)]
+#[must_use = "a call that was started must be ended, also when it is cancelled"]
+pub struct Started {
+    ticket: Ticket,
+    at: Instant,
+    /// `None` once the head of the response is there.
+    waiting: Option<u64>,
+}
+
+/// How a call ended, as far as an endpoint is judged by it.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    pub outcome: Outcome,
+    /// There was no connection to send it on.
+    pub connect_failed: bool,
+    /// For how long the endpoint, which failed, asked to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
+impl Learnt {
+    /// `first`: the pool was empty, so there is nobody to compare with and nothing to ramp up from. `seed`: what a call
+    /// to the others takes, where that is known.
+    pub fn new(config: &Config, first: bool, seed: Option<Duration>, now: Instant) -> Self {
+        let slow_start = *config.balance.slow_start;
+        let ramp_for = if first { Duration::ZERO } else { slow_start };
+        Self {
+            gate: Gate::new(config.gate, slow_start),
+            latency: Ewma::new(seed.unwrap_or(ewma::SEED), now),
+            ramp: Ramp::new(now, ramp_for),
+            waiting: Waiting::default(),
+            last_completion: None,
+        }
+    }
+
+    /// What the balancer compares.
+    pub fn candidate(
+        &self,
+        config: &Config,
+        in_flight: u32,
+        is_draining: bool,
+        pool_p99: impl FnOnce() -> Duration,
+        now: Instant,
+    ) -> Candidate {
+        let gated = !self.gate.is_eligible();
+        let weight = self.gate.weight(now) * self.ramp.weight(now);
+        Candidate {
+            standing: if gated {
+                Standing::Gated
+            } else if in_flight >= config.per_endpoint_max {
+                Standing::Full
+            } else if is_draining {
+                Standing::Draining
+            } else {
+                Standing::Eligible
+            },
+            load: match (config.balance.algorithm, gated) {
+                (BalanceAlgorithm::PeakEwma, false) => {
+                    Load::peak_ewma(&self.latency, in_flight, weight, now)
+                }
+                (BalanceAlgorithm::PeakEwma, true) => {
+                    let penalty = ewma::penalty(pool_p99(), None);
+                    Load::peak_ewma_gated(&self.latency, in_flight, penalty, now)
+                }
+                (BalanceAlgorithm::LeastRequest, false) => Load::least_request(in_flight, weight),
+                (BalanceAlgorithm::LeastRequest, true) => Load::least_request_gated(in_flight),
+            },
+        }
+    }
+
+    /// The balancer has named it.
+    pub fn start(&mut self, now: Instant) -> Started {
+        // Nobody else is left when the balancer names an endpoint whose gate is shut.
+        let ticket = self.gate.admit(now);
+        let ticket = ticket.unwrap_or_else(|| self.gate.admit_regardless());
+        self.start_with(ticket, now)
+    }
+
+    /// An endpoint that has just passed its synthetic probe needs a real request, and no balancer would choose it.
+    pub fn start_probe(&mut self, retry_safe: bool, now: Instant) -> Option<Started> {
+        if !self.gate.wants_request(retry_safe, now) {
+            return None;
+        }
+        let ticket = self.gate.admit(now)?;
+        Some(self.start_with(ticket, now))
+    }
+
+    fn start_with(&mut self, ticket: Ticket, now: Instant) -> Started {
+        Started {
+            ticket,
+            at: now,
+            waiting: Some(self.waiting.start(now)),
+        }
+    }
+
+    /// Nobody waits for the head of an answer any longer: it is there, or this is no call with an answer.
+    pub fn stop_waiting(&mut self, call: &mut Started) {
+        if let Some(number) = call.waiting.take() {
+            self.waiting.end(number);
+        }
+    }
+
+    /// The head of the answer is there. Returns how long it took, if that is worth remembering for the whole pool: a
+    /// failure that comes with the head is priced when the body has ended, and must not look fast until then.
+    pub fn answered(
+        &mut self,
+        call: &mut Started,
+        outcome: Outcome,
+        now: Instant,
+    ) -> Option<Duration> {
+        self.stop_waiting(call);
+        self.last_completion = Some(now);
+        let elapsed = now.saturating_duration_since(call.at);
+        (outcome == Outcome::Success).then(|| {
+            self.latency.observe(elapsed, now);
+            elapsed
+        })
+    }
+
+    pub fn ended(
+        &mut self,
+        call: Started,
+        end: Ended,
+        pool_p99: impl FnOnce() -> Duration,
+        pool: Pool,
+        now: Instant,
+        rand: u64,
+    ) {
+        if let Some(number) = call.waiting {
+            self.waiting.end(number);
+        }
+        match end.outcome {
+            Outcome::Failure(_) => {
+                let price = ewma::penalty(pool_p99(), end.retry_after);
+                self.latency.penalize(price, now);
+            }
+            // Given up on before it answered: it takes at least this long.
+            Outcome::Cancelled if call.waiting.is_some() => {
+                let elapsed = now.saturating_duration_since(call.at);
+                self.latency.observe_at_least(elapsed, now);
+            }
+            Outcome::Success | Outcome::Cancelled => {}
+        }
+        if end.connect_failed {
+            self.gate
+                .connect_failed(call.ticket, now, rand, pool.may_open);
+        } else {
+            self.gate.record(call.ticket, end.outcome, now, rand, pool);
+        }
+        if let Some(retry_after) = end.retry_after {
+            self.gate.raise(retry_after, now);
+        }
+    }
+
+    /// What the stall rule looks at; `None` while nobody waits for this endpoint. `others_last`: when another endpoint
+    /// last answered. Alone there is nobody to compare with: the others' last answer is none, so nothing stalls.
+    pub fn silence(
+        &self,
+        others_last: Option<Instant>,
+        pool_p99: Duration,
+        timeout: Duration,
+    ) -> Option<StallContext> {
+        let oldest = self.waiting.oldest()?;
+        let last = self.last_completion;
+        let quiet_since = last.map_or(oldest, |last| last.max(oldest));
+        Some(StallContext {
+            oldest_in_flight_start: Some(oldest),
+            last_completion: last,
+            pool_p99,
+            timeout,
+            peer_completed_since: others_last.is_some_and(|last| last > quiet_since),
+        })
+    }
+}
+
+/// At most so many of `n` may be out at once, and never the last (resilience.md section 2).
+pub fn open_max(n: usize, percent: Percent) -> usize {
+    let share = n * usize::from(percent.get()) / 100;
+    share.max(1).min(n.saturating_sub(1))
+}
+
+/// The last answers of a pool: for each endpoint, the newest of all the others.
+pub struct Newest {
+    first: Option<(Instant, usize)>,
+    second: Option<Instant>,
+}
+
+impl Newest {
+    pub fn of(last_completions: impl Iterator<Item = Option<Instant>>) -> Self {
+        let mut newest = Self {
+            first: None,
+            second: None,
+        };
+        for (index, last) in last_completions.enumerate() {
+            let Some(last) = last else { continue };
+            if newest.first.is_none_or(|(first, _)| last > first) {
+                newest.second = newest.first.map(|(first, _)| first);
+                newest.first = Some((last, index));
+            } else {
+                newest.second = newest.second.max(Some(last));
+            }
+        }
+        newest
+    }
+
+    pub fn but(&self, index: usize) -> Option<Instant> {
+        match self.first {
+            Some((first, of)) if of != index => Some(first),
+            _ => self.second,
+        }
+    }
+}
+
+impl Config {
+    pub fn of(outbound: &Outbound) -> Self {
+        Self {
+            gate: outbound.gate,
+            balance: outbound.balance,
+            per_endpoint_max: outbound.limits.per_endpoint.get(),
+            timeout: outbound
+                .deadline
+                .map_or(STALL_TIMEOUT, |deadline| deadline.get()),
+        }
+    }
+}
+
+/// Since when requests wait for the head of their response, oldest first.
+#[derive(Default)]
+pub struct Waiting {
+    starts: VecDeque<Option<Instant>>,
+    /// Number of the front entry.
+    first: u64,
+}
+
+impl Waiting {
+    pub fn start(&mut self, now: Instant) -> u64 {
+        self.starts.push_back(Some(now));
+        self.first + self.starts.len() as u64 - 1
+    }
+
+    pub fn end(&mut self, number: u64) {
+        if let Some(index) = number.checked_sub(self.first)
+            && let Some(start) = self.starts.get_mut(index as usize)
+        {
+            *start = None;
+        }
+        while let Some(None) = self.starts.front() {
+            self.starts.pop_front();
+            self.first += 1;
+        }
+    }
+
+    pub fn oldest(&self) -> Option<Instant> {
+        self.starts.front().copied().flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_waiting_request_is_known_in_whatever_order_they_end() {
+        let now = Instant::now();
+        let mut waiting = Waiting::default();
+        let first = waiting.start(now);
+        let second = waiting.start(now + Duration::from_secs(1));
+        let third = waiting.start(now + Duration::from_secs(2));
+        waiting.end(second);
+        assert_eq!(waiting.oldest(), Some(now));
+        waiting.end(first);
+        assert_eq!(waiting.oldest(), Some(now + Duration::from_secs(2)));
+        waiting.end(first);
+        waiting.end(third);
+        assert_eq!(waiting.oldest(), None);
+        assert!(
+            waiting.starts.is_empty(),
+            "nothing is kept of what has ended"
+        );
+    }
+
+    #[test]
+    fn half_of_a_pool_may_be_out_but_never_the_last_and_one_of_three() {
+        let max = |n| open_max(n, Percent::of(50));
+        assert_eq!([0, 1, 2, 3, 4, 7].map(max), [0, 0, 1, 1, 2, 3]);
+    }
+
+    #[test]
+    fn each_endpoint_is_compared_with_the_newest_answer_of_the_others() {
+        let now = Instant::now();
+        let at = |secs| Some(now + Duration::from_secs(secs));
+        let newest = Newest::of([at(3), None, at(7), at(5)].into_iter());
+        assert_eq!([0, 1, 2].map(|i| newest.but(i)), [at(7), at(7), at(5)]);
+        assert_eq!(Newest::of([at(3)].into_iter()).but(0), None);
+    }
+}
