@@ -1,14 +1,20 @@
-//! Retry budget: extra attempts are paid for by earlier successes, not by requests.
+//! Retry budget: extra attempts are paid for by earlier successes, not by requests, and savings are spent in turns.
 //!
 //! ```text
 //!   success of a first attempt   +0.1 ─┐
-//!   time                       +0.2/s ─┤▶ tokens, 0 to burst ─▶ −1 an extra attempt, −0.1 a transparent retry
+//!   its failure                 −0.01 ─┤▶ tokens, 0 to burst ─▶ −1 an extra attempt, −0.1 a transparent retry
+//!   time                       +0.2/s ─┘                             │
+//!                                                                    ▼ one after the other: 8 % of the calls of a second
 //! ```
 //!
 //! A budget of 20 % of *requests* keeps a saturated service saturated: 1.2 × 80 % load never drains a queue of
 //! dead work. A bucket that only successes fill pays nothing when nothing succeeds, and costs nothing at 5 %
 //! random errors (resilience.md section 5; AWS SDKs and gRPC A6 have the idea, OSDI'22 the failure). One bucket
 //! for each destination service and sidecar, shared by retries and hedges.
+//!
+//! Savings are for one endpoint that fails, not for a service that does: spent at once by twenty sidecars, ten tokens
+//! each are a quarter more load in the very second in which the service falters. So failures take from them, as in A6,
+//! and retries on savings take turns (G5 in `tests/simulation`).
 //!
 //! Counted in thousandths, in integers: no rounding error lets a retry through.
 
@@ -25,6 +31,15 @@ pub const ATTEMPT: Millitokens = Millitokens(1000);
 /// A retry of what provably reached nobody: cheap, but not free.
 pub const TRANSPARENT: Millitokens = Millitokens(100);
 
+/// What a first attempt costs that fails, retried or not. Hardly anything while failures are rare; where ten of
+/// eleven fail, all that the eleventh brings in.
+const FAILURE: Millitokens = Millitokens(10);
+
+/// Retries take turns: there is one for so many first attempts of the last second …
+const CALLS_A_TURN: f64 = 12.5;
+/// … and at least one a second.
+const TURN_MAX: Duration = Duration::from_secs(1);
+
 /// +0.2 tokens a second, so that a service that failed for long can be probed by a retry at all.
 const FLOOR_EVERY: Duration = Duration::from_millis(5);
 
@@ -36,6 +51,17 @@ pub struct Budget {
     tokens: u32,
     /// Up to when the floor has been paid in.
     refilled: Instant,
+    calls: Calls,
+    /// When the next retry may go out.
+    turn: Instant,
+}
+
+/// First attempts, by the second.
+#[derive(Debug)]
+struct Calls {
+    this_second: u32,
+    last_second: u32,
+    since: Instant,
 }
 
 impl Budget {
@@ -45,13 +71,27 @@ impl Budget {
             burst: burst(config),
             tokens: burst(config),
             refilled: now,
+            calls: Calls {
+                this_second: 0,
+                last_second: 0,
+                since: now,
+            },
+            turn: now,
         }
     }
 
     /// A first attempt succeeded.
     pub fn deposit(&mut self, now: Instant) {
+        self.calls.count(now);
         self.refill(now);
         self.put(self.per_success);
+    }
+
+    /// A first attempt failed.
+    pub fn charge(&mut self, now: Instant) {
+        self.calls.count(now);
+        self.refill(now);
+        self.tokens = self.tokens.saturating_sub(FAILURE.0);
     }
 
     /// Whether an extra attempt may be made. To be asked when it is decided, before any backoff.
@@ -65,6 +105,32 @@ impl Budget {
             }
             None => false,
         }
+    }
+
+    /// How long a retry that is decided now has to wait for its turn. Where nothing is saved there are no turns: what
+    /// successes bring in comes no faster than they do.
+    pub fn turn(&self, now: Instant) -> Duration {
+        if self.has_savings() {
+            self.turn.saturating_duration_since(now)
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    fn has_savings(&self) -> bool {
+        self.tokens >= 2 * ATTEMPT.0
+    }
+
+    /// The same as [`Budget::withdraw`] of an [`ATTEMPT`], and the turn is taken.
+    #[must_use]
+    pub fn withdraw_in_turn(&mut self, now: Instant) -> bool {
+        let saved = self.has_savings();
+        let paid = self.withdraw(ATTEMPT, now);
+        if paid && saved {
+            let wait = TURN_MAX.mul_f64(CALLS_A_TURN / self.calls.a_second());
+            self.turn = self.turn.max(now) + wait.min(TURN_MAX);
+        }
+        paid
     }
 
     pub fn tokens(&self) -> Millitokens {
@@ -92,6 +158,23 @@ impl Budget {
 
     fn put(&mut self, tokens: u32) {
         self.tokens = self.tokens.saturating_add(tokens).min(self.burst);
+    }
+}
+
+impl Calls {
+    fn count(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.since).as_secs();
+        if passed > 0 {
+            self.last_second = if passed == 1 { self.this_second } else { 0 };
+            self.this_second = 0;
+            self.since = now;
+        }
+        self.this_second = self.this_second.saturating_add(1);
+    }
+
+    /// At least one: somebody asks.
+    fn a_second(&self) -> f64 {
+        f64::from(self.this_second.max(self.last_second).max(1))
     }
 }
 
@@ -143,6 +226,60 @@ mod tests {
     }
 
     #[test]
+    fn failures_take_from_the_savings_hardly_anything_while_they_are_rare_and_all_when_nothing_works()
+     {
+        for (failing, in_a_hundred, retries) in
+            [(5, 100, 5), (50, 100, 4), (91, 100, 0), (100, 100, 0)]
+        {
+            let (mut budget, now) = emptied();
+            for round in 0..in_a_hundred {
+                if round < in_a_hundred - failing {
+                    budget.deposit(now);
+                } else {
+                    budget.charge(now);
+                }
+            }
+            let paid = (0..failing)
+                .filter(|_| budget.withdraw(ATTEMPT, now))
+                .count();
+            assert_eq!(paid, retries, "{failing} %");
+        }
+    }
+
+    #[test]
+    fn retries_take_turns_and_busy_callers_more_of_them() {
+        for (calls, wait) in [(1, 1000), (40, 312), (1000, 12)] {
+            let (mut budget, now) = budget();
+            for _ in 0..calls {
+                budget.deposit(now);
+            }
+            assert_eq!(budget.turn(now), Duration::ZERO, "the first goes at once");
+            for turn in 1..=3 {
+                assert!(budget.withdraw_in_turn(now));
+                let expected = turn * wait;
+                let waits = budget.turn(now).as_millis();
+                assert!(
+                    (expected..expected + 3).contains(&waits),
+                    "{calls}: {waits}"
+                );
+            }
+            assert_eq!(budget.turn(now + Duration::from_secs(3)), Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn a_second_without_calls_is_not_taken_for_a_busy_one() {
+        let (mut budget, now) = budget();
+        for _ in 0..1000 {
+            budget.deposit(now);
+        }
+        let later = now + Duration::from_secs(60);
+        budget.deposit(later);
+        assert!(budget.withdraw_in_turn(later));
+        assert_eq!(budget.turn(later), TURN_MAX);
+    }
+
+    #[test]
     fn without_any_success_there_is_one_retry_in_five_seconds() {
         let (mut budget, now) = emptied();
         let mut retries = 0;
@@ -191,6 +328,7 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Step {
         Succeed,
+        Fail,
         Retry(Millitokens),
         Wait(u64),
     }
@@ -198,6 +336,7 @@ mod tests {
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
             Just(Step::Succeed),
+            Just(Step::Fail),
             prop::sample::select(vec![ATTEMPT, TRANSPARENT]).prop_map(Step::Retry),
             (0u64..3_000).prop_map(Step::Wait),
         ]
@@ -213,12 +352,38 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Succeed => { successes += 1; budget.deposit(now); }
+                    Step::Fail => budget.charge(now),
                     Step::Retry(cost) => if budget.withdraw(cost, now) { spent += u64::from(cost.0); },
                     Step::Wait(millis) => now += Duration::from_millis(millis),
                 }
                 let floor = now.duration_since(start).as_millis() as u64 / 5;
                 prop_assert!(spent <= 10_000 + 100 * successes + floor);
                 prop_assert!(budget.tokens <= budget.burst);
+            }
+        }
+
+        /// In any second there are no more retries than turns (one, and one for each 12.5 calls of the busiest second), what
+        /// comes in, and the last token.
+        #[test]
+        fn no_second_has_more_retries_than_turns(waits in prop::collection::vec(0u64..200, 1..300)) {
+            let (mut budget, mut now) = budget();
+            let (mut sent, mut calls) = (Vec::new(), Vec::new());
+            for wait in waits {
+                now += Duration::from_millis(wait);
+                budget.deposit(now);
+                calls.push(now);
+                let at = now + budget.turn(now);
+                if budget.withdraw_in_turn(now) {
+                    sent.push(at);
+                }
+            }
+            let second = Duration::from_secs(1);
+            let within = |of: &[Instant], from: Instant| of.iter().filter(|&&at| at >= from && at < from + second).count();
+            let busiest = calls.iter().map(|&from| within(&calls, from)).max().unwrap_or(0);
+            for &from in &sent {
+                let turns = 2.0 + busiest as f64 / CALLS_A_TURN;
+                let income = 0.2 + 0.1 * busiest as f64;
+                prop_assert!(within(&sent, from) as f64 <= turns + income + 1.0);
             }
         }
 
@@ -229,6 +394,7 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Succeed => budget.deposit(now),
+                    Step::Fail => budget.charge(now),
                     Step::Retry(cost) => { let _ = budget.withdraw(cost, now); }
                     Step::Wait(millis) => now += Duration::from_millis(millis),
                 }

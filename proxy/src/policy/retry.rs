@@ -1,10 +1,10 @@
 //! Whether a failed attempt is worth another one.
 //!
 //! ```text
-//!   attempt failed ─▶ provably unprocessed? ── yes ─▶ first time: again at once, elsewhere (0.1 token)
+//!   attempt failed ─▶ provably unprocessed? ── yes ─▶ first time: again at once, elsewhere (0.1 token; shed: 1, in turn)
 //!                          │ no                            else ─┐
 //!                          ▼                                     ▼
-//!                     idempotent, not committed, replayable ─▶ attempts, deadline, budget (1 token) ─▶ after a backoff
+//!                     idempotent, not committed, replayable ─▶ attempts, deadline, budget (1 token) ─▶ after a backoff, in turn
 //! ```
 //!
 //! gRPC's A6 for the shape (transparent retries, pushback honoured exactly, commit at the first response
@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use weir_config::snapshot::Retries;
 
-use super::budget::{ATTEMPT, Budget, TRANSPARENT};
+use super::budget::{Budget, TRANSPARENT};
 use super::jitter;
 use super::pushback::Pushback;
 
@@ -118,23 +118,52 @@ pub fn decide(
     now: Instant,
     rand: u64,
 ) -> Decision {
-    match worth(config, attempt, verdict, pushback, rand) {
-        Err(stop) => Decision::Stop(stop),
-        Ok(Retry { after, .. }) if !in_time(attempt, after) => Decision::Stop(Stop::Deadline),
-        Ok(Retry { after, counts }) => {
-            let price = if counts { ATTEMPT } else { TRANSPARENT };
-            if budget.withdraw(price, now) {
-                Decision::Retry { after, counts }
-            } else {
-                Decision::Stop(Stop::Budget)
-            }
-        }
+    if is_failed_call(attempt, verdict) {
+        budget.charge(now);
     }
+    let retry = match worth(config, attempt, verdict, pushback, rand) {
+        Err(stop) => return Decision::Stop(stop),
+        Ok(retry) => retry,
+    };
+    if !in_time(attempt, retry.after) {
+        return Decision::Stop(Stop::Deadline);
+    }
+    let (after, paid) = match retry.price {
+        Price::Transparent => (retry.after, budget.withdraw(TRANSPARENT, now)),
+        Price::Attempt => {
+            let after = retry.after.max(budget.turn(now));
+            let paid = in_time(attempt, after) && budget.withdraw_in_turn(now);
+            (after, paid)
+        }
+    };
+    if paid {
+        let counts = retry.counts;
+        Decision::Retry { after, counts }
+    } else {
+        Decision::Stop(Stop::Budget)
+    }
+}
+
+/// Somebody worked in vain, or had too much work: a failure that tells something of the service. Once for a request.
+fn is_failed_call(attempt: Attempt, verdict: Verdict) -> bool {
+    let is_first = attempt.number == 1 && attempt.transparent == 0;
+    is_first
+        && match verdict {
+            Verdict::Unavailable | Verdict::ServerError | Verdict::Overloaded { .. } => true,
+            Verdict::Unprocessed | Verdict::Exhausted | Verdict::Final => false,
+        }
 }
 
 struct Retry {
     after: Duration,
     counts: bool,
+    price: Price,
+}
+
+enum Price {
+    /// Nobody has been troubled: cheap, and without waiting for a turn.
+    Transparent,
+    Attempt,
 }
 
 /// What would be done, if there were time and money.
@@ -164,6 +193,11 @@ fn worth(
         return Ok(Retry {
             after: Duration::ZERO,
             counts: false,
+            price: match verdict {
+                // Where all shed, cheap retries would double what they have to shed.
+                Verdict::Overloaded { .. } => Price::Attempt,
+                _ => Price::Transparent,
+            },
         });
     }
     if attempt.is_retry_from_downstream {
@@ -175,6 +209,7 @@ fn worth(
     Ok(Retry {
         after: pushback.unwrap_or_else(|| backoff(config, attempt.number, rand)),
         counts: true,
+        price: Price::Attempt,
     })
 }
 

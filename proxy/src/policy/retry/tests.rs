@@ -13,6 +13,8 @@ const FIRST: Attempt = Attempt {
     remaining: Some(Duration::from_secs(1)),
     typical: Duration::from_millis(20),
 };
+/// What the failure of a first attempt costs, in thousandths.
+const FAILURE: u32 = 10;
 const TRANSPARENTLY: Decision = Decision::Retry {
     after: Duration::ZERO,
     counts: false,
@@ -73,7 +75,7 @@ fn an_unavailable_endpoint_costs_an_idempotent_request_one_more_attempt() {
         panic!("{decision:?}")
     };
     assert!(after <= millis(25));
-    assert_eq!(cost, 1000);
+    assert_eq!(cost, 1000 + FAILURE);
     let second = Attempt { number: 2, ..FIRST };
     assert_eq!(stopped(second, Verdict::Unavailable), Stop::Attempts);
 }
@@ -84,11 +86,58 @@ fn what_reached_nobody_is_tried_again_at_once_whatever_the_method() {
         idempotent: false,
         ..FIRST
     };
-    for verdict in [Verdict::Unprocessed, Verdict::Overloaded { service: false }] {
-        let (decision, cost) = decide_with(&Retries::default(), post, verdict, None);
-        assert_eq!(decision, TRANSPARENTLY);
-        assert_eq!(cost, 100, "it pays, but little");
+    let (decision, cost) = decide_with(&Retries::default(), post, Verdict::Unprocessed, None);
+    assert_eq!(decision, TRANSPARENTLY);
+    assert_eq!(cost, 100, "it pays, but little");
+}
+
+/// Where all shed, cheap retries would double what they have to shed.
+#[test]
+fn what_was_shed_may_go_elsewhere_at_once_but_for_the_full_price() {
+    let post = Attempt {
+        idempotent: false,
+        ..FIRST
+    };
+    let shed = Verdict::Overloaded { service: false };
+    let (decision, cost) = decide_with(&Retries::default(), post, shed, None);
+    assert_eq!(decision, TRANSPARENTLY);
+    assert_eq!(cost, 1000 + FAILURE);
+}
+
+#[test]
+fn retries_that_are_due_together_go_out_one_after_the_other_and_who_cannot_wait_gives_up() {
+    let now = Instant::now();
+    let mut budget = Budget::new(
+        BudgetConfig {
+            burst: Count::of(50),
+            ..BudgetConfig::default()
+        },
+        now,
+    );
+    for _ in 0..100 {
+        budget.deposit(now);
     }
+    let mut decide = |verdict| {
+        let config = Retries::default();
+        decide(&config, FIRST, verdict, None, &mut budget, now, 0)
+    };
+    let waits: Vec<_> = std::iter::from_fn(|| match decide(Verdict::Unavailable) {
+        Decision::Retry { after, .. } => Some(after.as_millis()),
+        Decision::Stop(stop) => {
+            assert_eq!(stop, Stop::Budget);
+            None
+        }
+    })
+    .collect();
+    // 8 % of a hundred a second, and the first at once; the last has to come in 980 ms.
+    assert_eq!(waits.len(), 9, "{waits:?}");
+    let turns = waits.windows(2).map(|pair| pair[1] - pair[0]);
+    assert!(turns.into_iter().all(|turn| (115..126).contains(&turn)));
+    assert_eq!(
+        decide(Verdict::Unprocessed),
+        TRANSPARENTLY,
+        "it troubled nobody"
+    );
 }
 
 #[test]
@@ -173,9 +222,9 @@ fn a_retry_from_downstream_may_still_leave_an_endpoint_that_never_saw_it() {
 
 #[test]
 fn one_attempt_means_no_retry_of_any_kind() {
-    for verdict in [Verdict::Unavailable, Verdict::Unprocessed] {
+    for (verdict, paid) in [(Verdict::Unavailable, FAILURE), (Verdict::Unprocessed, 0)] {
         let (decision, cost) = decide_with(&attempts(1), FIRST, verdict, None);
-        assert_eq!((decision, cost), (Decision::Stop(Stop::Attempts), 0));
+        assert_eq!((decision, cost), (Decision::Stop(Stop::Attempts), paid));
     }
 }
 
@@ -217,7 +266,7 @@ fn a_retry_that_could_not_end_in_time_is_not_started_and_costs_nothing() {
         let decision = decide_with(&Retries::default(), late, Verdict::Unavailable, None);
         assert_eq!(
             decision,
-            (Decision::Stop(Stop::Deadline), 0),
+            (Decision::Stop(Stop::Deadline), FAILURE),
             "{left} ms left"
         );
     }
@@ -346,7 +395,7 @@ fn any_verdict() -> impl Strategy<Value = Verdict> {
 }
 
 proptest! {
-    /// No retry is ever unsafe, late, unpaid or beyond the limit; and what is not retried costs nothing.
+    /// No retry is ever unsafe, late, unpaid or beyond the limit; and what is not retried costs no more than a failure.
     #[test]
     fn never_repeats_what_must_not_be_and_never_exceeds(
         attempt in any_attempt(),
@@ -363,11 +412,13 @@ proptest! {
         let mut budget = Budget::new(BudgetConfig::default(), now);
         let decision = decide(&config, attempt, verdict, pushback, &mut budget, now, rand);
         let paid = 10_000 - budget.tokens().0;
+        let failure = if is_failed_call(attempt, verdict) { FAILURE } else { 0 };
         let Decision::Retry { after, counts } = decision else {
-            prop_assert_eq!(paid, 0);
+            prop_assert_eq!(paid, failure);
             return Ok(());
         };
-        prop_assert_eq!(paid, if counts { 1000 } else { 100 });
+        let cheap = !counts && verdict == Verdict::Unprocessed;
+        prop_assert_eq!(paid, failure + if cheap { 100 } else { 1000 });
         prop_assert!(!attempt.committed && attempt.replayable && pushback != Some(Pushback::Never));
         let unprocessed = matches!(verdict, Verdict::Unprocessed | Verdict::Overloaded { service: false });
         prop_assert!(attempt.idempotent || unprocessed);
