@@ -53,13 +53,21 @@ pub struct Candidate {
 const GATED_REQUESTS: f64 = 10.0;
 
 impl Load {
-    pub fn peak_ewma(ewma: &Ewma, pending: u32, weight: f64, now: Instant) -> Self {
-        let cost = ewma.cost(now, pending);
+    /// `quiet_for`: how long its calls have waited without any answer. What has not come by now takes at least that
+    /// long, and an endpoint that hangs should not get one call after the other until one of them has failed.
+    pub fn peak_ewma(
+        ewma: &Ewma,
+        pending: u32,
+        quiet_for: Duration,
+        weight: f64,
+        now: Instant,
+    ) -> Self {
+        let cost = ewma.cost_at_least(now, pending, quiet_for);
         Self { cost, weight }
     }
 
     pub fn peak_ewma_gated(ewma: &Ewma, pending: u32, penalty: Duration, now: Instant) -> Self {
-        let cost = ewma.cost_gated(now, pending, penalty);
+        let cost = ewma.cost_at_least(now, pending, penalty);
         Self { cost, weight: 1.0 }
     }
 
@@ -343,7 +351,7 @@ mod tests {
         let ewma = Ewma::new(Duration::from_millis(30), now);
         let penalty = Duration::from_secs(1);
         let later = now + Duration::from_secs(60);
-        let idle = Load::peak_ewma(&ewma, 0, 0.1, later).weighted();
+        let idle = Load::peak_ewma(&ewma, 0, Duration::ZERO, 0.1, later).weighted();
         assert!(idle < Load::peak_ewma_gated(&ewma, 0, penalty, later).weighted());
         let few = Load::least_request(5, 1.0).weighted();
         assert!(few < Load::least_request_gated(0).weighted());

@@ -346,11 +346,11 @@ impl Endpoints {
         // Two gates that changed at once may have counted past each other.
         self.recount();
         let newest = Newest::of(list.iter().map(|member| member.learnt().last_completion));
-        let timeout = self.config.load().timeout;
+        let config = self.config.load();
         for (index, member) in list.iter().enumerate() {
             let stall = p99.and_then(|p99| {
                 let others_last = newest.but(index);
-                member.learnt().silence(others_last, p99, timeout)
+                member.learnt().silence(others_last, p99, &config, now)
             });
             if let Some(stall) = stall.filter(|stall| stall.stalled_for(now).is_some()) {
                 let opening = self.opening();

@@ -34,6 +34,8 @@ pub struct Config {
     pub per_endpoint_max: u32,
     /// Of a whole call.
     pub timeout: Duration,
+    /// Of a call that may be followed by another one.
+    pub try_timeout: Duration,
 }
 
 pub struct Learnt {
@@ -103,7 +105,7 @@ impl Learnt {
             },
             load: match (config.balance.algorithm, gated) {
                 (BalanceAlgorithm::PeakEwma, false) => {
-                    Load::peak_ewma(&self.latency, in_flight, weight, now)
+                    Load::peak_ewma(&self.latency, in_flight, self.quiet_for(now), weight, now)
                 }
                 (BalanceAlgorithm::PeakEwma, true) => {
                     let penalty = ewma::penalty(pool_p99(), None);
@@ -173,16 +175,14 @@ impl Learnt {
         now: Instant,
         rand: u64,
     ) {
-        if let Some(number) = call.waiting {
-            self.waiting.end(number);
-        }
+        let waited = call.waiting.is_some_and(|number| self.waiting.end(number));
         match end.outcome {
             Outcome::Failure(_) => {
                 let price = ewma::penalty(pool_p99(), end.retry_after);
                 self.latency.penalize(price, now);
             }
             // Given up on before it answered: it takes at least this long.
-            Outcome::Cancelled if call.waiting.is_some() => {
+            Outcome::Cancelled if waited => {
                 let elapsed = now.saturating_duration_since(call.at);
                 self.latency.observe_at_least(elapsed, now);
             }
@@ -199,22 +199,35 @@ impl Learnt {
         }
     }
 
+    /// How long its calls have waited without any answer.
+    fn quiet_for(&self, now: Instant) -> Duration {
+        let since = self.quiet_since();
+        since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
+    /// `None`: nobody waits for it.
+    fn quiet_since(&self) -> Option<Instant> {
+        let oldest = self.waiting.oldest()?;
+        Some(self.last_completion.map_or(oldest, |last| last.max(oldest)))
+    }
+
     /// What the stall rule looks at; `None` while nobody waits for this endpoint. `others_last`: when another endpoint
     /// last answered. Alone there is nobody to compare with: the others' last answer is none, so nothing stalls.
     pub fn silence(
-        &self,
+        &mut self,
         others_last: Option<Instant>,
         pool_p99: Duration,
-        timeout: Duration,
+        config: &Config,
+        now: Instant,
     ) -> Option<StallContext> {
-        let oldest = self.waiting.oldest()?;
-        let last = self.last_completion;
-        let quiet_since = last.map_or(oldest, |last| last.max(oldest));
+        // Whoever waits for longer than a call may take has no deadline: a stream, say, that has nothing to tell yet.
+        self.waiting.forget(config.timeout, now);
+        let quiet_since = self.quiet_since()?;
         Some(StallContext {
-            oldest_in_flight_start: Some(oldest),
-            last_completion: last,
+            oldest_in_flight_start: self.waiting.oldest(),
+            last_completion: self.last_completion,
             pool_p99,
-            timeout,
+            timeout: config.try_timeout,
             peer_completed_since: others_last.is_some_and(|last| last > quiet_since),
         })
     }
@@ -260,13 +273,17 @@ impl Newest {
 
 impl Config {
     pub fn of(outbound: &Outbound) -> Self {
+        let timeout = outbound.deadline;
+        let timeout = timeout.map_or(STALL_TIMEOUT, |timeout| timeout.get());
+        let retries = &outbound.retries;
+        let share = timeout / retries.attempts.get();
+        let per_try = retries.per_try_timeout;
         Self {
             gate: outbound.gate,
             balance: outbound.balance,
             per_endpoint_max: outbound.limits.per_endpoint.get(),
-            timeout: outbound
-                .deadline
-                .map_or(STALL_TIMEOUT, |deadline| deadline.get()),
+            timeout,
+            try_timeout: per_try.map_or(share, |per_try| share.min(per_try.get())),
         }
     }
 }
@@ -285,13 +302,23 @@ impl Waiting {
         self.first + self.starts.len() as u64 - 1
     }
 
-    pub fn end(&mut self, number: u64) {
-        if let Some(index) = number.checked_sub(self.first)
-            && let Some(start) = self.starts.get_mut(index as usize)
-        {
-            *start = None;
-        }
-        while let Some(None) = self.starts.front() {
+    /// Whether it still counted.
+    pub fn end(&mut self, number: u64) -> bool {
+        let index = number.checked_sub(self.first);
+        let start = index.and_then(|index| self.starts.get_mut(index as usize));
+        let counted = start.and_then(Option::take).is_some();
+        self.drop_while(|start| start.is_none());
+        counted
+    }
+
+    /// Those that have waited for longer than that no longer count.
+    fn forget(&mut self, longer_than: Duration, now: Instant) {
+        let waited = |start: Instant| now.saturating_duration_since(start);
+        self.drop_while(|start| start.is_none_or(|start| waited(start) > longer_than));
+    }
+
+    fn drop_while(&mut self, gone: impl Fn(&Option<Instant>) -> bool) {
+        while self.starts.front().is_some_and(&gone) {
             self.starts.pop_front();
             self.first += 1;
         }
@@ -324,6 +351,76 @@ mod tests {
             waiting.starts.is_empty(),
             "nothing is kept of what has ended"
         );
+    }
+
+    #[test]
+    fn who_waits_for_longer_than_a_call_may_take_no_longer_counts_and_may_still_end() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let mut waiting = Waiting::default();
+        let stream = waiting.start(now);
+        let call = waiting.start(now + 9 * second);
+        waiting.forget(10 * second, now + 10 * second);
+        assert_eq!(waiting.oldest(), Some(now));
+        waiting.forget(10 * second, now + 11 * second);
+        assert_eq!(waiting.oldest(), Some(now + 9 * second));
+        assert!(!waiting.end(stream));
+        assert_eq!(waiting.oldest(), Some(now + 9 * second));
+        assert!(waiting.end(call));
+        assert_eq!(waiting.oldest(), None);
+    }
+
+    /// An endpoint that hangs is dearer with every moment in which it answers nothing.
+    #[test]
+    fn silence_costs_as_much_as_the_answer_would_that_does_not_come() {
+        let config = Config::of(&Outbound::default());
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let mut learnt = Learnt::new(&config, true, None, now);
+        let cost = |learnt: &Learnt, now| {
+            let candidate = learnt.candidate(&config, 1, false, || second, now);
+            candidate.load.cost
+        };
+        let mut call = learnt.start(now);
+        assert_eq!(cost(&learnt, now), 2.0 * 30e6, "its seed");
+        assert_eq!(cost(&learnt, now + second), 2.0 * 1e9);
+        assert!(
+            learnt
+                .answered(&mut call, Outcome::Success, now + second)
+                .is_some()
+        );
+        let stream = learnt.start(now + second);
+        assert!(
+            learnt
+                .silence(None, second, &config, now + 16 * second)
+                .is_some()
+        );
+        assert!(
+            learnt
+                .silence(None, second, &config, now + 17 * second)
+                .is_none()
+        );
+        assert_eq!(learnt.quiet_for(now + 17 * second), Duration::ZERO);
+        let end = Ended {
+            outcome: Outcome::Cancelled,
+            connect_failed: false,
+            retry_after: None,
+        };
+        let later = now + 18 * second;
+        let before = learnt.latency.cost(later, 0);
+        learnt.ended(stream, end, || second, Pool::default(), later, 0);
+        assert_eq!(before, learnt.latency.cost(later, 0), "a stream is no call");
+        learnt.ended(call, end, || second, Pool::default(), later, 0);
+    }
+
+    #[test]
+    fn a_try_has_its_share_of_the_deadline_or_less() {
+        let mut outbound = Outbound::default();
+        let secs = Duration::from_secs;
+        assert_eq!(Config::of(&outbound).try_timeout, secs(15) / 2);
+        outbound.retries.per_try_timeout = Some(weir_config::units::Duration::from_secs(1));
+        assert_eq!(Config::of(&outbound).try_timeout, secs(1));
+        outbound.deadline = None;
+        outbound.retries.per_try_timeout = None;
+        assert_eq!(Config::of(&outbound).try_timeout, STALL_TIMEOUT / 2);
     }
 
     #[test]

@@ -95,11 +95,11 @@ impl Ewma {
         self.nanos * self.left(now) * (f64::from(pending) + 1.0)
     }
 
-    /// The same for an endpoint that is known to fail, however long ago it last did: while its gate is open its
-    /// average falls for want of calls, not because it got better.
-    pub fn cost_gated(&self, now: Instant, pending: u32, penalty: Duration) -> f64 {
-        let price = nanos(penalty) * (f64::from(pending) + 1.0);
-        self.cost(now, pending).max(price)
+    /// The same for an endpoint of which more is known than its answers tell: it has not answered for so long, or it is
+    /// known to fail. While its gate is open its average falls for want of calls, not because it got better.
+    pub fn cost_at_least(&self, now: Instant, pending: u32, latency: Duration) -> f64 {
+        let least = nanos(latency) * (f64::from(pending) + 1.0);
+        self.cost(now, pending).max(least)
     }
 
     fn learn(&mut self, sample: f64, now: Instant) {
@@ -183,8 +183,8 @@ mod tests {
         let (mut ewma, now) = ewma();
         ewma.penalize(millis(5000), now);
         let later = now + millis(120_000);
-        assert_eq!(ewma.cost_gated(now, 1, millis(1000)), 10_000e6);
-        assert_eq!(ewma.cost_gated(later, 1, millis(1000)), 2000e6);
+        assert_eq!(ewma.cost_at_least(now, 1, millis(1000)), 10_000e6);
+        assert_eq!(ewma.cost_at_least(later, 1, millis(1000)), 2000e6);
     }
 
     #[test]

@@ -18,8 +18,8 @@ use tokio::time::Instant;
 const P99S: u32 = 4;
 /// … but no shorter time is, however fast the pool: a pause of a garbage collector is no stall.
 const LIMIT_MIN: Duration = Duration::from_millis(100);
-/// It must speak before the request's own timeout does.
-const SHARE_OF_TIMEOUT_MAX: f64 = 0.9;
+/// It must speak before the try's own timeout does, also when it is asked only 20 times a second.
+const SHARE_OF_TIMEOUT_MAX: f64 = 0.75;
 
 /// What the rule looks at. *In flight* means waiting for the head of a response: a stream that is being
 /// delivered is not waiting.
@@ -28,6 +28,7 @@ pub struct StallContext {
     pub oldest_in_flight_start: Option<Instant>,
     pub last_completion: Option<Instant>,
     pub pool_p99: Duration,
+    /// Of a try.
     pub timeout: Duration,
     /// Another endpoint of the pool has answered since this one went quiet.
     pub peer_completed_since: bool,
@@ -128,8 +129,8 @@ mod tests {
         for (p99, timeout, limit) in [
             (1, 1000, 100),
             (50, 1000, 200),
-            (900, 1000, 900),
-            (1, 50, 45),
+            (900, 1000, 750),
+            (1, 40, 30),
         ] {
             let context = StallContext {
                 pool_p99: after(p99),
