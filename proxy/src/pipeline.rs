@@ -15,7 +15,7 @@ use crate::app::App;
 use crate::body::Body;
 use crate::endpoints::Endpoints;
 use crate::error::Error;
-use crate::layer::attempt::Attempt;
+use crate::layer::attempt::{Attempt, Sockets, Transport};
 use crate::layer::breaker::BreakerLayer;
 use crate::layer::deadline::DeadlineLayer;
 use crate::layer::fallback::FallbackLayer;
@@ -42,6 +42,10 @@ pub struct Outbound {
 
 /// From the app to another service.
 pub fn outbound(route: Outbound) -> Stack {
+    outbound_over(route, Sockets)
+}
+
+fn outbound_over(route: Outbound, transport: impl Transport) -> Stack {
     let observe = ObserveLayer {
         metrics: route.metrics,
         log: route.log,
@@ -57,6 +61,7 @@ pub fn outbound(route: Outbound) -> Stack {
         .layer(route.retry) //                 try again where that is safe and paid for
         .service(Attempt {
             endpoints: route.endpoints, //     one try: choose an endpoint whose gate is open, send, learn
+            transport,
         });
     Stack::new(stack)
 }
@@ -112,3 +117,6 @@ impl Service<Request> for Stack {
         (self.0)(request)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,11 +7,12 @@ use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 use tower::Service;
 
-use super::AnswerFuture;
+use super::{Answer, AnswerFuture};
 use crate::body::{Body, Guard};
 use crate::endpoints::Endpoints;
 use crate::error::Error;
 use crate::head;
+use crate::member::Member;
 use crate::policy::deadline::{Deadline, GrpcTimeout, format_millis};
 use crate::request::Request;
 
@@ -19,11 +20,36 @@ use crate::request::Request;
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 #[derive(Clone)]
-pub struct Attempt {
+pub struct Attempt<T = Sockets> {
     pub endpoints: Arc<Endpoints>,
+    pub transport: T,
 }
 
-impl Service<Request> for Attempt {
+/// How a request gets to its endpoint: the seam at which tests in paused time leave the sockets out.
+pub trait Transport: Clone + Send + Sync + 'static {
+    fn send(
+        &self,
+        of: &Endpoints,
+        to: &Member,
+        request: Request,
+    ) -> impl Future<Output = Answer> + Send;
+}
+
+#[derive(Clone, Copy)]
+pub struct Sockets;
+
+impl Transport for Sockets {
+    fn send(
+        &self,
+        of: &Endpoints,
+        to: &Member,
+        request: Request,
+    ) -> impl Future<Output = Answer> + Send {
+        to.endpoint.call(request, of.connector())
+    }
+}
+
+impl<T: Transport> Service<Request> for Attempt<T> {
     type Response = http::Response<Body>;
     type Error = Error;
     type Future = AnswerFuture;
@@ -33,7 +59,7 @@ impl Service<Request> for Attempt {
     }
 
     fn call(&mut self, mut request: Request) -> AnswerFuture {
-        let endpoints = self.endpoints.clone();
+        let (endpoints, transport) = (self.endpoints.clone(), self.transport.clone());
         Box::pin(async move {
             endpoints.first().await;
             // Before the choice: whoever is chosen counts as in flight until its guard is settled.
@@ -45,7 +71,7 @@ impl Service<Request> for Attempt {
             let member = chosen.member.clone();
             let guard = Guard::new(chosen);
             let ejected = member.ejected.notified();
-            let call = member.endpoint.call(request, endpoints.connector());
+            let call = transport.send(&endpoints, &member, request);
             let result = tokio::select! {
                 biased;
                 result = call => result,
@@ -128,6 +154,7 @@ mod tests {
             let (mut attempt, started) = (
                 Attempt {
                     endpoints: pool_at(&[address]),
+                    transport: Sockets,
                 },
                 Instant::now(),
             );
@@ -154,6 +181,7 @@ mod tests {
         let endpoints = pool(1);
         let mut attempt = Attempt {
             endpoints: endpoints.clone(),
+            transport: Sockets,
         };
         let late = attempt.call(request(deadline, Deadline::NEVER, true)).await;
         assert!(matches!(late, Err(Error::DeadlineExceeded)));
