@@ -20,8 +20,14 @@
     reason = "pub says what a module offers to the others; there is nobody outside"
 )]
 
+mod admission;
+mod balancing;
 mod engine;
+mod outliers;
 mod record;
 mod seeds;
 mod server;
+mod sidecar;
+mod storms;
 mod traffic;
+mod world;

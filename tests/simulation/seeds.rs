@@ -13,6 +13,7 @@
 //!
 //! One line a measure is printed (`--nocapture`): worst and median of all seeds, what holds, and what was aimed at.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// So many worlds each experiment must survive.
@@ -76,18 +77,15 @@ impl Measure {
     }
 }
 
-/// Runs the experiment for [`SEEDS`] seeds, or for the one that `WEIR_SEED` names. `name` is the test's.
+/// Runs the experiment for [`SEEDS`] seeds, or for those that `WEIR_SEED` names. `name` is the test's.
 pub fn judge(name: &str, run: impl Fn(u64) -> Vec<Measure> + Sync) {
     judge_seed(name, std::env::var("WEIR_SEED").ok(), run);
 }
 
 fn judge_seed(name: &str, only: Option<String>, run: impl Fn(u64) -> Vec<Measure> + Sync) {
     let results = match only {
-        Some(seed) => {
-            let seed = seed.parse().expect("WEIR_SEED is a number");
-            vec![(seed, run(seed))]
-        }
-        None => run_all(SEEDS, &run),
+        Some(seeds) => run_all(parse(&seeds), &run),
+        None => run_all(0..SEEDS, &run),
     };
     let measures = results[0].1.len();
     let mut failed = Vec::new();
@@ -124,16 +122,31 @@ fn judge_seed(name: &str, only: Option<String>, run: impl Fn(u64) -> Vec<Measure
     assert!(failed.is_empty(), "{name}\n{}", failed.join("\n"));
 }
 
+/// One seed, or a range of them.
+fn parse(seeds: &str) -> Range<u64> {
+    let number = |text: &str| {
+        text.parse()
+            .expect("WEIR_SEED is a seed, or a range as 0..20")
+    };
+    match seeds.split_once("..") {
+        Some((start, end)) => number(start)..number(end),
+        None => number(seeds)..number(seeds) + 1,
+    }
+}
+
 /// In the order of the seeds, on all cores.
-fn run_all(seeds: u64, run: &(impl Fn(u64) -> Vec<Measure> + Sync)) -> Vec<(u64, Vec<Measure>)> {
-    let next = AtomicU64::new(0);
+fn run_all(
+    seeds: Range<u64>,
+    run: &(impl Fn(u64) -> Vec<Measure> + Sync),
+) -> Vec<(u64, Vec<Measure>)> {
+    let next = AtomicU64::new(seeds.start);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut results: Vec<_> = std::thread::scope(|scope| {
         let work = || {
             let mut results = Vec::new();
             loop {
                 let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed >= seeds {
+                if seed >= seeds.end {
                     return results;
                 }
                 results.push((seed, run(seed)));
