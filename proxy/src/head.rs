@@ -24,6 +24,8 @@ pub static UNPROCESSED: HeaderName = HeaderName::from_static("x-weir-unprocessed
 pub static RETRY: HeaderName = HeaderName::from_static("x-weir-retry");
 /// The answer is not what was asked for but what the policy says instead.
 pub static DEGRADED: HeaderName = HeaderName::from_static("x-weir-degraded");
+/// What goes first when not all can be served: believed from callers that have proven who they are.
+pub static CRITICALITY: HeaderName = HeaderName::from_static("x-weir-criticality");
 /// The protocol the caller's app spoke, where it is not the one between the sidecars.
 pub const ORIGINAL_PROTOCOL: HeaderName = HeaderName::from_static("x-weir-protocol");
 
@@ -34,6 +36,10 @@ pub static EXPECTED_TIMEOUT_MS: HeaderName =
     HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 /// The draft `Idempotency-Key`: the call may be repeated.
 pub static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// W3C Trace Context; what all requests of one user action share.
+pub static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 pub static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 pub static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");

@@ -19,6 +19,7 @@
 //! | [`deadline`] | how long the caller waits, and what the next hop is told | gRPC, Envoy |
 //! | [`concurrency`] | whether a call may start, waits, or is refused | bulkhead |
 //! | [`queue`] | whose turn it is | |
+//! | [`priority`] | whose request comes first when not all can be served | Cinnamon, DAGOR |
 //!
 //! and the words they share: [`outcome`] (success, failure and whose fault, cancelled), [`transition`] (the
 //! facts that breakers and gates report), [`window`] (exact counts over a sliding span), [`jitter`]. The choice
@@ -33,6 +34,7 @@ pub mod gate;
 pub mod jitter;
 pub mod latency;
 pub mod outcome;
+pub mod priority;
 pub mod pushback;
 pub mod queue;
 pub mod ramp;
