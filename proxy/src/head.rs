@@ -15,6 +15,7 @@ use crate::error::{Error, PROXY_ERROR};
 use crate::request::Protocol;
 
 /// `x-weir-…`: how sidecars speak to each other beside the message.
+/// Too much to do, so the app has not seen it. `local`: here, others may have room; `service`: they have none either.
 pub static OVERLOAD: HeaderName = HeaderName::from_static("x-weir-overload");
 /// Which attempt this is, when it is not the first.
 pub static ATTEMPT: HeaderName = HeaderName::from_static("x-weir-attempt");

@@ -74,8 +74,11 @@ pub struct Arrival {
 pub enum Entry {
     /// In the app: one [`Admission::leave`] is owed.
     Admitted(Place),
-    /// Until [`Admission::take_decision`] says what becomes of it, or until then at most.
-    Queued { id: WaiterId, until: Instant },
+    /// Until [`Admission::take_decisions`] says what becomes of it, or until then at most.
+    Queued {
+        id: WaiterId,
+        until: Instant,
+    },
     Shed(Reason),
 }
 
@@ -117,6 +120,17 @@ impl Reason {
             Self::QueueTimeout => "queue-timeout",
             Self::Deadline => "deadline",
             Self::Streams => "too-many-streams",
+        }
+    }
+
+    /// For people; plain ASCII, so that it fits a header as it is.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Priority => "the service has too much to do, and other requests come first",
+            Self::QueueFull => "the service has too much to do, and its queue is full",
+            Self::QueueTimeout => "the service has too much to do: waited in its queue in vain",
+            Self::Deadline => "the service has too much to do to answer by the deadline",
+            Self::Streams => "the service has too many streams open",
         }
     }
 }
@@ -232,7 +246,13 @@ impl<T> Admission<T> {
         self.saturated(arrival, caller, now, who)
     }
 
-    fn saturated(&mut self, arrival: Arrival, caller: CallerIndex, now: Instant, who: impl FnOnce() -> T) -> Entry {
+    fn saturated(
+        &mut self,
+        arrival: Arrival,
+        caller: CallerIndex,
+        now: Instant,
+        who: impl FnOnce() -> T,
+    ) -> Entry {
         self.ticks.saturated = true;
         self.knee.on_saturated();
         let priority = arrival.priority;
@@ -351,13 +371,9 @@ impl<T> Admission<T> {
         true
     }
 
-    /// What becomes of those who waited; to be called after each call until there is nothing more.
-    pub fn take_decision(&mut self) -> Option<Decision<T>> {
-        self.decisions.pop()
-    }
-
-    pub fn has_decisions(&self) -> bool {
-        !self.decisions.is_empty()
+    /// What has become of those who waited; to be asked after each call.
+    pub fn take_decisions(&mut self) -> Vec<Decision<T>> {
+        std::mem::take(&mut self.decisions)
     }
 
     pub fn in_flight(&self) -> u32 {
@@ -398,7 +414,9 @@ impl<T> Admission<T> {
     fn admit_next(&mut self, now: Instant) {
         while self.in_flight < self.limit() && !self.queue.is_empty() {
             let callers = &self.callers;
-            let next = self.queue.pop(|caller| callers.is_above_share(caller), &mut self.late, now);
+            let next = self
+                .queue
+                .pop(|caller| callers.is_above_share(caller), &mut self.late, now);
             while let Some(late) = self.late.pop() {
                 self.send_away(late, Reason::QueueTimeout, now);
             }
@@ -441,7 +459,8 @@ impl<T> Admission<T> {
         self.callers.tick();
         if self.ticks.saturated {
             self.counts.saturated += passed.min(2 * TICK);
-            self.callers.divide(self.limit(), self.knee.baseline().unwrap_or_default());
+            self.callers
+                .divide(self.limit(), self.knee.baseline().unwrap_or_default());
             let completed = self.ticks.completed.iter().sum();
             if let Some(cutoff) = &mut self.cutoff {
                 cutoff.update(completed, self.ticks.overloaded);
@@ -458,7 +477,9 @@ impl<T> Admission<T> {
 
     /// Others get their answers in time, and these do not: they are meant to last.
     fn find_long_polls(&mut self, now: Instant) {
-        let Some(baseline) = self.knee.baseline() else { return };
+        let Some(baseline) = self.knee.baseline() else {
+            return;
+        };
         let old = LONG.max(baseline * LONG_BASELINES);
         if self.ticks.completed.iter().sum::<u32>() == 0 {
             return;
@@ -571,7 +592,11 @@ impl Caller {
 
     fn took(&mut self, latency: Duration) {
         let latency = latency.as_secs_f32();
-        self.cost = if self.cost == 0.0 { latency } else { self.cost + (latency - self.cost) * COST_WEIGHT };
+        self.cost = if self.cost == 0.0 {
+            latency
+        } else {
+            self.cost + (latency - self.cost) * COST_WEIGHT
+        };
     }
 
     fn tick(&mut self) {
@@ -678,3 +703,6 @@ impl Hasher for AsItIs {
         self.0 = key;
     }
 }
+
+#[cfg(test)]
+mod tests;

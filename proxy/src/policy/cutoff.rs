@@ -98,3 +98,70 @@ impl Cutoff {
         (self.rank, self.share) = (RANKS - 1, SHARE.1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::priority::{Priority, Tier};
+
+    /// A second of 128 cohorts of critical and of sheddable requests, so many of each.
+    fn second(
+        cutoff: &mut Cutoff,
+        critical: u32,
+        sheddable: u32,
+        completed: u32,
+        overloaded: bool,
+    ) {
+        for _ in 0..SLOTS {
+            for (tier, count) in [(Tier::Critical, critical), (Tier::Sheddable, sheddable)] {
+                for cohort in 0..COHORTS {
+                    (0..count).for_each(|_| cutoff.offered(Priority { tier, cohort }.rank()));
+                }
+            }
+            cutoff.update(completed, overloaded);
+        }
+    }
+
+    fn admitted(cutoff: &Cutoff, tier: Tier) -> u8 {
+        let admits = |&cohort: &u8| cutoff.admits(Priority { tier, cohort }.rank());
+        (0..COHORTS).filter(admits).count() as u8
+    }
+
+    /// Planted: counting from the least important.
+    #[test]
+    fn what_matters_is_taken_first_and_of_the_rest_what_fits() {
+        let mut cutoff = Cutoff::default();
+        assert_eq!(admitted(&cutoff, Tier::Sheddable), COHORTS, "open at first");
+        (0..3).for_each(|_| second(&mut cutoff, 1, 10, 3840, true));
+        assert_eq!(admitted(&cutoff, Tier::Critical), COHORTS);
+        // 3840 a second are completed, 1280 are critical; 100 a second come in each sheddable cohort.
+        assert_eq!(admitted(&cutoff, Tier::Sheddable), 25);
+    }
+
+    #[test]
+    fn a_queue_that_sends_nobody_away_takes_a_little_more() {
+        let mut cutoff = Cutoff::default();
+        (0..3).for_each(|_| second(&mut cutoff, 1, 10, 3840, true));
+        second(&mut cutoff, 1, 10, 3840, false);
+        let more = admitted(&cutoff, Tier::Sheddable);
+        assert!((27..=30).contains(&more), "{more}");
+    }
+
+    #[test]
+    fn an_app_that_has_completed_nothing_yet_still_gets_the_first() {
+        let mut cutoff = Cutoff::default();
+        second(&mut cutoff, 1, 1, 0, true);
+        assert!(cutoff.admits(0));
+    }
+
+    #[test]
+    fn opened_it_takes_everybody_and_has_forgotten_what_it_counted() {
+        let mut cutoff = Cutoff::default();
+        (0..3).for_each(|_| second(&mut cutoff, 1, 10, 100, true));
+        assert_eq!(admitted(&cutoff, Tier::Sheddable), 0);
+        cutoff.open();
+        assert_eq!(admitted(&cutoff, Tier::Sheddable), COHORTS);
+        cutoff.update(100, false);
+        assert_eq!(admitted(&cutoff, Tier::Sheddable), COHORTS);
+    }
+}

@@ -93,7 +93,14 @@ impl<T> FairQueue<T> {
     }
 
     /// Waits until `until`, unless it is sent away before. Room has been made: [`FairQueue::make_room`].
-    pub fn join(&mut self, tier: Tier, caller: CallerIndex, until: Instant, who: T, now: Instant) -> WaiterId {
+    pub fn join(
+        &mut self,
+        tier: Tier,
+        caller: CallerIndex,
+        until: Instant,
+        who: T,
+        now: Instant,
+    ) -> WaiterId {
         let id = WaiterId {
             tier,
             caller,
@@ -125,7 +132,12 @@ impl<T> FairQueue<T> {
 
     /// Whether there is room for one more of this tier and caller; where the queue is full, somebody who comes after it
     /// may have to go: of the lowest tier, the oldest of the caller who has the most waiting.
-    pub fn make_room(&mut self, tier: Tier, caller: CallerIndex, now: Instant) -> Result<Option<Waiter<T>>, Full> {
+    pub fn make_room(
+        &mut self,
+        tier: Tier,
+        caller: CallerIndex,
+        now: Instant,
+    ) -> Result<Option<Waiter<T>>, Full> {
         if !self.is_full() {
             return Ok(None);
         }
@@ -261,3 +273,6 @@ impl WaiterId {
 /// There is no room, and nobody in the queue comes after the newcomer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
+
+#[cfg(test)]
+mod tests;

@@ -52,7 +52,7 @@ const PROBE: f64 = 1.5;
 /// Saturated windows before the first probe; twice as many before each one that follows in vain.
 const PROBE_AFTER: u32 = 10;
 const PROBE_AFTER_MAX: u32 = 80;
-/// Unsaturated, the limit comes down to twice what was in flight, by this a window.
+/// Unsaturated, the limit goes to twice what was in flight: up by its root, down by this a window.
 const DECAY: f64 = 0.95;
 const HEADROOM: f64 = 2.0;
 /// More of a window's answers than this saying "overloaded" is as good as a long time in the app.
@@ -101,9 +101,14 @@ pub struct Knee {
 enum State {
     Steady,
     /// Since the limit was `before`; it has come down in one or more steps.
-    Cutting { before: Point },
+    Cutting {
+        before: Point,
+    },
     /// Up by half for a window. `climbing`: because the service has proven to be slower, so the next follows at once.
-    Probing { before: Point, climbing: bool },
+    Probing {
+        before: Point,
+        climbing: bool,
+    },
 }
 
 /// What a window showed at a limit.
@@ -190,8 +195,7 @@ impl Knee {
 
     fn close(&mut self, seconds: f64, in_flight: u32, now: Instant) {
         let window = std::mem::replace(&mut self.window, Window::new(now, in_flight));
-        let overloaded =
-            f64::from(window.overloaded) > OVERLOADED * f64::from(window.completed);
+        let overloaded = f64::from(window.overloaded) > OVERLOADED * f64::from(window.completed);
         let Some(mean) = window.mean() else {
             if overloaded {
                 self.limit = self.clamp(self.limit * CUT);
@@ -219,11 +223,13 @@ impl Knee {
         self.state = State::Steady;
         self.saturated = 0;
         self.probe_after = PROBE_AFTER;
-        let in_flight = f64::from(window.in_flight_max);
-        if in_flight < self.limit / HEADROOM {
-            let floor = f64::from(START).max(HEADROOM * in_flight);
-            self.limit = self.clamp((self.limit * DECAY).max(floor).min(self.limit));
-        }
+        // So much was worked on without a queue, and the tolerance allows for twice that.
+        let fitting = f64::from(START).max(HEADROOM * f64::from(window.in_flight_max));
+        self.limit = self.clamp(if fitting < self.limit {
+            (self.limit * DECAY).max(fitting)
+        } else {
+            (self.limit + self.limit.sqrt()).min(fitting)
+        });
     }
 
     fn saturated(&mut self, point: Point, overloaded: bool, now: Instant) {
@@ -232,7 +238,11 @@ impl Knee {
         match self.state {
             State::Probing { before, climbing } => self.probed(before, point, climbing, now),
             State::Cutting { before } if self.is_verdict_due(before) => {
-                if self.enforced && !overloaded && point.follows(before) && point.mean > QUEUE_SHRANK * before.mean {
+                if self.enforced
+                    && !overloaded
+                    && point.follows(before)
+                    && point.mean > QUEUE_SHRANK * before.mean
+                {
                     self.slower(before, point.mean, now);
                 } else {
                     self.steer(point, bound, overloaded, point, now);
@@ -255,7 +265,11 @@ impl Knee {
     /// Down where there is a queue in the app, up where there is none. `before`: what a cut will be compared with.
     fn steer(&mut self, before: Point, bound: f64, overloaded: bool, point: Point, now: Instant) {
         if overloaded || point.mean > bound {
-            let cut = if overloaded { CUT } else { (bound / point.mean).max(CUT) };
+            let cut = if overloaded {
+                CUT
+            } else {
+                (bound / point.mean).max(CUT)
+            };
             self.state = State::Cutting { before };
             self.set(self.limit * cut, point.mean, now);
         } else {
@@ -275,7 +289,8 @@ impl Knee {
     fn probed(&mut self, before: Point, point: Point, climbing: bool, now: Instant) {
         // By Little's law both say the same; measured apart, noise has to fool both.
         let paid = point.follows(before)
-            && (point.mean / before.mean).ln() < (1.0 - ELASTIC) * (point.limit / before.limit).ln();
+            && (point.mean / before.mean).ln()
+                < (1.0 - ELASTIC) * (point.limit / before.limit).ln();
         if !paid {
             self.probe_after = (self.probe_after * 2).min(PROBE_AFTER_MAX);
             self.state = State::Steady;
@@ -359,7 +374,8 @@ impl Window {
 
     /// As much has ended as has begun, but for what may be chance.
     fn kept_up(&self, in_flight: u32) -> bool {
-        f64::from(in_flight) <= f64::from(self.in_flight_at_start) + f64::from(self.completed).sqrt()
+        f64::from(in_flight)
+            <= f64::from(self.in_flight_at_start) + f64::from(self.completed).sqrt()
     }
 }
 
@@ -399,3 +415,6 @@ impl Baseline {
         self.value = Some(value);
     }
 }
+
+#[cfg(test)]
+mod tests;
