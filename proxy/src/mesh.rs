@@ -45,7 +45,7 @@ pub struct InboundPort {
     pub protocol: snapshot::Protocol,
     pub service: Arc<str>,
     pub admission: Arc<admission::Shared>,
-    priorities: Option<PriorityLayer>,
+    priorities: PriorityLayer,
     metrics: Arc<RouteMetrics>,
     load: InboundMetrics,
     /// By the address that callers meant: a pod may have several.
@@ -199,8 +199,8 @@ impl Mesh {
         for (port, (inbound, made)) in ports.iter_mut() {
             let policy = policy_of(&workload, *port);
             if policy != inbound {
-                let learnt = (policy.service == inbound.service).then(|| made.admission.clone());
-                *made = Arc::new(InboundPort::new(policy, learnt));
+                let before = (policy.service == inbound.service).then_some(&**made);
+                *made = Arc::new(InboundPort::new(policy, before));
                 *inbound = policy.clone();
             }
         }
@@ -246,25 +246,30 @@ fn policy_of(workload: &snapshot::Workload, port: u16) -> &snapshot::Inbound {
 }
 
 impl InboundPort {
-    /// `learnt`: what an earlier policy's requests have taught.
-    fn new(policy: &snapshot::Inbound, learnt: Option<Arc<admission::Shared>>) -> Self {
+    /// `before`: the same port under an earlier policy. What it has learnt stays, and what connections hold of it follows
+    /// the new policy.
+    fn new(policy: &snapshot::Inbound, before: Option<&Self>) -> Self {
         let service: Arc<str> = match &policy.service {
             Some(service) => service.to_string().into(),
             // Only ports that the app declares or a service names have a label of their own: a scan must not
             // make series.
             None => "none".into(),
         };
-        let admission = match learnt {
-            Some(known) => {
-                known.reconfigure(&policy.limits);
-                known
+        let (admission, priorities) = match before {
+            Some(before) => {
+                before.admission.reconfigure(&policy.limits);
+                before.priorities.reconfigure(&policy.priorities);
+                (before.admission.clone(), before.priorities.clone())
             }
-            None => Arc::new(admission::Shared::new(&policy.limits)),
+            None => (
+                Arc::new(admission::Shared::new(&policy.limits)),
+                PriorityLayer::new(&policy.priorities),
+            ),
         };
         Self {
             protocol: policy.protocol,
             admission,
-            priorities: PriorityLayer::new(&policy.priorities),
+            priorities,
             metrics: Arc::new(RouteMetrics::new(Direction::Inbound, &service, "")),
             load: InboundMetrics::new(&service),
             service,

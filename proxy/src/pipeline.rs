@@ -73,7 +73,7 @@ pub struct Inbound {
     pub service: Arc<str>,
     pub metrics: Arc<RouteMetrics>,
     pub log: AccessLog,
-    pub priorities: Option<PriorityLayer>,
+    pub priorities: PriorityLayer,
     pub admission: Arc<admission::Shared>,
     pub app: App,
 }
@@ -89,7 +89,7 @@ pub fn inbound(port: Inbound) -> Stack {
     let stack = ServiceBuilder::new()
         .layer(observe) //                       count, time and log what the caller got
         .layer(DeadlineLayer { limit: None }) // work that the caller no longer waits for is stopped
-        .layer(option_layer(port.priorities)) // what goes first when not all can be served
+        .layer(port.priorities) //               what goes first when not all can be served
         .layer(AdmissionLayer {
             admission: port.admission, //        so many in the app, some wait in turn, the rest is refused
         })

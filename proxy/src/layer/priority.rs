@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use arc_swap::ArcSwap;
 use tower::{Layer, Service};
 use weir_config::snapshot;
 
@@ -12,9 +13,9 @@ use crate::policy::priority::Tier;
 use crate::request::Request;
 use crate::router::Matcher;
 
-/// The rules of a service, in the order in which they are tried.
+/// The rules of a service, in the order in which they are tried. A new policy holds on connections that are open too.
 #[derive(Clone)]
-pub struct PriorityLayer(Arc<[Rule]>);
+pub struct PriorityLayer(Arc<ArcSwap<Vec<Rule>>>);
 
 struct Rule {
     identity: Option<String>,
@@ -23,20 +24,28 @@ struct Rule {
 }
 
 impl PriorityLayer {
-    /// `None`: there are no rules, and nothing to be done for a request.
-    pub fn new(rules: &[snapshot::PriorityRule]) -> Option<Self> {
-        let rule = |rule: &snapshot::PriorityRule| Rule {
-            identity: rule.identity.clone(),
-            matcher: rule.matches.as_ref().map(Matcher::new),
-            tier: tier(rule.tier),
-        };
-        (!rules.is_empty()).then(|| Self(rules.iter().map(rule).collect()))
+    pub fn new(rules: &[snapshot::PriorityRule]) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(compiled(rules))))
+    }
+
+    pub fn reconfigure(&self, rules: &[snapshot::PriorityRule]) {
+        self.0.store(Arc::new(compiled(rules)));
     }
 
     fn tier(&self, request: &Request) -> Option<Tier> {
-        let found = self.0.iter().find(|rule| rule.matches(request));
+        let rules = self.0.load();
+        let found = rules.iter().find(|rule| rule.matches(request));
         found.map(|rule| rule.tier)
     }
+}
+
+fn compiled(rules: &[snapshot::PriorityRule]) -> Vec<Rule> {
+    let rule = |rule: &snapshot::PriorityRule| Rule {
+        identity: rule.identity.clone(),
+        matcher: rule.matches.as_ref().map(Matcher::new),
+        tier: tier(rule.tier),
+    };
+    rules.iter().map(rule).collect()
 }
 
 impl Rule {
@@ -143,7 +152,7 @@ mod tests {
             rule(Some(CHECKOUT), None, snapshot::Tier::Critical),
             rule(None, Some("/report"), snapshot::Tier::Sheddable),
         ];
-        let rules = PriorityLayer::new(&rules).expect("rules");
+        let rules = PriorityLayer::new(&rules);
         let tier = |caller, path| rules.tier(&request(caller, path));
         assert_eq!(tier(Some(CHECKOUT), "/pay/now"), Some(Tier::CriticalPlus));
         assert_eq!(tier(Some(CHECKOUT), "/report"), Some(Tier::Critical));
@@ -155,6 +164,7 @@ mod tests {
             Some(Tier::Sheddable)
         );
         assert_eq!(tier(None, "/pay"), None);
-        assert!(PriorityLayer::new(&[]).is_none());
+        rules.reconfigure(&[]);
+        assert_eq!(rules.tier(&request(Some(CHECKOUT), "/pay/now")), None);
     }
 }

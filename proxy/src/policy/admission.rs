@@ -231,10 +231,12 @@ impl<T> Admission<T> {
             return self.arrive_stream(arrival, caller, now);
         }
         self.callers.get(caller).arrived += 1;
-        if !self.config.enforced {
+        let room = self.in_flight < self.limit() && self.queue.is_empty();
+        if self.config.enforced {
+            self.knee.on_arrival(room);
+        } else {
             self.observe(arrival.priority.tier);
         }
-        let room = self.in_flight < self.limit() && self.queue.is_empty();
         if self.counting || !room {
             self.counting = true;
             let cutoff = self.cutoff.get_or_insert_default();
@@ -254,7 +256,6 @@ impl<T> Admission<T> {
         who: impl FnOnce() -> T,
     ) -> Entry {
         self.ticks.saturated = true;
-        self.knee.on_saturated();
         let priority = arrival.priority;
         if let Some(cutoff) = &self.cutoff
             && !cutoff.admits(priority.rank())
@@ -302,10 +303,9 @@ impl<T> Admission<T> {
     /// What would be done, if it were.
     fn observe(&mut self, tier: Tier) {
         let (limit, queue) = (self.knee.limit(), self.config.queue_length_max);
-        if self.in_flight >= limit {
-            self.ticks.saturated = true;
-            self.knee.on_saturated();
-        }
+        let room = self.in_flight < limit;
+        self.ticks.saturated |= !room;
+        self.knee.on_arrival(room);
         if self.in_flight >= limit.saturating_add(queue) {
             self.counts.shed[tier.index()][Reason::QueueFull as usize] += 1;
         }
@@ -490,6 +490,7 @@ impl<T> Admission<T> {
                 self.reclassify(Place(index as u32));
             }
         }
+        self.admit_next(now);
     }
 }
 

@@ -9,7 +9,7 @@
 //!                    time in app ≤ 2 × baseline: + √limit
 //!                    ┌────────┐
 //!                    ▼        │         after 10, 20, 40 … windows          it paid: keep
-//!   not saturated ⇄ Steady ───┴──────▶ Probing (limit × 1.5) ───────────▶ else as before
+//!   room for most ⇄ Steady ───┴──────▶ Probing (limit × 1.5) ───────────▶ else as before
 //!                    │  ▲                  ▲
 //!   time in app      │  │ it cost nothing  │ it cost throughput in proportion: the service has become
 //!   > 2 × baseline   ▼  │                  │ slower, it has no queue: a new baseline, the limit as before
@@ -52,12 +52,12 @@ const PROBE: f64 = 1.5;
 /// Saturated windows before the first probe; twice as many before each one that follows in vain.
 const PROBE_AFTER: u32 = 10;
 const PROBE_AFTER_MAX: u32 = 80;
-/// Unsaturated, the limit goes to twice what was in flight: up by its root, down by this a window.
+/// Unsaturated, the limit comes down to twice what was in flight, by this a window.
 const DECAY: f64 = 0.95;
 const HEADROOM: f64 = 2.0;
 /// More of a window's answers than this saying "overloaded" is as good as a long time in the app.
 const OVERLOADED: f64 = 0.05;
-/// A new baseline leaves a service that has become slower this much room.
+/// A new baseline leaves the limit of a service that has become slower room to grow, by this much.
 const BASELINE_ROOM: f64 = 1.05;
 /// What one starts with, and what an idle service comes back to.
 pub const START: u32 = 20;
@@ -131,8 +131,9 @@ struct Window {
     time_in_app: f64,
     in_flight_at_start: u32,
     in_flight_max: u32,
-    /// Somebody met the limit.
-    saturated: bool,
+    arrived: u32,
+    /// Of those, who found no room.
+    met_limit: u32,
 }
 
 impl Knee {
@@ -175,9 +176,10 @@ impl Knee {
         self.window.in_flight_max = self.window.in_flight_max.max(in_flight);
     }
 
-    /// Somebody found no room.
-    pub fn on_saturated(&mut self) {
-        self.window.saturated = true;
+    /// Somebody comes, and finds room or not.
+    pub fn on_arrival(&mut self, found_room: bool) {
+        self.window.arrived += 1;
+        self.window.met_limit += u32::from(!found_room);
     }
 
     /// One has ended, `latency` after it began; `in_flight` are left.
@@ -212,10 +214,13 @@ impl Knee {
             self.limit = self.clamp(self.limit.max(f64::from(window.in_flight_max)));
             return self.unsaturated(&window, mean, now);
         }
-        if !window.saturated && !overloaded {
-            return self.unsaturated(&window, mean, now);
+        if window.is_saturated() || overloaded {
+            self.saturated(point, overloaded, now);
+        } else if window.met_limit == 0 {
+            self.unsaturated(&window, mean, now);
+        } else {
+            self.busy(point);
         }
-        self.saturated(point, overloaded, now);
     }
 
     fn unsaturated(&mut self, window: &Window, mean: f64, now: Instant) {
@@ -223,13 +228,18 @@ impl Knee {
         self.state = State::Steady;
         self.saturated = 0;
         self.probe_after = PROBE_AFTER;
-        // So much was worked on without a queue, and the tolerance allows for twice that.
-        let fitting = f64::from(START).max(HEADROOM * f64::from(window.in_flight_max));
-        self.limit = self.clamp(if fitting < self.limit {
-            (self.limit * DECAY).max(fitting)
-        } else {
-            (self.limit + self.limit.sqrt()).min(fitting)
-        });
+        let in_flight = f64::from(window.in_flight_max);
+        let fitting = f64::from(START).max(HEADROOM * in_flight);
+        self.limit = self.clamp((self.limit * DECAY).max(fitting).min(self.limit));
+    }
+
+    /// Full at times, as bursts make it. A cut would refuse what the next moment has room for.
+    fn busy(&mut self, point: Point) {
+        self.state = State::Steady;
+        self.saturated = 0;
+        if point.mean <= TOLERANCE * self.baseline.known(point.mean) {
+            self.limit = self.clamp(self.limit + self.limit.sqrt());
+        }
     }
 
     fn saturated(&mut self, point: Point, overloaded: bool, now: Instant) {
@@ -315,7 +325,8 @@ impl Knee {
 
     /// What earlier windows showed is no measure any more.
     fn slower_baseline(&mut self, mean: f64) {
-        self.baseline.reset(mean / TOLERANCE * BASELINE_ROOM);
+        self.baseline
+            .reset(mean / (GROWTH * TOLERANCE) * BASELINE_ROOM);
     }
 
     fn set(&mut self, limit: f64, mean: f64, now: Instant) {
@@ -349,7 +360,8 @@ impl Window {
             time_in_app: 0.0,
             in_flight_at_start: in_flight,
             in_flight_max: in_flight,
-            saturated: false,
+            arrived: 0,
+            met_limit: 0,
         }
     }
 
@@ -370,6 +382,11 @@ impl Window {
     fn mean(&self) -> Option<f64> {
         (self.answered >= WINDOW_COMPLETIONS_MIN.min(self.completed / 2).max(1))
             .then(|| self.time_in_app / f64::from(self.answered))
+    }
+
+    /// Most found no room; where some did, it is full at times.
+    fn is_saturated(&self) -> bool {
+        2 * self.met_limit > self.arrived
     }
 
     /// As much has ended as has begun, but for what may be chance.

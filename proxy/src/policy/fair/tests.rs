@@ -50,7 +50,9 @@ fn tiers_come_one_after_the_other_and_callers_in_turn() {
 fn who_holds_its_share_waits_for_those_who_do_not_but_an_idle_share_is_lent() {
     let now = Instant::now();
     let mut queue = FairQueue::new(100);
-    (0..3).for_each(|who| drop(join(&mut queue, Tier::Default, 1, who, now)));
+    for who in 0..3 {
+        join(&mut queue, Tier::Default, 1, who, now);
+    }
     join(&mut queue, Tier::Default, 2, 10, now);
     let mut late = Vec::new();
     let mut next = || {
