@@ -211,7 +211,10 @@ impl Knee {
         };
         if !self.enforced && window.kept_up(in_flight) && !overloaded {
             // What was in flight was no more than the app could do.
-            self.limit = self.clamp(self.limit.max(f64::from(window.in_flight_max)));
+            if window.met_limit > 0 {
+                let grown = self.limit + self.limit.sqrt();
+                self.limit = self.clamp(grown.max(f64::from(window.in_flight_max)));
+            }
             return self.unsaturated(&window, mean, now);
         }
         if window.is_saturated() || overloaded {
