@@ -19,9 +19,10 @@
 //! | [`deadline`] | how long the caller waits, and what the next hop is told | gRPC, Envoy |
 //! | [`concurrency`] | whether a call may start, waits, or is refused | bulkhead |
 //! | [`queue`] | whose turn it is | |
-//! | [`admission`] | who gets into the app, who waits, who is turned away | puts the next four together |
+//! | [`admission`] | who gets into the app, who waits, who is turned away | puts the next five together |
 //! | [`knee`] | how many requests the app can work on at once | Protego, Gradient2; ours |
 //! | [`fair`] | whose turn it is among callers and tiers | fq_codel, CoDel, adaptive LIFO |
+//! | [`callers`] | who wants more than its share | max-min fairness |
 //! | [`cutoff`] | down to which priority requests are taken | DAGOR, Cinnamon |
 //! | [`priority`] | whose request comes first when not all can be served | Cinnamon, DAGOR |
 //!
@@ -32,6 +33,7 @@
 pub mod admission;
 pub mod breaker;
 pub mod budget;
+pub mod callers;
 pub mod concurrency;
 pub mod cutoff;
 pub mod deadline;

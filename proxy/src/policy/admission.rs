@@ -8,24 +8,22 @@
 //! ```
 //!
 //! It puts together the knee limiter ([`knee`](super::knee)), the queue ([`fair`](super::fair)), the cutoff by
-//! priority ([`cutoff`](super::cutoff)) and the share that each caller has. While there is room none of them has a say:
+//! priority ([`cutoff`](super::cutoff)) and the share of each caller. While there is room none of them has a say:
 //! an idle app takes everybody, whatever their tier.
 //!
-//! **Fairness.** A caller's share is max-min fair: nobody gets more than it wants, and what is left over is divided
-//! among those who want more. Within a tier a caller that holds its share goes after those that do not, and it alone is
-//! subject to the cutoff by cohort. So many callers are known one by one; the rest are one caller together.
+//! **Fairness.** Within a tier, a caller that wants more than its share ([`callers`](super::callers)) goes after those that
+//! do not, and it alone is subject to the cutoff by cohort.
 //!
 //! **Streams** (upgrades, event streams, long polls) last as long as their callers like: they are counted apart and the
 //! limit does not learn from them.
 //!
 //! Observing, everybody gets in up to the hard cap, and what would have been shed is counted.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::callers::Callers;
 use super::cutoff::Cutoff;
 use super::fair::{CallerIndex, FairQueue, Waiter, WaiterId};
 use super::knee::{Bounds, Ended, Knee};
@@ -35,13 +33,6 @@ use super::priority::{Priority, Tier};
 const TICK: Duration = Duration::from_millis(100);
 /// Ticks in the second over which completions are counted.
 const TICKS: usize = 10;
-/// Of a tick in what a caller wants, and of a request in what it costs.
-const RATE_WEIGHT: f32 = 0.1;
-const COST_WEIGHT: f32 = 1.0 / 32.0;
-/// Callers that are told apart.
-pub const CALLERS_MAX: usize = 256;
-/// All callers beyond those.
-const OTHERS: CallerIndex = 0;
 /// A request that is so much older than what is usual here is a long poll, as long as others get their answers.
 const LONG: Duration = Duration::from_secs(1);
 const LONG_BASELINES: u32 = 20;
@@ -558,150 +549,6 @@ impl Places {
         self.slots[place.0 as usize]
             .as_mut()
             .expect("a place is valid until it is given back")
-    }
-}
-
-/// Who calls, and how much of the app each holds.
-#[derive(Debug)]
-struct Callers {
-    known: Vec<Caller>,
-    places: HashMap<u64, CallerIndex, BuildHasherDefault<AsItIs>>,
-    /// Where the last search for one to forget ended.
-    hand: usize,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Caller {
-    key: u64,
-    in_flight: u32,
-    queued: u32,
-    streams: u32,
-    /// Since the last tick.
-    arrived: u32,
-    /// Arrivals a second.
-    rate: f32,
-    /// How long the app usually takes for it, in seconds; 0 before it is known.
-    cost: f32,
-    /// It wants more of the app than it would get if all shared alike.
-    above_share: bool,
-}
-
-impl Caller {
-    fn is_idle(&self) -> bool {
-        self.in_flight + self.queued + self.streams + self.arrived == 0
-    }
-
-    fn took(&mut self, latency: Duration) {
-        let latency = latency.as_secs_f32();
-        self.cost = if self.cost == 0.0 {
-            latency
-        } else {
-            self.cost + (latency - self.cost) * COST_WEIGHT
-        };
-    }
-
-    fn tick(&mut self) {
-        let now = self.arrived as f32 * TICKS as f32;
-        self.rate += (now - self.rate) * RATE_WEIGHT;
-        self.arrived = 0;
-        self.above_share = false;
-    }
-
-    /// Places that its requests would fill if they all got in (Little's law).
-    fn wanted(&self, usual: f32) -> f32 {
-        self.rate * if self.cost > 0.0 { self.cost } else { usual }
-    }
-}
-
-impl Default for Callers {
-    fn default() -> Self {
-        let mut known = Vec::with_capacity(CALLERS_MAX);
-        known.push(Caller::default());
-        Self {
-            known,
-            places: HashMap::with_capacity_and_hasher(CALLERS_MAX, BuildHasherDefault::default()),
-            hand: 0,
-        }
-    }
-}
-
-impl Callers {
-    /// A caller that is new takes the place of one that is idle; where none is, it is one of the others.
-    fn find(&mut self, key: u64) -> CallerIndex {
-        if let Some(&index) = self.places.get(&key) {
-            return index;
-        }
-        let index = if self.known.len() < CALLERS_MAX {
-            self.known.push(Caller::default());
-            self.known.len() - 1
-        } else {
-            // A few looks a time: a flood of names must not cost more than that.
-            let mut looks = (0..8).map(|look| 1 + (self.hand + look) % (CALLERS_MAX - 1));
-            let idle = looks.find(|&index| self.known[index].is_idle());
-            self.hand += 8;
-            let Some(index) = idle else { return OTHERS };
-            self.places.remove(&self.known[index].key);
-            index
-        };
-        self.known[index] = Caller {
-            key,
-            ..Caller::default()
-        };
-        self.places.insert(key, index as CallerIndex);
-        index as CallerIndex
-    }
-
-    fn get(&mut self, caller: CallerIndex) -> &mut Caller {
-        &mut self.known[caller as usize]
-    }
-
-    fn is_above_share(&self, caller: CallerIndex) -> bool {
-        self.known[caller as usize].above_share
-    }
-
-    /// What each wants is known from now on, and nobody wants too much.
-    fn tick(&mut self) {
-        self.known.iter_mut().for_each(Caller::tick);
-    }
-
-    /// Max-min fair: the level up to which everybody gets what it wants and all together get the limit.
-    fn divide(&mut self, limit: u32, usual: Duration) {
-        let usual = usual.as_secs_f32();
-        let mut wanted: Vec<f32> = (self.known.iter().map(|caller| caller.wanted(usual)))
-            .filter(|&wanted| wanted > 0.0)
-            .collect();
-        wanted.sort_unstable_by(f32::total_cmp);
-        let mut left = limit as f32;
-        for (place, &wants) in wanted.iter().enumerate() {
-            let equal = left / (wanted.len() - place) as f32;
-            if wants > equal {
-                for caller in &mut self.known {
-                    caller.above_share = caller.wanted(usual) > equal;
-                }
-                return;
-            }
-            left -= wants;
-        }
-    }
-}
-
-/// The keys are hashes already.
-#[derive(Clone, Copy, Debug, Default)]
-struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
-    }
-
-    fn write_u64(&mut self, key: u64) {
-        self.0 = key;
     }
 }
 
