@@ -152,7 +152,8 @@ pub fn workload(index: &Index, pod: &ObjectName) -> Option<snapshot::Workload> {
             service: None,
             protocol: Protocol::Detect,
             mode: of_namespace.mode,
-            limits: merge::inbound(&of_namespace.inbound()).value,
+            limits: merge::inbound(&of_namespace.inbound(), of_namespace.mode).value,
+            priorities: merge::priorities(&of_namespace.inbound(), index.trust_domain()).value,
         },
     })
 }
@@ -164,9 +165,8 @@ pub fn effective_inbound(
 ) -> Option<Effective<snapshot::InboundLimits>> {
     let name = ObjectName::new(&key.namespace, &key.name);
     let port = service_port(index.service(&name)?, key.port)?;
-    Some(merge::inbound(
-        &Policies::of(index, &key.namespace, Some((&name, port))).inbound(),
-    ))
+    let policies = Policies::of(index, &key.namespace, Some((&name, port)));
+    Some(merge::inbound(&policies.inbound(), policies.mode))
 }
 
 fn inbound(
@@ -185,7 +185,8 @@ fn inbound(
         }),
         protocol: protocol::of_port(port).protocol,
         mode: policies.mode,
-        limits: merge::inbound(&policies.inbound()).value,
+        limits: merge::inbound(&policies.inbound(), policies.mode).value,
+        priorities: merge::priorities(&policies.inbound(), index.trust_domain()).value,
     }
 }
 

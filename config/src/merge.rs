@@ -6,8 +6,12 @@
 
 use std::fmt;
 
-use crate::resource::{Deadline, Fallback, GrpcStatus, Inbound, ObjectName, Outbound, RetryCause};
-use crate::snapshot;
+use crate::compile::route_match;
+use crate::resource::{
+    Adaptive, Deadline, Fallback, GrpcStatus, Inbound, ObjectName, Outbound, PriorityRule,
+    RetryCause, RouteSelector,
+};
+use crate::snapshot::{self, Mode};
 use crate::units::Count;
 
 /// Who said so.
@@ -82,7 +86,11 @@ pub(crate) fn outbound(
     }
 }
 
-pub(crate) fn inbound(layers: &[Layer<'_, Inbound>]) -> Effective<snapshot::InboundLimits> {
+/// `mode`: of the policy that is the strongest; the limiter acts where somebody asked for it, and may.
+pub(crate) fn inbound(
+    layers: &[Layer<'_, Inbound>],
+    mode: Mode,
+) -> Effective<snapshot::InboundLimits> {
     let default = snapshot::InboundLimits::default();
     let mut merge = Merge {
         layers,
@@ -93,14 +101,74 @@ pub(crate) fn inbound(layers: &[Layer<'_, Inbound>]) -> Effective<snapshot::Inbo
         in_flight: merge.field("inbound.limits.inFlight", default.in_flight, |i| {
             i.limits?.in_flight
         }),
-        queue: merge.field("inbound.limits.queue", default.queue, |i| i.limits?.queue),
-        queue_timeout: merge.field("inbound.limits.queueTimeout", default.queue_timeout, |i| {
-            i.limits?.queue_timeout
+        streams: merge.field("inbound.concurrency.streams", default.streams, |i| {
+            i.concurrency?.streams
+        }),
+        adaptive: adaptive(&mut merge, default.adaptive, mode),
+        queue: merge.field("inbound.queue.size", default.queue, |i| {
+            (i.queue.and_then(|queue| queue.size)).or_else(|| i.limits?.queue)
+        }),
+        queue_timeout: merge.field("inbound.queue.maxWait", default.queue_timeout, |i| {
+            (i.queue.and_then(|queue| queue.max_wait)).or_else(|| i.limits?.queue_timeout)
         }),
     };
     Effective {
         value,
         from: merge.from,
+    }
+}
+
+fn adaptive(
+    merge: &mut Merge<'_, Inbound>,
+    default: snapshot::Adaptive,
+    mode: Mode,
+) -> snapshot::Adaptive {
+    let block = |i: &Inbound| i.concurrency?.adaptive;
+    snapshot::Adaptive {
+        mode: merge.field("inbound.concurrency.adaptive", default.mode, |i| {
+            block(i).map(|_: Adaptive| mode)
+        }),
+        min: merge.field("inbound.concurrency.adaptive.min", default.min, |i| {
+            block(i)?.min
+        }),
+        max: merge.field("inbound.concurrency.adaptive.max", default.max, |i| {
+            block(i)?.max
+        }),
+    }
+}
+
+/// A list is one thing: the strongest policy's holds.
+pub(crate) fn priorities(
+    layers: &[Layer<'_, Inbound>],
+    trust_domain: &str,
+) -> Effective<Vec<snapshot::PriorityRule>> {
+    let mut merge = Merge {
+        layers,
+        prefix: "",
+        from: Vec::new(),
+    };
+    let said = merge.said("inbound.priorities", |i| i.priorities.clone());
+    let rules = said.unwrap_or_default();
+    Effective {
+        value: (rules.into_iter())
+            .map(|rule| priority_rule(rule, trust_domain))
+            .collect(),
+        from: merge.from,
+    }
+}
+
+fn priority_rule(rule: PriorityRule, trust_domain: &str) -> snapshot::PriorityRule {
+    let said = rule.matches;
+    let whole = |identity: String| match identity.starts_with("spiffe://") {
+        true => identity,
+        false => format!("spiffe://{trust_domain}/{identity}"),
+    };
+    let grpc = said.grpc.map(RouteSelector::Grpc);
+    let selector = grpc.or_else(|| said.http.map(RouteSelector::Http));
+    snapshot::PriorityRule {
+        identity: said.identity.map(whole),
+        matches: selector.as_ref().map(route_match),
+        tier: rule.tier,
     }
 }
 

@@ -62,6 +62,8 @@ pub struct Inbound {
     pub protocol: Protocol,
     pub mode: Mode,
     pub limits: InboundLimits,
+    /// The first that matches applies.
+    pub priorities: Vec<PriorityRule>,
 }
 
 /// A workload's own view: who it is and how it takes calls.
@@ -248,9 +250,47 @@ pub struct Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct InboundLimits {
+    /// In the app at once, whatever is learnt.
     pub in_flight: Count<1, 1_000_000>,
+    /// Upgraded connections, event streams and long polls, which are counted apart.
+    pub streams: Count<0, 1_000_000>,
+    pub adaptive: Adaptive,
     pub queue: Count<0, 100_000>,
     pub queue_timeout: Duration,
+}
+
+/// The limit that the sidecar finds out.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Adaptive {
+    pub mode: Mode,
+    pub min: Count<1, 1_000_000>,
+    pub max: Count<1, 1_000_000>,
+}
+
+/// Whose calls go first when not all can be taken.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct PriorityRule {
+    /// `spiffe://…`; `None`: whoever calls.
+    pub identity: Option<String>,
+    /// `None`: whatever is called.
+    pub matches: Option<RouteMatch>,
+    pub tier: Tier,
+}
+
+/// How much a call matters, the most first.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+pub enum Tier {
+    CriticalPlus,
+    Critical,
+    #[default]
+    Default,
+    Degraded,
+    BestEffort,
+    Sheddable,
 }
 
 /// What the caller gets instead, when the call cannot be made.
@@ -361,8 +401,21 @@ impl Default for InboundLimits {
     fn default() -> Self {
         Self {
             in_flight: Count::of(2000),
+            streams: Count::of(10_000),
+            adaptive: Adaptive::default(),
             queue: Count::of(100),
             queue_timeout: Duration::from_millis(100),
+        }
+    }
+}
+
+/// The limiter is on in every sidecar; it acts where a policy asks for it.
+impl Default for Adaptive {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Observe,
+            min: Count::of(4),
+            max: Count::of(2000),
         }
     }
 }

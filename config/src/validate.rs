@@ -2,6 +2,7 @@
 //!
 //! The types have seen to every single value by now. Here is what involves two of them, or a name.
 
+mod inbound;
 mod names;
 mod outbound;
 mod routes;
@@ -117,7 +118,7 @@ fn check_policy(policy: &ResiliencePolicy, found: &mut Vec<Contradiction>) {
         outbound::Scope::Policy,
         found,
     );
-    check_inbound(policy, found);
+    inbound::check(policy, found);
     routes::check(policy, &layers, found);
 }
 
@@ -186,31 +187,5 @@ fn check_targets(policy: &ResiliencePolicy, found: &mut Vec<Contradiction>) {
                     .also(format!("{all}[{first}]"), "first here"),
             );
         }
-    }
-}
-
-/// A caller that has given up gets nothing from a place in the queue.
-fn check_inbound(policy: &ResiliencePolicy, found: &mut Vec<Contradiction>) {
-    let limits = policy
-        .spec
-        .inbound
-        .as_ref()
-        .and_then(|inbound| inbound.limits);
-    let deadline = policy
-        .spec
-        .outbound
-        .as_ref()
-        .and_then(|outbound| outbound.deadline?.get());
-    if let (Some(wait), Some(deadline)) = (limits.and_then(|limits| limits.queue_timeout), deadline)
-        && wait >= deadline
-    {
-        found.push(
-            Contradiction::error(
-                "spec.inbound.limits.queueTimeout",
-                format!("a request may wait {wait} for its turn, but its caller gives up after {deadline}"),
-            )
-            .also("spec.outbound.deadline", "the callers' deadline")
-            .help("make queueTimeout a small part of the deadline"),
-        );
     }
 }

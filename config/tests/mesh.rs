@@ -523,6 +523,56 @@ fn a_workload_knows_its_ports_by_the_services_that_lead_to_them() {
 }
 
 #[test]
+fn the_limiter_observes_until_a_policy_asks_it_to_act_and_a_policy_that_observes_never_does() {
+    let cart = |more: &str| {
+        let index = index(&[SHOP, &on_cart("cart", more)]);
+        let workload = compile::workload(&index, &name("cart-0")).expect("the pod");
+        (
+            workload.ports[0].limits,
+            workload.ports[0].priorities.clone(),
+        )
+    };
+    let (limits, priorities) = cart("inbound: {limits: {inFlight: 33}}");
+    assert_eq!(limits.adaptive.mode, Mode::Observe);
+    assert_eq!(
+        (limits.adaptive.min.get(), limits.adaptive.max.get()),
+        (4, 2000)
+    );
+    assert!(priorities.is_empty());
+    let (limits, _) =
+        cart("inbound: {concurrency: {adaptive: {max: 50}}, queue: {size: 7, maxWait: 20ms}}");
+    assert_eq!(limits.adaptive.mode, Mode::Enforce);
+    assert_eq!(limits.adaptive.max.get(), 50);
+    assert_eq!(
+        (limits.queue.get(), limits.queue_timeout.to_string()),
+        (7, "20ms".to_owned())
+    );
+    let (limits, _) = cart("mode: Observe, inbound: {concurrency: {adaptive: {max: 50}}}");
+    assert_eq!(limits.adaptive.mode, Mode::Observe);
+}
+
+#[test]
+fn an_identity_in_a_priority_is_one_of_this_mesh_unless_it_says_otherwise() {
+    let rules = "inbound: {priorities: [{match: {identity: ns/boutique/sa/checkout}, tier: Critical}, \
+                 {match: {identity: spiffe://other.org/ns/a/sa/b, http: {pathPrefix: /x}}, tier: Sheddable}]}";
+    let index = index(&[SHOP, &on_cart("cart", rules)]);
+    let workload = compile::workload(&index, &name("cart-0")).expect("the pod");
+    let rules = &workload.ports[0].priorities;
+    let identities: Vec<_> = rules
+        .iter()
+        .filter_map(|rule| rule.identity.as_deref())
+        .collect();
+    assert_eq!(
+        identities,
+        [
+            "spiffe://cluster.local/ns/boutique/sa/checkout",
+            "spiffe://other.org/ns/a/sa/b"
+        ]
+    );
+    assert!(rules[0].matches.is_none() && rules[1].matches.is_some());
+}
+
+#[test]
 fn of_two_services_before_one_port_the_one_with_a_policy_speaks() {
     let other = "{apiVersion: v1, kind: Service, metadata: {name: all-carts, namespace: boutique}, \
                  spec: {selector: {app: cart, version: v1}, ports: [{port: 80, targetPort: 7070}]}}";

@@ -29,7 +29,7 @@ use tokio::sync::Semaphore;
 use crate::connection::Proxy;
 use crate::control_plane::Keeper;
 use crate::discovery::Once;
-use crate::mesh::Destination;
+use crate::mesh::{Destination, InboundPort, Mesh};
 use crate::prober::Probers;
 use crate::telemetry;
 
@@ -89,6 +89,7 @@ impl Admin {
                 Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, reason),
             },
             "/metrics" => {
+                self.proxy.mesh.publish_load();
                 let mut response = text(StatusCode::OK, telemetry::render());
                 response.headers_mut().insert(
                     header::CONTENT_TYPE,
@@ -191,8 +192,33 @@ impl Admin {
             "workload": mesh.workload().as_deref(),
             "destinations": destinations,
             "services": services,
+            "inbound": inbound(mesh),
         })
     }
+}
+
+/// What the app has to do, by its ports.
+fn inbound(mesh: &Mesh) -> Value {
+    let port = |(port, of): (u16, Arc<InboundPort>)| {
+        let load = of.admission.load();
+        let state = json!({
+            "service": &*of.service,
+            "inFlight": load.in_flight,
+            "streams": load.streams,
+            "queued": load.queued,
+            "limit": load.limit,
+            "utilisation": of.admission.utilisation(),
+            "baselineMs": load.baseline.map(|baseline| baseline.as_secs_f64() * 1e3),
+            "offered": load.counts.offered,
+            "admitted": load.counts.admitted,
+            "shed": load.counts.shed.iter().flatten().sum::<u64>(),
+            "saturatedSeconds": load.counts.saturated.as_secs_f64(),
+        });
+        (port.to_string(), state)
+    };
+    let ports: serde_json::Map<String, Value> =
+        mesh.inbound_ports().into_iter().map(port).collect();
+    ports.into()
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

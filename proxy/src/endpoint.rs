@@ -12,6 +12,7 @@ use crate::head;
 use crate::http1;
 use crate::identity::SpiffeId;
 use crate::interim::Interim;
+use crate::policy::priority::Tier;
 use crate::pool::Pool;
 use crate::request::{Protocol, Request};
 
@@ -57,6 +58,11 @@ impl Endpoint {
             }
             (false, _, protocol) => protocol,
         };
+        if self.identity.is_some() && context.priority.tier != Tier::Default {
+            // Cohorts of the default tier follow from the trace id at the other end too.
+            let priority = context.priority.header();
+            request.head.headers.insert(&head::CRITICALITY, priority);
+        }
         head::convert(&mut request.head, protocol)?;
         let pool = &self.pools[context.worker];
         let interim = request.context.interim;

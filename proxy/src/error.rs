@@ -3,13 +3,16 @@
 //! Each variant is one row of one table, [`Error::facts`]: what the caller sees over HTTP and over gRPC, the flag
 //! in the access log, who failed, and whether another try may help. Nothing else in the proxy decides any of these.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use crate::body::{Body, BodyError};
 use crate::head;
+use crate::policy::admission::Reason;
 use crate::policy::outcome::{Fault, Outcome};
 use crate::policy::retry::Verdict;
 
@@ -57,6 +60,9 @@ pub enum Error {
     QueueFull { service: String },
     #[error("{service} has too many requests in flight: waited {}ms in the queue", waited.as_millis())]
     QueueTimeout { service: String, waited: Duration },
+    /// Inbound: the app has too much to do, and others come first.
+    #[error("{}", reason.text())]
+    Shed { reason: Reason, service: bool },
     #[error("the caller broke off while it sent its request: {0}")]
     Aborted(BodyError),
     #[error("CONNECT is not supported")]
@@ -161,6 +167,7 @@ impl Error {
             Self::BreakerOpen { .. } => row(S::SERVICE_UNAVAILABLE, UNAVAILABLE, "circuit-breaker-open", "UpstreamOverflow", Proxy, V::Final),
             Self::QueueFull { .. } => row(S::SERVICE_UNAVAILABLE, RESOURCE_EXHAUSTED, "queue-full", "UpstreamOverflow", Proxy, V::Final),
             Self::QueueTimeout { .. } => row(S::SERVICE_UNAVAILABLE, RESOURCE_EXHAUSTED, "queue-timeout", "UpstreamOverflow", Proxy, V::Final),
+            Self::Shed { reason, .. } => row(S::SERVICE_UNAVAILABLE, RESOURCE_EXHAUSTED, reason.as_str(), "UpstreamOverflow", Proxy, V::Final),
             Self::Aborted(_) => row(S::BAD_REQUEST, CANCELLED, "request-aborted", "DownstreamRemoteDisconnect", Downstream, V::Final),
             Self::ConnectMethod => row(S::NOT_IMPLEMENTED, UNIMPLEMENTED, "connect-not-supported", "DownstreamProtocolError", Downstream, V::Final),
             Self::BadRequest(_) => row(S::BAD_REQUEST, INTERNAL, "bad-request", "DownstreamProtocolError", Downstream, V::Final),
@@ -174,7 +181,9 @@ impl Error {
         match self {
             Self::DeadlineExceeded => Outcome::Failure(Fault::Deadline),
             Self::Aborted(_) => Outcome::Cancelled,
-            Self::QueueFull { .. } | Self::QueueTimeout { .. } => Outcome::Failure(Fault::Overload),
+            Self::QueueFull { .. } | Self::QueueTimeout { .. } | Self::Shed { .. } => {
+                Outcome::Failure(Fault::Overload)
+            }
             _ => match self.facts().blame {
                 Blame::Downstream => Outcome::Success,
                 Blame::Upstream => Outcome::Failure(Fault::Hard),
@@ -197,6 +206,7 @@ impl Error {
             | Self::BreakerOpen { .. }
             | Self::QueueFull { .. }
             | Self::QueueTimeout { .. }
+            | Self::Shed { .. }
             | Self::Aborted(_)
             | Self::ConnectMethod
             | Self::BadRequest(_)
@@ -207,15 +217,25 @@ impl Error {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::BreakerOpen { retry_after, .. } => Some(*retry_after),
-            Self::QueueFull { .. } | Self::QueueTimeout { .. } => Some(Duration::from_secs(1)),
+            Self::QueueFull { .. } | Self::QueueTimeout { .. } | Self::Shed { .. } => {
+                Some(Duration::from_secs(1))
+            }
             _ => None,
+        }
+    }
+
+    /// For people. What is refused because there is too much to do costs no formatting.
+    fn message(&self) -> Cow<'static, str> {
+        match self {
+            Self::Shed { reason, .. } => Cow::Borrowed(reason.text()),
+            other => Cow::Owned(other.to_string()),
         }
     }
 
     /// The answer in the caller's own protocol: a gRPC caller gets a status, never a bare 503.
     pub fn into_response(self, grpc: bool) -> Response<Body> {
         let facts = self.facts();
-        let message = self.to_string();
+        let message = self.message();
         let mut response = if grpc {
             let mut response = Response::new(Body::empty());
             let headers = response.headers_mut();
@@ -224,14 +244,21 @@ impl Error {
                 HeaderValue::from_static("application/grpc"),
             );
             headers.insert(&head::GRPC_STATUS, HeaderValue::from(u16::from(facts.grpc)));
-            headers.insert(&head::GRPC_MESSAGE, percent_encoded(&message));
+            let message = match message {
+                Cow::Borrowed(plain) => HeaderValue::from_static(plain),
+                Cow::Owned(message) => percent_encoded(&message),
+            };
+            headers.insert(&head::GRPC_MESSAGE, message);
             if let Some(after) = self.retry_after() {
                 let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
                 headers.insert("grpc-retry-pushback-ms", HeaderValue::from(millis));
             }
             response
         } else {
-            let mut response = Response::new(Body::full(format!("{message}\n").into()));
+            let mut response = Response::new(Body::full(match message {
+                Cow::Borrowed(plain) => Bytes::from_static(plain.as_bytes()),
+                Cow::Owned(message) => format!("{message}\n").into(),
+            }));
             *response.status_mut() = facts.http;
             let headers = response.headers_mut();
             headers.insert(
@@ -248,10 +275,17 @@ impl Error {
         response
             .headers_mut()
             .insert(&PROXY_ERROR, HeaderValue::from_static(facts.code));
-        if matches!(self, Self::QueueFull { .. } | Self::QueueTimeout { .. }) {
+        let overload = match self {
+            Self::QueueFull { .. }
+            | Self::QueueTimeout { .. }
+            | Self::Shed { service: false, .. } => Some("local"),
+            Self::Shed { service: true, .. } => Some("service"),
+            _ => None,
+        };
+        if let Some(overload) = overload {
             response
                 .headers_mut()
-                .insert(&head::OVERLOAD, HeaderValue::from_static("local"));
+                .insert(&head::OVERLOAD, HeaderValue::from_static(overload));
         }
         if facts.verdict == Verdict::Unprocessed {
             response

@@ -15,6 +15,7 @@ use crate::error::{Error, PROXY_ERROR};
 use crate::request::Protocol;
 
 /// `x-weir-…`: how sidecars speak to each other beside the message.
+/// Too much to do, so the app has not seen it. `local`: here, others may have room; `service`: they have none either.
 pub static OVERLOAD: HeaderName = HeaderName::from_static("x-weir-overload");
 /// Which attempt this is, when it is not the first.
 pub static ATTEMPT: HeaderName = HeaderName::from_static("x-weir-attempt");
@@ -24,6 +25,8 @@ pub static UNPROCESSED: HeaderName = HeaderName::from_static("x-weir-unprocessed
 pub static RETRY: HeaderName = HeaderName::from_static("x-weir-retry");
 /// The answer is not what was asked for but what the policy says instead.
 pub static DEGRADED: HeaderName = HeaderName::from_static("x-weir-degraded");
+/// What goes first when not all can be served: believed from callers that have proven who they are.
+pub static CRITICALITY: HeaderName = HeaderName::from_static("x-weir-criticality");
 /// The protocol the caller's app spoke, where it is not the one between the sidecars.
 pub const ORIGINAL_PROTOCOL: HeaderName = HeaderName::from_static("x-weir-protocol");
 
@@ -34,6 +37,10 @@ pub static EXPECTED_TIMEOUT_MS: HeaderName =
     HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 /// The draft `Idempotency-Key`: the call may be repeated.
 pub static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// W3C Trace Context; what all requests of one user action share.
+pub static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 pub static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 pub static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::HeaderValue;
@@ -25,6 +25,7 @@ use crate::http2;
 use crate::interim::{self, Interim, Interjected, Outlet};
 use crate::pipeline::Stack;
 use crate::policy::deadline::{Deadline, parse_grpc_timeout, parse_millis};
+use crate::policy::priority::{COHORTS, Priority, Tier};
 use crate::request::{Context, Protocol, Request, is_grpc, is_idempotent};
 use crate::tcp;
 use crate::telemetry::{self, Direction};
@@ -212,6 +213,7 @@ fn request(
         Protocol::Http1
     };
     let mut is_retry = false;
+    let mut priority = priority(&head.headers);
     let has_own = head::has_own_headers(&head.headers);
     if has_own && connection.caller.is_some() {
         // A sidecar speaks: what it adds to its app's request is for us, not for our app.
@@ -219,6 +221,9 @@ fn request(
             protocol = Protocol::Http1;
         }
         is_retry = head.headers.contains_key(&head::ATTEMPT);
+        if let Some(said) = head.headers.get(&head::CRITICALITY) {
+            priority = Priority::parse(said.as_bytes(), priority).unwrap_or(priority);
+        }
     }
     if has_own {
         head::strip_own_headers(&mut head.headers);
@@ -237,6 +242,7 @@ fn request(
         try_until: Deadline::NEVER,
         tried: Vec::new(),
         interim,
+        priority,
         caller: connection.caller.clone(),
     };
     Ok(Request {
@@ -244,6 +250,28 @@ fn request(
         body,
         context,
     })
+}
+
+/// Of a request of which nobody says how much it matters: its cohort is that of all requests of the same user action.
+fn priority(headers: &HeaderMap) -> Priority {
+    // The trace id within `00-<32 digits>-<16 digits>-01`.
+    let trace = headers
+        .get(&head::TRACEPARENT)
+        .and_then(|value| value.as_bytes().get(3..35));
+    let id = trace.or_else(|| Some(headers.get(&head::REQUEST_ID)?.as_bytes()));
+    match id {
+        Some(id) => Priority::of(Tier::Default, id, unix_seconds()),
+        None => Priority {
+            tier: Tier::Default,
+            cohort: fastrand::u8(..COHORTS),
+        },
+    }
+}
+
+/// All that is done with it is to tell one hour from the next.
+fn unix_seconds() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }
 
 /// The earliest of the ways in which a caller can say how long it waits.

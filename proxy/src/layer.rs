@@ -1,11 +1,13 @@
 //! One thin tower layer a policy: it asks the pure policy, acts, and reports back how it went.
 
+pub mod admission;
 pub mod attempt;
 pub mod breaker;
 pub mod deadline;
 pub mod fallback;
 pub mod limit;
 pub mod observe;
+pub mod priority;
 pub mod retry;
 
 use std::pin::Pin;

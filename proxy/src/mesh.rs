@@ -16,9 +16,10 @@ use weir_config::snapshot;
 
 use crate::app::App;
 use crate::backend::{Backend, Environment};
-use crate::layer::limit;
+use crate::layer::admission;
+use crate::layer::priority::PriorityLayer;
 use crate::pipeline::{self, Stack};
-use crate::telemetry::{Direction, RouteMetrics};
+use crate::telemetry::{Direction, InboundMetrics, RouteMetrics};
 
 /// How long a connection to an address nobody has heard of waits for the control plane's word.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -43,8 +44,10 @@ pub struct Known {
 pub struct InboundPort {
     pub protocol: snapshot::Protocol,
     pub service: Arc<str>,
-    limit: Arc<limit::Shared>,
+    pub admission: Arc<admission::Shared>,
+    priorities: PriorityLayer,
     metrics: Arc<RouteMetrics>,
+    load: InboundMetrics,
     /// By the address that callers meant: a pod may have several.
     stacks: Mutex<HashMap<SocketAddr, Stack>>,
 }
@@ -191,9 +194,36 @@ impl Mesh {
             .outbound_log
             .set_format(workload.access_log);
         let mut ports = self.ports.lock().expect("no panic while locked");
-        // A port whose policy changed is made anew when it is next called; requests in flight keep the old one.
-        ports.retain(|port, (inbound, _)| policy_of(&workload, *port) == inbound);
+        // A port whose policy changed is made anew with what was learnt about its app; requests in flight keep the old
+        // one, and share with the new one who gets in.
+        for (port, (inbound, made)) in ports.iter_mut() {
+            let policy = policy_of(&workload, *port);
+            if policy != inbound {
+                let before = (policy.service == inbound.service).then_some(&**made);
+                *made = Arc::new(InboundPort::new(policy, before));
+                *inbound = policy.clone();
+            }
+        }
         self.workload.store(Some(Arc::new(workload)));
+    }
+
+    /// The app's ports that have been called, by number.
+    pub fn inbound_ports(&self) -> Vec<(u16, Arc<InboundPort>)> {
+        let ports = self.ports.lock().expect("no panic while locked");
+        let mut ports: Vec<_> = ports
+            .iter()
+            .map(|(port, (_, made))| (*port, made.clone()))
+            .collect();
+        ports.sort_by_key(|(port, _)| *port);
+        ports
+    }
+
+    /// Brings the metrics of inbound load up to date: they are kept where requests pass and only copied when somebody
+    /// looks.
+    pub fn publish_load(&self) {
+        for (_, port) in self.inbound_ports() {
+            port.admission.publish(&port.load);
+        }
     }
 
     /// How `port` takes calls; `None` while there is no policy, and then nobody gets in.
@@ -204,24 +234,7 @@ impl Mesh {
         if let Some((_, known)) = ports.get(&port) {
             return Some(known.clone());
         }
-        let service: Arc<str> = match &policy.service {
-            Some(service) => service.to_string().into(),
-            // Only ports that the app declares or a service names have a label of their own: a scan must not
-            // make series.
-            None => "none".into(),
-        };
-        let made = Arc::new(InboundPort {
-            protocol: policy.protocol,
-            limit: Arc::new(limit::Shared::new(
-                service.clone(),
-                policy.limits.in_flight.get(),
-                policy.limits.queue.get(),
-                *policy.limits.queue_timeout,
-            )),
-            metrics: Arc::new(RouteMetrics::new(Direction::Inbound, &service, "")),
-            service,
-            stacks: Mutex::default(),
-        });
+        let made = Arc::new(InboundPort::new(policy, None));
         ports.insert(port, (policy.clone(), made.clone()));
         Some(made)
     }
@@ -233,6 +246,37 @@ fn policy_of(workload: &snapshot::Workload, port: u16) -> &snapshot::Inbound {
 }
 
 impl InboundPort {
+    /// `before`: the same port under an earlier policy. What it has learnt stays, and what connections hold of it follows
+    /// the new policy.
+    fn new(policy: &snapshot::Inbound, before: Option<&Self>) -> Self {
+        let service: Arc<str> = match &policy.service {
+            Some(service) => service.to_string().into(),
+            // Only ports that the app declares or a service names have a label of their own: a scan must not
+            // make series.
+            None => "none".into(),
+        };
+        let (admission, priorities) = match before {
+            Some(before) => {
+                before.admission.reconfigure(&policy.limits);
+                before.priorities.reconfigure(&policy.priorities);
+                (before.admission.clone(), before.priorities.clone())
+            }
+            None => (
+                Arc::new(admission::Shared::new(&policy.limits)),
+                PriorityLayer::new(&policy.priorities),
+            ),
+        };
+        Self {
+            protocol: policy.protocol,
+            admission,
+            priorities,
+            metrics: Arc::new(RouteMetrics::new(Direction::Inbound, &service, "")),
+            load: InboundMetrics::new(&service),
+            service,
+            stacks: Mutex::default(),
+        }
+    }
+
     pub fn stack(&self, app: SocketAddr, environment: &Environment) -> Stack {
         let mut stacks = self.stacks.lock().expect("no panic while locked");
         let make = || {
@@ -240,7 +284,8 @@ impl InboundPort {
                 service: self.service.clone(),
                 metrics: self.metrics.clone(),
                 log: environment.inbound_log.clone(),
-                limit: self.limit.clone(),
+                priorities: self.priorities.clone(),
+                admission: self.admission.clone(),
                 app: App::new(app, environment.workers, environment.connector.clone()),
             })
         };

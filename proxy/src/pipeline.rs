@@ -15,12 +15,14 @@ use crate::app::App;
 use crate::body::Body;
 use crate::endpoints::Endpoints;
 use crate::error::Error;
+use crate::layer::admission::{self, AdmissionLayer};
 use crate::layer::attempt::{Attempt, Sockets, Transport};
 use crate::layer::breaker::BreakerLayer;
 use crate::layer::deadline::DeadlineLayer;
 use crate::layer::fallback::FallbackLayer;
 use crate::layer::limit::{self, LimitLayer};
 use crate::layer::observe::ObserveLayer;
+use crate::layer::priority::PriorityLayer;
 use crate::layer::retry::RetryLayer;
 use crate::layer::{AnswerFuture, Call};
 use crate::request::Request;
@@ -71,7 +73,8 @@ pub struct Inbound {
     pub service: Arc<str>,
     pub metrics: Arc<RouteMetrics>,
     pub log: AccessLog,
-    pub limit: Arc<limit::Shared>,
+    pub priorities: PriorityLayer,
+    pub admission: Arc<admission::Shared>,
     pub app: App,
 }
 
@@ -86,7 +89,10 @@ pub fn inbound(port: Inbound) -> Stack {
     let stack = ServiceBuilder::new()
         .layer(observe) //                       count, time and log what the caller got
         .layer(DeadlineLayer { limit: None }) // work that the caller no longer waits for is stopped
-        .layer(LimitLayer { limit: port.limit }) // so many in the app, some wait, the rest is refused
+        .layer(port.priorities) //               what goes first when not all can be served
+        .layer(AdmissionLayer {
+            admission: port.admission, //        so many in the app, some wait in turn, the rest is refused
+        })
         .service(port.app); //                   the app, in the protocol that the caller's app spoke
     Stack::new(stack)
 }

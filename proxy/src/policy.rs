@@ -19,20 +19,32 @@
 //! | [`deadline`] | how long the caller waits, and what the next hop is told | gRPC, Envoy |
 //! | [`concurrency`] | whether a call may start, waits, or is refused | bulkhead |
 //! | [`queue`] | whose turn it is | |
+//! | [`admission`] | who gets into the app, who waits, who is turned away | puts the next five together |
+//! | [`knee`] | how many requests the app can work on at once | Protego, Gradient2; ours |
+//! | [`fair`] | whose turn it is among callers and tiers | fq_codel, CoDel, adaptive LIFO |
+//! | [`callers`] | who wants more than its share | max-min fairness |
+//! | [`cutoff`] | down to which priority requests are taken | DAGOR, Cinnamon |
+//! | [`priority`] | whose request comes first when not all can be served | Cinnamon, DAGOR |
 //!
 //! and the words they share: [`outcome`] (success, failure and whose fault, cancelled), [`transition`] (the
 //! facts that breakers and gates report), [`window`] (exact counts over a sliding span), [`jitter`]. The choice
 //! among endpoints is [`balance`](crate::balance).
 
+pub mod admission;
 pub mod breaker;
 pub mod budget;
+pub mod callers;
 pub mod concurrency;
+pub mod cutoff;
 pub mod deadline;
 pub mod ewma;
+pub mod fair;
 pub mod gate;
 pub mod jitter;
+pub mod knee;
 pub mod latency;
 pub mod outcome;
+pub mod priority;
 pub mod pushback;
 pub mod queue;
 pub mod ramp;

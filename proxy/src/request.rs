@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::body::Body;
 use crate::interim::Interim;
 use crate::policy::deadline::Deadline;
+use crate::policy::priority::Priority;
 
 pub struct Request {
     pub head: Parts,
@@ -43,6 +44,8 @@ pub struct Context {
     pub tried: Vec<SocketAddr>,
     /// Where informational responses go; `None` where they are not wanted.
     pub interim: Option<Interim>,
+    /// What goes first when not all can be served.
+    pub priority: Priority,
     /// Who called, as proven by mutual TLS.
     pub caller: Option<Arc<str>>,
 }
@@ -79,6 +82,7 @@ impl Context {
             try_until: Deadline::NEVER,
             tried: Vec::new(),
             interim: None,
+            priority: Priority::default(),
             caller: None,
         }
     }

@@ -6,11 +6,14 @@
 use std::sync::LazyLock;
 
 use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Counter, CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec,
+    IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::layer::admission::Load;
+use crate::policy::admission::{Counts, Reason};
 use crate::policy::outcome::Outcome;
+use crate::policy::priority::Tier;
 use crate::policy::transition::Phase;
 
 /// Half a millisecond to ten seconds.
@@ -28,6 +31,7 @@ struct Metrics {
     attempts: IntCounterVec,
     retries: IntCounterVec,
     refused: IntCounterVec,
+    inbound: InboundVecs,
     breaker_state: IntGaugeVec,
     breaker_transitions: IntCounterVec,
     endpoint_state: IntGaugeVec,
@@ -56,6 +60,20 @@ impl Metrics {
         };
         let gauge = |name: &str, help: &str, labels: &[&str]| {
             let vec = IntGaugeVec::new(Opts::new(name, help), labels).expect("the name is valid");
+            registry
+                .register(Box::new(vec.clone()))
+                .expect("the name is new");
+            vec
+        };
+        let float_gauge = |name: &str, help: &str, labels: &[&str]| {
+            let vec = GaugeVec::new(Opts::new(name, help), labels).expect("the name is valid");
+            registry
+                .register(Box::new(vec.clone()))
+                .expect("the name is new");
+            vec
+        };
+        let float_counter = |name: &str, help: &str, labels: &[&str]| {
+            let vec = CounterVec::new(Opts::new(name, help), labels).expect("the name is valid");
             registry
                 .register(Box::new(vec.clone()))
                 .expect("the name is new");
@@ -116,6 +134,63 @@ impl Metrics {
                 "Requests that the sidecar answered itself, by reason.",
                 &["direction", "service", "reason"],
             ),
+            inbound: InboundVecs {
+                in_flight: gauge(
+                    "weir_inbound_in_flight",
+                    "Requests in the app now, streams apart.",
+                    &["service"],
+                ),
+                streams: gauge(
+                    "weir_inbound_streams",
+                    "Upgraded connections, event streams and long polls in the app now.",
+                    &["service"],
+                ),
+                queued: gauge(
+                    "weir_inbound_queued",
+                    "Requests that wait for the app now.",
+                    &["service"],
+                ),
+                limit: gauge(
+                    "weir_inbound_limit",
+                    "Requests that the app can work on at once, as it was learnt.",
+                    &["service"],
+                ),
+                utilisation: float_gauge(
+                    "weir_inbound_utilisation_ratio",
+                    "In flight over the limit: what to scale on.",
+                    &["service"],
+                ),
+                offered: counter(
+                    "weir_inbound_offered_total",
+                    "Requests that came for the app, shed ones included.",
+                    &["service"],
+                ),
+                admitted: counter(
+                    "weir_inbound_admitted_total",
+                    "Requests that got into the app.",
+                    &["service"],
+                ),
+                shed: counter(
+                    "weir_inbound_shed_total",
+                    "Requests turned away, or that would have been where the limit only observes.",
+                    &["service", "tier", "reason"],
+                ),
+                waited: counter(
+                    "weir_inbound_queued_total",
+                    "Requests that waited and got in.",
+                    &["service"],
+                ),
+                queue_delay: float_counter(
+                    "weir_inbound_queue_delay_seconds_total",
+                    "How long those waited, in all.",
+                    &["service"],
+                ),
+                saturated: float_counter(
+                    "weir_inbound_saturated_seconds_total",
+                    "How long requests found no room in the app.",
+                    &["service"],
+                ),
+            },
             breaker_state: gauge(
                 "weir_breaker_state",
                 "0 closed, 1 open, 2 half-open.",
@@ -242,6 +317,88 @@ pub fn refused(direction: Direction, service: &str, reason: &str) {
         .refused
         .with_label_values(&[direction.as_str(), service, reason])
         .inc();
+}
+
+/// What is known of the load of apps.
+struct InboundVecs {
+    in_flight: IntGaugeVec,
+    streams: IntGaugeVec,
+    queued: IntGaugeVec,
+    limit: IntGaugeVec,
+    utilisation: GaugeVec,
+    offered: IntCounterVec,
+    admitted: IntCounterVec,
+    shed: IntCounterVec,
+    waited: IntCounterVec,
+    queue_delay: CounterVec,
+    saturated: CounterVec,
+}
+
+/// The handles of one service's load. They are brought up to date when somebody looks, so a request pays nothing.
+pub struct InboundMetrics {
+    service: String,
+    in_flight: IntGauge,
+    streams: IntGauge,
+    queued: IntGauge,
+    limit: IntGauge,
+    utilisation: Gauge,
+    offered: IntCounter,
+    admitted: IntCounter,
+    waited: IntCounter,
+    queue_delay: Counter,
+    saturated: Counter,
+}
+
+impl InboundMetrics {
+    pub fn new(service: &str) -> Self {
+        let of = &METRICS.inbound;
+        let label = &[service];
+        Self {
+            service: service.to_owned(),
+            in_flight: of.in_flight.with_label_values(label),
+            streams: of.streams.with_label_values(label),
+            queued: of.queued.with_label_values(label),
+            limit: of.limit.with_label_values(label),
+            utilisation: of.utilisation.with_label_values(label),
+            offered: of.offered.with_label_values(label),
+            admitted: of.admitted.with_label_values(label),
+            waited: of.waited.with_label_values(label),
+            queue_delay: of.queue_delay.with_label_values(label),
+            saturated: of.saturated.with_label_values(label),
+        }
+    }
+
+    /// Counters go up by what has come since `published`.
+    pub fn publish(&self, load: &Load, published: &Counts) {
+        self.in_flight.set(load.in_flight.into());
+        self.streams.set(load.streams.into());
+        self.queued.set(load.queued.into());
+        self.limit.set(load.limit.into());
+        self.utilisation
+            .set(f64::from(load.in_flight) / f64::from(load.limit.max(1)));
+        let counts = &load.counts;
+        self.offered.inc_by(counts.offered - published.offered);
+        self.admitted.inc_by(counts.admitted - published.admitted);
+        self.waited.inc_by(counts.waited - published.waited);
+        self.queue_delay
+            .inc_by((counts.waited_for - published.waited_for).as_secs_f64());
+        self.saturated
+            .inc_by((counts.saturated - published.saturated).as_secs_f64());
+        for tier in Tier::ALL {
+            for reason in Reason::ALL {
+                let shed = |counts: &Counts| counts.shed[tier.index()][reason as usize];
+                let more = shed(counts) - shed(published);
+                // Only what happens has a series: 30 of zeros for each service help nobody.
+                if more > 0 {
+                    METRICS
+                        .inbound
+                        .shed
+                        .with_label_values(&[&self.service, tier.as_str(), reason.as_str()])
+                        .inc_by(more);
+                }
+            }
+        }
+    }
 }
 
 /// The handles of one backend.

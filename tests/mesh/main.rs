@@ -13,6 +13,7 @@ mod hostile;
 mod life;
 mod load;
 mod opaque;
+mod overload;
 mod policy;
 mod pressure;
 mod shop;

@@ -23,6 +23,7 @@
 mod admission;
 mod balancing;
 mod engine;
+mod inbound;
 mod outliers;
 mod record;
 mod seeds;

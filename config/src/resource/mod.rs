@@ -4,6 +4,7 @@
 //! set. Those of Kubernetes are the subset we read, and tolerate what newer versions add.
 
 mod endpoint_slice;
+mod inbound;
 mod mesh_config;
 mod metadata;
 mod outbound;
@@ -16,6 +17,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use endpoint_slice::{Conditions, EndpointSlice, SliceEndpoint, SlicePort, TargetObject};
+pub use inbound::{Adaptive, Concurrency, InboundQueue, PriorityMatch, PriorityRule};
 pub use mesh_config::{MeshConfig, MeshConfigSpec};
 pub use metadata::{Metadata, ObjectName, OwnerReference};
 pub use outbound::{

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::{Metadata, Outbound, metadata};
+use super::{Concurrency, InboundQueue, Metadata, Outbound, PriorityRule, metadata};
 use crate::snapshot::Mode;
 use crate::units::{Count, Duration};
 
@@ -72,19 +72,27 @@ pub enum TargetKind {
 pub struct Inbound {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<InboundLimits>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Concurrency>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<InboundQueue>,
+    /// Which calls go first when not all can be taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub priorities: Option<Vec<PriorityRule>>,
 }
 
 /// How many calls the app works on at once, and how many may wait for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct InboundLimits {
-    /// In the app at once.
+    /// In the app at once, whatever the sidecar finds out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_flight: Option<Count<1, 1_000_000>>,
-    /// Waiting for a place among those in flight.
+    /// Waiting for a place among those in flight: an older name of `queue.size`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue: Option<Count<0, 100_000>>,
-    /// The longest that one waits.
+    /// The longest that one waits: an older name of `queue.maxWait`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_timeout: Option<Duration>,
 }

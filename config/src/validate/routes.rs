@@ -97,7 +97,7 @@ fn check_match(matches: &RouteSelector, path: &str, found: &mut Vec<Contradictio
     }
 }
 
-fn check_grpc(grpc: &GrpcMatch, path: &str, found: &mut Vec<Contradiction>) {
+pub(super) fn check_grpc(grpc: &GrpcMatch, path: &str, found: &mut Vec<Contradiction>) {
     if !grpc.service.split('.').all(is_identifier) {
         let message = format!(
             "expected a gRPC service with its package, found {:?}",
@@ -121,7 +121,7 @@ fn check_grpc(grpc: &GrpcMatch, path: &str, found: &mut Vec<Contradiction>) {
     }
 }
 
-fn check_http(http: &HttpMatch, path: &str, found: &mut Vec<Contradiction>) {
+pub(super) fn check_http(http: &HttpMatch, path: &str, found: &mut Vec<Contradiction>) {
     if http.path.is_some() && http.path_prefix.is_some() {
         found.push(
             Contradiction::error(

@@ -60,6 +60,12 @@ impl Shared {
         (state.policy.in_flight(), state.policy.queued())
     }
 
+    /// In flight over the limit: 0.0 idle, 1.0 full.
+    pub fn utilisation(&self) -> f32 {
+        let state = self.state.lock().expect("no panic while locked");
+        state.policy.utilisation()
+    }
+
     /// Without waiting where there is room, so that the common case needs no future of its own.
     fn enter(self: &Arc<Self>) -> Result<Result<Permit, Wait>, Error> {
         let mut state = self.state.lock().expect("no panic while locked");

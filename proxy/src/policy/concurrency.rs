@@ -89,6 +89,11 @@ impl Limit {
         self.in_flight
     }
 
+    /// In flight over the limit: 0.0 idle, 1.0 full.
+    pub fn utilisation(&self) -> f32 {
+        self.in_flight as f32 / self.in_flight_max.max(1) as f32
+    }
+
     pub fn queued(&self) -> u32 {
         self.queue.len()
     }

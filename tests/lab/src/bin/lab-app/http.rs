@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `/health` | 200 |
 //! | `/delay/MILLISECONDS` | 200 after that |
+//! | `/work/MILLISECONDS` | 200 after that, but no more than eight are worked on at once |
 //! | `/status/CODE` | that |
 //! | `/headers` | the request's headers, a line each |
 //! | `/ledger` | see `ledger.rs` |
@@ -25,11 +26,15 @@ use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::{Ending, ledger};
+
+/// What `/work` needs.
+static WORKERS: Semaphore = Semaphore::const_new(8);
 
 type Reply = Response<http_body_util::combinators::UnsyncBoxBody<Bytes, hyper::Error>>;
 
@@ -83,6 +88,12 @@ async fn route(request: Request<Incoming>) -> Reply {
         "delay" => {
             tokio::time::sleep(Duration::from_millis(number)).await;
             text(StatusCode::OK, "late\n".into())
+        }
+        "work" => {
+            // The semaphore is never closed.
+            let _one_of_those = WORKERS.acquire().await;
+            tokio::time::sleep(Duration::from_millis(number)).await;
+            text(StatusCode::OK, "done\n".into())
         }
         "status" => {
             let code = u16::try_from(number).unwrap_or_default();
