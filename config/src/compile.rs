@@ -154,6 +154,7 @@ pub fn workload(index: &Index, pod: &ObjectName) -> Option<snapshot::Workload> {
             mode: of_namespace.mode,
             limits: merge::inbound(&of_namespace.inbound(), of_namespace.mode).value,
             priorities: merge::priorities(&of_namespace.inbound(), index.trust_domain()).value,
+            rate_limits: merge::rate_limits(&of_namespace.inbound()).value,
         },
     })
 }
@@ -167,6 +168,18 @@ pub fn effective_inbound(
     let port = service_port(index.service(&name)?, key.port)?;
     let policies = Policies::of(index, &key.namespace, Some((&name, port)));
     Some(merge::inbound(&policies.inbound(), policies.mode))
+}
+
+/// How often a service lets itself be called on one of its ports, with who said what.
+pub fn effective_rate_limits(
+    index: &Index,
+    key: &ServiceKey,
+) -> Option<Effective<Vec<snapshot::RateLimit>>> {
+    let name = ObjectName::new(&key.namespace, &key.name);
+    let port = service_port(index.service(&name)?, key.port)?;
+    Some(merge::rate_limits(
+        &Policies::of(index, &key.namespace, Some((&name, port))).inbound(),
+    ))
 }
 
 fn inbound(
@@ -187,6 +200,7 @@ fn inbound(
         mode: policies.mode,
         limits: merge::inbound(&policies.inbound(), policies.mode).value,
         priorities: merge::priorities(&policies.inbound(), index.trust_domain()).value,
+        rate_limits: merge::rate_limits(&policies.inbound()).value,
     }
 }
 

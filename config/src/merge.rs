@@ -2,14 +2,14 @@
 //!
 //! Values merge field by field. From weakest to strongest: built-in default, MeshConfig, a policy on the
 //! Namespace, on the Service, on a port of the Service, then what those policies say for one route in the same
-//! order. Two things merge as a whole, because halves of them mean nothing: `retryOn` and `fallback`.
+//! order. Three things merge as a whole, because halves of them mean nothing: `retryOn`, `fallback` and the rate limits.
 
 use std::fmt;
 
 use crate::compile::route_match;
 use crate::resource::{
     Adaptive, Deadline, Fallback, GrpcStatus, Inbound, ObjectName, Outbound, PriorityRule,
-    RetryCause, RouteSelector,
+    RateLimit, RateLimitKey, RetryCause, RouteSelector,
 };
 use crate::snapshot::{self, Mode};
 use crate::units::Count;
@@ -74,6 +74,7 @@ pub(crate) fn outbound(
             o.deadline.map(Deadline::get)
         }),
         retries: retries(&mut merge, default.retries),
+        hedging: hedging(&mut merge),
         gate: gate(&mut merge, default.gate),
         breaker: breaker(&mut merge),
         balance: balance(&mut merge, default.balance),
@@ -157,6 +158,27 @@ pub(crate) fn priorities(
     }
 }
 
+/// `rateLimit` and `rateLimits` are two ways to write one list: whoever says either says all of it.
+pub(crate) fn rate_limits(layers: &[Layer<'_, Inbound>]) -> Effective<Vec<snapshot::RateLimit>> {
+    let mut merge = Merge {
+        layers,
+        prefix: "",
+        from: Vec::with_capacity(1),
+    };
+    let said = merge.said("inbound.rateLimits", |i| {
+        let limits = i.rate_limit.iter().chain(&i.rate_limits);
+        let limits: Vec<_> = limits.map(rate_limit).collect();
+        (!limits.is_empty()).then_some(limits)
+    });
+    let mut value = said.unwrap_or_default();
+    // Who is above its own limit must not use up what is left of everybody's.
+    value.sort_by_key(|limit| limit.per == snapshot::RateLimitKey::Total);
+    Effective {
+        value,
+        from: merge.from,
+    }
+}
+
 fn priority_rule(rule: PriorityRule, trust_domain: &str) -> snapshot::PriorityRule {
     let said = rule.matches;
     let whole = |identity: String| match identity.starts_with("spiffe://") {
@@ -169,6 +191,19 @@ fn priority_rule(rule: PriorityRule, trust_domain: &str) -> snapshot::PriorityRu
         identity: said.identity.map(whole),
         matches: selector.as_ref().map(route_match),
         tier: rule.tier,
+    }
+}
+
+fn rate_limit(said: &RateLimit) -> snapshot::RateLimit {
+    snapshot::RateLimit {
+        requests_per_second: said.requests_per_second,
+        burst: said.burst.unwrap_or(said.requests_per_second),
+        per: match said.per.clone().unwrap_or_default() {
+            RateLimitKey::Total => snapshot::RateLimitKey::Total,
+            RateLimitKey::Caller => snapshot::RateLimitKey::Caller,
+            RateLimitKey::Method => snapshot::RateLimitKey::Method,
+            RateLimitKey::Header(name) => snapshot::RateLimitKey::Header(name.to_ascii_lowercase()),
+        },
     }
 }
 
@@ -202,6 +237,24 @@ fn retries(merge: &mut Merge<'_, Outbound>, default: snapshot::Retries) -> snaps
             o.retries.as_ref()?.retry_on.as_deref().map(retry_on)
         }),
     }
+}
+
+/// There is hedging when any layer has the block; its fields then merge like all others.
+fn hedging(merge: &mut Merge<'_, Outbound>) -> Option<snapshot::Hedging> {
+    if !(merge.layers.iter()).any(|(_, block)| block.hedging.is_some()) {
+        return merge.said("outbound.hedging", |_| None);
+    }
+    let default = snapshot::Hedging::default();
+    Some(snapshot::Hedging {
+        after_percentile: merge.field(
+            "outbound.hedging.afterPercentile",
+            default.after_percentile,
+            |o| o.hedging?.after_percentile,
+        ),
+        max_extra: merge.field("outbound.hedging.maxExtra", default.max_extra, |o| {
+            o.hedging?.max_extra
+        }),
+    })
 }
 
 fn gate(merge: &mut Merge<'_, Outbound>, default: snapshot::Gate) -> snapshot::Gate {

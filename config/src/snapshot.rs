@@ -64,6 +64,8 @@ pub struct Inbound {
     pub limits: InboundLimits,
     /// The first that matches applies.
     pub priorities: Vec<PriorityRule>,
+    /// Those of single keys first, the one of everybody last.
+    pub rate_limits: Vec<RateLimit>,
 }
 
 /// A workload's own view: who it is and how it takes calls.
@@ -151,6 +153,7 @@ pub struct Outbound {
     /// For the whole request, all attempts included. `None`: streams and long polls.
     pub deadline: Option<Duration>,
     pub retries: Retries,
+    pub hedging: Option<Hedging>,
     pub gate: Gate,
     pub breaker: Option<Breaker>,
     pub balance: Balance,
@@ -190,6 +193,16 @@ pub struct Budget {
     pub per_success: Ratio,
     /// The most that can be saved up, and what a sidecar starts with.
     pub burst: Count<1, 1000>,
+}
+
+/// A second try beside a slow one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Hedging {
+    /// Of the route's calls are faster than one that is hedged.
+    pub after_percentile: Count<50, 99>,
+    /// Percent of the route's calls.
+    pub max_extra: Count<1, 5>,
 }
 
 /// The endpoint gate: stop sending to one endpoint that fails, probe it, take it back slowly.
@@ -293,6 +306,26 @@ pub enum Tier {
     Sheddable,
 }
 
+/// A token bucket for each key: `requests_per_second` on average, `burst` at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct RateLimit {
+    pub requests_per_second: Count<1, 1_000_000>,
+    pub burst: Count<1, 1_000_000>,
+    pub per: RateLimitKey,
+}
+
+/// Whose requests share a bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum RateLimitKey {
+    Caller,
+    Method,
+    /// In lower case.
+    Header(String),
+    Total,
+}
+
 /// What the caller gets instead, when the call cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -310,6 +343,7 @@ impl Default for Outbound {
         Self {
             deadline: Some(Duration::from_secs(15)),
             retries: Retries::default(),
+            hedging: None,
             gate: Gate::default(),
             breaker: None,
             balance: Balance::default(),
@@ -347,6 +381,15 @@ impl Default for Budget {
         Self {
             per_success: Ratio::TENTH,
             burst: Count::of(10),
+        }
+    }
+}
+
+impl Default for Hedging {
+    fn default() -> Self {
+        Self {
+            after_percentile: Count::of(95),
+            max_extra: Count::of(2),
         }
     }
 }

@@ -5,6 +5,7 @@
 mod inbound;
 mod names;
 mod outbound;
+mod rate_limits;
 mod routes;
 
 use std::collections::HashSet;
@@ -119,6 +120,7 @@ fn check_policy(policy: &ResiliencePolicy, found: &mut Vec<Contradiction>) {
         found,
     );
     inbound::check(policy, found);
+    rate_limits::check(policy, found);
     routes::check(policy, &layers, found);
 }
 

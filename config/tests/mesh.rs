@@ -484,6 +484,43 @@ fn what_only_observes_never_acts_through_another_policy() {
     );
 }
 
+/// Planted: without the sort a caller above its own limit uses up what is left of everybody's.
+#[test]
+fn the_limit_of_one_key_is_looked_at_before_that_of_all_wherever_it_is_written() {
+    use weir_config::snapshot::RateLimitKey;
+    let all = policy(
+        "all",
+        "{targetRefs: [{kind: Namespace, name: boutique}], inbound: {rateLimit: {requestsPerSecond: 9}}}",
+    );
+    let own = on_cart(
+        "own",
+        "inbound: {rateLimits: [{requestsPerSecond: 50}, {requestsPerSecond: 5, burst: 2, per: {header: X-Tenant}}]}",
+    );
+    let index = index(&[SHOP, &all, &own]);
+    let effective = compile::effective_rate_limits(&index, &cart()).expect("the cart");
+    let said: Vec<_> = (effective.value.iter())
+        .map(|limit| {
+            (
+                limit.per.clone(),
+                limit.requests_per_second.get(),
+                limit.burst.get(),
+            )
+        })
+        .collect();
+    let expected = [
+        (RateLimitKey::Header("x-tenant".to_owned()), 5, 2),
+        (RateLimitKey::Total, 50, 50),
+    ];
+    assert_eq!(said, expected);
+    let (field, source) = &effective.from[0];
+    assert_eq!(field, "inbound.rateLimits");
+    assert_eq!(source.to_string(), "ResiliencePolicy boutique/own");
+    let workload = compile::workload(&index, &name("cart-0")).expect("the pod");
+    assert_eq!(workload.ports[0].rate_limits, effective.value);
+    let elsewhere = &workload.default_port.rate_limits;
+    assert_eq!(elsewhere[0].requests_per_second.get(), 9, "the namespace's");
+}
+
 #[test]
 fn a_workload_knows_its_ports_by_the_services_that_lead_to_them() {
     let index = index(&[
@@ -565,7 +602,7 @@ fn an_identity_in_a_priority_is_one_of_this_mesh_unless_it_says_otherwise() {
     assert_eq!(
         identities,
         [
-            "spiffe://cluster.local/ns/boutique/sa/checkout",
+            "spiffe://weir.local/ns/boutique/sa/checkout",
             "spiffe://other.org/ns/a/sa/b"
         ]
     );

@@ -25,6 +25,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::connection::Proxy;
 use crate::control_plane::Keeper;
@@ -170,6 +171,7 @@ impl Admin {
                             "state": member.learnt().gate.state().as_str(),
                             "draining": member.is_draining(),
                             "inFlight": member.in_flight.load(Ordering::Relaxed),
+                            "load": member.learnt().load.get(Instant::now()),
                         })
                     })
                     .collect();
@@ -179,6 +181,7 @@ impl Admin {
                     "inFlight": in_flight,
                     "queued": queued,
                     "p99Ms": backend.endpoints.p99().as_secs_f64() * 1e3,
+                    "throttled": backend.throttled(),
                     "breakers": breakers,
                     "endpoints": endpoints,
                 });

@@ -18,8 +18,10 @@ use crate::facts::Facts;
 use crate::layer::breaker::{self, BreakerLayer};
 use crate::layer::deadline::DeadlineLayer;
 use crate::layer::fallback::FallbackLayer;
+use crate::layer::hedge::{self, HedgeLayer};
 use crate::layer::limit;
 use crate::layer::retry::RetryLayer;
+use crate::layer::throttle::{self, ThrottleLayer};
 use crate::pipeline::{self, Stack};
 use crate::policy::budget::Budget;
 use crate::request::Request;
@@ -43,8 +45,11 @@ pub struct Backend {
     pub connections: AtomicUsize,
     limit: Arc<limit::Shared>,
     budget: Arc<Mutex<Budget>>,
+    throttle: Arc<throttle::Shared>,
     /// By route; empty: of the whole service.
     breakers: Mutex<HashMap<String, Arc<breaker::Shared>>>,
+    /// By route; empty: of what no route matches.
+    hedges: Mutex<HashMap<String, Arc<hedge::Shared>>>,
     metrics: Arc<BackendMetrics>,
     routes: ArcSwap<Routes>,
     environment: Environment,
@@ -113,23 +118,27 @@ impl Backend {
             outbound.retries.budget,
             Instant::now(),
         )));
+        let throttle = Arc::new(throttle::Shared::new(service.clone(), endpoints.clone()));
         let parts = Parts {
             service: &service,
             endpoints: &endpoints,
             limit: &limit,
             budget: &budget,
+            throttle: &throttle,
             metrics: &metrics,
             environment: &environment,
         };
-        let mut breakers = HashMap::new();
-        let routes = ArcSwap::from_pointee(parts.routes(policy, &mut breakers));
+        let (mut breakers, mut hedges) = (HashMap::new(), HashMap::new());
+        let routes = ArcSwap::from_pointee(parts.routes(policy, &mut breakers, &mut hedges));
         Self {
             service,
             endpoints,
             connections: AtomicUsize::new(0),
             limit,
             budget,
+            throttle,
             breakers: Mutex::new(breakers),
+            hedges: Mutex::new(hedges),
             metrics,
             routes,
             environment,
@@ -159,12 +168,14 @@ impl Backend {
             endpoints: &self.endpoints,
             limit: &self.limit,
             budget: &self.budget,
+            throttle: &self.throttle,
             metrics: &self.metrics,
             environment: &self.environment,
         };
         let mut breakers = self.breakers.lock().expect("no panic while locked");
-        self.routes
-            .store(Arc::new(parts.routes(policy, &mut breakers)));
+        let mut hedges = self.hedges.lock().expect("no panic while locked");
+        let routes = parts.routes(policy, &mut breakers, &mut hedges);
+        self.routes.store(Arc::new(routes));
     }
 
     pub fn is_used(&self) -> bool {
@@ -174,6 +185,11 @@ impl Backend {
     /// (in flight, waiting)
     pub fn load(&self) -> (u32, u32) {
         self.limit.load()
+    }
+
+    /// The share of calls that is dropped because the service is overloaded, 0.0 to 1.0.
+    pub fn throttled(&self) -> f64 {
+        self.throttle.probability()
     }
 
     /// Route and state of each breaker.
@@ -192,6 +208,7 @@ struct Parts<'a> {
     endpoints: &'a Arc<Endpoints>,
     limit: &'a Arc<limit::Shared>,
     budget: &'a Arc<Mutex<Budget>>,
+    throttle: &'a Arc<throttle::Shared>,
     metrics: &'a Arc<BackendMetrics>,
     environment: &'a Environment,
 }
@@ -201,7 +218,15 @@ impl Parts<'_> {
         &self,
         policy: &snapshot::Service,
         breakers: &mut HashMap<String, Arc<breaker::Shared>>,
+        hedges: &mut HashMap<String, Arc<hedge::Shared>>,
     ) -> Routes {
+        let mut hedged = HashMap::new();
+        let mut hedge = |name: &str, config: Option<snapshot::Hedging>| {
+            let hedge = self.hedge(config?, hedges.remove(name));
+            hedged.insert(name.to_owned(), hedge.clone());
+            let mode = policy.mode;
+            Some(HedgeLayer { hedge, mode })
+        };
         let mut wanted = HashMap::new();
         let mut breaker = |name: &str, config: snapshot::Breaker| {
             let breaker = breakers
@@ -234,16 +259,29 @@ impl Parts<'_> {
                 Route {
                     matcher: Some(Matcher::new(&route.matches)),
                     idempotent: route.idempotent,
-                    stack: self.stack(&route.name, &route.outbound, breaker, policy.mode),
+                    stack: self.stack(
+                        &route.name,
+                        &route.outbound,
+                        breaker,
+                        hedge(&route.name, route.outbound.hedging),
+                        policy.mode,
+                    ),
                 }
             })
             .collect();
         let default = Route {
             matcher: None,
             idempotent: false,
-            stack: self.stack("", &policy.outbound, common, policy.mode),
+            stack: self.stack(
+                "",
+                &policy.outbound,
+                common,
+                hedge("", policy.outbound.hedging),
+                policy.mode,
+            ),
         };
         *breakers = wanted;
+        *hedges = hedged;
         Routes {
             protocol: policy.protocol,
             routes,
@@ -251,11 +289,31 @@ impl Parts<'_> {
         }
     }
 
+    /// `known`: as it was before this policy.
+    fn hedge(
+        &self,
+        config: snapshot::Hedging,
+        known: Option<Arc<hedge::Shared>>,
+    ) -> Arc<hedge::Shared> {
+        known
+            .inspect(|known| known.reconfigure(config))
+            .unwrap_or_else(|| {
+                Arc::new(hedge::Shared::new(
+                    config,
+                    self.service,
+                    self.budget.clone(),
+                    self.endpoints.clone(),
+                    self.throttle.clone(),
+                ))
+            })
+    }
+
     fn stack(
         &self,
         route: &str,
         outbound: &snapshot::Outbound,
         breaker: Option<Arc<breaker::Shared>>,
+        hedge: Option<HedgeLayer>,
         mode: snapshot::Mode,
     ) -> Stack {
         pipeline::outbound(pipeline::Outbound {
@@ -276,6 +334,11 @@ impl Parts<'_> {
                 budget: self.budget.clone(),
                 endpoints: self.endpoints.clone(),
                 metrics: self.metrics.clone(),
+            },
+            hedge,
+            throttle: ThrottleLayer {
+                throttle: self.throttle.clone(),
+                mode,
             },
             endpoints: self.endpoints.clone(),
         })

@@ -82,6 +82,15 @@ impl Load {
         Self { cost, weight: 1.0 }
     }
 
+    /// Of an endpoint that says that it is busy.
+    #[must_use]
+    pub fn dearer(self, factor: f64) -> Self {
+        Self {
+            cost: self.cost * factor,
+            ..self
+        }
+    }
+
     fn weighted(&self) -> f64 {
         self.cost / self.weight
     }

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::exchange::Download;
 use crate::http1;
 use crate::policy::outcome::{Fault, Outcome};
-use crate::replay::Attempt;
+use crate::replay::{Attempt, Replay};
 
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -96,6 +96,46 @@ impl Body {
         } else {
             Source::Http1(Box::new(download))
         })
+    }
+}
+
+/// What a request body can be sent from a second time, while it is being sent.
+pub struct Twin {
+    /// `None`: there is nothing to send.
+    replay: Option<Replay>,
+    /// Nobody else wants to send it again.
+    own: bool,
+}
+
+impl Twin {
+    /// Makes `body` keep what passes, unless it does already. `None`: it cannot.
+    pub fn of(body: &mut Body) -> Option<Self> {
+        let (replay, own) = match &body.source {
+            Source::Empty => (None, false),
+            Source::Attempt(attempt) => (Some(attempt.replay()), false),
+            Source::Full(_) => return None,
+            Source::Incoming(_) | Source::Download(_) => {
+                let replay = Replay::new(std::mem::take(body));
+                *body = Body::attempt(replay.attempt());
+                (Some(replay), true)
+            }
+        };
+        Some(Self { replay, own })
+    }
+
+    /// The body from its start; `None`: not all of it has passed, or it is too long to be kept.
+    pub fn again(&self) -> Option<Body> {
+        match &self.replay {
+            None => Some(Body::empty()),
+            Some(replay) => replay.beside().map(Body::attempt),
+        }
+    }
+
+    /// It will not be sent again: keep no more.
+    pub fn commit(&self) {
+        if let Some(replay) = self.replay.as_ref().filter(|_| self.own) {
+            replay.commit();
+        }
     }
 }
 

@@ -204,6 +204,7 @@ impl Endpoints {
         }
         let now = Instant::now();
         if self.out.load(Ordering::Relaxed) > 0
+            && !context.hedge
             && let Some(probe) = self.claim_probe(&list, context, now)
         {
             return Ok(probe);
@@ -220,7 +221,10 @@ impl Endpoints {
                 .candidate(&config, in_flight, member.is_draining(), || self.p99(), now)
         };
         let mut rng = fastrand::Rng::new();
-        let Some(index) = balance::choose(list.len(), &tried, &mut rng, candidate) else {
+        // A second try beside the first is of use elsewhere only.
+        let is_elsewhere = |index: &usize| !context.hedge || !tried.contains(index);
+        let chosen = balance::choose(list.len(), &tried, &mut rng, candidate);
+        let Some(index) = chosen.filter(is_elsewhere) else {
             let count =
                 |test: fn(&Member) -> bool| list.iter().filter(|member| test(member)).count();
             return Err(Error::NoEndpointAvailable {
@@ -262,6 +266,7 @@ impl Endpoints {
             member: member.clone(),
             endpoints: self.clone(),
             call,
+            race: None,
             connect_failed: false,
             retry_after: None,
         }
@@ -317,6 +322,35 @@ impl Endpoints {
             }
         }
         counts.success_rate()
+    }
+
+    /// Calls that have not ended.
+    pub fn in_flight(&self) -> u32 {
+        u32::try_from(self.in_flight.load(Ordering::Relaxed)).unwrap_or(u32::MAX)
+    }
+
+    /// How busy those that take calls say they are, on average; 1.0 is all they can do.
+    pub fn said_load(&self, now: Instant) -> f64 {
+        let list = self.list.load();
+        let eligible = list.iter().filter(|member| member.is_eligible());
+        let (count, sum) = eligible.fold((0u32, 0.0), |(count, sum), member| {
+            (count + 1, sum + member.learnt().load.get(now))
+        });
+        sum / f64::from(count.max(1))
+    }
+
+    /// The share that takes no calls because it failed; 0.0 to 1.0.
+    pub fn gated_share(&self) -> f64 {
+        let list = self.list.load();
+        let gated = list.iter().filter(|member| !member.is_eligible()).count();
+        gated as f64 / list.len().max(1) as f64
+    }
+
+    /// Whether another endpoint than this takes calls.
+    pub fn has_other_than(&self, address: SocketAddr) -> bool {
+        let takes_calls = |member: &Member| member.is_eligible() && !member.is_draining();
+        let list = self.list.load();
+        (list.iter()).any(|member| member.address() != address && takes_calls(member))
     }
 
     pub fn p50(&self, now: Instant) -> Duration {

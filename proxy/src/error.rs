@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -63,6 +64,14 @@ pub enum Error {
     /// Inbound: the app has too much to do, and others come first.
     #[error("{}", reason.text())]
     Shed { reason: Reason, service: bool },
+    #[error("{service} is overloaded and would most likely refuse this")]
+    Throttled { service: Arc<str> },
+    #[error("{service} takes no more requests for now: the rate limit per {per} is reached")]
+    RateLimited {
+        service: Arc<str>,
+        per: &'static str,
+        retry_after: Duration,
+    },
     #[error("the caller broke off while it sent its request: {0}")]
     Aborted(BodyError),
     #[error("CONNECT is not supported")]
@@ -168,6 +177,8 @@ impl Error {
             Self::QueueFull { .. } => row(S::SERVICE_UNAVAILABLE, RESOURCE_EXHAUSTED, "queue-full", "UpstreamOverflow", Proxy, V::Final),
             Self::QueueTimeout { .. } => row(S::SERVICE_UNAVAILABLE, RESOURCE_EXHAUSTED, "queue-timeout", "UpstreamOverflow", Proxy, V::Final),
             Self::Shed { reason, .. } => row(S::SERVICE_UNAVAILABLE, RESOURCE_EXHAUSTED, reason.as_str(), "UpstreamOverflow", Proxy, V::Final),
+            Self::Throttled { .. } => row(S::SERVICE_UNAVAILABLE, RESOURCE_EXHAUSTED, "throttled", "UpstreamOverflow", Proxy, V::Overloaded { service: true }),
+            Self::RateLimited { .. } => row(S::TOO_MANY_REQUESTS, RESOURCE_EXHAUSTED, "rate-limited", "RateLimited", Proxy, V::Final),
             Self::Aborted(_) => row(S::BAD_REQUEST, CANCELLED, "request-aborted", "DownstreamRemoteDisconnect", Downstream, V::Final),
             Self::ConnectMethod => row(S::NOT_IMPLEMENTED, UNIMPLEMENTED, "connect-not-supported", "DownstreamProtocolError", Downstream, V::Final),
             Self::BadRequest(_) => row(S::BAD_REQUEST, INTERNAL, "bad-request", "DownstreamProtocolError", Downstream, V::Final),
@@ -207,6 +218,8 @@ impl Error {
             | Self::QueueFull { .. }
             | Self::QueueTimeout { .. }
             | Self::Shed { .. }
+            | Self::Throttled { .. }
+            | Self::RateLimited { .. }
             | Self::Aborted(_)
             | Self::ConnectMethod
             | Self::BadRequest(_)
@@ -216,10 +229,25 @@ impl Error {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::BreakerOpen { retry_after, .. } => Some(*retry_after),
-            Self::QueueFull { .. } | Self::QueueTimeout { .. } | Self::Shed { .. } => {
-                Some(Duration::from_secs(1))
+            Self::BreakerOpen { retry_after, .. } | Self::RateLimited { retry_after, .. } => {
+                Some(*retry_after)
             }
+            Self::QueueFull { .. }
+            | Self::QueueTimeout { .. }
+            | Self::Shed { .. }
+            | Self::Throttled { .. } => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+
+    /// Whose overload it is, in the words of [`head::OVERLOAD`].
+    fn overload(&self) -> Option<&'static str> {
+        match self {
+            Self::QueueFull { .. }
+            | Self::QueueTimeout { .. }
+            | Self::Shed { service: false, .. } => Some("local"),
+            Self::Shed { service: true, .. } => Some("service"),
+            // Above a rate limit is not overload: it says exactly when it is worth coming back.
             _ => None,
         }
     }
@@ -250,8 +278,10 @@ impl Error {
             };
             headers.insert(&head::GRPC_MESSAGE, message);
             if let Some(after) = self.retry_after() {
-                let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-                headers.insert("grpc-retry-pushback-ms", HeaderValue::from(millis));
+                headers.insert(
+                    "grpc-retry-pushback-ms",
+                    HeaderValue::from(rounded_up(after, Duration::from_millis(1))),
+                );
             }
             response
         } else {
@@ -266,8 +296,7 @@ impl Error {
                 HeaderValue::from_static("text/plain; charset=utf-8"),
             );
             if let Some(after) = self.retry_after() {
-                // Rounded up: who comes back at the second that is named must not be early.
-                let seconds = u64::try_from(after.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
+                let seconds = rounded_up(after, Duration::from_secs(1));
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
             }
             response
@@ -275,17 +304,10 @@ impl Error {
         response
             .headers_mut()
             .insert(&PROXY_ERROR, HeaderValue::from_static(facts.code));
-        let overload = match self {
-            Self::QueueFull { .. }
-            | Self::QueueTimeout { .. }
-            | Self::Shed { service: false, .. } => Some("local"),
-            Self::Shed { service: true, .. } => Some("service"),
-            _ => None,
-        };
-        if let Some(overload) = overload {
+        if let Some(whose) = self.overload() {
             response
                 .headers_mut()
-                .insert(&head::OVERLOAD, HeaderValue::from_static(overload));
+                .insert(&head::OVERLOAD, HeaderValue::from_static(whose));
         }
         if facts.verdict == Verdict::Unprocessed {
             response
@@ -294,6 +316,11 @@ impl Error {
         }
         response
     }
+}
+
+/// Who comes back at the time that is named must not be early.
+fn rounded_up(after: Duration, unit: Duration) -> u64 {
+    u64::try_from(after.as_nanos().div_ceil(unit.as_nanos())).unwrap_or(u64::MAX)
 }
 
 /// `grpc-message` is percent-encoded outside printable ASCII (gRPC over HTTP/2, "Responses").

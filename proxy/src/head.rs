@@ -17,6 +17,8 @@ use crate::request::Protocol;
 /// `x-weir-…`: how sidecars speak to each other beside the message.
 /// Too much to do, so the app has not seen it. `local`: here, others may have room; `service`: they have none either.
 pub static OVERLOAD: HeaderName = HeaderName::from_static("x-weir-overload");
+/// How busy the answering app is, in percent of what it can do; absent: less than half (`policy/load.rs`).
+pub static LOAD: HeaderName = HeaderName::from_static("x-weir-load");
 /// Which attempt this is, when it is not the first.
 pub static ATTEMPT: HeaderName = HeaderName::from_static("x-weir-attempt");
 /// The request reached nobody's app: trying it elsewhere is safe, whatever it was.

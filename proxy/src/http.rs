@@ -241,6 +241,8 @@ fn request(
         replayable: false,
         try_until: Deadline::NEVER,
         tried: Vec::new(),
+        race: None,
+        hedge: false,
         interim,
         priority,
         caller: connection.caller.clone(),

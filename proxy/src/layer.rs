@@ -5,10 +5,14 @@ pub mod attempt;
 pub mod breaker;
 pub mod deadline;
 pub mod fallback;
+pub mod hedge;
 pub mod limit;
+pub mod load;
 pub mod observe;
 pub mod priority;
+pub mod rate_limit;
 pub mod retry;
+pub mod throttle;
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};

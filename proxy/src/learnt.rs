@@ -19,6 +19,7 @@ use weir_config::units::Percent;
 use crate::balance::{Candidate, Load, Standing};
 use crate::policy::ewma::{self, Ewma};
 use crate::policy::gate::{Gate, Pool, Ticket};
+use crate::policy::load::Load as SaidLoad;
 use crate::policy::outcome::Outcome;
 use crate::policy::ramp::Ramp;
 use crate::policy::stall::StallContext;
@@ -41,6 +42,8 @@ pub struct Config {
 pub struct Learnt {
     pub gate: Gate,
     pub latency: Ewma,
+    /// What it says of itself.
+    pub load: SaidLoad,
     /// A new endpoint gets its share slowly.
     pub ramp: Ramp,
     pub waiting: Waiting,
@@ -65,6 +68,8 @@ pub struct Ended {
     pub connect_failed: bool,
     /// For how long the endpoint, which failed, asked to be left alone.
     pub retry_after: Option<Duration>,
+    /// Another try of the same request was faster: that is no word about this one, and hedges are not to move traffic.
+    pub lost: bool,
 }
 
 impl Learnt {
@@ -76,6 +81,7 @@ impl Learnt {
         Self {
             gate: Gate::new(config.gate, slow_start),
             latency: Ewma::new(seed.unwrap_or(ewma::SEED), now),
+            load: SaidLoad::default(),
             ramp: Ramp::new(now, ramp_for),
             waiting: Waiting::default(),
             last_completion: None,
@@ -113,7 +119,8 @@ impl Learnt {
                 }
                 (BalanceAlgorithm::LeastRequest, false) => Load::least_request(in_flight, weight),
                 (BalanceAlgorithm::LeastRequest, true) => Load::least_request_gated(in_flight),
-            },
+            }
+            .dearer(self.load.factor(now)),
         }
     }
 
@@ -182,7 +189,7 @@ impl Learnt {
                 self.latency.penalize(price, now);
             }
             // Given up on before it answered: it takes at least this long.
-            Outcome::Cancelled if waited => {
+            Outcome::Cancelled if waited && !end.lost => {
                 let elapsed = now.saturating_duration_since(call.at);
                 self.latency.observe_at_least(elapsed, now);
             }

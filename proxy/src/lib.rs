@@ -33,6 +33,7 @@ pub mod policy;
 pub mod pool;
 pub mod prober;
 pub mod push;
+pub mod race;
 pub mod redirect;
 pub mod replay;
 pub mod request;

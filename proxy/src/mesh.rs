@@ -16,8 +16,8 @@ use weir_config::snapshot;
 
 use crate::app::App;
 use crate::backend::{Backend, Environment};
-use crate::layer::admission;
 use crate::layer::priority::PriorityLayer;
+use crate::layer::{admission, rate_limit};
 use crate::pipeline::{self, Stack};
 use crate::telemetry::{Direction, InboundMetrics, RouteMetrics};
 
@@ -46,6 +46,7 @@ pub struct InboundPort {
     pub service: Arc<str>,
     pub admission: Arc<admission::Shared>,
     priorities: PriorityLayer,
+    rate_limits: Arc<rate_limit::Shared>,
     metrics: Arc<RouteMetrics>,
     load: InboundMetrics,
     /// By the address that callers meant: a pod may have several.
@@ -56,6 +57,8 @@ pub struct Mesh {
     known: ArcSwap<HashMap<SocketAddr, Arc<Known>>>,
     workload: ArcSwapOption<snapshot::Workload>,
     ports: Mutex<HashMap<u16, (snapshot::Inbound, Arc<InboundPort>)>>,
+    /// By port; they outlive policies, with what they have counted, and a new one holds for open connections too.
+    rate_limits: Mutex<HashMap<u16, Arc<rate_limit::Shared>>>,
     /// By service; written by discovery alone.
     backends: Mutex<HashMap<String, Arc<Backend>>>,
     wanted: mpsc::Sender<SocketAddr>,
@@ -79,6 +82,7 @@ impl Mesh {
             known: ArcSwap::default(),
             workload: ArcSwapOption::empty(),
             ports: Mutex::default(),
+            rate_limits: Mutex::default(),
             backends: Mutex::default(),
             wanted,
             changed: watch::Sender::new(()),
@@ -200,9 +204,14 @@ impl Mesh {
             let policy = policy_of(&workload, *port);
             if policy != inbound {
                 let before = (policy.service == inbound.service).then_some(&**made);
-                *made = Arc::new(InboundPort::new(policy, before));
+                let limits = made.rate_limits.clone();
+                *made = Arc::new(InboundPort::new(policy, before, limits));
                 *inbound = policy.clone();
             }
+        }
+        for (port, limits) in &*self.rate_limits.lock().expect("no panic while locked") {
+            let policy = policy_of(&workload, *port);
+            limits.reconfigure(&policy.rate_limits, policy.mode, &service_of(policy));
         }
         self.workload.store(Some(Arc::new(workload)));
     }
@@ -228,16 +237,33 @@ impl Mesh {
 
     /// How `port` takes calls; `None` while there is no policy, and then nobody gets in.
     pub fn inbound_port(&self, port: u16) -> Option<Arc<InboundPort>> {
+        // Locked first, or a policy that has just been replaced would be put in force for good.
+        let mut ports = self.ports.lock().expect("no panic while locked");
         let workload = self.workload.load();
         let policy = policy_of(workload.as_ref()?, port);
-        let mut ports = self.ports.lock().expect("no panic while locked");
         if let Some((_, known)) = ports.get(&port) {
             return Some(known.clone());
         }
-        let made = Arc::new(InboundPort::new(policy, None));
+        let limits = self.rate_limits_of(port, policy);
+        let made = Arc::new(InboundPort::new(policy, None, limits));
         ports.insert(port, (policy.clone(), made.clone()));
         Some(made)
     }
+
+    fn rate_limits_of(&self, port: u16, policy: &snapshot::Inbound) -> Arc<rate_limit::Shared> {
+        let mut known = self.rate_limits.lock().expect("no panic while locked");
+        let limits = known.entry(port).or_insert_with(|| {
+            let limits = rate_limit::Shared::default();
+            limits.reconfigure(&policy.rate_limits, policy.mode, &service_of(policy));
+            Arc::new(limits)
+        });
+        limits.clone()
+    }
+}
+
+/// Only ports that a service names have a label of their own: a scan must not make series.
+fn service_of(policy: &snapshot::Inbound) -> Arc<str> {
+    (policy.service.as_ref()).map_or_else(|| "none".into(), |service| service.to_string().into())
 }
 
 fn policy_of(workload: &snapshot::Workload, port: u16) -> &snapshot::Inbound {
@@ -248,13 +274,12 @@ fn policy_of(workload: &snapshot::Workload, port: u16) -> &snapshot::Inbound {
 impl InboundPort {
     /// `before`: the same port under an earlier policy. What it has learnt stays, and what connections hold of it follows
     /// the new policy.
-    fn new(policy: &snapshot::Inbound, before: Option<&Self>) -> Self {
-        let service: Arc<str> = match &policy.service {
-            Some(service) => service.to_string().into(),
-            // Only ports that the app declares or a service names have a label of their own: a scan must not
-            // make series.
-            None => "none".into(),
-        };
+    fn new(
+        policy: &snapshot::Inbound,
+        before: Option<&Self>,
+        rate_limits: Arc<rate_limit::Shared>,
+    ) -> Self {
+        let service = service_of(policy);
         let (admission, priorities) = match before {
             Some(before) => {
                 before.admission.reconfigure(&policy.limits);
@@ -270,6 +295,7 @@ impl InboundPort {
             protocol: policy.protocol,
             admission,
             priorities,
+            rate_limits,
             metrics: Arc::new(RouteMetrics::new(Direction::Inbound, &service, "")),
             load: InboundMetrics::new(&service),
             service,
@@ -286,6 +312,7 @@ impl InboundPort {
                 log: environment.inbound_log.clone(),
                 priorities: self.priorities.clone(),
                 admission: self.admission.clone(),
+                rate_limits: self.rate_limits.clone(),
                 app: App::new(app, environment.workers, environment.connector.clone()),
             })
         };

@@ -20,10 +20,14 @@ use crate::layer::attempt::{Attempt, Sockets, Transport};
 use crate::layer::breaker::BreakerLayer;
 use crate::layer::deadline::DeadlineLayer;
 use crate::layer::fallback::FallbackLayer;
+use crate::layer::hedge::HedgeLayer;
 use crate::layer::limit::{self, LimitLayer};
+use crate::layer::load::LoadLayer;
 use crate::layer::observe::ObserveLayer;
 use crate::layer::priority::PriorityLayer;
+use crate::layer::rate_limit::{self, RateLimitLayer};
 use crate::layer::retry::RetryLayer;
+use crate::layer::throttle::ThrottleLayer;
 use crate::layer::{AnswerFuture, Call};
 use crate::request::Request;
 use crate::telemetry::RouteMetrics;
@@ -39,6 +43,8 @@ pub struct Outbound {
     pub deadline: DeadlineLayer,
     pub limit: Arc<limit::Shared>,
     pub retry: RetryLayer,
+    pub hedge: Option<HedgeLayer>,
+    pub throttle: ThrottleLayer,
     pub endpoints: Arc<Endpoints>,
 }
 
@@ -61,6 +67,8 @@ fn outbound_over(route: Outbound, transport: impl Transport) -> Stack {
         .layer(route.deadline) //              all that follows ends by the deadline
         .layer(LimitLayer { limit: route.limit }) // so many in flight, some wait, the rest is refused
         .layer(route.retry) //                 try again where that is safe and paid for
+        .layer(option_layer(route.hedge)) //    try a second time beside a first that is slow
+        .layer(route.throttle) //              spare a service what it would refuse
         .service(Attempt {
             endpoints: route.endpoints, //     one try: choose an endpoint whose gate is open, send, learn
             transport,
@@ -75,6 +83,7 @@ pub struct Inbound {
     pub log: AccessLog,
     pub priorities: PriorityLayer,
     pub admission: Arc<admission::Shared>,
+    pub rate_limits: Arc<rate_limit::Shared>,
     pub app: App,
 }
 
@@ -88,8 +97,14 @@ pub fn inbound(port: Inbound) -> Stack {
     };
     let stack = ServiceBuilder::new()
         .layer(observe) //                       count, time and log what the caller got
+        .layer(RateLimitLayer {
+            limits: port.rate_limits,
+        }) // who asks too often is told when to come back
         .layer(DeadlineLayer { limit: None }) // work that the caller no longer waits for is stopped
         .layer(port.priorities) //               what goes first when not all can be served
+        .layer(LoadLayer {
+            admission: port.admission.clone(), // sidecars that call are told how busy the app is
+        })
         .layer(AdmissionLayer {
             admission: port.admission, //        so many in the app, some wait in turn, the rest is refused
         })

@@ -25,6 +25,10 @@
 //! | [`callers`] | who wants more than its share | max-min fairness |
 //! | [`cutoff`] | down to which priority requests are taken | DAGOR, Cinnamon |
 //! | [`priority`] | whose request comes first when not all can be served | Cinnamon, DAGOR |
+//! | [`rate_limit`] | whether a caller asks more often than it may | GCRA |
+//! | [`throttle`] | whether an overloaded service is asked at all | SRE book |
+//! | [`load`] | how busy an endpoint says it is | ORCA, Prequal |
+//! | [`hedge`] | whether a slow call is made a second time | The Tail at Scale |
 //!
 //! and the words they share: [`outcome`] (success, failure and whose fault, cancelled), [`transition`] (the
 //! facts that breakers and gates report), [`window`] (exact counts over a sliding span), [`jitter`]. The choice
@@ -40,15 +44,19 @@ pub mod deadline;
 pub mod ewma;
 pub mod fair;
 pub mod gate;
+pub mod hedge;
 pub mod jitter;
 pub mod knee;
 pub mod latency;
+pub mod load;
 pub mod outcome;
 pub mod priority;
 pub mod pushback;
 pub mod queue;
 pub mod ramp;
+pub mod rate_limit;
 pub mod retry;
 pub mod stall;
+pub mod throttle;
 pub mod transition;
 pub mod window;

@@ -71,6 +71,18 @@ impl<B> Replay<B> {
         }
     }
 
+    /// Another reading of the body beside the one that goes on: possible once all of it has passed and was kept, so
+    /// that neither takes from the source what the other needs.
+    pub fn beside(&self) -> Option<Attempt<B>> {
+        let shared = self.lock();
+        (shared.ended && !shared.outgrown).then(|| Attempt {
+            shared: self.0.clone(),
+            number: shared.newest,
+            position: 0,
+            trailers_sent: false,
+        })
+    }
+
     /// The attempt that reads now is given up. While nobody reads, the body cannot outgrow what may be kept.
     pub fn give_up(&self) {
         self.lock().supersede();
@@ -135,6 +147,13 @@ pub struct Attempt<B = Body> {
     /// Kept frames already given out by this attempt.
     position: usize,
     trailers_sent: bool,
+}
+
+impl<B> Attempt<B> {
+    /// What it reads from.
+    pub fn replay(&self) -> Replay<B> {
+        Replay(self.shared.clone())
+    }
 }
 
 impl<B: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Unpin> Attempt<B> {
@@ -284,6 +303,23 @@ mod tests {
             assert_eq!(read(&mut second), expected);
         }
         assert!(!replay.is_possible(), "now it has outgrown it");
+    }
+
+    #[test]
+    fn two_may_read_beside_each_other_once_the_whole_body_has_passed() {
+        let replay = replay(&[b"a", b"b"], true);
+        let mut first = replay.attempt();
+        assert_eq!(read(&mut first), data(b"a"));
+        assert!(replay.beside().is_none(), "the rest is still in the source");
+        assert_eq!(read(&mut first), data(b"b"));
+        assert_eq!(read(&mut first), Poll::Ready(None));
+        let mut beside = first.replay().beside().expect("it is whole");
+        assert_eq!(read(&mut beside), data(b"a"));
+        let mut third = replay.attempt();
+        assert!(matches!(read(&mut beside), Poll::Ready(Some(Err(_)))));
+        for expected in [data(b"a"), data(b"b"), Poll::Ready(None)] {
+            assert_eq!(read(&mut third), expected);
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::body::Body;
 use crate::interim::Interim;
 use crate::policy::deadline::Deadline;
 use crate::policy::priority::Priority;
+use crate::race::Race;
 
 pub struct Request {
     pub head: Parts,
@@ -42,6 +43,10 @@ pub struct Context {
     pub try_until: Deadline,
     /// Endpoints on which earlier attempts failed.
     pub tried: Vec<SocketAddr>,
+    /// The request may be tried twice at the same time.
+    pub race: Option<Arc<Race>>,
+    /// This is the second of two tries at the same time.
+    pub hedge: bool,
     /// Where informational responses go; `None` where they are not wanted.
     pub interim: Option<Interim>,
     /// What goes first when not all can be served.
@@ -81,6 +86,8 @@ impl Context {
             replayable: false,
             try_until: Deadline::NEVER,
             tried: Vec::new(),
+            race: None,
+            hedge: false,
             interim: None,
             priority: Priority::default(),
             caller: None,

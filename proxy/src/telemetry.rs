@@ -9,9 +9,11 @@ use prometheus::{
     Counter, CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec,
     IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
+use weir_config::snapshot::Mode;
 
 use crate::layer::admission::Load;
 use crate::policy::admission::{Counts, Reason};
+use crate::policy::hedge::Withheld;
 use crate::policy::outcome::Outcome;
 use crate::policy::priority::Tier;
 use crate::policy::transition::Phase;
@@ -31,6 +33,10 @@ struct Metrics {
     attempts: IntCounterVec,
     retries: IntCounterVec,
     refused: IntCounterVec,
+    rate_limited: IntCounterVec,
+    throttled: IntCounterVec,
+    hedges: IntCounterVec,
+    hedges_withheld: IntCounterVec,
     inbound: InboundVecs,
     breaker_state: IntGaugeVec,
     breaker_transitions: IntCounterVec,
@@ -191,6 +197,26 @@ impl Metrics {
                     &["service"],
                 ),
             },
+            rate_limited: counter(
+                "weir_rate_limited_total",
+                "Requests above a rate limit; with mode=observe they passed all the same.",
+                &["service", "per", "mode"],
+            ),
+            throttled: counter(
+                "weir_throttled_total",
+                "Tries that an overloaded service was spared; with mode=observe they were sent all the same.",
+                &["service", "mode"],
+            ),
+            hedges: counter(
+                "weir_hedges_total",
+                "Second tries beside a slow first one, by what they came to; observed ones were not made.",
+                &["service", "result"],
+            ),
+            hedges_withheld: counter(
+                "weir_hedges_withheld_total",
+                "Slow calls that were not made a second time, by reason.",
+                &["service", "reason"],
+            ),
             breaker_state: gauge(
                 "weir_breaker_state",
                 "0 closed, 1 open, 2 half-open.",
@@ -398,6 +424,100 @@ impl InboundMetrics {
                 }
             }
         }
+    }
+}
+
+/// The handle of one rate limit of a service.
+pub fn rate_limited(service: &str, per: &str, mode: Mode) -> IntCounter {
+    METRICS
+        .rate_limited
+        .with_label_values(&[service, per, mode_name(mode)])
+}
+
+/// The handles of the throttle of one service.
+pub struct ThrottleMetrics {
+    /// enforce, observe
+    throttled: [IntCounter; 2],
+}
+
+impl ThrottleMetrics {
+    pub fn new(service: &str) -> Self {
+        let of = |mode| {
+            METRICS
+                .throttled
+                .with_label_values(&[service, mode_name(mode)])
+        };
+        Self {
+            throttled: [of(Mode::Enforce), of(Mode::Observe)],
+        }
+    }
+
+    pub fn throttled(&self, mode: Mode) {
+        self.of(mode).inc();
+    }
+
+    pub fn count(&self, mode: Mode) -> u64 {
+        self.of(mode).get()
+    }
+
+    fn of(&self, mode: Mode) -> &IntCounter {
+        match mode {
+            Mode::Enforce => &self.throttled[0],
+            Mode::Observe => &self.throttled[1],
+        }
+    }
+}
+
+/// The handles of the hedging of one service.
+pub struct HedgeMetrics {
+    /// won, lost, failed, observed
+    hedges: [IntCounter; 4],
+    withheld: [IntCounter; Withheld::ALL.len()],
+}
+
+impl HedgeMetrics {
+    pub fn new(service: &str) -> Self {
+        let result = |result| METRICS.hedges.with_label_values(&[service, result]);
+        let withheld = |reason: Withheld| {
+            METRICS
+                .hedges_withheld
+                .with_label_values(&[service, reason.as_str()])
+        };
+        Self {
+            hedges: ["won", "lost", "failed", "observed"].map(result),
+            withheld: Withheld::ALL.map(withheld),
+        }
+    }
+
+    /// It answered first.
+    pub fn won(&self) {
+        self.hedges[0].inc();
+    }
+
+    /// The first try did.
+    pub fn lost(&self) {
+        self.hedges[1].inc();
+    }
+
+    /// It had no good answer.
+    pub fn failed(&self) {
+        self.hedges[2].inc();
+    }
+
+    /// It would have been made.
+    pub fn observed(&self) {
+        self.hedges[3].inc();
+    }
+
+    pub fn withheld(&self, reason: Withheld) {
+        self.withheld[reason as usize].inc();
+    }
+}
+
+const fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Enforce => "enforce",
+        Mode::Observe => "observe",
     }
 }
 

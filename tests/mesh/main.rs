@@ -8,6 +8,7 @@
     reason = "real processes live in real time, and there is no clock to pause"
 )]
 
+mod admission;
 mod grpc;
 mod hostile;
 mod life;

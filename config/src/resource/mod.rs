@@ -9,6 +9,7 @@ mod mesh_config;
 mod metadata;
 mod outbound;
 mod pod;
+mod rate_limit;
 mod resilience_policy;
 mod service;
 
@@ -21,12 +22,13 @@ pub use inbound::{Adaptive, Concurrency, InboundQueue, PriorityMatch, PriorityRu
 pub use mesh_config::{MeshConfig, MeshConfigSpec};
 pub use metadata::{Metadata, ObjectName, OwnerReference};
 pub use outbound::{
-    Backoff, CircuitBreaker, Deadline, EndpointGate, Fallback, GrpcStatus, LoadBalancing, Outbound,
-    OutboundLimits, Retries, RetryBudget, RetryCause,
+    Backoff, CircuitBreaker, Deadline, EndpointGate, Fallback, GrpcStatus, Hedging, LoadBalancing,
+    Outbound, OutboundLimits, Retries, RetryBudget, RetryCause,
 };
 pub use pod::{
     Container, ContainerPort, Pod, PodCondition, PodIp, PodSpec, PodStatus, SIDECAR_CONTAINER,
 };
+pub use rate_limit::{RateLimit, RateLimitKey};
 pub use resilience_policy::{
     GrpcMatch, HttpMatch, Inbound, InboundLimits, ResiliencePolicy, ResiliencePolicySpec,
     RoutePolicy, RouteSelector, TargetKind, TargetRef,

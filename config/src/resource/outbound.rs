@@ -19,6 +19,8 @@ pub struct Outbound {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retries: Option<Retries>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub hedging: Option<Hedging>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint_gate: Option<EndpointGate>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub circuit_breaker: Option<CircuitBreaker>,
@@ -88,6 +90,20 @@ pub enum RetryCause {
     Unavailable,
     /// Any other 5xx: idempotent requests only.
     ServerError,
+}
+
+/// A second try, elsewhere, beside a first that is slower than nearly all others; the first answer counts. Idempotent
+/// calls only. Absent everywhere: no hedging.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Hedging {
+    /// A call is slow when it takes longer than so many percent of its route's calls, 95 when absent; and never
+    /// sooner than what `maxExtra` can pay for: with 2, after the 98th percentile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after_percentile: Option<Count<50, 99>>,
+    /// Percent of the calls that may be made twice, 2 when absent. Each also costs a retry of the budget.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_extra: Option<Count<1, 5>>,
 }
 
 /// Stop sending to one endpoint that fails, probe it, take it back slowly.

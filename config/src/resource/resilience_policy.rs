@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::{Concurrency, InboundQueue, Metadata, Outbound, PriorityRule, metadata};
+use super::{Concurrency, InboundQueue, Metadata, Outbound, PriorityRule, RateLimit, metadata};
 use crate::snapshot::Mode;
 use crate::units::{Count, Duration};
 
@@ -80,6 +80,12 @@ pub struct Inbound {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub priorities: Option<Vec<PriorityRule>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
+    /// Several at once, each with a `per` of its own: a request must be within all of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub rate_limits: Vec<RateLimit>,
 }
 
 /// How many calls the app works on at once, and how many may wait for it.

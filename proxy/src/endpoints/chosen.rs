@@ -9,18 +9,23 @@ use tokio::time::Instant;
 use super::Endpoints;
 use crate::body::Duty;
 use crate::error::Error;
+use crate::head;
 use crate::layer::Answer;
 use crate::learnt::{Ended, Started};
 use crate::member::Member;
 use crate::policy::gate::Pool;
+use crate::policy::load;
 use crate::policy::outcome::{Fault, Outcome};
 use crate::policy::pushback::Pushback;
+use crate::race::Race;
 
 /// A call to an endpoint. Its outcome is what gate and latency learn from.
 pub struct Chosen {
     pub member: Arc<Member>,
     pub(super) endpoints: Arc<Endpoints>,
     pub(super) call: Started,
+    /// Another try of the same request runs beside this one, or may.
+    pub race: Option<Arc<Race>>,
     pub(super) connect_failed: bool,
     /// For how long the endpoint, which failed, asked to be left alone.
     pub(super) retry_after: Option<Duration>,
@@ -42,7 +47,14 @@ impl Duty for Chosen {
         let now = Instant::now();
         let headers = response.headers();
         let outcome = crate::body::of_head(response.status(), headers);
-        let took = self.member.learnt().answered(&mut self.call, outcome, now);
+        let took = {
+            let mut learnt = self.member.learnt();
+            if self.member.endpoint.identity.is_some() {
+                let said = load::read(headers.get(&head::LOAD));
+                learnt.load.observe(said, now);
+            }
+            learnt.answered(&mut self.call, outcome, now)
+        };
         if let Some(took) = took {
             let mut latency = self
                 .endpoints
@@ -61,6 +73,7 @@ impl Duty for Chosen {
             member,
             endpoints,
             call,
+            race,
             connect_failed,
             retry_after,
         } = self;
@@ -81,6 +94,7 @@ impl Duty for Chosen {
             outcome,
             connect_failed,
             retry_after,
+            lost: race.is_some_and(|race| race.is_over()),
         };
         let mut learnt = member.learnt();
         let rand = fastrand::u64(..);

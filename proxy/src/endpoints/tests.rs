@@ -163,3 +163,62 @@ async fn a_service_without_endpoints_is_not_waited_for_for_ever() {
     let refused = endpoints.choose(&Context::opaque(0));
     assert!(matches!(refused, Err(Error::NoEndpoints { .. })));
 }
+
+/// How often each of two endpoints is chosen.
+fn chosen(endpoints: &Arc<Endpoints>) -> [usize; 2] {
+    let mut counts = [0; 2];
+    for _ in 0..1000 {
+        let choice = endpoints.choose(&Context::opaque(0));
+        let choice = choice.ok().expect("both are there");
+        counts[usize::from(choice.member.address().port() - 1000)] += 1;
+        choice.done(Outcome::Cancelled);
+    }
+    counts
+}
+
+/// An answer of an endpoint that says so of itself.
+fn says(endpoints: &Arc<Endpoints>, index: usize, load: &'static str) {
+    let mut response = Response::new(Body::empty());
+    let value = HeaderValue::from_static(load);
+    response.headers_mut().insert(&crate::head::LOAD, value);
+    drop(Guard::new(call(endpoints, index)).settle(Ok(response)));
+}
+
+fn meshed(size: u16) -> Arc<Endpoints> {
+    let endpoints = pool(0);
+    let described = |number| Described {
+        address: ([127, 0, 0, 1], 1000 + number).into(),
+        identity: SpiffeId::parse("spiffe://weir.local/ns/boutique/sa/catalog"),
+        draining: false,
+        pod: String::new(),
+    };
+    endpoints.update(true, (0..size).map(described).collect(), &[]);
+    endpoints
+}
+
+/// Planted: a price that leaves out what the endpoint says of itself.
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_says_it_is_busy_is_spared_until_it_says_otherwise_or_nothing() {
+    let endpoints = meshed(2);
+    for index in [0, 1] {
+        says(&endpoints, index, "0");
+    }
+    let [even, _] = chosen(&endpoints);
+    assert!((400..600).contains(&even), "{even} of 1000");
+    says(&endpoints, 0, "90");
+    assert_eq!(chosen(&endpoints), [0, 1000]);
+    assert!((0.4..0.5).contains(&endpoints.said_load(Instant::now())));
+    tokio::time::advance(Duration::from_secs(5)).await;
+    let [even, _] = chosen(&endpoints);
+    assert!(
+        (400..600).contains(&even),
+        "{even} of 1000: it has said nothing for long"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_app_without_a_sidecar_has_no_say_in_how_busy_it_is() {
+    let endpoints = pool(2);
+    says(&endpoints, 0, "200");
+    assert_eq!(endpoints.said_load(Instant::now()), 0.0);
+}

@@ -64,7 +64,11 @@ impl<T: Transport> Service<Request> for Attempt<T> {
             endpoints.first().await;
             // Before the choice: whoever is chosen counts as in flight until its guard is settled.
             forward_deadline(&mut request)?;
-            let chosen = endpoints.choose(&request.context)?;
+            let mut chosen = endpoints.choose(&request.context)?;
+            if let Some(race) = &request.context.race {
+                race.chose(chosen.member.address());
+                chosen.race = Some(race.clone());
+            }
             let replayable = request.context.replayable;
             let deadline = request.context.deadline;
             let try_until = deadline.min(request.context.try_until);

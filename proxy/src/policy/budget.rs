@@ -43,7 +43,7 @@ const TURN_MAX: Duration = Duration::from_secs(1);
 /// +0.2 tokens a second, so that a service that failed for long can be probed by a retry at all.
 const FLOOR_EVERY: Duration = Duration::from_millis(5);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Budget {
     per_success: u32,
     burst: u32,

@@ -1,4 +1,4 @@
-//! How long the calls of a pool take: p50 and p99 over the last 5 to 10 seconds.
+//! How long calls take: p50 and p99 of a pool over the last 5 to 10 seconds, any percentile over a longer span.
 //!
 //! ```text
 //!   previous 5 s   current 5 s
@@ -28,6 +28,7 @@ const BUCKETS: usize = bucket(MICROS_MAX) + 1;
 pub struct Latency {
     current: Histogram,
     previous: Histogram,
+    span: Duration,
     /// When `current` began.
     since: Instant,
     known: Option<Known>,
@@ -48,9 +49,15 @@ struct Known {
 
 impl Latency {
     pub fn new(now: Instant) -> Self {
+        Self::over(SPAN, now)
+    }
+
+    /// What is known goes back by one to two spans.
+    pub fn over(span: Duration, now: Instant) -> Self {
         Self {
             current: Histogram::new(),
             previous: Histogram::new(),
+            span,
             since: now,
             known: None,
         }
@@ -104,12 +111,12 @@ impl Latency {
 
     fn rotate(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.since);
-        if passed < SPAN {
+        if passed < self.span {
             return;
         }
         std::mem::swap(&mut self.current, &mut self.previous);
         self.current.clear();
-        if passed >= 2 * SPAN {
+        if passed >= 2 * self.span {
             self.previous.clear();
         }
         self.since = now;

@@ -1,4 +1,4 @@
-//! Retries of calls that may not be repeated.
+//! Retries and hedges of calls that may not be repeated.
 
 use crate::resource::{Outbound, ResiliencePolicy, RetryCause, RoutePolicy, RouteSelector};
 use crate::units::Count;
@@ -20,6 +20,7 @@ pub(super) fn check(
     route: &RoutePolicy,
     found: &mut Vec<Contradiction>,
 ) {
+    check_hedging(policy, index, route, found);
     let own = Asked::by(route.outbound.as_ref());
     let base = Asked::by(policy.spec.outbound.as_ref());
     let attempts = own.attempts.or(base.attempts);
@@ -61,6 +62,42 @@ pub(super) fn check(
         format!("{path}.outbound.retries"),
         "spec.outbound.retries".to_owned(),
     ]);
+    found.push(contradiction);
+}
+
+/// A hedge is a repeat of something that is still being done.
+fn check_hedging(
+    policy: &ResiliencePolicy,
+    index: usize,
+    route: &RoutePolicy,
+    found: &mut Vec<Contradiction>,
+) {
+    let hedged = |block: Option<&Outbound>| block.is_some_and(|block| block.hedging.is_some());
+    let path = format!("spec.routes[{index}]");
+    if !hedged(route.outbound.as_ref()) {
+        return;
+    }
+    let asked_at = format!("{path}.outbound.hedging");
+    let mut contradiction = match (route.idempotent, calls_that_may_not_repeat(&route.matches)) {
+        (Some(false), _) => Contradiction::error(
+            format!("{path}.idempotent"),
+            "a route that is not idempotent is never hedged",
+        )
+        .help("take the hedging out, or write idempotent: true if a repeat does no harm"),
+        (None, Some(_)) => Contradiction::error(
+            format!("{path}.match"),
+            "these calls are not hedged: nothing says that making one twice does no harm",
+        )
+        .help("write idempotent: true for this route if a repeat does no harm (it only reads, or has an idempotency key)"),
+        (Some(true), _) | (None, None) => return,
+    };
+    contradiction = contradiction.also(asked_at, "hedging is asked for here");
+    contradiction.looked_at.push(format!("{path}.idempotent"));
+    if hedged(policy.spec.outbound.as_ref()) {
+        contradiction
+            .looked_at
+            .push("spec.outbound.hedging".to_owned());
+    }
     found.push(contradiction);
 }
 
