@@ -114,7 +114,7 @@ impl Twin {
             Source::Empty => (None, false),
             Source::Attempt(attempt) => (Some(attempt.replay()), false),
             Source::Full(_) => return None,
-            Source::Incoming(_) | Source::Download(_) => {
+            Source::Incoming(_) | Source::Download(_) | Source::Http1(_) => {
                 let replay = Replay::new(std::mem::take(body));
                 *body = Body::attempt(replay.attempt());
                 (Some(replay), true)

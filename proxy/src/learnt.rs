@@ -410,6 +410,7 @@ mod tests {
             outcome: Outcome::Cancelled,
             connect_failed: false,
             retry_after: None,
+            lost: false,
         };
         let later = now + 18 * second;
         let before = learnt.latency.cost(later, 0);

@@ -455,6 +455,7 @@ impl World {
             outcome: Outcome::Success,
             connect_failed: false,
             retry_after: None,
+            lost: false,
         };
         let rng = &mut self.engine.rng;
         sidecar.ended(id, done.member, done.started, end, now, rng);
@@ -480,6 +481,7 @@ impl World {
             outcome: failed.outcome,
             connect_failed: failed.connect_failed,
             retry_after: None,
+            lost: false,
         };
         let ejected = sidecar.ended(
             id,
@@ -572,6 +574,7 @@ impl World {
             outcome: Outcome::Cancelled,
             connect_failed: false,
             retry_after: None,
+            lost: false,
         };
         let sidecar = &mut self.sidecars[call.sidecar];
         let rng = &mut self.engine.rng;

@@ -20,7 +20,7 @@ use crate::connector::Connector;
 use crate::endpoints::{Described, Endpoints};
 use crate::facts;
 use crate::head;
-use crate::layer::Answer;
+use crate::layer::{Answer, throttle};
 use crate::member::Member;
 use crate::policy::budget::Budget;
 use crate::policy::deadline::{Deadline, parse_millis};
@@ -115,6 +115,11 @@ fn sidecar(outbound: &snapshot::Outbound, servers: &[Serve]) -> Sidecar {
             ))),
             endpoints: endpoints.clone(),
             metrics,
+        },
+        hedge: None,
+        throttle: ThrottleLayer {
+            throttle: Arc::new(throttle::Shared::new(service.clone(), endpoints.clone())),
+            mode: snapshot::Mode::Enforce,
         },
         endpoints: endpoints.clone(),
     };

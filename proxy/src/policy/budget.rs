@@ -57,7 +57,7 @@ pub struct Budget {
 }
 
 /// First attempts, by the second.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Calls {
     this_second: u32,
     last_second: u32,
