@@ -173,6 +173,7 @@ async fn outbound_stack(server: SocketAddr) -> f64 {
         facts,
         outbound_log: AccessLog::new(Direction::Outbound, snapshot::AccessLog::Disabled),
         inbound_log: AccessLog::new(Direction::Inbound, snapshot::AccessLog::Disabled),
+        inherit: Arc::default(),
     };
     let policy = snapshot::Service {
         key: snapshot::ServiceKey {

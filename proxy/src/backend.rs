@@ -19,6 +19,7 @@ use crate::layer::breaker::{self, BreakerLayer};
 use crate::layer::deadline::DeadlineLayer;
 use crate::layer::fallback::FallbackLayer;
 use crate::layer::hedge::{self, HedgeLayer};
+use crate::layer::inherit::{self, InheritLayer};
 use crate::layer::limit;
 use crate::layer::retry::RetryLayer;
 use crate::layer::throttle::{self, ThrottleLayer};
@@ -36,6 +37,8 @@ pub struct Environment {
     pub facts: Facts,
     pub outbound_log: AccessLog,
     pub inbound_log: AccessLog,
+    /// What calls to the app have brought, for the calls that it makes.
+    pub inherit: Arc<inherit::Shared>,
 }
 
 pub struct Backend {
@@ -321,6 +324,10 @@ impl Parts<'_> {
             route: route.into(),
             metrics: Arc::new(RouteMetrics::new(Direction::Outbound, self.service, route)),
             log: self.environment.outbound_log.clone(),
+            inherit: InheritLayer {
+                shared: self.environment.inherit.clone(),
+                deadline: outbound.deadline.is_some(),
+            },
             fallback: outbound.fallback.clone().map(|fallback| FallbackLayer {
                 fallback: Arc::new(fallback),
             }),

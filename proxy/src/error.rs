@@ -52,6 +52,8 @@ pub enum Error {
     PerTryTimeout { address: SocketAddr },
     #[error("the deadline of the request has passed")]
     DeadlineExceeded,
+    #[error("{service} usually takes longer than the {}ms that are left", left.as_millis())]
+    Doomed { service: String, left: Duration },
     #[error("the circuit breaker of {service} is open")]
     BreakerOpen {
         service: String,
@@ -173,6 +175,7 @@ impl Error {
             Self::Ejected { .. } => row(S::GATEWAY_TIMEOUT, UNAVAILABLE, "endpoint-ejected", "UpstreamRequestTimeout", Upstream, V::Unavailable),
             Self::PerTryTimeout { .. } => row(S::GATEWAY_TIMEOUT, UNAVAILABLE, "per-try-timeout", "UpstreamPerTryTimeout", Upstream, V::Unavailable),
             Self::DeadlineExceeded => row(S::GATEWAY_TIMEOUT, DEADLINE_EXCEEDED, "deadline-exceeded", "UpstreamRequestTimeout", Upstream, V::Final),
+            Self::Doomed { .. } => row(S::GATEWAY_TIMEOUT, DEADLINE_EXCEEDED, "deadline-too-short", "UpstreamRequestTimeout", Proxy, V::Unprocessed),
             Self::BreakerOpen { .. } => row(S::SERVICE_UNAVAILABLE, UNAVAILABLE, "circuit-breaker-open", "UpstreamOverflow", Proxy, V::Final),
             Self::QueueFull { .. } => row(S::SERVICE_UNAVAILABLE, RESOURCE_EXHAUSTED, "queue-full", "UpstreamOverflow", Proxy, V::Final),
             Self::QueueTimeout { .. } => row(S::SERVICE_UNAVAILABLE, RESOURCE_EXHAUSTED, "queue-timeout", "UpstreamOverflow", Proxy, V::Final),
@@ -190,7 +193,7 @@ impl Error {
     /// What the failure says about whoever was called.
     pub fn outcome(&self) -> Outcome {
         match self {
-            Self::DeadlineExceeded => Outcome::Failure(Fault::Deadline),
+            Self::DeadlineExceeded | Self::Doomed { .. } => Outcome::Failure(Fault::Deadline),
             Self::Aborted(_) => Outcome::Cancelled,
             Self::QueueFull { .. } | Self::QueueTimeout { .. } | Self::Shed { .. } => {
                 Outcome::Failure(Fault::Overload)
@@ -214,6 +217,7 @@ impl Error {
             Self::NoEndpoints { .. }
             | Self::NoEndpointAvailable { .. }
             | Self::DeadlineExceeded
+            | Self::Doomed { .. }
             | Self::BreakerOpen { .. }
             | Self::QueueFull { .. }
             | Self::QueueTimeout { .. }

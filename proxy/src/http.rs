@@ -212,15 +212,19 @@ fn request(
     } else {
         Protocol::Http1
     };
-    let mut is_retry = false;
     let mut priority = priority(&head.headers);
+    let outbound = matches!(connection.target, Target::Service(_));
+    // gRFC A6: of the app's own client, or of whoever called.
+    let mut is_retry = grpc
+        && (outbound || connection.caller.is_some())
+        && head.headers.contains_key(&head::GRPC_PREVIOUS_ATTEMPTS);
     let has_own = head::has_own_headers(&head.headers);
     if has_own && connection.caller.is_some() {
         // A sidecar speaks: what it adds to its app's request is for us, not for our app.
         if head.headers.contains_key(&head::ORIGINAL_PROTOCOL) {
             protocol = Protocol::Http1;
         }
-        is_retry = head.headers.contains_key(&head::ATTEMPT);
+        is_retry |= head.headers.contains_key(&head::ATTEMPT);
         if let Some(said) = head.headers.get(&head::CRITICALITY) {
             priority = Priority::parse(said.as_bytes(), priority).unwrap_or(priority);
         }
@@ -246,6 +250,7 @@ fn request(
         interim,
         priority,
         caller: connection.caller.clone(),
+        heir: None,
     };
     Ok(Request {
         head,

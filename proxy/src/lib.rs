@@ -43,3 +43,4 @@ pub mod settings;
 pub mod socket;
 pub mod tcp;
 pub mod telemetry;
+pub mod trace;

@@ -105,6 +105,7 @@ async fn run(settings: Settings) -> Result<(), AnyError> {
         facts: facts.clone(),
         outbound_log: AccessLog::new(Direction::Outbound, settings.access_log),
         inbound_log: AccessLog::new(Direction::Inbound, LogFormat::Disabled),
+        inherit: Arc::default(),
     };
     let (mesh, wanted) = Mesh::new(environment);
     let proxy = Arc::new(Proxy {

@@ -16,6 +16,8 @@ use weir_config::snapshot;
 
 use crate::app::App;
 use crate::backend::{Backend, Environment};
+use crate::layer::doomed::DoomedLayer;
+use crate::layer::inherit::BequeathLayer;
 use crate::layer::priority::PriorityLayer;
 use crate::layer::{admission, rate_limit};
 use crate::pipeline::{self, Stack};
@@ -47,6 +49,7 @@ pub struct InboundPort {
     pub admission: Arc<admission::Shared>,
     priorities: PriorityLayer,
     rate_limits: Arc<rate_limit::Shared>,
+    doomed: DoomedLayer,
     metrics: Arc<RouteMetrics>,
     load: InboundMetrics,
     /// By the address that callers meant: a pod may have several.
@@ -293,6 +296,7 @@ impl InboundPort {
         };
         Self {
             protocol: policy.protocol,
+            doomed: DoomedLayer::new(service.clone(), admission.clone(), policy.mode),
             admission,
             priorities,
             rate_limits,
@@ -313,6 +317,10 @@ impl InboundPort {
                 priorities: self.priorities.clone(),
                 admission: self.admission.clone(),
                 rate_limits: self.rate_limits.clone(),
+                doomed: self.doomed.clone(),
+                bequeath: BequeathLayer {
+                    shared: environment.inherit.clone(),
+                },
                 app: App::new(app, environment.workers, environment.connector.clone()),
             })
         };

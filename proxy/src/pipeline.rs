@@ -19,8 +19,10 @@ use crate::layer::admission::{self, AdmissionLayer};
 use crate::layer::attempt::{Attempt, Sockets, Transport};
 use crate::layer::breaker::BreakerLayer;
 use crate::layer::deadline::DeadlineLayer;
+use crate::layer::doomed::DoomedLayer;
 use crate::layer::fallback::FallbackLayer;
 use crate::layer::hedge::HedgeLayer;
+use crate::layer::inherit::{BequeathLayer, InheritLayer};
 use crate::layer::limit::{self, LimitLayer};
 use crate::layer::load::LoadLayer;
 use crate::layer::observe::ObserveLayer;
@@ -38,6 +40,7 @@ pub struct Outbound {
     pub route: Arc<str>,
     pub metrics: Arc<RouteMetrics>,
     pub log: AccessLog,
+    pub inherit: InheritLayer,
     pub fallback: Option<FallbackLayer>,
     pub breaker: Option<BreakerLayer>,
     pub deadline: DeadlineLayer,
@@ -62,6 +65,7 @@ fn outbound_over(route: Outbound, transport: impl Transport) -> Stack {
     };
     let stack = ServiceBuilder::new()
         .layer(observe) //                     count, time and log what the caller got
+        .layer(route.inherit) //               deadline and attempt of the call that the app makes it for
         .layer(option_layer(route.fallback)) // answer in place of whoever could not
         .layer(option_layer(route.breaker)) //  stop calling a service that fails or has become slow
         .layer(route.deadline) //              all that follows ends by the deadline
@@ -84,6 +88,8 @@ pub struct Inbound {
     pub priorities: PriorityLayer,
     pub admission: Arc<admission::Shared>,
     pub rate_limits: Arc<rate_limit::Shared>,
+    pub doomed: DoomedLayer,
+    pub bequeath: BequeathLayer,
     pub app: App,
 }
 
@@ -108,6 +114,8 @@ pub fn inbound(port: Inbound) -> Stack {
         .layer(AdmissionLayer {
             admission: port.admission, //        so many in the app, some wait in turn, the rest is refused
         })
+        .layer(port.doomed) //                   what the app cannot answer in time is not begun
+        .layer(port.bequeath) //                 what the call brings holds for the calls that the app makes
         .service(port.app); //                   the app, in the protocol that the caller's app spoke
     Stack::new(stack)
 }

@@ -17,6 +17,8 @@
 //! | [`budget`] | whether an extra attempt can be afforded | AWS SDKs, gRFC A6 |
 //! | [`pushback`] | when an endpoint that failed wants to be asked again | gRFC A6, RFC 9110 |
 //! | [`deadline`] | how long the caller waits, and what the next hop is told | gRPC, Envoy |
+//! | [`inheritance`] | what the calls that an app makes take over from the call that it answers | ours |
+//! | [`doomed`] | whether the app can still answer in time | Finagle |
 //! | [`concurrency`] | whether a call may start, waits, or is refused | bulkhead |
 //! | [`queue`] | whose turn it is | |
 //! | [`admission`] | who gets into the app, who waits, who is turned away | puts the next five together |
@@ -41,10 +43,12 @@ pub mod callers;
 pub mod concurrency;
 pub mod cutoff;
 pub mod deadline;
+pub mod doomed;
 pub mod ewma;
 pub mod fair;
 pub mod gate;
 pub mod hedge;
+pub mod inheritance;
 pub mod jitter;
 pub mod knee;
 pub mod latency;

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::body::Body;
 use crate::interim::Interim;
+use crate::layer::inherit::Heir;
 use crate::policy::deadline::Deadline;
 use crate::policy::priority::Priority;
 use crate::race::Race;
@@ -33,7 +34,7 @@ pub struct Context {
     pub upgrade: bool,
     /// May be repeated: by its method, its `Idempotency-Key`, or because a policy vouches for it.
     pub idempotent: bool,
-    /// The caller's sidecar tried before: retrying below it would multiply (resilience.md section 5).
+    /// Somebody tried before, at this hop or further up: retrying below would multiply (resilience.md section 5).
     pub is_retry: bool,
     /// Counted from 1.
     pub attempt: u32,
@@ -53,6 +54,8 @@ pub struct Context {
     pub priority: Priority,
     /// Who called, as proven by mutual TLS.
     pub caller: Option<Arc<str>>,
+    /// Outbound: it is made because of a call to the app, and has inherited from that.
+    pub heir: Option<Heir>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +94,7 @@ impl Context {
             interim: None,
             priority: Priority::default(),
             caller: None,
+            heir: None,
         }
     }
 }

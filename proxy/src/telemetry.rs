@@ -38,6 +38,7 @@ struct Metrics {
     hedges: IntCounterVec,
     hedges_withheld: IntCounterVec,
     inbound: InboundVecs,
+    would_refuse: IntCounterVec,
     breaker_state: IntGaugeVec,
     breaker_transitions: IntCounterVec,
     endpoint_state: IntGaugeVec,
@@ -50,6 +51,7 @@ struct Metrics {
     policy_version: IntGauge,
     pushes: IntCounterVec,
     facts_lost: IntCounter,
+    not_inherited: IntCounter,
     certificate_expiry: GaugeVec,
     panics: IntCounter,
 }
@@ -135,6 +137,11 @@ impl Metrics {
                 &["service", "class"],
             ),
             retries: counter("weir_retries_total", "Tries after the first.", &["service"]),
+            would_refuse: counter(
+                "weir_would_refuse_total",
+                "Requests that a policy in mode Observe would have refused, by reason.",
+                &["direction", "service", "reason"],
+            ),
             refused: counter(
                 "weir_refused_total",
                 "Requests that the sidecar answered itself, by reason.",
@@ -270,6 +277,10 @@ impl Metrics {
                 "weir_facts_lost_total",
                 "Facts that could not be reported.",
             ),
+            not_inherited: single_counter(
+                "weir_not_inherited_total",
+                "Calls to the app of which nothing could be noted for the calls that it makes: there was no room.",
+            ),
             certificate_expiry,
             panics: single_counter("weir_panics_total", "Bugs: each ended one connection."),
             registry,
@@ -336,6 +347,14 @@ impl RouteMetrics {
             .with_label_values(&[self.direction.as_str(), &self.service, reason])
             .inc();
     }
+}
+
+/// Off the common path, like [`refused`].
+pub fn would_refuse(direction: Direction, service: &str, reason: &str) {
+    METRICS
+        .would_refuse
+        .with_label_values(&[direction.as_str(), service, reason])
+        .inc();
 }
 
 pub fn refused(direction: Direction, service: &str, reason: &str) {
@@ -637,6 +656,10 @@ pub fn pushed(accepted: bool, version: u64) {
         .pushes
         .with_label_values(&[if accepted { "accepted" } else { "refused" }])
         .inc();
+}
+
+pub fn not_inherited() {
+    METRICS.not_inherited.inc();
 }
 
 pub fn fact_lost() {

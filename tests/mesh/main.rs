@@ -9,6 +9,7 @@
 )]
 
 mod admission;
+mod chain;
 mod grpc;
 mod hostile;
 mod life;

@@ -52,12 +52,11 @@ pub(crate) fn binary(name: &str) -> PathBuf {
     folder.expect("it lies in target/PROFILE/deps").join(name)
 }
 
-/// Pods `caller-0`, `server-0`, …; `mesh` is more YAML, a MeshConfig say.
-fn manifests(servers: u32, mesh: &str) -> String {
+/// So many pods of `lab-app`.
+fn deployment(name: &str, replicas: u32) -> String {
     let app = binary("lab-app").display().to_string();
-    let deployment = |name: &str, replicas: u32| {
-        format!(
-            "
+    format!(
+        "
 apiVersion: apps/v1
 kind: Deployment
 metadata: {{name: {name}, namespace: tests}}
@@ -77,8 +76,27 @@ spec:
         readinessProbe: {{httpGet: {{path: /health, port: 8080}}, periodSeconds: 1}}
 ---
 "
-        )
-    };
+    )
+}
+
+/// One more pod with that app, and its Service: HTTP on port 80.
+pub(crate) fn hop(name: &str) -> String {
+    format!(
+        "{}
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}, namespace: tests}}
+spec:
+  selector: {{app: {name}}}
+  ports: [{{name: http-web, port: 80, targetPort: 8080}}]
+---
+",
+        deployment(name, 1)
+    )
+}
+
+/// Pods `caller-0`, `server-0`, …; `mesh` is more YAML, a MeshConfig say.
+fn manifests(servers: u32, mesh: &str) -> String {
     format!(
         "
 apiVersion: v1

@@ -77,6 +77,11 @@ impl Shared {
         self.in_flight.load(Ordering::Relaxed) as f32 / limit as f32
     }
 
+    /// How many wait for a place.
+    pub fn queued(&self) -> u32 {
+        self.policy.lock().expect("no panic while locked").queued()
+    }
+
     pub fn load(&self) -> Load {
         let policy = self.policy.lock().expect("no panic while locked");
         Load {

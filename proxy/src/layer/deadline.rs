@@ -1,9 +1,11 @@
 //! A request and all its attempts end by its deadline: the caller's own, or the policy's where that is earlier.
 
+use std::future::Ready;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use futures_util::future::Either;
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep_until};
 use tower::{Layer, Service};
@@ -39,7 +41,7 @@ impl<S> Layer<S> for DeadlineLayer {
 impl<S: Call> Service<Request> for Deadline<S> {
     type Response = S::Response;
     type Error = Error;
-    type Future = InTime<S::Future>;
+    type Future = Either<InTime<S::Future>, Ready<Answer>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
@@ -50,11 +52,15 @@ impl<S: Call> Service<Request> for Deadline<S> {
         if let Some(limit) = self.limit {
             context.deadline = context.deadline.min(Policy::after(limit, context.received));
         }
+        if context.deadline.is_over(context.received) {
+            // Inherited: nobody waits for what the app still wants to begin.
+            return Either::Right(std::future::ready(Err(Error::DeadlineExceeded)));
+        }
         let deadline = context.deadline.instant();
-        InTime {
+        Either::Left(InTime {
             call: self.inner.call(request),
             timer: deadline.map(|deadline| Box::pin(sleep_until(deadline))),
-        }
+        })
     }
 }
 

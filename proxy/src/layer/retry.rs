@@ -62,8 +62,11 @@ impl<S: Call> Service<Request> for Retry<S> {
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        // An upgrade has no second try: its connection is its state.
-        if request.context.upgrade || self.policy.retries.attempts.get() == 1 {
+        // An upgrade has no second try: its connection is its state. Who is somebody's heir has to tell how it went.
+        let context = &request.context;
+        let once = self.policy.retries.attempts.get() == 1 && context.heir.is_none();
+        if context.upgrade || once {
+            mark(&mut request.head, &request.context);
             request.context.try_until = try_until(&request.context, &self.policy.retries, 1);
             return Either::Left(self.inner.call(request));
         }
@@ -104,9 +107,14 @@ impl RetryLayer {
                         tokio::time::sleep(after).await;
                     }
                 }
-                Decision::Stop(_) => {
+                Decision::Stop(stop) => {
                     original.commit();
-                    return mark_exhausted(result, original.context.attempt);
+                    if stop.exhausts(original.context.attempt)
+                        && let Some(heir) = &original.context.heir
+                    {
+                        heir.exhaust();
+                    }
+                    return result;
                 }
             }
         }
@@ -184,17 +192,7 @@ impl Original {
             // The copy stays: it has no room for the fields that are still to be added.
             self.head = Some(head.clone());
         }
-        if context.attempt > 1 {
-            head.headers
-                .insert(&head::ATTEMPT, HeaderValue::from(context.attempt));
-            if context.grpc {
-                // gRFC A6.
-                head.headers.insert(
-                    &head::GRPC_PREVIOUS_ATTEMPTS,
-                    HeaderValue::from(context.attempt - 1),
-                );
-            }
-        }
+        mark(&mut head, &context);
         let body = match &mut self.body {
             Source::Empty => Body::empty(),
             Source::Kept(replay) => Body::attempt(replay.attempt()),
@@ -235,6 +233,22 @@ impl Original {
         if let Source::Kept(replay) = &self.body {
             replay.commit();
         }
+    }
+}
+
+/// Tells the sidecars below that this is not the first try, so that they make no more of it.
+fn mark(head: &mut http::request::Parts, context: &RequestContext) {
+    if context.attempt > 1 || context.is_retry {
+        let attempt = context.attempt.max(2);
+        head.headers
+            .insert(&head::ATTEMPT, HeaderValue::from(attempt));
+    }
+    if context.attempt > 1 && context.grpc {
+        // gRFC A6. Of this call: what its caller tried is no business of the app's.
+        head.headers.insert(
+            &head::GRPC_PREVIOUS_ATTEMPTS,
+            HeaderValue::from(context.attempt - 1),
+        );
     }
 }
 
@@ -291,17 +305,6 @@ fn is_unavailable(response: &Response<Body>) -> bool {
 fn pushback(result: &Answer) -> Option<Pushback> {
     let response = result.as_ref().ok()?;
     Pushback::of_headers(response.headers(), SystemTime::now())
-}
-
-/// Tells the next sidecar up that retrying has been tried (resilience.md section 5: layered retries).
-fn mark_exhausted(result: Answer, attempts: u32) -> Answer {
-    let mut response = result?;
-    if attempts > 1 {
-        response
-            .headers_mut()
-            .insert(&head::RETRY, HeaderValue::from_static("exhausted"));
-    }
-    Ok(response)
 }
 
 #[cfg(test)]

@@ -65,6 +65,12 @@ impl Deadline {
         Self(self.0.into_iter().chain(other.0).min())
     }
 
+    /// The later of two: never, if one of them is.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self(self.0.zip(other.0).map(|(one, another)| one.max(another)))
+    }
+
     /// `None`: there is no end. Zero: it is over.
     pub fn remaining(&self, now: Instant) -> Option<Duration> {
         self.0.map(|at| at.saturating_duration_since(now))

@@ -89,6 +89,22 @@ pub enum Stop {
 }
 
 impl Stop {
+    /// Whether whoever is further up should not retry either (SRE book: in one layer only): it has been tried after
+    /// `attempts`, cannot be afforded, or is not wanted below. Where this hop may not retry, another may.
+    pub const fn exhausts(self, attempts: u32) -> bool {
+        match self {
+            Self::ExhaustedBelow | Self::ServiceOverloaded | Self::Pushback | Self::Budget => true,
+            Self::Final
+            | Self::Committed
+            | Self::NotReplayable
+            | Self::NotIdempotent
+            | Self::NotConfigured
+            | Self::RetryFromDownstream
+            | Self::Attempts
+            | Self::Deadline => attempts > 1,
+        }
+    }
+
     /// For metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -8,6 +8,7 @@
 //! | `/status/CODE` | that |
 //! | `/headers` | the request's headers, a line each |
 //! | `/ledger` | see `ledger.rs` |
+//! | `/after/…`, `/work/…`, `/begun` | see `relay.rs` |
 //! | `/chunks/N` | N chunks of 1 KiB and a trailer `x-chunks: N` |
 //! | `POST /echo` | the request's body, as it comes |
 //! | `Upgrade: websocket` | a WebSocket that echoes messages |
@@ -31,7 +32,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use crate::{Ending, ledger};
+use crate::{Ending, ledger, relay};
 
 /// What `/work` needs.
 static WORKERS: Semaphore = Semaphore::const_new(8);
@@ -69,6 +70,7 @@ async fn answer(mut request: Request<Incoming>) -> Reply {
 async fn route(request: Request<Incoming>) -> Reply {
     let path = request.uri().path().to_owned();
     let headers = render(request.headers());
+    let trace = request.headers().get("traceparent").cloned();
     let mut parts = path.trim_start_matches('/').split('/');
     let (verb, number) = (parts.next().unwrap_or_default(), parts.next());
     let number: u64 = number
@@ -82,7 +84,17 @@ async fn route(request: Request<Incoming>) -> Reply {
     if request.into_body().collect().await.is_err() {
         return text(StatusCode::BAD_REQUEST, String::new());
     }
+    let rest = path.get(verb.len() + 2..).unwrap_or_default();
     match verb {
+        "after" => {
+            let (status, body) = relay::after(rest, trace).await;
+            text(status, body)
+        }
+        "work" => {
+            let (status, body) = relay::work(rest).await;
+            text(status, body)
+        }
+        "begun" => text(StatusCode::OK, relay::begun()),
         "headers" => text(StatusCode::OK, headers),
         "ledger" => text(StatusCode::OK, ledger::render()),
         "delay" => {

@@ -14,6 +14,7 @@
 mod grpc;
 mod http;
 mod ledger;
+mod relay;
 mod tcp;
 
 use std::process::ExitCode;
