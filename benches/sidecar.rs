@@ -183,6 +183,7 @@ async fn outbound_stack(server: SocketAddr) -> f64 {
         },
         protocol: snapshot::Protocol::Http2,
         mode: snapshot::Mode::Enforce,
+        forced: None,
         outbound: snapshot::Outbound {
             breaker: Some(snapshot::Breaker::default()),
             ..snapshot::Outbound::default()

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use serde_json::Value;
+
 use crate::index::{Index, Target};
 use crate::merge::{self, Effective, Layer, Source};
 use crate::protocol;
@@ -14,6 +16,9 @@ use crate::snapshot::{self, Mode, Protocol, ServiceKey};
 mod routes;
 
 pub(crate) use routes::route_match;
+
+/// A field of every policy, beside those of its blocks.
+const MODE: &str = "mode";
 
 /// One endpoint of a service port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,17 +53,22 @@ pub fn effective(index: &Index, key: &ServiceKey) -> Option<Effective<snapshot::
     let port = service_port(service, key.port)?;
     let policies = Policies::of(index, &key.namespace, Some((&name, port)));
     let outbound = merge::outbound(&policies.outbound(), "");
-    let mut from = outbound.from;
-    let routes = routes::compile(&policies, &mut from);
+    let (mode_from, mode) = policies.mode_said();
+    let (mut from, mut fields) = (vec![(MODE.into(), mode_from)], vec![(MODE.into(), mode)]);
+    from.extend(outbound.from);
+    fields.extend(outbound.fields);
+    let routes = routes::compile(&policies, &mut from, &mut fields);
     Some(Effective {
         value: snapshot::Service {
             key: key.clone(),
             protocol: protocol::of_port(port).protocol,
             mode: policies.mode,
+            forced: None,
             outbound: outbound.value,
             routes,
         },
         from,
+        fields,
     })
 }
 
@@ -167,7 +177,17 @@ pub fn effective_inbound(
     let name = ObjectName::new(&key.namespace, &key.name);
     let port = service_port(index.service(&name)?, key.port)?;
     let policies = Policies::of(index, &key.namespace, Some((&name, port)));
-    Some(merge::inbound(&policies.inbound(), policies.mode))
+    let inbound = merge::inbound(&policies.inbound(), policies.mode);
+    let (mode_from, mode) = policies.mode_said();
+    let (mut from, mut fields) = (vec![(MODE.into(), mode_from)], vec![(MODE.into(), mode)]);
+    let priorities = merge::priorities(&policies.inbound(), index.trust_domain());
+    from.extend(inbound.from.into_iter().chain(priorities.from));
+    fields.extend(inbound.fields.into_iter().chain(priorities.fields));
+    Some(Effective {
+        value: inbound.value,
+        from,
+        fields,
+    })
 }
 
 /// How often a service lets itself be called on one of its ports, with who said what.
@@ -260,6 +280,17 @@ impl<'a> Policies<'a> {
             mesh_defaults,
             policies,
         }
+    }
+
+    /// Who said the mode, and what it is.
+    fn mode_said(&self) -> (Source, Value) {
+        let strongest = self.policies.last();
+        let said = strongest.filter(|policy| policy.spec.mode.is_some());
+        let source = said.map_or(Source::BuiltIn, |policy| {
+            Source::Policy(policy.metadata.object_name())
+        });
+        let mode = serde_json::to_value(self.mode).expect("a mode is a word");
+        (source, mode)
     }
 
     fn outbound(&self) -> Vec<Layer<'a, Outbound>> {

@@ -22,6 +22,7 @@ pub mod merge;
 mod parse;
 pub mod pb;
 pub mod protocol;
+pub mod record;
 pub mod resource;
 pub mod schema;
 pub mod snapshot;

@@ -6,6 +6,9 @@
 
 use std::fmt;
 
+use serde::Serialize;
+use serde_json::Value;
+
 use crate::compile::route_match;
 use crate::resource::{
     Adaptive, Deadline, Fallback, GrpcStatus, Inbound, ObjectName, Outbound, PriorityRule,
@@ -30,6 +33,8 @@ pub struct Effective<T> {
     pub value: T,
     /// `outbound.retries.attempts` and the like, in the order of the snapshot.
     pub from: Vec<(String, Source)>,
+    /// The same fields, with their values as JSON.
+    pub fields: Vec<(String, Value)>,
 }
 
 /// One block of a policy that takes part. Later ones are stronger.
@@ -40,10 +45,23 @@ struct Merge<'a, T> {
     layers: &'a [Layer<'a, T>],
     prefix: &'a str,
     from: Vec<(String, Source)>,
+    fields: Vec<(String, Value)>,
 }
 
 impl<T> Merge<'_, T> {
-    fn said<V>(&mut self, path: &str, get: impl Fn(&T) -> Option<V>) -> Option<V> {
+    fn said<V: Serialize>(&mut self, path: &str, get: impl Fn(&T) -> Option<V>) -> Option<V> {
+        let value = self.strongest(path, get);
+        self.show(&value);
+        value
+    }
+
+    fn field<V: Serialize>(&mut self, path: &str, default: V, get: impl Fn(&T) -> Option<V>) -> V {
+        let value = self.strongest(path, get).unwrap_or(default);
+        self.show(&value);
+        value
+    }
+
+    fn strongest<V>(&mut self, path: &str, get: impl Fn(&T) -> Option<V>) -> Option<V> {
         let said = (self.layers.iter().rev())
             .find_map(|(source, block)| Some((source.clone(), get(block)?)));
         let (source, value) = said.map_or((Source::BuiltIn, None), |(source, value)| {
@@ -53,8 +71,12 @@ impl<T> Merge<'_, T> {
         value
     }
 
-    fn field<V>(&mut self, path: &str, default: V, get: impl Fn(&T) -> Option<V>) -> V {
-        self.said(path, get).unwrap_or(default)
+    /// Of the field that was looked for last.
+    fn show(&mut self, value: &impl Serialize) {
+        if let Some((path, _)) = self.from.last() {
+            let value = serde_json::to_value(value).expect("a field is plain data");
+            self.fields.push((path.clone(), value));
+        }
     }
 }
 
@@ -68,6 +90,7 @@ pub(crate) fn outbound(
         layers,
         prefix,
         from: Vec::with_capacity(32),
+        fields: Vec::with_capacity(32),
     };
     let value = snapshot::Outbound {
         deadline: merge.field("outbound.deadline", default.deadline, |o| {
@@ -84,6 +107,7 @@ pub(crate) fn outbound(
     Effective {
         value,
         from: merge.from,
+        fields: merge.fields,
     }
 }
 
@@ -97,6 +121,7 @@ pub(crate) fn inbound(
         layers,
         prefix: "",
         from: Vec::new(),
+        fields: Vec::new(),
     };
     let value = snapshot::InboundLimits {
         in_flight: merge.field("inbound.limits.inFlight", default.in_flight, |i| {
@@ -116,6 +141,7 @@ pub(crate) fn inbound(
     Effective {
         value,
         from: merge.from,
+        fields: merge.fields,
     }
 }
 
@@ -147,6 +173,7 @@ pub(crate) fn priorities(
         layers,
         prefix: "",
         from: Vec::new(),
+        fields: Vec::new(),
     };
     let said = merge.said("inbound.priorities", |i| i.priorities.clone());
     let rules = said.unwrap_or_default();
@@ -155,6 +182,7 @@ pub(crate) fn priorities(
             .map(|rule| priority_rule(rule, trust_domain))
             .collect(),
         from: merge.from,
+        fields: merge.fields,
     }
 }
 
@@ -282,6 +310,9 @@ fn gate(merge: &mut Merge<'_, Outbound>, default: snapshot::Gate) -> snapshot::G
             default.max_open_percent,
             |o| o.endpoint_gate?.max_open_percent,
         ),
+        mode: merge.field("outbound.endpointGate.mode", default.mode, |o| {
+            o.endpoint_gate?.mode
+        }),
     }
 }
 
@@ -325,6 +356,10 @@ fn breaker(merge: &mut Merge<'_, Outbound>) -> Option<snapshot::Breaker> {
             default.half_open_calls,
             |o| o.circuit_breaker?.half_open_calls,
         ),
+        force: merge.said("outbound.circuitBreaker.force", |o| {
+            o.circuit_breaker?.force
+        }),
+        mode: merge.said("outbound.circuitBreaker.mode", |o| o.circuit_breaker?.mode),
     })
 }
 

@@ -46,6 +46,9 @@ pub struct Service {
     pub key: ServiceKey,
     pub protocol: Protocol,
     pub mode: Mode,
+    /// An operator has forced its breakers; holds for all routes, and over what policies say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forced: Option<Forced>,
     /// For every request that no route matches, and for connections that are opaque.
     pub outbound: Outbound,
     /// Most specific first; the first that matches applies.
@@ -110,6 +113,33 @@ pub enum Mode {
     #[default]
     Enforce,
     Observe,
+}
+
+/// What a breaker is held at, whatever calls come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum Force {
+    /// Refusing.
+    Open,
+    /// Passing.
+    Closed,
+}
+
+/// Held so by an operator, and until when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Forced {
+    pub to: Force,
+    /// Milliseconds since the Unix epoch: it ends by itself, also when the control plane is gone.
+    pub until_ms: u64,
+}
+
+impl Force {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Closed => "closed",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -215,6 +245,8 @@ pub struct Gate {
     pub open_for: Duration,
     pub max_open_for: Duration,
     pub max_open_percent: Percent,
+    /// Its own: a policy that observes does not switch off what is there without a policy.
+    pub mode: Mode,
 }
 
 /// The circuit breaker of a whole service.
@@ -229,6 +261,10 @@ pub struct Breaker {
     pub slow_call_duration: Option<Duration>,
     pub open_for: Duration,
     pub half_open_calls: Count<1, 100>,
+    /// `None`: what calls come to decides.
+    pub force: Option<Force>,
+    /// `None`: that of the service.
+    pub mode: Option<Mode>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -402,6 +438,7 @@ impl Default for Gate {
             open_for: Duration::from_secs(1),
             max_open_for: Duration::from_secs(30),
             max_open_percent: Percent::of(50),
+            mode: Mode::Enforce,
         }
     }
 }
@@ -416,6 +453,8 @@ impl Default for Breaker {
             slow_call_duration: None,
             open_for: Duration::from_secs(5),
             half_open_calls: Count::of(5),
+            force: None,
+            mode: None,
         }
     }
 }

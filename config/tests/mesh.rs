@@ -856,3 +856,28 @@ fn there_is_one_mesh_config_the_oldest_and_it_has_no_namespace() {
     );
     assert_eq!(index.trust_domain(), "young", "its age went with it");
 }
+
+/// For `weir proxy policy`.
+#[test]
+fn every_effective_value_is_told_with_who_said_it() {
+    let index = index(&[SHOP]);
+    let effective = compile::effective(&index, &cart()).expect("the cart");
+    let fields: Vec<&String> = effective.fields.iter().map(|(field, _)| field).collect();
+    let from: Vec<&String> = effective.from.iter().map(|(field, _)| field).collect();
+    assert_eq!(fields, from, "the same fields in the same order");
+    let value = |wanted: &str| {
+        let mut fields = effective.fields.iter();
+        fields
+            .find(|(field, _)| field == wanted)
+            .map(|(_, value)| value.clone())
+    };
+    assert_eq!(value("mode"), Some("Enforce".into()));
+    let attempts = effective.value.outbound.retries.attempts.get();
+    assert_eq!(value("outbound.retries.attempts"), Some(attempts.into()));
+    let deadline = effective
+        .value
+        .outbound
+        .deadline
+        .map(|deadline| deadline.to_string());
+    assert_eq!(value("outbound.deadline"), Some(deadline.into()));
+}

@@ -33,6 +33,8 @@ pub struct Transition {
     /// Of a gate; empty: a breaker.
     pub endpoint: String,
     pub state: State,
+    /// By a policy or an operator.
+    pub forced: bool,
     pub reason: String,
     pub at_ms: u64,
 }
@@ -47,6 +49,7 @@ struct Key {
 
 struct Row {
     state: State,
+    forced: bool,
     reason: String,
     since_ms: u64,
 }
@@ -61,13 +64,14 @@ impl Breakers {
             endpoint: transition.endpoint,
         };
         if rows.len() >= ROWS_MAX && !rows.contains_key(&key) {
-            rows.retain(|_, row| row.state != State::Closed);
+            rows.retain(|_, row| row.state != State::Closed || row.forced);
             if rows.len() >= ROWS_MAX {
                 return;
             }
         }
         let row = Row {
             state: transition.state,
+            forced: transition.forced,
             reason: transition.reason,
             since_ms: transition.at_ms,
         };
@@ -111,6 +115,7 @@ impl Breakers {
             state: format!("{:?}", row.state),
             reason: row.reason.clone(),
             since_ms: row.since_ms,
+            forced: row.forced,
         };
         rows.iter().map(row).collect()
     }
@@ -139,6 +144,7 @@ fn transition_of(event: &Event) -> Option<Transition> {
         route: text("route").to_owned(),
         endpoint: text("endpoint").to_owned(),
         state,
+        forced: event.details.get("forced").and_then(Value::as_bool) == Some(true),
         reason: text("reason").to_owned(),
         at_ms: event.at_ms,
     })
@@ -155,6 +161,7 @@ mod tests {
             route: String::new(),
             endpoint: endpoint.into(),
             state,
+            forced: false,
             reason: "why".into(),
             at_ms: 1,
         }

@@ -5,8 +5,10 @@
 mod breakers;
 mod client;
 mod events;
+mod explain;
 mod inject;
 mod paint;
+mod policy;
 mod proxy;
 mod schema;
 mod table;
@@ -28,7 +30,10 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
   weir validate -f policies/               is every policy in order?
   weir events --follow                     what happens, as it happens
   weir breakers --watch                    which circuit breakers and endpoint gates are open, seen by whom
+  weir breakers force boutique/cart open --for 5m    hold a breaker, for a while
   weir proxy status                        is every sidecar connected, and up to date?
+  weir proxy policy boutique/cart-0        what holds for its sidecar, and who said so
+  weir explain 4bf92f3577b34da6a3ce929d0e0e4736      what became of a request
   weir inject -f deployment.yaml | kubectl apply -f -
 
 Exit codes: 0 fine, 1 what was asked for failed, 2 wrong usage, 3 the control plane cannot be reached,
@@ -60,8 +65,10 @@ enum Command {
         #[command(subcommand)]
         command: proxy::Command,
     },
-    /// Show circuit breakers and endpoint gates, one row a caller
+    /// Show circuit breakers and endpoint gates, one row a caller; hold them open or closed
     Breakers(breakers::Arguments),
+    /// Tell what became of a request that failed, was retried, refused or slow
+    Explain(explain::Arguments),
     /// Add the sidecar to every pod in a file; needs no control plane
     Inject(inject::Arguments),
     /// Print the JSON schema of a kind, for editors
@@ -126,6 +133,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Validate(arguments) => validate::run(&arguments),
         Command::Proxy { command } => proxy::run(control_plane, command).await,
         Command::Breakers(arguments) => breakers::run(control_plane, arguments).await,
+        Command::Explain(arguments) => explain::run(control_plane, arguments).await,
         Command::Inject(arguments) => inject::run(&arguments),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Version => print(&format!("weir {}\n", env!("CARGO_PKG_VERSION"))),

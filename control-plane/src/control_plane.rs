@@ -19,12 +19,14 @@ use weir_config::pb::operator_server::OperatorServer as OperatorService;
 
 use crate::authority::{Authority, AuthorityConfig, AuthorityError};
 use crate::breakers::Breakers;
+use crate::forced;
 use crate::identity::{IdentityServer, Limits};
 use crate::journal::{Fact, Journal, RedbStore, StoreError};
 use crate::mesh::Mesh;
 use crate::operator::{self, OperatorServer};
 use crate::proxies::Proxies;
 use crate::push::PushServer;
+use crate::questions::Questions;
 use crate::source::{self, Source};
 use crate::tokens::Tokens;
 use crate::trust::{self, TrustKeeper};
@@ -119,7 +121,10 @@ impl ControlPlane {
         let versions = Versions::open(&path).map_err(|error| StartError::File { path, error })?;
         let mesh = Mesh::new(&settings.trust_domain, versions);
         let (proxies, breakers) = (Proxies::default(), Breakers::default());
+        let questions = Questions::default();
         breakers.replay(&journal)?;
+        let held = forced::replay(&journal)?.into_iter();
+        mesh.force(held.map(|(key, forced)| (key, Some(forced))));
         journal.note(Fact::ControlPlaneStarted {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             trust_domain: settings.trust_domain.clone(),
@@ -167,6 +172,7 @@ impl ControlPlane {
             journal: journal.clone(),
             proxies: proxies.clone(),
             breakers: breakers.clone(),
+            questions: questions.clone(),
             stalled_after: settings.stalled_after,
             stopping: stopping.clone(),
         };
@@ -177,6 +183,7 @@ impl ControlPlane {
                 journal: journal.clone(),
                 proxies: proxies.clone(),
                 breakers: breakers.clone(),
+                questions,
                 stopping: stopping.clone(),
             };
             tasks.spawn(serve_operator(path, server, stopping.clone()).await?);
@@ -192,6 +199,7 @@ impl ControlPlane {
             tasks.spawn(source::watch(source, mesh.clone(), journal.clone())),
             tasks.spawn(keep_resolved(mesh.clone())),
             tasks.spawn(keeper.run()),
+            tasks.spawn(forced::expire(mesh.clone(), journal.clone())),
             tasks.spawn(sweep(mesh.clone(), proxies, breakers)),
         ];
         let mut until = stopping;

@@ -19,6 +19,8 @@
 //! | [`tls`] | what is shown and whom is believed |
 //! | [`journal`] | what happened, in order, for good |
 //! | [`proxies`], [`breakers`] | current state, as the sidecars told it |
+//! | [`forced`] | breakers that an operator holds, and when that ends |
+//! | [`questions`] | asking all sidecars something |
 //! | [`operator`], [`cli`] | what operators ask, and the command line that asks it |
 //! | [`injector`] | a pod without a sidecar to the same pod with one |
 
@@ -27,6 +29,7 @@ pub mod breakers;
 pub mod cli;
 pub mod control_plane;
 pub mod csr;
+pub mod forced;
 pub mod identity;
 pub mod injector;
 pub mod journal;
@@ -35,6 +38,7 @@ pub mod names;
 pub mod operator;
 pub mod proxies;
 pub mod push;
+pub mod questions;
 pub mod rate;
 pub mod source;
 pub mod spiffe;

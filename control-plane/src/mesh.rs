@@ -14,10 +14,11 @@
 //! The lock is held for look-ups and compilation only, never across an await.
 
 mod board;
+mod effective;
 mod mailbox;
 mod published;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -26,7 +27,7 @@ use tokio::sync::watch;
 use weir_config::index::{Index, Touched};
 use weir_config::pb::destination::Target;
 use weir_config::resource::{MeshConfig, ObjectName, Pod};
-use weir_config::snapshot::ServiceKey;
+use weir_config::snapshot::{Forced, ServiceKey};
 use weir_config::{Kind, Resource, ResourceRef, compile};
 
 pub use self::board::SessionId;
@@ -61,6 +62,8 @@ struct State {
     index: Index,
     /// Pods whose sidecar said that it is draining.
     draining: HashSet<ObjectName>,
+    /// Breakers that an operator holds.
+    forced: BTreeMap<ServiceKey, Forced>,
     /// Last good answers, by name.
     resolved: HashMap<String, Vec<IpAddr>>,
     trust_bundle: Arc<[Bytes]>,
@@ -94,6 +97,7 @@ impl Mesh {
         let state = State {
             index,
             draining: HashSet::new(),
+            forced: BTreeMap::new(),
             resolved: HashMap::new(),
             trust_bundle: Arc::new([]),
             board: Board::default(),
@@ -198,6 +202,51 @@ impl Mesh {
                 }
             }
         });
+    }
+
+    /// The ports of a service; none: there is no such service, or it has no such port.
+    pub fn ports_of(&self, service: &ObjectName, port: Option<u16>) -> Vec<ServiceKey> {
+        let state = self.state();
+        let Some(found) = state.index.service(service) else {
+            return Vec::new();
+        };
+        let ports = found.spec.ports.iter().filter(|found| found.is_tcp());
+        ports
+            .map(|found| found.port)
+            .filter(|number| port.is_none_or(|port| port == *number))
+            .map(|port| ServiceKey {
+                namespace: service.namespace.clone(),
+                name: service.name.clone(),
+                port,
+            })
+            .collect()
+    }
+
+    /// Holds breakers, or lets go of them.
+    pub fn force(&self, changes: impl IntoIterator<Item = (ServiceKey, Option<Forced>)>) {
+        self.update(|state| {
+            for (key, forced) in changes {
+                match forced {
+                    Some(forced) => state.forced.insert(key.clone(), forced),
+                    None => state.forced.remove(&key),
+                };
+                state.republish(&key);
+            }
+        });
+    }
+
+    /// Lets go of those whose time is over, and says which they are.
+    pub fn expire_forced(&self, now_ms: u64) -> Vec<ServiceKey> {
+        let over: Vec<ServiceKey> = {
+            let state = self.state();
+            let forced = state.forced.iter();
+            let over = forced.filter(|(_, forced)| forced.until_ms <= now_ms);
+            over.map(|(key, _)| key.clone()).collect()
+        };
+        if !over.is_empty() {
+            self.force(over.iter().map(|key| (key.clone(), None)));
+        }
+        over
     }
 
     pub fn set_trust_bundle(&self, bundle: Vec<Bytes>) {
@@ -347,14 +396,19 @@ impl State {
             return;
         };
         if self.board.published(&key).is_none() {
-            let published = Published::compile(&self.index, &key, &self.draining, &self.resolved);
+            let published = self.compiled(&key);
             self.board.publish(published);
         }
     }
 
     fn republish(&mut self, service: &ServiceKey) {
-        let published = Published::compile(&self.index, service, &self.draining, &self.resolved);
+        let published = self.compiled(service);
         self.board.publish(published);
+    }
+
+    fn compiled(&self, service: &ServiceKey) -> Published {
+        let forced = self.forced.get(service).copied();
+        Published::compile(&self.index, service, forced, &self.draining, &self.resolved)
     }
 
     fn addresses(&self, reference: &ResourceRef) -> Vec<IpAddr> {

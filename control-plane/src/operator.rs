@@ -12,11 +12,14 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use weir_config::pb;
+use weir_config::resource::ObjectName;
 
 use crate::breakers::Breakers;
+use crate::forced::{self, ForceError, Refusal};
 use crate::journal::{Event, Journal, KINDS, StoreError};
 use crate::mesh::Mesh;
 use crate::proxies::Proxies;
+use crate::questions::Questions;
 
 /// Facts read from the journal at a time.
 const BATCH: usize = 256;
@@ -27,6 +30,7 @@ pub struct OperatorServer {
     pub journal: Journal,
     pub proxies: Proxies,
     pub breakers: Breakers,
+    pub questions: Questions,
     /// Turns true when the control plane stops.
     pub stopping: watch::Receiver<bool>,
 }
@@ -109,6 +113,54 @@ impl pb::operator_server::Operator for OperatorServer {
         Ok(Response::new(pb::BreakersResponse {
             breakers: self.breakers.rows(),
         }))
+    }
+
+    async fn explain(
+        &self,
+        request: Request<pb::ExplainRequest>,
+    ) -> Result<Response<pb::ExplainResponse>, Status> {
+        let id = request.into_inner().request_id;
+        let connected = self.proxies.connected_pods();
+        let answers = self.questions.ask(&id, connected).await.ok_or_else(|| {
+            Status::invalid_argument("an id has 1 to 128 letters, digits or signs, and no spaces")
+        })?;
+        let told = answers.told.into_iter();
+        Ok(Response::new(pb::ExplainResponse {
+            told: told
+                .map(|(pod, records_json)| pb::Told {
+                    pod: pod.to_string(),
+                    records_json,
+                })
+                .collect(),
+            asked: u32::try_from(answers.asked).unwrap_or(u32::MAX),
+            silent: answers.silent.iter().map(ObjectName::to_string).collect(),
+        }))
+    }
+
+    async fn policy(
+        &self,
+        request: Request<pb::PolicyRequest>,
+    ) -> Result<Response<pb::PolicyResponse>, Status> {
+        let request = request.into_inner();
+        let pod = ObjectName::new(&request.pod_namespace, &request.pod_name);
+        let (version, values) = self
+            .mesh
+            .effective(&pod)
+            .ok_or_else(|| Status::not_found(format!("there is no pod {pod}")))?;
+        Ok(Response::new(pb::PolicyResponse { version, values }))
+    }
+
+    async fn force_breaker(
+        &self,
+        request: Request<pb::ForceBreakerRequest>,
+    ) -> Result<Response<pb::ForceBreakerResponse>, Status> {
+        let request = request.into_inner();
+        let forced = forced::force(&request, &self.mesh, &self.journal).await;
+        forced.map(Response::new).map_err(|error| match error {
+            ForceError::Refused(Refusal::Unknown(_)) => Status::not_found(error.to_string()),
+            ForceError::Refused(_) => Status::invalid_argument(error.to_string()),
+            ForceError::Journal(_) => Status::data_loss(error.to_string()),
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The sidecars there are, and how far each has come.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -75,6 +75,13 @@ impl Proxies {
             proxy.hold = None;
             proxy.last_seen_ms = now_ms;
         }
+    }
+
+    /// Those that have a stream now.
+    pub fn connected_pods(&self) -> BTreeSet<ObjectName> {
+        let proxies = self.lock();
+        let connected = proxies.iter().filter(|(_, proxy)| proxy.hold.is_some());
+        connected.map(|(pod, _)| pod.clone()).collect()
     }
 
     pub fn update(&self, pod: &ObjectName, update: impl FnOnce(&mut Proxy)) {

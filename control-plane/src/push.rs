@@ -24,6 +24,7 @@ use crate::breakers::Breakers;
 use crate::journal::{Fact, Journal, now_ms};
 use crate::mesh::Mesh;
 use crate::proxies::Proxies;
+use crate::questions::Questions;
 use crate::spiffe::{SpiffeId, is_name};
 use crate::tls::Peer;
 
@@ -31,6 +32,8 @@ use self::session::{End, Session};
 
 /// The first message has to be there by then.
 const HELLO_PATIENCE: Duration = Duration::from_secs(10);
+/// To a sidecar that has not read the ones before.
+const QUESTIONS_MAX: usize = 4;
 /// A pod's own file may be read a moment after its sidecar called.
 const POD_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -40,6 +43,7 @@ pub struct PushServer {
     pub journal: Journal,
     pub proxies: Proxies,
     pub breakers: Breakers,
+    pub questions: Questions,
     pub stalled_after: Duration,
     /// Turns true when the control plane stops.
     pub stopping: watch::Receiver<bool>,
@@ -65,8 +69,9 @@ impl pb::mesh_server::Mesh for PushServer {
             .map_err(|error| Status::unauthenticated(error.to_string()))?;
         let (_, expires) = crate::authority::validity(&certificate)
             .ok_or_else(|| Status::unauthenticated("the certificate cannot be read"))?;
-        // One push at a time is under way, so one place is enough; the other is for the stream's last word.
-        let (outbound, stream) = mpsc::channel(2);
+        // One push at a time is under way, so one place is enough; the others are for the stream's last word, and for
+        // questions, of which those that find no place are not asked.
+        let (outbound, stream) = mpsc::channel(2 + QUESTIONS_MAX);
         let server = self.clone();
         tokio::spawn(async move {
             server

@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 use weir_config::pb;
 
-use world::{PATIENCE, World, certify, folder, policy, trust_bundle};
+use world::{PATIENCE, Stream, World, certify, channel, folder, hello, policy, trust_bundle};
 
 /// `weir-control-plane` on the directories of a world; it is killed when it goes out of scope.
 struct Program {
@@ -215,6 +215,7 @@ async fn the_command_line_shows_what_happens() {
             from: pb::BreakerState::Closed.into(),
             to: to.into(),
             reason: "12 of 20 calls failed\u{1b}[2J".to_owned(),
+            forced: false,
         })
     };
     stream.fact(opened(pb::BreakerState::Open)).await;
@@ -224,6 +225,7 @@ async fn the_command_line_shows_what_happens() {
         from: pb::GateState::Closed.into(),
         to: pb::GateState::Open.into(),
         reason: "5 failures in a row".to_owned(),
+        held_back: false,
     };
     stream.fact(pb::fact::Fact::EndpointChanged(ejected)).await;
     world.fact("EndpointEjected").await;
@@ -390,4 +392,126 @@ async fn inject_writes_the_same_pods_as_the_webhook_would_and_nothing_when_one_i
         (Some(1), "")
     );
     assert!(stderr(&output).contains("14102"), "{}", stderr(&output));
+}
+
+/// Planted bug that this finds: what is forced lives in memory only.
+#[tokio::test]
+async fn what_is_forced_is_still_forced_after_a_crash_and_goes_with_a_word_or_with_its_time() {
+    let folder = folder();
+    let journal = async |kind: &str| {
+        let events = weir(folder.path(), &["events", "--kind", kind]).await;
+        stdout(&events).lines().count()
+    };
+    let mut program = Program::start(folder.path()).await;
+    for (service, to, span) in [
+        ("boutique/catalog", "open", "10m"),
+        ("boutique/currency:3550", "closed", "1s"),
+    ] {
+        let force = ["breakers", "force", service, to, "--for", span];
+        let output = weir(folder.path(), &force).await;
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+    program.child.kill().await.expect("killed");
+    let program = Program::start(folder.path()).await;
+
+    // A sidecar that calls both is told what is held, by the control plane that has just started.
+    let bundle = trust_bundle(folder.path());
+    let credentials = certify(program.address, &bundle, "frontend-0")
+        .await
+        .expect("a certificate");
+    let channel = channel(program.address, &bundle, Some(&credentials))
+        .await
+        .expect("TLS");
+    let hello = hello("boutique", "frontend-0");
+    let mut stream = Stream::open(channel, hello).await.expect("a stream");
+    stream.next().await;
+    let mut forced = std::collections::BTreeMap::new();
+    for address in ["10.96.0.1:3550", "10.96.0.2:3550"] {
+        stream.subscribe(address).await;
+        for service in &stream.next().await.services {
+            let policy: serde_json::Value =
+                serde_json::from_slice(&service.policy_json).expect("JSON");
+            forced.insert(service.service.clone(), policy["forced"]["to"].clone());
+        }
+    }
+    assert_eq!(forced["boutique/catalog:3550"], "Open");
+    let told = weir(
+        folder.path(),
+        &["proxy", "policy", "boutique/frontend-0", "--json"],
+    )
+    .await;
+    let told: serde_json::Value = serde_json::from_str(&stdout(&told)).expect("JSON");
+    let values = told["values"].as_array().expect("a list").clone();
+    let by_operator = values.iter().filter(|value| value["from"] == "operator");
+    assert!(by_operator.clone().count() >= 1, "{values:?}");
+    let deadline = values.iter().find(|value| {
+        value["service"] == "boutique/catalog:3550" && value["field"] == "outbound.deadline"
+    });
+    assert_eq!(
+        deadline.expect("it is called")["from"],
+        "ResiliencePolicy boutique/catalog"
+    );
+
+    let output = weir(
+        folder.path(),
+        &["breakers", "force", "boutique/catalog", "auto"],
+    )
+    .await;
+    assert!(output.status.success(), "{}", stderr(&output));
+    let begun = Instant::now();
+    while journal("BreakerReleased").await < 2 {
+        assert!(begun.elapsed() < PATIENCE, "both are let go of");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(journal("BreakerForced").await, 2);
+}
+
+#[tokio::test]
+async fn a_sidecar_is_asked_what_it_remembers_and_a_silent_one_is_named() {
+    let world = World::new().await;
+    let mut stream = world.connect("frontend-0").await;
+    let _silent = world.connect("cart-0").await;
+    let record = serde_json::json!([{
+        "id": "order-4711", "atMs": 1_700_000_000_000u64, "direction": "outbound",
+        "service": "boutique/catalog:3550", "policyVersion": 7, "method": "GET", "path": "/",
+        "protocol": "http2", "why": "failed", "priority": "default",
+        "tries": [{"endedUs": 1500, "endpoint": "10.1.0.2:3550", "result": "503", "then": "not again: budget"}],
+        "endpoint": "10.1.0.2:3550", "status": 503, "outcome": "failure", "tookUs": 1600,
+    }]);
+    let answering = async {
+        let question = loop {
+            // Whatever else is news comes first.
+            let push = stream.push().await;
+            match push.question {
+                Some(question) => break question,
+                None => stream.ack(&push).await,
+            }
+        };
+        assert_eq!(question.request_id, "order-4711");
+        let explained = pb::Explained {
+            question: question.number,
+            records_json: serde_json::to_vec(&record).expect("JSON").into(),
+        };
+        stream
+            .send(pb::from_proxy::Message::Explained(explained))
+            .await;
+    };
+    let path = world.folder.path();
+    let (output, ()) = tokio::join!(weir(path, &["explain", "order-4711"]), answering);
+    let story = stdout(&output);
+    assert!(output.status.success(), "{}", stderr(&output));
+    for part in [
+        "boutique/frontend-0 called boutique/catalog:3550",
+        "1.5 ms  10.1.0.2:3550: 503 → not again: budget",
+        "it failed: status 503 by 10.1.0.2:3550",
+    ] {
+        assert!(story.contains(part), "{part:?} is missing in\n{story}");
+    }
+    assert!(
+        stderr(&output).contains("boutique/cart-0 did not answer"),
+        "{}",
+        stderr(&output)
+    );
+    let none = weir(path, &["explain", "two words"]).await;
+    assert_eq!(none.status.code(), Some(2), "{}", stderr(&none));
 }

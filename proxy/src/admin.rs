@@ -176,7 +176,10 @@ impl Admin {
                     })
                     .collect();
                 let breakers: serde_json::Map<String, Value> =
-                    backend.breakers().into_iter().map(|(route, state)| (route, state.into())).collect();
+                    backend.breakers().into_iter().map(|(route, phase, forced)| {
+                        let forced = if forced { "forced " } else { "" };
+                        (route, format!("{forced}{phase}").into())
+                    }).collect();
                 let state = json!({
                     "inFlight": in_flight,
                     "queued": queued,

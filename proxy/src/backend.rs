@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
@@ -24,7 +25,9 @@ use crate::layer::limit;
 use crate::layer::retry::RetryLayer;
 use crate::layer::throttle::{self, ThrottleLayer};
 use crate::pipeline::{self, Stack};
+use crate::policy::breaker::{Forced, ForcedBy};
 use crate::policy::budget::Budget;
+use crate::policy::transition::Phase;
 use crate::request::Request;
 use crate::router::Matcher;
 use crate::telemetry::{BackendMetrics, Direction, RouteMetrics};
@@ -117,6 +120,7 @@ impl Backend {
             limits.queue.get(),
             *limits.queue_timeout,
         ));
+        limit.set_mode(policy.mode);
         let budget = Arc::new(Mutex::new(Budget::new(
             outbound.retries.budget,
             Instant::now(),
@@ -162,6 +166,7 @@ impl Backend {
             limits.queue.get(),
             *limits.queue_timeout,
         );
+        self.limit.set_mode(policy.mode);
         self.budget
             .lock()
             .expect("no panic while locked")
@@ -195,14 +200,33 @@ impl Backend {
         self.throttle.probability()
     }
 
-    /// Route and state of each breaker.
-    pub fn breakers(&self) -> Vec<(String, &'static str)> {
+    /// Route and state of each breaker, and whether it is forced.
+    pub fn breakers(&self) -> Vec<(String, Phase, bool)> {
         let breakers = self.breakers.lock().expect("no panic while locked");
-        breakers
-            .values()
-            .map(|breaker| (breaker.route().to_owned(), breaker.state().as_str()))
-            .collect()
+        let state = |breaker: &Arc<breaker::Shared>| {
+            let (phase, forced) = breaker.state();
+            (breaker.route().to_owned(), phase, forced)
+        };
+        breakers.values().map(state).collect()
     }
+
+    /// A few times a second, off the request path.
+    pub fn tick(&self, now: Instant) {
+        self.endpoints.tick(now);
+        let breakers = self.breakers.lock().expect("no panic while locked");
+        breakers.values().for_each(|breaker| breaker.tick(now));
+    }
+}
+
+/// `None`: it is over. The two clocks may differ; so much earlier or later it ends here.
+fn forced_by_operator(forced: snapshot::Forced) -> Option<Forced> {
+    let until = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(forced.until_ms))?;
+    let left = until.duration_since(SystemTime::now()).ok()?;
+    let until = Instant::now().checked_add(left)?;
+    Some(Forced {
+        to: forced.to,
+        by: ForcedBy::Operator { until },
+    })
 }
 
 /// What the stacks of a service share.
@@ -231,7 +255,8 @@ impl Parts<'_> {
             Some(HedgeLayer { hedge, mode })
         };
         let mut wanted = HashMap::new();
-        let mut breaker = |name: &str, config: snapshot::Breaker| {
+        let operator = policy.forced.and_then(forced_by_operator);
+        let mut breaker = |name: &str, config: Option<snapshot::Breaker>| {
             let breaker = breakers
                 .remove(name)
                 .inspect(|known| known.reconfigure(config))
@@ -245,18 +270,27 @@ impl Parts<'_> {
                         metrics,
                     ))
                 });
+            let by_policy = config.and_then(|config| config.force).map(|to| Forced {
+                to,
+                by: ForcedBy::Policy,
+            });
+            breaker.force(operator.or(by_policy));
             wanted.insert(name.to_owned(), breaker.clone());
-            breaker
+            BreakerLayer {
+                breaker,
+                mode: config.and_then(|config| config.mode).unwrap_or(policy.mode),
+            }
         };
-        let common = policy.outbound.breaker.map(|config| breaker("", config));
+        let config = policy.outbound.breaker;
+        let common = (config.is_some() || operator.is_some()).then(|| breaker("", config));
         let routes = policy
             .routes
             .iter()
             .map(|route| {
                 // A route that says nothing else of its own is judged together with the service.
                 let breaker = match route.outbound.breaker {
-                    same if same == policy.outbound.breaker => common.clone(),
-                    Some(own) => Some(breaker(&route.name, own)),
+                    same if same == config => common.clone(),
+                    Some(own) => Some(breaker(&route.name, Some(own))),
                     None => None,
                 };
                 Route {
@@ -283,6 +317,10 @@ impl Parts<'_> {
                 policy.mode,
             ),
         };
+        // Nobody will hear of these again: they must not look forced, or open, for ever.
+        for gone in breakers.values() {
+            gone.force(None);
+        }
         *breakers = wanted;
         *hedges = hedged;
         Routes {
@@ -315,7 +353,7 @@ impl Parts<'_> {
         &self,
         route: &str,
         outbound: &snapshot::Outbound,
-        breaker: Option<Arc<breaker::Shared>>,
+        breaker: Option<BreakerLayer>,
         hedge: Option<HedgeLayer>,
         mode: snapshot::Mode,
     ) -> Stack {
@@ -331,7 +369,7 @@ impl Parts<'_> {
             fallback: outbound.fallback.clone().map(|fallback| FallbackLayer {
                 fallback: Arc::new(fallback),
             }),
-            breaker: breaker.map(|breaker| BreakerLayer { breaker, mode }),
+            breaker,
             deadline: DeadlineLayer {
                 limit: outbound.deadline.map(|deadline| deadline.get()),
             },

@@ -16,6 +16,7 @@ use weir_config::pb::{self, FromProxy, from_proxy::Message};
 use crate::control_plane::{ControlPlane, Keeper};
 use crate::mesh::Mesh;
 use crate::push::apply;
+use crate::recorder;
 use crate::settings::Settings;
 use crate::telemetry;
 
@@ -92,8 +93,12 @@ async fn session(
             // Pushes come first: whoever waits for an address waits for one.
             biased;
             push = incoming.message() => {
-                let Some(push) = push? else { return Ok(()) };
+                let Some(mut push) = push? else { return Ok(()) };
                 *backoff = BACKOFF_MIN;
+                if let Some(question) = push.question.take() {
+                    send(explain(&question)).await?;
+                    continue;
+                }
                 send(acknowledge(mesh, keeper, push)).await?;
             }
             Some(address) = inputs.wanted.recv() => {
@@ -124,6 +129,17 @@ fn subscribe(address: &SocketAddr) -> Message {
     })
 }
 
+/// What this sidecar knows of a request. No push: nothing is put in force by it.
+fn explain(question: &pb::Question) -> Message {
+    let records = recorder::find(&question.request_id);
+    Message::Explained(pb::Explained {
+        question: question.number,
+        records_json: serde_json::to_vec(&records)
+            .expect("a record is plain data")
+            .into(),
+    })
+}
+
 fn acknowledge(mesh: &Mesh, keeper: &Keeper, push: pb::ToProxy) -> Message {
     let (nonce, version) = (push.nonce, push.version);
     let bundle: Vec<CertificateDer<'static>> = push
@@ -140,6 +156,7 @@ fn acknowledge(mesh: &Mesh, keeper: &Keeper, push: pb::ToProxy) -> Message {
     match applied {
         Ok(()) => {
             telemetry::pushed(true, version);
+            recorder::set_policy_version(version);
             Message::Ack(pb::Ack { nonce, version })
         }
         Err(reason) => {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use weir_config::snapshot::Outbound;
+use weir_config::snapshot::{Mode, Outbound};
 
 use crate::balance;
 use crate::connector::Connector;
@@ -27,7 +27,7 @@ use crate::identity::{SpiffeId, alpn};
 use crate::learnt::{Config, Learnt, Newest, Started, open_max};
 use crate::member::Member;
 use crate::policy::latency::Latency;
-use crate::policy::transition::{Phase, Transition};
+use crate::policy::transition::{Phase, Transition, Why};
 use crate::policy::window::Counts;
 use crate::request::Context;
 use crate::telemetry::BackendMetrics;
@@ -152,6 +152,7 @@ impl Endpoints {
                     from: phase,
                     to: Phase::Closed,
                     enforced: true,
+                    why: Why::Gone,
                     reason: "discovery took the endpoint away".into(),
                 };
                 self.facts.endpoint_changed(&self.service, &address, gone);
@@ -277,9 +278,7 @@ impl Endpoints {
         while let Some(transition) = learnt.gate.take_transition() {
             self.settled.store(false, Ordering::Relaxed);
             let address = member.address().to_string();
-            if transition.enforced {
-                self.metrics.endpoint_state(&address, transition.to);
-            }
+            self.metrics.endpoint_changed(&address, &transition);
             self.facts
                 .endpoint_changed(&self.service, &address, transition);
         }
@@ -309,7 +308,12 @@ impl Endpoints {
 
     /// At most so many may be out at once, and never the last (resilience.md section 2). Holds as long as the lock.
     fn may_open(&self, list: &[Arc<Member>], _opening: &MutexGuard<'_, ()>) -> bool {
-        let cap = open_max(list.len(), self.config.load().gate.max_open_percent);
+        let config = self.config.load();
+        // The gate then reports that it would open.
+        if config.gate.mode == Mode::Observe {
+            return false;
+        }
+        let cap = open_max(list.len(), config.gate.max_open_percent);
         list.iter().filter(|member| !member.is_eligible()).count() < cap
     }
 

@@ -20,7 +20,13 @@ pub fn channel() -> (Facts, mpsc::Receiver<pb::Fact>) {
 }
 
 impl Facts {
-    pub fn breaker_changed(&self, service: &str, route: &str, transition: Transition) {
+    pub fn breaker_changed(
+        &self,
+        service: &str,
+        route: &str,
+        transition: Transition,
+        forced: bool,
+    ) {
         let state = |phase| match phase {
             Phase::Closed | Phase::Ramping => pb::BreakerState::Closed,
             Phase::Open => pb::BreakerState::Open,
@@ -32,6 +38,7 @@ impl Facts {
             from: state(transition.from).into(),
             to: state(transition.to).into(),
             reason: transition.reason,
+            forced,
         }));
     }
 
@@ -48,6 +55,7 @@ impl Facts {
             from: state(transition.from).into(),
             to: state(transition.to).into(),
             reason: transition.reason,
+            held_back: !transition.enforced,
         }));
     }
 

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tower::Service;
 
 use crate::backend::Backend;
-use crate::body::{Body, BodyError};
+use crate::body::{Body, BodyError, of_head};
 use crate::drain::Drain;
 use crate::error::Error;
 use crate::head;
@@ -25,7 +25,9 @@ use crate::http2;
 use crate::interim::{self, Interim, Interjected, Outlet};
 use crate::pipeline::Stack;
 use crate::policy::deadline::{Deadline, parse_grpc_timeout, parse_millis};
+use crate::policy::outcome::Outcome;
 use crate::policy::priority::{COHORTS, Priority, Tier};
+use crate::recorder::Names;
 use crate::request::{Context, Protocol, Request, is_grpc, is_idempotent};
 use crate::tcp;
 use crate::telemetry::{self, Direction};
@@ -139,7 +141,16 @@ pub async fn answer(
 ) -> Response<Body> {
     let grpc = is_grpc(incoming.headers());
     let version = incoming.version();
-    let answer = match request(&connection, incoming, grpc, upgrade.is_some(), interim) {
+    let names = Names::of(incoming.headers(), connection.worker);
+    let request = request(
+        &connection,
+        incoming,
+        names.clone(),
+        grpc,
+        upgrade.is_some(),
+        interim,
+    );
+    let answer = match request {
         Ok(request) => call(&connection.target, request).await,
         Err(error) => {
             // It gets no further, so nobody further on would count it.
@@ -157,6 +168,15 @@ pub async fn answer(
         version,
         matches!(connection.target, Target::Service(_)),
     );
+    if (grpc || response.status().as_u16() >= 429)
+        && matches!(
+            of_head(response.status(), response.headers()),
+            Outcome::Failure(_)
+        )
+        && let Ok(id) = HeaderValue::try_from(names.id())
+    {
+        response.headers_mut().insert(&head::OWN_REQUEST_ID, id);
+    }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
         && let Some(downstream) = upgrade
     {
@@ -196,6 +216,7 @@ async fn call(target: &Target, mut request: Request) -> Result<Response<Body>, E
 fn request(
     connection: &Connection,
     incoming: http::Request<Body>,
+    names: Names,
     grpc: bool,
     upgrade: bool,
     interim: Option<Interim>,
@@ -250,6 +271,7 @@ fn request(
         interim,
         priority,
         caller: connection.caller.clone(),
+        names,
         heir: None,
     };
     Ok(Request {

@@ -3,6 +3,8 @@
 pub mod admission;
 pub mod attempt;
 pub mod breaker;
+#[cfg(test)]
+mod chain;
 pub mod deadline;
 pub mod doomed;
 pub mod fallback;

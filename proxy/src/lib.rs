@@ -34,6 +34,7 @@ pub mod pool;
 pub mod prober;
 pub mod push;
 pub mod race;
+pub mod recorder;
 pub mod redirect;
 pub mod replay;
 pub mod request;

@@ -203,7 +203,7 @@ async fn tick(proxy: Arc<Proxy>) {
         interval.tick().await;
         let now = Instant::now();
         for backend in proxy.mesh.backends().into_values() {
-            backend.endpoints.tick(now);
+            backend.tick(now);
         }
     }
 }

@@ -62,10 +62,11 @@ fn outbound_over(route: Outbound, transport: impl Transport) -> Stack {
         log: route.log,
         service: route.service,
         route: route.route,
+        endpoints: Some(route.endpoints.clone()),
     };
     let stack = ServiceBuilder::new()
-        .layer(observe) //                     count, time and log what the caller got
         .layer(route.inherit) //               deadline and attempt of the call that the app makes it for
+        .layer(observe) //                     count, time, log and, where it failed, keep what the caller got
         .layer(option_layer(route.fallback)) // answer in place of whoever could not
         .layer(option_layer(route.breaker)) //  stop calling a service that fails or has become slow
         .layer(route.deadline) //              all that follows ends by the deadline
@@ -100,12 +101,13 @@ pub fn inbound(port: Inbound) -> Stack {
         log: port.log,
         service: port.service,
         route: "".into(),
+        endpoints: None,
     };
     let stack = ServiceBuilder::new()
-        .layer(observe) //                       count, time and log what the caller got
+        .layer(observe) //                       count, time, log and, where it failed, keep what the caller got
         .layer(RateLimitLayer {
-            limits: port.rate_limits,
-        }) // who asks too often is told when to come back
+            limits: port.rate_limits, //         who asks too often is told when to come back
+        })
         .layer(DeadlineLayer { limit: None }) // work that the caller no longer waits for is stopped
         .layer(port.priorities) //               what goes first when not all can be served
         .layer(LoadLayer {

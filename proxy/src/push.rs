@@ -118,6 +118,7 @@ fn direct(
             },
             protocol: snapshot::Protocol::Detect,
             mode: snapshot::Mode::Enforce,
+            forced: None,
             outbound: snapshot::Outbound::default(),
             routes: Vec::new(),
         };

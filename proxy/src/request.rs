@@ -13,6 +13,7 @@ use crate::layer::inherit::Heir;
 use crate::policy::deadline::Deadline;
 use crate::policy::priority::Priority;
 use crate::race::Race;
+use crate::recorder::Names;
 
 pub struct Request {
     pub head: Parts,
@@ -54,6 +55,8 @@ pub struct Context {
     pub priority: Priority,
     /// Who called, as proven by mutual TLS.
     pub caller: Option<Arc<str>>,
+    /// For the flight recorder.
+    pub names: Names,
     /// Outbound: it is made because of a call to the app, and has inherited from that.
     pub heir: Option<Heir>,
 }
@@ -94,6 +97,7 @@ impl Context {
             interim: None,
             priority: Priority::default(),
             caller: None,
+            names: Names::default(),
             heir: None,
         }
     }

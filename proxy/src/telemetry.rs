@@ -16,7 +16,7 @@ use crate::policy::admission::{Counts, Reason};
 use crate::policy::hedge::Withheld;
 use crate::policy::outcome::Outcome;
 use crate::policy::priority::Tier;
-use crate::policy::transition::Phase;
+use crate::policy::transition::{Phase, Transition};
 
 /// Half a millisecond to ten seconds.
 const BUCKETS: &[f64] = &[
@@ -43,6 +43,8 @@ struct Metrics {
     breaker_transitions: IntCounterVec,
     endpoint_state: IntGaugeVec,
     ejections: IntCounterVec,
+    would_eject: IntCounterVec,
+    breaker_forced: IntGaugeVec,
     connections: IntCounterVec,
     open_connections: IntGaugeVec,
     rejected_connections: IntCounterVec,
@@ -232,7 +234,17 @@ impl Metrics {
             breaker_transitions: counter(
                 "weir_breaker_transitions_total",
                 "Changes of the breaker's state.",
-                &["service", "route", "to"],
+                &["service", "route", "to", "reason"],
+            ),
+            would_eject: counter(
+                "weir_would_eject_total",
+                "Endpoints that would have been taken out, but for mode Observe or the cap on how many may be.",
+                &["service", "reason"],
+            ),
+            breaker_forced: gauge(
+                "weir_breaker_forced",
+                "1 while a policy or an operator holds the breaker as it is.",
+                &["service", "route"],
             ),
             endpoint_state: gauge(
                 "weir_endpoint_state",
@@ -241,8 +253,8 @@ impl Metrics {
             ),
             ejections: counter(
                 "weir_ejections_total",
-                "Endpoints taken out because they failed.",
-                &["service"],
+                "Endpoints taken out because they failed, by reason.",
+                &["service", "reason"],
             ),
             connections: counter(
                 "weir_connections_total",
@@ -328,6 +340,10 @@ impl RouteMetrics {
             direction,
             service: service.to_owned(),
         }
+    }
+
+    pub fn direction(&self) -> Direction {
+        self.direction
     }
 
     pub fn observe(&self, outcome: Outcome, mutual_tls: bool, seconds: f64) {
@@ -545,7 +561,6 @@ pub struct BackendMetrics {
     service: String,
     attempts: [IntCounter; 3],
     pub retries: IntCounter,
-    ejections: IntCounter,
 }
 
 impl BackendMetrics {
@@ -559,7 +574,6 @@ impl BackendMetrics {
                 attempts("cancelled"),
             ],
             retries: METRICS.retries.with_label_values(&[service]),
-            ejections: METRICS.ejections.with_label_values(&[service]),
         }
     }
 
@@ -572,13 +586,18 @@ impl BackendMetrics {
         .inc();
     }
 
-    pub fn endpoint_state(&self, endpoint: &str, phase: Phase) {
+    pub fn endpoint_changed(&self, endpoint: &str, transition: &Transition) {
+        let ejected = [&self.service, transition.why.as_str()];
+        if !transition.enforced {
+            METRICS.would_eject.with_label_values(&ejected).inc();
+            return;
+        }
         METRICS
             .endpoint_state
             .with_label_values(&[&self.service, endpoint])
-            .set(number(phase));
-        if phase == Phase::Open {
-            self.ejections.inc();
+            .set(number(transition.to));
+        if transition.to == Phase::Open {
+            METRICS.ejections.with_label_values(&ejected).inc();
         }
     }
 
@@ -595,12 +614,26 @@ impl BackendMetrics {
             .set(number(phase));
     }
 
-    pub fn breaker_changed(&self, route: &str, phase: Phase) {
-        self.breaker_state(route, phase);
+    pub fn breaker_changed(&self, route: &str, transition: &Transition, forced: bool) {
+        self.breaker_state(route, transition.to);
+        METRICS
+            .breaker_forced
+            .with_label_values(&[&self.service, route])
+            .set(forced.into());
         METRICS
             .breaker_transitions
-            .with_label_values(&[&self.service, route, phase.as_str()])
+            .with_label_values(&[
+                &self.service,
+                route,
+                transition.to.as_str(),
+                transition.why.as_str(),
+            ])
             .inc();
+    }
+
+    /// Off the common path: only while a policy observes and would refuse.
+    pub fn would_refuse(&self, reason: &str) {
+        would_refuse(Direction::Outbound, &self.service, reason);
     }
 }
 

@@ -10,6 +10,8 @@
 
 mod admission;
 mod chain;
+mod explain;
+mod forced;
 mod grpc;
 mod hostile;
 mod life;

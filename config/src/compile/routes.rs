@@ -2,6 +2,8 @@
 
 use std::cmp::Reverse;
 
+use serde_json::Value;
+
 use super::Policies;
 use crate::merge::{self, Layer, Source};
 use crate::resource::{GrpcMatch, HttpMatch, ObjectName, Outbound, RoutePolicy, RouteSelector};
@@ -11,7 +13,11 @@ use crate::snapshot::{PathMatch, Route, RouteMatch};
 type Said<'a> = (ObjectName, usize, &'a RoutePolicy);
 
 /// The routes of all policies that apply. Equal matches become one route whose values merge.
-pub(super) fn compile(policies: &Policies<'_>, from: &mut Vec<(String, Source)>) -> Vec<Route> {
+pub(super) fn compile(
+    policies: &Policies<'_>,
+    from: &mut Vec<(String, Source)>,
+    fields: &mut Vec<(String, Value)>,
+) -> Vec<Route> {
     let mut grouped: Vec<(RouteMatch, Vec<Said<'_>>)> = Vec::new();
     for (policy, place, route) in policies.routes() {
         let matches = route_match(&route.matches);
@@ -36,7 +42,14 @@ pub(super) fn compile(policies: &Policies<'_>, from: &mut Vec<(String, Source)>)
                 ))
             }));
             let outbound = merge::outbound(&layers, &format!("routes[{place}]."));
+            // The strongest of those who said it names it.
+            if let Some((policy, index, _)) = said.last() {
+                let field = format!("routes[{place}].match");
+                fields.push((field.clone(), name(&matches).into()));
+                from.push((field, Source::Route(policy.clone(), *index)));
+            }
             from.extend(outbound.from);
+            fields.extend(outbound.fields);
             Route {
                 name: name(&matches),
                 idempotent: said

@@ -22,7 +22,7 @@ pub struct CertifyResponse {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FromProxy {
-    #[prost(oneof = "from_proxy::Message", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "from_proxy::Message", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub message: ::core::option::Option<from_proxy::Message>,
 }
 /// Nested message and enum types in `FromProxy`.
@@ -41,6 +41,8 @@ pub mod from_proxy {
         Nack(super::Nack),
         #[prost(message, tag = "6")]
         Fact(super::Fact),
+        #[prost(message, tag = "7")]
+        Explained(super::Explained),
     }
 }
 /// The first message on a stream, exactly once.
@@ -105,6 +107,27 @@ pub struct ToProxy {
     /// The mesh's trust anchors, DER; empty when unchanged.
     #[prost(bytes = "bytes", repeated, tag = "7")]
     pub trust_bundle: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// A message with a question is no push: nonce, version and the rest say nothing, and it is not acknowledged.
+    #[prost(message, optional, tag = "8")]
+    pub question: ::core::option::Option<Question>,
+}
+/// What do you remember of a request?
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Question {
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// Its id, or its trace id.
+    #[prost(string, tag = "2")]
+    pub request_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Explained {
+    /// Of the question.
+    #[prost(uint64, tag = "1")]
+    pub question: u64,
+    /// A list of weir_config::record::Record as JSON, the oldest first.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub records_json: ::prost::bytes::Bytes,
 }
 /// What an address is.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -211,6 +234,9 @@ pub struct BreakerChanged {
     /// For people: "12 of 20 calls took longer than 200ms".
     #[prost(string, tag = "5")]
     pub reason: ::prost::alloc::string::String,
+    /// By a policy or an operator, whatever calls come to.
+    #[prost(bool, tag = "6")]
+    pub forced: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EndpointChanged {
@@ -224,6 +250,9 @@ pub struct EndpointChanged {
     pub to: i32,
     #[prost(string, tag = "5")]
     pub reason: ::prost::alloc::string::String,
+    /// It only would have moved: its policy observes, or too many of the service's endpoints are out already.
+    #[prost(bool, tag = "6")]
+    pub held_back: bool,
 }
 /// The sidecar got SIGTERM: send its endpoints nothing new.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -878,6 +907,64 @@ pub mod identity_server {
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExplainRequest {
+    /// Its x-request-id, its trace id, or what x-weir-request-id of its answer says.
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExplainResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub told: ::prost::alloc::vec::Vec<Told>,
+    /// Sidecars that were asked.
+    #[prost(uint32, tag = "2")]
+    pub asked: u32,
+    /// Those that did not answer in time, as "namespace/pod".
+    #[prost(string, repeated, tag = "3")]
+    pub silent: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Told {
+    /// "namespace/pod"
+    #[prost(string, tag = "1")]
+    pub pod: ::prost::alloc::string::String,
+    /// A list of weir_config::record::Record as JSON.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub records_json: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PolicyRequest {
+    #[prost(string, tag = "1")]
+    pub pod_namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub pod_name: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PolicyResponse {
+    #[prost(uint64, tag = "1")]
+    pub version: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub values: ::prost::alloc::vec::Vec<PolicyValue>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PolicyValue {
+    /// outbound or inbound
+    #[prost(string, tag = "1")]
+    pub direction: ::prost::alloc::string::String,
+    /// "namespace/name:port"
+    #[prost(string, tag = "2")]
+    pub service: ::prost::alloc::string::String,
+    /// "outbound.retries.attempts", "routes\[0\].outbound.deadline"
+    #[prost(string, tag = "3")]
+    pub field: ::prost::alloc::string::String,
+    /// As JSON; null: not set.
+    #[prost(string, tag = "4")]
+    pub value_json: ::prost::alloc::string::String,
+    /// "default", "MeshConfig mesh", "ResiliencePolicy boutique/cart", "ResiliencePolicy boutique/cart routes\[0\]", "operator"
+    #[prost(string, tag = "5")]
+    pub source: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EventsRequest {
     /// First sequence number wanted; 0: from the oldest kept.
     #[prost(uint64, tag = "1")]
@@ -975,6 +1062,62 @@ pub struct BreakerStatus {
     pub reason: ::prost::alloc::string::String,
     #[prost(uint64, tag = "6")]
     pub since_ms: u64,
+    /// Held so by a policy or an operator.
+    #[prost(bool, tag = "7")]
+    pub forced: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForceBreakerRequest {
+    /// "namespace/name:port", or "namespace/name" for all its ports.
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
+    #[prost(enumeration = "Force", tag = "2")]
+    pub to: i32,
+    /// It ends by itself. Not for FORCE_AUTO.
+    #[prost(uint64, tag = "3")]
+    pub for_ms: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForceBreakerResponse {
+    /// The ports it holds for, as "namespace/name:port".
+    #[prost(string, repeated, tag = "1")]
+    pub services: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// 0 for FORCE_AUTO.
+    #[prost(uint64, tag = "2")]
+    pub until_ms: u64,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Force {
+    Unspecified = 0,
+    Open = 1,
+    Closed = 2,
+    /// What calls come to decides again.
+    Auto = 3,
+}
+impl Force {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "FORCE_UNSPECIFIED",
+            Self::Open => "FORCE_OPEN",
+            Self::Closed => "FORCE_CLOSED",
+            Self::Auto => "FORCE_AUTO",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "FORCE_UNSPECIFIED" => Some(Self::Unspecified),
+            "FORCE_OPEN" => Some(Self::Open),
+            "FORCE_CLOSED" => Some(Self::Closed),
+            "FORCE_AUTO" => Some(Self::Auto),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 pub mod operator_client {
@@ -1130,6 +1273,78 @@ pub mod operator_client {
                 .insert(GrpcMethod::new("weir.mesh.v1.Operator", "Breakers"));
             self.inner.unary(req, path, codec).await
         }
+        /// Holds the breakers of a service as they are told, in every sidecar, for a while.
+        pub async fn force_breaker(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ForceBreakerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ForceBreakerResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/weir.mesh.v1.Operator/ForceBreaker",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("weir.mesh.v1.Operator", "ForceBreaker"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// What the connected sidecars remember of a request.
+        pub async fn explain(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExplainRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/weir.mesh.v1.Operator/Explain",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("weir.mesh.v1.Operator", "Explain"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// What holds for a pod's sidecar, and who said so.
+        pub async fn policy(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PolicyRequest>,
+        ) -> std::result::Result<tonic::Response<super::PolicyResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/weir.mesh.v1.Operator/Policy",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("weir.mesh.v1.Operator", "Policy"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1167,6 +1382,24 @@ pub mod operator_server {
             tonic::Response<super::BreakersResponse>,
             tonic::Status,
         >;
+        /// Holds the breakers of a service as they are told, in every sidecar, for a while.
+        async fn force_breaker(
+            &self,
+            request: tonic::Request<super::ForceBreakerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ForceBreakerResponse>,
+            tonic::Status,
+        >;
+        /// What the connected sidecars remember of a request.
+        async fn explain(
+            &self,
+            request: tonic::Request<super::ExplainRequest>,
+        ) -> std::result::Result<tonic::Response<super::ExplainResponse>, tonic::Status>;
+        /// What holds for a pod's sidecar, and who said so.
+        async fn policy(
+            &self,
+            request: tonic::Request<super::PolicyRequest>,
+        ) -> std::result::Result<tonic::Response<super::PolicyResponse>, tonic::Status>;
     }
     /// What the command line asks of a control plane.
     #[derive(Debug)]
@@ -1362,6 +1595,137 @@ pub mod operator_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = BreakersSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/weir.mesh.v1.Operator/ForceBreaker" => {
+                    #[allow(non_camel_case_types)]
+                    struct ForceBreakerSvc<T: Operator>(pub Arc<T>);
+                    impl<
+                        T: Operator,
+                    > tonic::server::UnaryService<super::ForceBreakerRequest>
+                    for ForceBreakerSvc<T> {
+                        type Response = super::ForceBreakerResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ForceBreakerRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Operator>::force_breaker(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ForceBreakerSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/weir.mesh.v1.Operator/Explain" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExplainSvc<T: Operator>(pub Arc<T>);
+                    impl<T: Operator> tonic::server::UnaryService<super::ExplainRequest>
+                    for ExplainSvc<T> {
+                        type Response = super::ExplainResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExplainRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Operator>::explain(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExplainSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/weir.mesh.v1.Operator/Policy" => {
+                    #[allow(non_camel_case_types)]
+                    struct PolicySvc<T: Operator>(pub Arc<T>);
+                    impl<T: Operator> tonic::server::UnaryService<super::PolicyRequest>
+                    for PolicySvc<T> {
+                        type Response = super::PolicyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PolicyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Operator>::policy(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PolicySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -6,7 +6,7 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::snapshot::BalanceAlgorithm;
+use crate::snapshot::{BalanceAlgorithm, Force, Mode};
 use crate::units::{Count, Duration, Percent, Ratio};
 
 /// What every caller's sidecar does.
@@ -123,6 +123,10 @@ pub struct EndpointGate {
     /// Never more of a service's endpoints than this; the last one is never gated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_open_percent: Option<Percent>,
+    /// Observe: say which endpoints it would take out, and take out none. Only where it is said here: gates are there
+    /// without a policy, so a policy that observes does not switch them off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
 }
 
 /// Stop calling a whole service that fails or crawls, then probe it. Absent everywhere: no breaker.
@@ -148,6 +152,14 @@ pub struct CircuitBreaker {
     /// Probes while half-open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub half_open_calls: Option<Count<1, 100>>,
+    /// Open (refuse every call) or Closed (pass every call) for as long as this stands here, whatever calls come to. For
+    /// some minutes there is `weir breakers force`, which ends by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub force: Option<Force>,
+    /// Observe: open and close as calls go, count what it would refuse, and refuse nothing. The policy's own mode when
+    /// absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -18,9 +18,14 @@ const CLEAR_SCREEN: &str = "\x1b[H\x1b[2J";
 /// Show circuit breakers and endpoint gates, one row a caller
 ///
 /// A breaker guards a whole service (ENDPOINT is -), a gate one of its endpoints. Closed passes calls, Open refuses
-/// them, HalfOpen lets a few through to find out, Ramping takes an endpoint back slowly.
+/// them, HalfOpen lets a few through to find out, Ramping takes an endpoint back slowly. What is forced stays as it is,
+/// whatever calls come to.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+
     /// Also those that are closed
     #[arg(short, long)]
     all: bool,
@@ -38,7 +43,74 @@ pub(super) struct Arguments {
     output: Output,
 }
 
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Hold all callers' breakers of a service open or closed for a while, or let go of them
+    ///
+    /// It holds for services without a breaker too, for all their routes, and over what policies say. It ends by itself,
+    /// also when the control plane is gone.
+    Force {
+        /// namespace/name, or namespace/name:port for one port of several
+        service: String,
+
+        /// open refuses every call, closed passes every call, auto leaves it to what calls come to
+        #[arg(value_enum)]
+        to: To,
+
+        /// Until it ends: 30s, 10m, at most 24h
+        #[arg(long = "for", value_name = "DURATION", default_value = "10m", value_parser = span)]
+        span: Duration,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum To {
+    Open,
+    Closed,
+    Auto,
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    text.parse::<weir_config::units::Duration>()
+        .map(weir_config::units::Duration::get)
+}
+
+async fn force(
+    control_plane: &str,
+    service: String,
+    to: To,
+    span: Duration,
+) -> Result<(), Failure> {
+    let (wanted, for_ms) = match to {
+        To::Auto => (pb::Force::Auto, 0),
+        To::Open => (pb::Force::Open, span.as_millis()),
+        To::Closed => (pb::Force::Closed, span.as_millis()),
+    };
+    let request = pb::ForceBreakerRequest {
+        service,
+        to: wanted.into(),
+        for_ms: u64::try_from(for_ms).unwrap_or(u64::MAX),
+    };
+    let mut client = connect(control_plane).await?;
+    let answer = client.force_breaker(request).await.map_err(failure)?;
+    let answer = answer.into_inner();
+    let what = match to {
+        To::Auto => "no longer forced".to_owned(),
+        To::Open => format!("forced open until {}", rfc3339(answer.until_ms)),
+        To::Closed => format!("forced closed until {}", rfc3339(answer.until_ms)),
+    };
+    let lines = answer.services.iter();
+    print(
+        &lines
+            .map(|service| format!("{service} {what}\n"))
+            .collect::<String>(),
+    )
+}
+
 pub(super) async fn run(control_plane: &str, arguments: Arguments) -> Result<(), Failure> {
+    if let Some(Command::Force { service, to, span }) = arguments.command {
+        return force(control_plane, service, to, span).await;
+    }
     let mut client = connect(control_plane).await?;
     let mut shown = String::new();
     loop {
@@ -78,7 +150,8 @@ impl Arguments {
                     .rsplit_once(':')
                     .is_some_and(|(name, _)| name == wanted)
         };
-        (self.all || row.state != "Closed") && self.service.as_ref().is_none_or(of_service)
+        (self.all || row.state != "Closed" || row.forced)
+            && self.service.as_ref().is_none_or(of_service)
     }
 }
 
@@ -88,7 +161,10 @@ fn table(rows: &[pb::BreakerStatus]) -> String {
         table.row([
             row.service.clone(),
             row.endpoint.clone(),
-            row.state.clone(),
+            match row.forced {
+                true => format!("{} (forced)", row.state),
+                false => row.state.clone(),
+            },
             ago(row.since_ms, now_ms()),
             row.caller.clone(),
             row.reason.clone(),
@@ -107,6 +183,7 @@ fn json_lines(rows: &[pb::BreakerStatus]) -> String {
             "service": row.service,
             "endpoint": row.endpoint,
             "state": row.state,
+            "forced": row.forced,
             "since": rfc3339(row.since_ms),
             "sinceMs": row.since_ms,
             "caller": row.caller,

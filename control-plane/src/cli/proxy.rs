@@ -5,7 +5,7 @@ use weir_config::pb;
 
 use super::client::{connect, failure};
 use super::table::Table;
-use super::{Failure, Output, print};
+use super::{Failure, Output, policy, print};
 use crate::journal::now_ms;
 use crate::time::{ago, rfc3339};
 
@@ -23,10 +23,46 @@ pub(super) enum Command {
         #[arg(short, long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
+    /// Show what holds for a pod's sidecar, value by value, and who said so
+    ///
+    /// Inbound is how it takes calls, outbound how it calls the services that its app has called. FROM is default for
+    /// what nobody said, or names the MeshConfig, the policy, the route of a policy, or the operator who did.
+    Policy {
+        /// namespace/name
+        pod: String,
+
+        /// Only for this service, as namespace/name or namespace/name:port
+        #[arg(long, value_name = "SERVICE")]
+        service: Option<String>,
+
+        /// Only what somebody said
+        #[arg(long)]
+        said: bool,
+
+        /// text or json
+        #[arg(short, long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+
+        /// Same as --output json
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 pub(super) async fn run(control_plane: &str, command: Command) -> Result<(), Failure> {
-    let Command::Status { pod, output } = command;
+    let (pod, output) = match command {
+        Command::Status { pod, output } => (pod, output),
+        Command::Policy {
+            pod,
+            service,
+            said,
+            output,
+            json,
+        } => {
+            let output = if json { Output::Json } else { output };
+            return policy::run(control_plane, &pod, service.as_deref(), said, output).await;
+        }
+    };
     let response = connect(control_plane)
         .await?
         .proxies(pb::ProxiesRequest {})

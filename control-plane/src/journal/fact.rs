@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::Event;
 
 /// Every kind, in the order of a mesh's life.
-pub const KINDS: [&str; 19] = [
+pub const KINDS: [&str; 22] = [
     "ControlPlaneStarted",
     "ControlPlaneStopped",
     "TrustAnchorIntroduced",
@@ -22,7 +22,10 @@ pub const KINDS: [&str; 19] = [
     "BreakerOpened",
     "BreakerHalfOpened",
     "BreakerClosed",
+    "BreakerForced",
+    "BreakerReleased",
     "EndpointEjected",
+    "EndpointSpared",
     "EndpointProbed",
     "EndpointReadmitted",
     "EndpointRestored",
@@ -86,21 +89,49 @@ pub enum Fact {
         service: String,
         route: String,
         reason: String,
+        /// By its policy or an operator.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        forced: bool,
     },
     BreakerHalfOpened {
         caller: String,
         service: String,
         route: String,
         reason: String,
+        /// By its policy or an operator.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        forced: bool,
     },
     BreakerClosed {
         caller: String,
         service: String,
         route: String,
         reason: String,
+        /// By its policy or an operator.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        forced: bool,
+    },
+    /// An operator holds all callers' breakers of a service.
+    BreakerForced {
+        service: String,
+        /// "open" or "closed"
+        to: String,
+        until_ms: u64,
+    },
+    /// What calls come to decides again.
+    BreakerReleased {
+        service: String,
+        reason: String,
     },
     /// A caller's gate on one endpoint opened: nothing more is sent there for now.
     EndpointEjected {
+        caller: String,
+        service: String,
+        endpoint: String,
+        reason: String,
+    },
+    /// It would have opened, but its policy observes, or too many of the service's endpoints are out.
+    EndpointSpared {
         caller: String,
         service: String,
         endpoint: String,
@@ -240,6 +271,7 @@ impl Fact {
                 service,
                 route,
                 reason,
+                ..
             } => said(
                 whole(service, route),
                 caller,
@@ -250,6 +282,7 @@ impl Fact {
                 service,
                 route,
                 reason,
+                ..
             } => said(
                 whole(service, route),
                 caller,
@@ -260,10 +293,36 @@ impl Fact {
                 service,
                 route,
                 reason,
+                ..
             } => said(
                 whole(service, route),
                 caller,
                 because("circuit breaker closed", reason),
+            ),
+            Self::BreakerForced {
+                service,
+                to,
+                until_ms,
+            } => about(
+                service,
+                format!(
+                    "circuit breakers forced {to} until {}",
+                    crate::time::rfc3339(*until_ms)
+                ),
+            ),
+            Self::BreakerReleased { service, reason } => about(
+                service,
+                because("circuit breakers are no longer forced", reason),
+            ),
+            Self::EndpointSpared {
+                caller,
+                service,
+                endpoint,
+                reason,
+            } => said(
+                format!("{service} {endpoint}"),
+                caller,
+                because("endpoint would have been ejected", reason),
             ),
             Self::EndpointEjected {
                 caller,

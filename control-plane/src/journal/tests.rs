@@ -206,7 +206,7 @@ fn every_kind_is_in_the_list_of_kinds() {
 
 fn one_of_each() -> Vec<Fact> {
     let s = || "x".to_owned();
-    macro_rules! breakers { ($($kind:ident),*) => { vec![$(Fact::$kind { caller: s(), service: s(), route: s(), reason: s() }),*] } }
+    macro_rules! breakers { ($($kind:ident),*) => { vec![$(Fact::$kind { caller: s(), service: s(), route: s(), reason: s(), forced: true }),*] } }
     macro_rules! endpoints { ($($kind:ident),*) => { vec![$(Fact::$kind { caller: s(), service: s(), endpoint: s(), reason: s() }),*] } }
     let mut facts = vec![
         Fact::ControlPlaneStarted {
@@ -254,7 +254,17 @@ fn one_of_each() -> Vec<Fact> {
         },
     ];
     facts.extend(breakers!(BreakerOpened, BreakerHalfOpened, BreakerClosed));
+    facts.push(Fact::BreakerForced {
+        service: s(),
+        to: s(),
+        until_ms: 0,
+    });
+    facts.push(Fact::BreakerReleased {
+        service: s(),
+        reason: s(),
+    });
     facts.extend(endpoints!(
+        EndpointSpared,
         EndpointEjected,
         EndpointProbed,
         EndpointReadmitted,

@@ -170,6 +170,15 @@ impl Board {
         session.is_some_and(|session| session.services.contains_key(key))
     }
 
+    /// The services that a pod's sidecar calls.
+    pub(super) fn services_of(&self, pod: &ObjectName) -> BTreeSet<ServiceKey> {
+        let sessions = self.sessions_of_pod.get(pod).into_iter().flatten();
+        sessions
+            .filter_map(|id| self.sessions.get(id))
+            .flat_map(|session| session.services.keys().cloned())
+            .collect()
+    }
+
     pub(super) fn subscriptions(&self, id: SessionId) -> usize {
         self.sessions
             .get(&id)

@@ -9,7 +9,7 @@ use weir_config::compile::{self, Host};
 use weir_config::index::Index;
 use weir_config::pb;
 use weir_config::resource::ObjectName;
-use weir_config::snapshot::ServiceKey;
+use weir_config::snapshot::{Forced, ServiceKey};
 
 /// Of one name in one slice: a name that means more is cut, not followed.
 const ADDRESSES_PER_NAME_MAX: usize = 1000;
@@ -29,11 +29,13 @@ impl Published {
     pub(super) fn compile(
         index: &Index,
         key: &ServiceKey,
+        forced: Option<Forced>,
         draining: &HashSet<ObjectName>,
         resolved: &HashMap<String, Vec<IpAddr>>,
     ) -> Self {
         let policy = compile::service(index, key);
-        let policy = policy.map(|policy| {
+        let policy = policy.map(|mut policy| {
+            policy.forced = forced;
             serde_json::to_vec(&policy)
                 .expect("a policy is plain data")
                 .into()

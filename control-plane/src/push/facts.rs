@@ -77,6 +77,7 @@ impl Facts {
                     service,
                     route,
                     reason,
+                    forced: change.forced,
                 },
             ),
             pb::BreakerState::Open => (
@@ -86,6 +87,7 @@ impl Facts {
                     service,
                     route,
                     reason,
+                    forced: change.forced,
                 },
             ),
             pb::BreakerState::HalfOpen => (
@@ -95,17 +97,20 @@ impl Facts {
                     service,
                     route,
                     reason,
+                    forced: change.forced,
                 },
             ),
         };
-        self.changed(
-            &change.service,
-            &change.route,
-            "",
+        self.breakers.changed(Transition {
+            caller: self.pod.clone(),
+            service: clean(&change.service),
+            route: clean(&change.route),
+            endpoint: String::new(),
             state,
-            &change.reason,
+            forced: change.forced,
+            reason: clean(&change.reason),
             at_ms,
-        );
+        });
         self.journal.note_at(fact, at_ms);
     }
 
@@ -116,6 +121,15 @@ impl Facts {
             clean(&change.endpoint),
             clean(&change.reason),
         );
+        if change.held_back {
+            let fact = Fact::EndpointSpared {
+                caller,
+                service,
+                endpoint,
+                reason,
+            };
+            return self.journal.note_at(fact, at_ms);
+        }
         let (state, fact) = match change.to() {
             pb::GateState::Unspecified => return,
             pb::GateState::Open => (
@@ -155,35 +169,17 @@ impl Facts {
                 },
             ),
         };
-        self.changed(
-            &change.service,
-            "",
-            &change.endpoint,
-            state,
-            &change.reason,
-            at_ms,
-        );
-        self.journal.note_at(fact, at_ms);
-    }
-
-    fn changed(
-        &self,
-        service: &str,
-        route: &str,
-        endpoint: &str,
-        state: State,
-        reason: &str,
-        at_ms: u64,
-    ) {
         self.breakers.changed(Transition {
             caller: self.pod.clone(),
-            service: clean(service),
-            route: clean(route),
-            endpoint: clean(endpoint),
+            service: clean(&change.service),
+            route: String::new(),
+            endpoint: clean(&change.endpoint),
             state,
-            reason: clean(reason),
+            forced: false,
+            reason: clean(&change.reason),
             at_ms,
         });
+        self.journal.note_at(fact, at_ms);
     }
 
     fn draining(&self, draining: bool, at_ms: u64) {

@@ -17,6 +17,7 @@ use super::ledger::Ledger;
 use crate::journal::{Fact, Journal, now_ms};
 use crate::mesh::Membership;
 use crate::proxies::Proxies;
+use crate::questions::Questions;
 
 /// Changes of policy wait this long for what belongs to them; endpoints do not.
 const DEBOUNCE: Duration = Duration::from_millis(50);
@@ -31,6 +32,7 @@ pub(super) struct Session {
     facts: Facts,
     journal: Journal,
     proxies: Proxies,
+    questions: Questions,
     outbound: mpsc::Sender<Result<pb::ToProxy, Status>>,
     stalled_after: Duration,
 }
@@ -60,6 +62,7 @@ impl Session {
             facts: Facts::new(server, pod),
             journal: server.journal.clone(),
             proxies: server.proxies.clone(),
+            questions: server.questions.clone(),
             outbound,
             stalled_after: server.stalled_after,
         }
@@ -74,6 +77,7 @@ impl Session {
     ) -> End {
         let expiry = sleep(certificate_left);
         tokio::pin!(expiry);
+        let mut asking = self.questions.listen();
         loop {
             let idle = self.ledger.is_idle();
             let owed_since = self.ledger.waiting_since().unwrap_or_else(Instant::now);
@@ -95,6 +99,11 @@ impl Session {
                     }
                 }
                 () = sleep_until(owed_since + self.stalled_after), if !idle => return End::Stalled(self.ledger.sent_version),
+                question = asking.recv() => {
+                    if let Ok(question) = question {
+                        self.ask(question);
+                    }
+                }
                 () = &mut expiry => return End::CertificateExpired,
                 _ = &mut replaced => return End::Replaced,
                 _ = stopping.wait_for(|stopping| *stopping) => return End::Stopping,
@@ -120,6 +129,18 @@ impl Session {
         self.outbound.try_send(Ok(push)).map_err(|_| ())
     }
 
+    /// Pushes come first: a question takes no place that one of them or the last word needs.
+    fn ask(&self, question: pb::Question) {
+        if self.outbound.capacity() > 2 {
+            let question = pb::ToProxy {
+                question: Some(question),
+                ..pb::ToProxy::default()
+            };
+            // It fails only when the stream is gone, which the loop notices.
+            let _ = self.outbound.try_send(Ok(question));
+        }
+    }
+
     fn hear(&mut self, message: Message) -> Result<(), String> {
         self.proxies
             .update(&self.pod, |proxy| proxy.last_seen_ms = now_ms());
@@ -141,6 +162,7 @@ impl Session {
             Message::Ack(ack) => self.acked(ack.nonce),
             Message::Nack(nack) => self.nacked(nack),
             Message::Fact(fact) => self.facts.heard(fact),
+            Message::Explained(explained) => self.questions.answered(&self.pod, explained),
         }
         Ok(())
     }

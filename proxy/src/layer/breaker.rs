@@ -14,8 +14,9 @@ use super::{Answer, Call, Guarded};
 use crate::body::Duty;
 use crate::error::Error;
 use crate::facts::Facts;
-use crate::policy::breaker::{Breaker as Policy, Ticket};
+use crate::policy::breaker::{Breaker as Policy, Forced, Ticket};
 use crate::policy::outcome::Outcome;
+use crate::policy::transition::Phase;
 use crate::request::Request;
 use crate::telemetry::BackendMetrics;
 
@@ -30,8 +31,9 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// `config`: `None` where no policy asks for a breaker, and it is only there to be forced.
     pub fn new(
-        config: Config,
+        config: Option<Config>,
         service: Arc<str>,
         route: String,
         facts: Facts,
@@ -49,12 +51,24 @@ impl Shared {
     }
 
     /// A new policy: what was learnt stays.
-    pub fn reconfigure(&self, config: Config) {
+    pub fn reconfigure(&self, config: Option<Config>) {
         self.with(|policy| policy.reconfigure(config, Instant::now()));
     }
 
-    pub fn state(&self) -> crate::policy::transition::Phase {
-        self.policy.lock().expect("no panic while locked").state()
+    /// By an operator, which is the stronger, or by its policy.
+    pub fn force(&self, forced: Option<Forced>) {
+        self.with(|policy| policy.force(forced, Instant::now()));
+    }
+
+    /// For what ends while nobody calls.
+    pub fn tick(&self, now: Instant) {
+        self.with(|policy| policy.tick(now));
+    }
+
+    /// Its state, and whether that is forced.
+    pub fn state(&self) -> (Phase, bool) {
+        let policy = self.policy.lock().expect("no panic while locked");
+        (policy.state(), policy.is_forced())
     }
 
     pub fn route(&self) -> &str {
@@ -65,9 +79,11 @@ impl Shared {
         let mut policy = self.policy.lock().expect("no panic while locked");
         let result = act(&mut policy);
         while let Some(transition) = policy.take_transition() {
-            self.metrics.breaker_changed(&self.route, transition.to);
+            let forced = policy.is_forced();
+            self.metrics
+                .breaker_changed(&self.route, &transition, forced);
             self.facts
-                .breaker_changed(&self.service, &self.route, transition);
+                .breaker_changed(&self.service, &self.route, transition, forced);
         }
         result
     }
@@ -117,7 +133,11 @@ impl<S: Call> Service<Request> for Breaker<S> {
                 started,
                 answered: None,
             }),
-            Err(_) if self.mode == Mode::Observe => None,
+            // Whom an operator forces, he wants forced.
+            Err(_) if self.mode == Mode::Observe && !breaker.state().1 => {
+                breaker.metrics.would_refuse("circuit-breaker-open");
+                None
+            }
             Err(refused) => {
                 let error = Error::BreakerOpen {
                     service: breaker.service.to_string(),

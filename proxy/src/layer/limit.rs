@@ -9,6 +9,7 @@ use futures_util::future::Either;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tower::{Layer, Service};
+use weir_config::snapshot::Mode;
 
 use super::{AnswerFuture, Call, Guarded};
 use crate::body::Duty;
@@ -17,6 +18,7 @@ use crate::policy::concurrency::{Abandoned, Entry, Limit as Policy};
 use crate::policy::outcome::Outcome;
 use crate::policy::queue::WaiterId;
 use crate::request::Request;
+use crate::telemetry::{Direction, would_refuse};
 
 /// The limit of a service, shared by all workers, and those who wait at it.
 pub struct Shared {
@@ -26,6 +28,8 @@ pub struct Shared {
 
 struct State {
     policy: Policy,
+    /// Observe: counts who would have had to wait, and lets everybody in.
+    mode: Mode,
     waiting: HashMap<WaiterId, oneshot::Sender<()>>,
     queue_timeout: Duration,
 }
@@ -38,6 +42,7 @@ impl Shared {
         Self {
             state: Mutex::new(State {
                 policy: Policy::new(in_flight, queue),
+                mode: Mode::Enforce,
                 waiting: HashMap::new(),
                 queue_timeout,
             }),
@@ -51,6 +56,17 @@ impl Shared {
         state.policy.reconfigure(in_flight, queue);
         while let Some(next) = state.policy.admit_next() {
             state.wake(next);
+        }
+    }
+
+    /// Those who wait when it begins to observe wait no longer.
+    pub fn set_mode(&self, mode: Mode) {
+        let mut state = self.state.lock().expect("no panic while locked");
+        state.mode = mode;
+        if mode == Mode::Observe {
+            while let Some(next) = state.policy.admit_any() {
+                state.wake(next);
+            }
         }
     }
 
@@ -69,6 +85,14 @@ impl Shared {
     /// Without waiting where there is room, so that the common case needs no future of its own.
     fn enter(self: &Arc<Self>) -> Result<Result<Permit, Wait>, Error> {
         let mut state = self.state.lock().expect("no panic while locked");
+        if state.mode == Mode::Observe {
+            let within = state.policy.enter_regardless();
+            drop(state);
+            if !within {
+                would_refuse(Direction::Outbound, &self.service, "in-flight-limit");
+            }
+            return Ok(Ok(Permit(self.clone())));
+        }
         match state.policy.enter() {
             Entry::Admitted => Ok(Ok(Permit(self.clone()))),
             Entry::Queued(id) => {
@@ -211,5 +235,61 @@ impl<S: Call> Service<Request> for Limit<S> {
             }
             Err(error) => Either::Right(Box::pin(std::future::ready(Err(error)))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shared(in_flight: u32) -> Arc<Shared> {
+        let timeout = Duration::from_secs(1);
+        Arc::new(Shared::new(
+            "limit/observed:1".into(),
+            in_flight,
+            10,
+            timeout,
+        ))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_that_observes_lets_everybody_in_and_counts_whom_it_would_not_have() {
+        let limit = shared(2);
+        let held: Vec<_> = (0..2).map(|_| limit.enter()).collect();
+        let waiting = limit
+            .enter()
+            .expect("there is a queue")
+            .err()
+            .expect("it is full");
+        limit.set_mode(Mode::Observe);
+        let waited = waiting.permit().await;
+        assert!(waited.is_ok(), "who waited goes on");
+        let more: Vec<_> = (0..5).map(|_| limit.enter()).collect();
+        assert!(more.iter().all(|entered| matches!(entered, Ok(Ok(_)))));
+        assert_eq!(limit.load(), (8, 0));
+        drop((held, waited, more));
+        assert_eq!(limit.load(), (0, 0), "every place is given back");
+        let metrics = String::from_utf8(crate::telemetry::render()).expect("text");
+        let counted = "weir_would_refuse_total{direction=\"outbound\",reason=\"in-flight-limit\",service=\"limit/observed:1\"} 5";
+        assert!(metrics.contains(counted), "{metrics}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_it_enforces_again_it_lets_in_nobody_until_there_is_room() {
+        let limit = shared(1);
+        limit.set_mode(Mode::Observe);
+        let held: Vec<_> = (0..3).map(|_| limit.enter()).collect();
+        limit.set_mode(Mode::Enforce);
+        let waiting = limit
+            .enter()
+            .expect("there is a queue")
+            .err()
+            .expect("it is full");
+        assert!(
+            waiting.permit().await.is_err(),
+            "three are in flight, one may be"
+        );
+        drop(held);
+        assert!(matches!(limit.enter(), Ok(Ok(_))));
     }
 }

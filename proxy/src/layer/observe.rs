@@ -1,17 +1,27 @@
-//! Outermost: counts and times every request, and writes the access log.
+//! Outermost: counts and times every request, writes the access log, and keeps what did not go as it should.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
 
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method};
 use tokio::time::Instant;
 use tower::{Layer, Service};
+use weir_config::record::{Kept, Record};
 
 use super::{Answer, Call, Guarded};
 use crate::access_log::{AccessLog, Entry};
-use crate::body::Duty;
+use crate::body::{Duty, of_head};
+use crate::endpoints::Endpoints;
 use crate::error::Error;
+use crate::head;
+use crate::policy::deadline::Deadline;
 use crate::policy::outcome::{Fault, Outcome};
-use crate::request::Request;
+use crate::policy::priority::Priority;
+use crate::recorder::{self, Names};
+use crate::request::{Protocol, Request};
 use crate::telemetry::RouteMetrics;
 
 #[derive(Clone)]
@@ -20,6 +30,8 @@ pub struct ObserveLayer {
     pub log: AccessLog,
     pub service: Arc<str>,
     pub route: Arc<str>,
+    /// Outbound: for what is slow.
+    pub endpoints: Option<Arc<Endpoints>>,
 }
 
 #[derive(Clone)]
@@ -52,9 +64,10 @@ impl<S: Call> Service<Request> for Observe<S> {
         let observation = Observation {
             entry: self.observer.log.is_enabled().then(|| Entry::of(&request)),
             observer: self.observer.clone(),
+            subject: Subject::of(&request),
             received: request.context.received,
             mutual_tls: false,
-            refused: false,
+            answer: Answered::default(),
         };
         Guarded::new(self.inner.call(request), Some(observation))
     }
@@ -63,9 +76,50 @@ impl<S: Call> Service<Request> for Observe<S> {
 pub struct Observation {
     observer: Arc<ObserveLayer>,
     entry: Option<Entry>,
+    subject: Subject,
     received: Instant,
     mutual_tls: bool,
-    refused: bool,
+    answer: Answered,
+}
+
+/// What was asked, by reference counts.
+struct Subject {
+    method: Method,
+    path: Option<PathAndQuery>,
+    names: Names,
+    protocol: Protocol,
+    caller: Option<Arc<str>>,
+    deadline: Deadline,
+    priority: Priority,
+    inherited: bool,
+    is_retry: bool,
+}
+
+/// What was answered; texts only where it was no good.
+#[derive(Default)]
+struct Answered {
+    status: u16,
+    grpc_status: Option<HeaderValue>,
+    endpoint: Option<SocketAddr>,
+    /// The sidecar's own answer, and why.
+    error: Option<(&'static str, String)>,
+}
+
+impl Subject {
+    fn of(request: &Request) -> Self {
+        let context = &request.context;
+        Self {
+            method: request.head.method.clone(),
+            path: request.head.uri.path_and_query().cloned(),
+            names: context.names.clone(),
+            protocol: context.protocol,
+            caller: context.caller.clone(),
+            deadline: context.deadline,
+            priority: context.priority,
+            inherited: context.heir.is_some(),
+            is_retry: context.is_retry,
+        }
+    }
 }
 
 impl Duty for Observation {
@@ -73,13 +127,21 @@ impl Duty for Observation {
         match result {
             Ok(response) => {
                 self.mutual_tls = response.body().mutual_tls;
+                self.answer.status = response.status().as_u16();
+                self.answer.endpoint = response.body().endpoint;
+                if of_head(response.status(), response.headers()) != Outcome::Success {
+                    self.answer.grpc_status = response.headers().get(&head::GRPC_STATUS).cloned();
+                }
                 if let Some(entry) = &mut self.entry {
                     entry.answered(response);
                 }
             }
             Err(error) => {
-                self.refused = true;
-                self.observer.metrics.refused(error.facts().code);
+                let facts = error.facts();
+                self.answer.status = facts.http.as_u16();
+                self.answer.endpoint = error.endpoint();
+                self.answer.error = Some((facts.code, error.to_string()));
+                self.observer.metrics.refused(facts.code);
                 if let Some(entry) = &mut self.entry {
                     entry.failed(error);
                 }
@@ -87,21 +149,86 @@ impl Duty for Observation {
         }
     }
 
-    fn done(self, outcome: Outcome) {
-        let outcome = as_the_caller_sees_it(outcome, self.refused);
+    fn done(mut self, outcome: Outcome) {
+        let outcome = as_the_caller_sees_it(outcome, self.answer.error.is_some());
+        let elapsed = self.received.elapsed();
+        if let Some(why) = self.worth_keeping(outcome, elapsed) {
+            recorder::end(&self.subject.names, self.record(why, outcome, elapsed));
+        }
         let observer = self.observer;
-        observer.metrics.observe(
-            outcome,
-            self.mutual_tls,
-            self.received.elapsed().as_secs_f64(),
-        );
+        observer
+            .metrics
+            .observe(outcome, self.mutual_tls, elapsed.as_secs_f64());
         observer.log.write(
-            self.entry,
+            self.entry.take(),
             &observer.service,
             &observer.route,
             outcome,
             self.received,
         );
+    }
+}
+
+impl Observation {
+    fn worth_keeping(&self, outcome: Outcome, elapsed: Duration) -> Option<Kept> {
+        let key = self.subject.names.key;
+        match outcome {
+            Outcome::Failure(_) if self.answer.endpoint.is_none() => Some(Kept::Refused),
+            Outcome::Failure(_) => Some(Kept::Failed),
+            Outcome::Cancelled => Some(Kept::Cancelled),
+            Outcome::Success if recorder::has_notes(key) => Some(Kept::Retried),
+            Outcome::Success => {
+                let p99 = self.observer.endpoints.as_ref().map(|all| all.p99());
+                let slow = p99.is_some_and(|p99| !p99.is_zero() && elapsed > p99);
+                let sampled = key.is_sample().then_some(Kept::Sampled);
+                slow.then_some(Kept::Slow).or(sampled)
+            }
+        }
+    }
+
+    fn record(&self, why: Kept, outcome: Outcome, elapsed: Duration) -> Record {
+        let (subject, observer) = (&self.subject, &self.observer);
+        let at = SystemTime::now() - elapsed;
+        let at = at
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        let whole = |span: u128| u64::try_from(span).unwrap_or(u64::MAX);
+        let path = subject.path.as_ref().map_or("", |path| path.path());
+        let grpc_status = self.answer.grpc_status.as_ref();
+        Record {
+            // Those three are the recorder's to fill in, and the tries.
+            id: String::new(),
+            trace: None,
+            policy_version: 0,
+            tries: Vec::new(),
+            at_ms: whole(at.as_millis()),
+            direction: observer.metrics.direction().as_str().to_owned(),
+            service: observer.service.to_string(),
+            route: observer.route.to_string(),
+            method: recorder::cut(subject.method.as_str()),
+            path: recorder::cut(path),
+            protocol: subject.protocol.as_str().to_owned(),
+            caller: subject.caller.as_ref().map(ToString::to_string),
+            why,
+            deadline_ms: (subject.deadline)
+                .remaining(self.received)
+                .map(|left| whole(left.as_millis())),
+            inherited: subject.inherited,
+            is_retry: subject.is_retry,
+            priority: subject.priority.tier.as_str().to_owned(),
+            endpoint: self.answer.endpoint.map(|address| address.to_string()),
+            status: self.answer.status,
+            grpc_status: grpc_status.and_then(|status| Some(recorder::cut(status.to_str().ok()?))),
+            code: (self.answer.error.as_ref()).map(|(code, _)| (*code).to_owned()),
+            reason: self.answer.error.as_ref().map(|(_, reason)| reason.clone()),
+            outcome: match outcome {
+                Outcome::Success => "success",
+                Outcome::Failure(_) => "failure",
+                Outcome::Cancelled => "cancelled",
+            }
+            .to_owned(),
+            took_us: whole(elapsed.as_micros()),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use futures_util::future::Either;
 use http::{HeaderValue, Response};
 use tokio::time::Instant;
 use tower::{Layer, Service};
+use weir_config::record::Try;
 use weir_config::snapshot::Retries;
 
 use super::{Answer, AnswerFuture, Call};
@@ -21,6 +22,7 @@ use crate::policy::deadline::Deadline;
 use crate::policy::outcome::{Fault, Outcome};
 use crate::policy::pushback::Pushback;
 use crate::policy::retry::{Attempt, Decision, Verdict, decide};
+use crate::recorder;
 use crate::replay::Replay;
 use crate::request::{Context as RequestContext, Request};
 use crate::telemetry::BackendMetrics;
@@ -97,6 +99,7 @@ impl RetryLayer {
                 now,
                 fastrand::u64(..),
             );
+            original.note(&result, decision, now);
             match decision {
                 Decision::Retry { after, counts } => {
                     self.metrics.retries.inc();
@@ -161,6 +164,26 @@ impl Original {
             context,
             transparent: 0,
         }
+    }
+
+    /// For the flight recorder: how a try failed, and what was decided.
+    fn note(&self, result: &Answer, decision: Decision, now: Instant) {
+        let since = now.saturating_duration_since(self.context.received);
+        let then = match decision {
+            Decision::Retry { after, .. } if after.is_zero() => "again at once".to_owned(),
+            Decision::Retry { after, .. } => format!("again after {} ms", after.as_millis()),
+            Decision::Stop(stop) => format!("not again: {}", stop.as_str()),
+        };
+        let attempt = Try {
+            ended_us: u64::try_from(since.as_micros()).unwrap_or(u64::MAX),
+            endpoint: endpoint(result).map(|address| address.to_string()),
+            result: match result {
+                Ok(response) => status(response),
+                Err(error) => error.to_string(),
+            },
+            then,
+        };
+        recorder::note(self.context.names.key, attempt);
     }
 
     fn failed(&mut self, counts: bool, endpoint: Option<SocketAddr>) {
@@ -299,6 +322,15 @@ fn is_unavailable(response: &Response<Body>) -> bool {
     match response.headers().get(&head::GRPC_STATUS) {
         Some(status) => status == "14",
         None => matches!(response.status().as_u16(), 502..=504),
+    }
+}
+
+/// In the words of whoever answered.
+fn status(response: &Response<Body>) -> String {
+    let grpc = response.headers().get(&head::GRPC_STATUS);
+    match grpc.and_then(|status| status.to_str().ok()) {
+        Some(status) => format!("gRPC status {}", recorder::cut(status)),
+        None => response.status().as_u16().to_string(),
     }
 }
 

@@ -15,15 +15,18 @@
 //! whole service turns a partial outage into a full one (Brooker, "Will circuit breakers solve my problems?"),
 //! so none exists unless a policy asks for it; single bad endpoints are the [gate](super::gate)'s business.
 //!
+//! From any state a policy or an operator may force it open or closed; when that ends it starts afresh, closed. A breaker
+//! that is not armed (no policy asks for one) passes everything and learns nothing, but can be forced like any other.
+//!
 //! No clock, no dice, no I/O, no lock: the caller passes `now` and `rand` and owns the synchronisation.
 
 use std::time::Duration;
 use tokio::time::Instant;
-use weir_config::snapshot::Breaker as Config;
+use weir_config::snapshot::{Breaker as Config, Force};
 
 use super::jitter;
 use super::outcome::{Fault, Outcome};
-use super::transition::{Phase, Transition, Transitions};
+use super::transition::{Phase, Transition, Transitions, Why};
 use super::window::{Counts, Window};
 
 /// `open_for` doubles at most this often: ×8.
@@ -36,6 +39,8 @@ const PROBING_MAX: u32 = 2;
 #[derive(Debug)]
 pub struct Breaker {
     config: Config,
+    /// Whether a policy asks for it.
+    armed: bool,
     state: State,
     window: Window,
     /// The k of `open_for × 2^k`: how often it opened again without a good while in between.
@@ -53,6 +58,23 @@ enum State {
     Closed,
     Open { until: Instant },
     HalfOpen(Probes),
+    Forced(Forced),
+}
+
+/// Held open or closed, whatever calls come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forced {
+    pub to: Force,
+    pub by: ForcedBy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForcedBy {
+    /// For as long as it says so.
+    Policy,
+    Operator {
+        until: Instant,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -78,10 +100,15 @@ pub struct Refused {
 }
 
 impl Breaker {
-    pub fn new(config: Config) -> Self {
+    /// `None`: no policy asks for one.
+    pub fn new(config: impl Into<Option<Config>>) -> Self {
+        let config = config.into();
+        let armed = config.is_some();
+        let config = config.unwrap_or_default();
         Self {
             window: Window::new(*config.window),
             config,
+            armed,
             state: State::Closed,
             reopened: 0,
             rand: 0,
@@ -97,6 +124,12 @@ impl Breaker {
         let ticket = Ticket(self.generation);
         match &mut self.state {
             State::Closed => Ok(ticket),
+            State::Forced(forced) => match forced.to {
+                Force::Closed => Ok(ticket),
+                Force::Open => Err(Refused {
+                    retry_after: forced.ends_in(now).unwrap_or(*self.config.open_for),
+                }),
+            },
             State::HalfOpen(probes) if probes.granted < self.config.half_open_calls.get() => {
                 probes.granted += 1;
                 Ok(ticket)
@@ -120,15 +153,15 @@ impl Breaker {
         now: Instant,
         rand: u64,
     ) {
-        if ticket.0 != self.generation {
+        if ticket.0 != self.generation || !self.armed {
             return; // admitted under an earlier state; it says nothing about this one
         }
         let evidence = self.evidence(outcome, elapsed);
         match (&mut self.state, evidence) {
             (State::Closed, Some(counts)) => {
                 self.window.add(counts, now);
-                if let Some(reason) = self.trip_reason(now) {
-                    self.open(reason, now, rand);
+                if let Some((why, reason)) = self.trip_reason(now) {
+                    self.open(why, reason, now, rand);
                 }
             }
             (State::HalfOpen(probes), Some(counts)) => {
@@ -139,7 +172,7 @@ impl Breaker {
                 self.judge_probes(now, rand);
             }
             (State::HalfOpen(probes), None) => probes.granted -= 1,
-            (State::Closed, None) | (State::Open { .. }, _) => {}
+            (State::Closed, None) | (State::Open { .. } | State::Forced(_), _) => {}
         }
     }
 
@@ -148,11 +181,44 @@ impl Breaker {
             State::Closed => Phase::Closed,
             State::Open { .. } => Phase::Open,
             State::HalfOpen(_) => Phase::HalfOpen,
+            State::Forced(Forced { to, .. }) => match to {
+                Force::Open => Phase::Open,
+                Force::Closed => Phase::Closed,
+            },
+        }
+    }
+
+    pub fn is_forced(&self) -> bool {
+        matches!(self.state, State::Forced(_))
+    }
+
+    /// From now on; `None`: what calls come to decides again, and what they came to before is forgotten.
+    pub fn force(&mut self, forced: Option<Forced>, now: Instant) {
+        match (self.state, forced.filter(|forced| !forced.is_over(now))) {
+            (State::Forced(held), Some(forced)) if held == forced => {}
+            (_, Some(forced)) => {
+                self.window.clear();
+                self.transition(State::Forced(forced), Why::Forced, forced.reason(now));
+            }
+            (State::Forced(_), None) => self.unforce("it is no longer forced"),
+            (_, None) => {}
+        }
+    }
+
+    /// What time alone changes, for whoever looks while nobody calls.
+    pub fn tick(&mut self, now: Instant) {
+        if let State::Forced(forced) = self.state
+            && forced.is_over(now)
+        {
+            self.unforce("the time for which it was forced is over");
         }
     }
 
     /// A new policy: state and counts stay, so that editing a policy neither closes nor opens anything.
-    pub fn reconfigure(&mut self, config: Config, now: Instant) {
+    pub fn reconfigure(&mut self, config: impl Into<Option<Config>>, now: Instant) {
+        let config = config.into();
+        self.armed = config.is_some();
+        let config = config.unwrap_or(self.config);
         if config.window != self.config.window {
             self.window.resize(*config.window, now);
         }
@@ -164,9 +230,10 @@ impl Breaker {
                 self.state = State::Open { until };
             }
             State::HalfOpen(_) if other_probes => {
-                self.probe("the number of probes was changed".into(), now);
+                let reason = "the number of probes was changed".into();
+                self.probe(Why::PolicyChanged, reason, now);
             }
-            State::HalfOpen(_) | State::Closed => {}
+            State::HalfOpen(_) | State::Closed | State::Forced(_) => {}
         }
     }
 
@@ -177,9 +244,10 @@ impl Breaker {
 
     /// What time alone changes: open becomes half-open, and half-open ends when its probes stay away.
     fn move_on(&mut self, now: Instant, rand: u64) {
+        self.tick(now);
         match self.state {
             State::Open { until } if now >= until => {
-                self.probe("the open time is over".into(), now);
+                self.probe(Why::OpenTimeOver, "the open time is over".into(), now);
             }
             State::HalfOpen(probes)
                 if now >= probes.until && probes.granted >= self.config.half_open_calls.get() =>
@@ -187,12 +255,12 @@ impl Breaker {
                 let missing = probes.granted - probes.succeeded - probes.failed;
                 let reason = format!("{missing} of {} probes did not come back", probes.granted);
                 if probes.succeeded > 0 {
-                    self.probe(reason, now);
+                    self.probe(Why::ProbesMissing, reason, now);
                 } else {
-                    self.open(reason, now, rand);
+                    self.open(Why::ProbesMissing, reason, now, rand);
                 }
             }
-            State::HalfOpen(_) | State::Open { .. } | State::Closed => {}
+            State::HalfOpen(_) | State::Open { .. } | State::Closed | State::Forced(_) => {}
         }
     }
 
@@ -214,7 +282,7 @@ impl Breaker {
         })
     }
 
-    fn trip_reason(&self, now: Instant) -> Option<String> {
+    fn trip_reason(&self, now: Instant) -> Option<(Why, String)> {
         let Counts {
             calls,
             failures,
@@ -228,9 +296,11 @@ impl Breaker {
         };
         let window = self.config.window;
         if reached(failures, self.config.failure_rate.get()) {
-            Some(format!("{failures} of {calls} calls failed in {window}"))
+            let reason = format!("{failures} of {calls} calls failed in {window}");
+            Some((Why::FailureRate, reason))
         } else if reached(slow, self.config.slow_call_rate.get()) {
-            Some(format!("{slow} of {calls} calls were slow in {window}"))
+            let reason = format!("{slow} of {calls} calls were slow in {window}");
+            Some((Why::SlowCallRate, reason))
         } else {
             None
         }
@@ -245,26 +315,31 @@ impl Breaker {
         let failed_max = ((calls - 1) / 2).min(1);
         if probes.failed > failed_max {
             let reason = format!("{} of {calls} probes failed", probes.failed);
-            self.open(reason, now, rand);
+            self.open(Why::ProbesFailed, reason, now, rand);
         } else if probes.succeeded >= calls - failed_max {
             let reason = format!("{} of {calls} probes succeeded", probes.succeeded);
             self.window.clear();
             self.closed_at = Some(now);
-            self.transition(State::Closed, reason);
+            self.transition(State::Closed, Why::ProbesSucceeded, reason);
         }
     }
 
-    fn probe(&mut self, reason: String, now: Instant) {
+    fn unforce(&mut self, reason: &str) {
+        self.reopened = 0;
+        self.transition(State::Closed, Why::ForceEnded, reason.into());
+    }
+
+    fn probe(&mut self, why: Why, reason: String, now: Instant) {
         let probes = Probes {
             granted: 0,
             succeeded: 0,
             failed: 0,
             until: now + *self.config.open_for * PROBING_MAX,
         };
-        self.transition(State::HalfOpen(probes), reason);
+        self.transition(State::HalfOpen(probes), why, reason);
     }
 
-    fn open(&mut self, reason: String, now: Instant, rand: u64) {
+    fn open(&mut self, why: Why, reason: String, now: Instant, rand: u64) {
         let barely_closed = |at: Instant| now.saturating_duration_since(at) < *self.config.window;
         let again = self.state != State::Closed || self.closed_at.is_some_and(barely_closed);
         self.reopened = if again {
@@ -274,7 +349,7 @@ impl Breaker {
         };
         self.rand = rand;
         let until = now + self.open_for();
-        self.transition(State::Open { until }, reason);
+        self.transition(State::Open { until }, why, reason);
     }
 
     fn open_for(&self) -> Duration {
@@ -282,7 +357,7 @@ impl Breaker {
         jitter::around(base, JITTER, self.rand)
     }
 
-    fn transition(&mut self, state: State, reason: String) {
+    fn transition(&mut self, state: State, why: Why, reason: String) {
         let from = self.state();
         self.state = state;
         self.generation += 1;
@@ -290,8 +365,34 @@ impl Breaker {
             from,
             to: self.state(),
             enforced: true,
+            why,
             reason,
         });
+    }
+}
+
+impl Forced {
+    /// `None`: as long as a policy says so.
+    fn ends_in(&self, now: Instant) -> Option<Duration> {
+        match self.by {
+            ForcedBy::Policy => None,
+            ForcedBy::Operator { until } => Some(until.saturating_duration_since(now)),
+        }
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.ends_in(now).is_some_and(|left| left.is_zero())
+    }
+
+    fn reason(&self, now: Instant) -> String {
+        let to = self.to.as_str();
+        match self.ends_in(now) {
+            None => format!("forced {to} by its policy"),
+            Some(left) => format!(
+                "forced {to} by an operator for {} s",
+                left.as_secs_f64().round()
+            ),
+        }
     }
 }
 

@@ -58,6 +58,14 @@ impl Limit {
         self.queue.join().map_or(Entry::Full, Entry::Queued)
     }
 
+    /// For a limit that only observes: in flight whatever the limit says. Whether [`Limit::enter`] would have let it in
+    /// at once. One [`Limit::leave`] is owed either way.
+    pub fn enter_regardless(&mut self) -> bool {
+        let within = self.in_flight < self.in_flight_max && self.queue.is_empty();
+        self.in_flight = self.in_flight.saturating_add(1);
+        within
+    }
+
     /// A call is over. The waiter returned, if any, is in flight from now on: wake it.
     pub fn leave(&mut self) -> Option<WaiterId> {
         debug_assert!(self.in_flight > 0, "leave() without enter()");
@@ -73,6 +81,13 @@ impl Limit {
         }
         let id = self.queue.pop()?;
         self.in_flight += 1;
+        Some(id)
+    }
+
+    /// The next waiter, whether there is room or not; it is in flight from now on. To be repeated until `None`.
+    pub fn admit_any(&mut self) -> Option<WaiterId> {
+        let id = self.queue.pop()?;
+        self.in_flight = self.in_flight.saturating_add(1);
         Some(id)
     }
 

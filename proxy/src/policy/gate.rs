@@ -30,7 +30,7 @@ use super::jitter;
 use super::outcome::{Fault, Outcome};
 use super::ramp::{Ramp, WEIGHT_MIN};
 use super::stall::StallContext;
-use super::transition::{Phase, Transition, Transitions};
+use super::transition::{Phase, Transition, Transitions, Why};
 use super::window::{Counts, Window};
 
 /// T2 looks at this span …
@@ -188,9 +188,12 @@ impl Gate {
             State::Closed | State::Ramping(_) => {
                 self.failures_in_row += 1;
                 self.window.add(Counts::FAILURE, now);
-                self.trip(Cause::Connect, reason, may_open, now, rand);
+                let why = Why::ConnectFailed;
+                self.trip(Cause::Connect, why, reason, may_open, now, rand);
             }
-            State::HalfOpen(probing) => self.open(probing.cause, reason(), now, rand),
+            State::HalfOpen(probing) => {
+                self.open(probing.cause, Why::ConnectFailed, reason(), now, rand);
+            }
             State::Open { .. } => {}
         }
     }
@@ -213,10 +216,10 @@ impl Gate {
         let before = self.generation;
         match self.state {
             State::Closed | State::Ramping(_) => {
-                self.trip(Cause::Evidence, reason, may_open, now, rand);
+                self.trip(Cause::Evidence, Why::Stall, reason, may_open, now, rand);
             }
             State::HalfOpen(probing) if probing.request.is_some() => {
-                self.open(probing.cause, reason(), now, rand);
+                self.open(probing.cause, Why::Stall, reason(), now, rand);
             }
             State::HalfOpen(_) | State::Open { .. } => {}
         }
@@ -254,7 +257,8 @@ impl Gate {
             probing.vacant_since = now;
         } else {
             let cause = probing.cause;
-            self.open(cause, "the synthetic probe failed".into(), now, rand);
+            let reason = "the synthetic probe failed".into();
+            self.open(cause, Why::ProbesFailed, reason, now, rand);
         }
     }
 
@@ -340,7 +344,8 @@ impl Gate {
         let in_row = self.failures_in_row;
         if in_row >= self.config.consecutive_failures.get() {
             let reason = || format!("{in_row} hard failures in a row");
-            return self.trip(Cause::Evidence, reason, pool.may_open, now, rand);
+            let why = Why::ConsecutiveFailures;
+            return self.trip(Cause::Evidence, why, reason, pool.may_open, now, rand);
         }
         let counts = self.window.totals(now);
         let (Some(own), Some(pool_rate)) = (counts.success_rate(), pool.success_rate) else {
@@ -358,7 +363,8 @@ impl Gate {
                     counts.calls
                 )
             };
-            self.trip(Cause::Evidence, reason, pool.may_open, now, rand);
+            let why = Why::SuccessRate;
+            self.trip(Cause::Evidence, why, reason, pool.may_open, now, rand);
         }
     }
 
@@ -367,7 +373,8 @@ impl Gate {
             Outcome::Success => probing.succeeded + 1,
             Outcome::Cancelled | Outcome::Failure(Fault::Deadline) => probing.succeeded,
             Outcome::Failure(Fault::Hard | Fault::Overload) => {
-                return self.open(probing.cause, "a probe failed".into(), now, rand);
+                let reason = "a probe failed".into();
+                return self.open(probing.cause, Why::ProbesFailed, reason, now, rand);
             }
         };
         if succeeded < PROBE_SUCCESSES {
@@ -384,6 +391,7 @@ impl Gate {
             let ramp = Ramp::new(now, self.ramp_for);
             self.transition(
                 State::Ramping(ramp),
+                Why::ProbesSucceeded,
                 format!("{succeeded} probes succeeded"),
             );
         }
@@ -400,7 +408,8 @@ impl Gate {
                     vacant_since: now,
                     succeeded: 0,
                 };
-                self.transition(State::HalfOpen(probing), "the open time is over".into());
+                let reason = "the open time is over".into();
+                self.transition(State::HalfOpen(probing), Why::OpenTimeOver, reason);
             }
             State::HalfOpen(probing) => {
                 let lost = |since: Instant| now.saturating_duration_since(since) >= PROBE_MAX;
@@ -414,7 +423,7 @@ impl Gate {
                 }
             }
             State::Ramping(ramp) if ramp.is_over(now) => {
-                self.transition(State::Closed, "the ramp is over".into());
+                self.transition(State::Closed, Why::RampOver, "the ramp is over".into());
             }
             State::Open { .. } | State::Ramping(_) | State::Closed => {}
         }
@@ -424,25 +433,27 @@ impl Gate {
     fn trip(
         &mut self,
         cause: Cause,
+        why: Why,
         reason: impl FnOnce() -> String,
         may_open: bool,
         now: Instant,
         rand: u64,
     ) {
         if may_open {
-            self.open(cause, reason(), now, rand);
+            self.open(cause, why, reason(), now, rand);
         } else if self.reported_until.is_none_or(|until| now >= until) {
             self.reported_until = Some(now + *self.config.max_open_for);
             self.transitions.push(Transition {
                 from: self.state(),
                 to: Phase::Open,
                 enforced: false,
+                why,
                 reason: reason(),
             });
         }
     }
 
-    fn open(&mut self, cause: Cause, reason: String, now: Instant, rand: u64) {
+    fn open(&mut self, cause: Cause, why: Why, reason: String, now: Instant, rand: u64) {
         if let Some(since) = self.healthy_since.take() {
             let healthy_for = now.saturating_duration_since(since);
             let forgiven = (healthy_for.as_secs() / HEALTHY.as_secs()) as u32;
@@ -468,16 +479,17 @@ impl Gate {
         }
         let until = now + jitter::around(open_for, JITTER, rand);
         self.generation += 1;
-        self.transition(State::Open { until, cause }, reason);
+        self.transition(State::Open { until, cause }, why, reason);
     }
 
-    fn transition(&mut self, state: State, reason: String) {
+    fn transition(&mut self, state: State, why: Why, reason: String) {
         let from = self.state();
         self.state = state;
         self.transitions.push(Transition {
             from,
             to: self.state(),
             enforced: true,
+            why,
             reason,
         });
     }

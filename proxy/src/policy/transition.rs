@@ -43,8 +43,55 @@ pub struct Transition {
     pub to: Phase,
     /// `false`: it only *would* have moved, and was held back (the cap on open endpoints of a pool).
     pub enforced: bool,
+    /// For metrics: one of few words.
+    pub why: Why,
     /// For the operator: "5 hard failures in a row".
     pub reason: String,
+}
+
+/// What made it move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Why {
+    FailureRate,
+    SlowCallRate,
+    ConsecutiveFailures,
+    SuccessRate,
+    Stall,
+    ConnectFailed,
+    OpenTimeOver,
+    ProbesSucceeded,
+    ProbesFailed,
+    /// They never came back.
+    ProbesMissing,
+    RampOver,
+    PolicyChanged,
+    /// By a policy or an operator, whatever calls come to.
+    Forced,
+    ForceEnded,
+    /// The endpoint is no longer there.
+    Gone,
+}
+
+impl Why {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::FailureRate => "failure-rate",
+            Self::SlowCallRate => "slow-call-rate",
+            Self::ConsecutiveFailures => "consecutive-failures",
+            Self::SuccessRate => "success-rate",
+            Self::Stall => "stall",
+            Self::ConnectFailed => "connect-failed",
+            Self::OpenTimeOver => "open-time-over",
+            Self::ProbesSucceeded => "probes-succeeded",
+            Self::ProbesFailed => "probes-failed",
+            Self::ProbesMissing => "probes-missing",
+            Self::RampOver => "ramp-over",
+            Self::PolicyChanged => "policy-changed",
+            Self::Forced => "forced",
+            Self::ForceEnded => "force-ended",
+            Self::Gone => "gone",
+        }
+    }
 }
 
 /// More than a caller that drains it after every call can ever leave behind.
@@ -79,6 +126,7 @@ mod tests {
             from: Phase::Closed,
             to: Phase::Open,
             enforced: true,
+            why: Why::FailureRate,
             reason: number.to_string(),
         }
     }

@@ -18,9 +18,28 @@ impl Check<'_> {
                 self.tell(Severity::Error, &[&field(name)], message, "write 1 to 100");
             }
         }
+        self.forced(breaker);
         self.slow_calls(breaker);
         self.probes(breaker);
         self.reach(breaker);
+    }
+
+    fn forced(&mut self, breaker: &snapshot::Breaker) {
+        if let (Some(force), Some(snapshot::Mode::Observe)) = (breaker.force, breaker.mode) {
+            let message = format!(
+                "a breaker that only observes cannot be held {}: it refuses nothing",
+                force.as_str()
+            );
+            self.tell(
+                Severity::Error,
+                &[
+                    "outbound.circuitBreaker.force",
+                    "outbound.circuitBreaker.mode",
+                ],
+                message,
+                "leave out one of the two",
+            );
+        }
     }
 
     /// Slowness must be possible to be seen.

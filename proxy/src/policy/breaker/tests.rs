@@ -286,6 +286,7 @@ enum Step {
     Admit,
     Finish(usize, Outcome, Duration),
     Lose(usize),
+    Force(Force, u64),
     Wait(u64),
 }
 
@@ -303,12 +304,14 @@ fn step() -> impl Strategy<Value = Step> {
         8 => Just(Step::Admit),
         8 => (any::<usize>(), outcome, elapsed).prop_map(|(i, o, e)| Step::Finish(i, o, e)),
         1 => any::<usize>().prop_map(Step::Lose),
+        1 => (prop::sample::select(vec![Force::Open, Force::Closed]), 1u64..10)
+            .prop_map(|(to, secs)| Step::Force(to, secs)),
         1 => (1u64..15).prop_map(Step::Wait),
     ]
 }
 
 proptest! {
-    /// Whatever happened before, even if tickets were lost, a call gets through after a bounded wait;
+    /// Whatever happened before, even if tickets were lost or somebody forced it, a call gets through after a bounded wait;
     /// half-open never has more probes than permitted; a stale outcome changes nothing.
     #[test]
     fn never_wedges_and_never_exceeds(
@@ -330,6 +333,7 @@ proptest! {
                 }
                 Step::Lose(i) if !in_flight.is_empty() => drop(in_flight.swap_remove(i % in_flight.len())),
                 Step::Finish(..) | Step::Lose(_) => {}
+                Step::Force(to, secs) => b.force(held(to, now + Duration::from_secs(secs)), now),
                 Step::Wait(secs) => now += Duration::from_secs(secs),
             }
             match b.state {
@@ -339,6 +343,10 @@ proptest! {
                     prop_assert!(current + probes.succeeded + probes.failed <= probes.granted);
                 }
                 State::Open { until } => prop_assert!(until <= now + longest),
+                State::Forced(forced) => {
+                    let admitted = b.admit(now, rand).is_ok();
+                    prop_assert!(admitted == (forced.to == Force::Closed) || !b.is_forced());
+                }
                 State::Closed => {}
             }
         }
@@ -362,4 +370,125 @@ proptest! {
         }
         prop_assert_eq!(b.state(), Phase::Closed);
     }
+}
+
+fn held(to: Force, until: Instant) -> Option<Forced> {
+    let by = ForcedBy::Operator { until };
+    Some(Forced { to, by })
+}
+
+/// Planted bug that this finds: a forced state that only whoever set it can end.
+#[test]
+fn what_an_operator_forces_ends_by_itself_and_starts_afresh() {
+    let (mut breaker, now) = breaker();
+    let until = now + Duration::from_secs(60);
+    breaker.force(held(Force::Open, until), now);
+    let refused = breaker
+        .admit(now + Duration::from_secs(50), 0)
+        .expect_err("held open");
+    assert_eq!(refused.retry_after, Duration::from_secs(10));
+    assert!(breaker.is_forced());
+    let _ticket = breaker.admit(until, 0).expect("its time is over");
+    let told: Vec<_> = std::iter::from_fn(|| breaker.take_transition())
+        .map(|transition| (transition.to, transition.why, transition.reason))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (
+                Phase::Open,
+                Why::Forced,
+                "forced open by an operator for 60 s".into()
+            ),
+            (
+                Phase::Closed,
+                Why::ForceEnded,
+                "the time for which it was forced is over".into()
+            ),
+        ]
+    );
+}
+
+#[test]
+fn a_breaker_that_is_forced_closed_passes_whatever_fails_and_remembers_none_of_it() {
+    let (mut breaker, now) = breaker();
+    breaker.force(held(Force::Closed, now + Duration::from_secs(60)), now);
+    for _ in 0..1000 {
+        let ticket = breaker.admit(now, 0).expect("held closed");
+        breaker.record(
+            ticket,
+            Outcome::Failure(Fault::Hard),
+            Duration::ZERO,
+            now,
+            0,
+        );
+    }
+    breaker.force(None, now);
+    let ticket = breaker.admit(now, 0).expect("it starts afresh");
+    breaker.record(
+        ticket,
+        Outcome::Failure(Fault::Hard),
+        Duration::ZERO,
+        now,
+        0,
+    );
+    assert_eq!(breaker.state(), Phase::Closed);
+}
+
+#[test]
+fn calls_that_were_admitted_before_it_was_forced_say_nothing_about_what_comes_after() {
+    let (mut breaker, now) = breaker();
+    let tickets: Vec<_> = (0..100)
+        .map(|_| breaker.admit(now, 0).expect("closed"))
+        .collect();
+    breaker.force(held(Force::Closed, now + Duration::from_secs(1)), now);
+    breaker.force(None, now);
+    for ticket in tickets {
+        breaker.record(
+            ticket,
+            Outcome::Failure(Fault::Hard),
+            Duration::ZERO,
+            now,
+            0,
+        );
+    }
+    assert_eq!(breaker.state(), Phase::Closed);
+}
+
+#[test]
+fn the_same_force_again_is_no_news_and_one_that_is_over_forces_nothing() {
+    let (mut breaker, now) = breaker();
+    breaker.force(held(Force::Open, now), now);
+    assert_eq!(
+        (breaker.state(), breaker.take_transition()),
+        (Phase::Closed, None)
+    );
+    let policy = Some(Forced {
+        to: Force::Open,
+        by: ForcedBy::Policy,
+    });
+    breaker.force(policy, now);
+    assert!(breaker.take_transition().is_some());
+    breaker.force(policy, now);
+    assert_eq!(breaker.take_transition(), None);
+    breaker.tick(now + Duration::from_secs(1_000_000));
+    assert_eq!(breaker.state(), Phase::Open, "a policy has no end");
+}
+
+#[test]
+fn without_a_policy_it_passes_everything_learns_nothing_and_can_be_forced() {
+    let (mut breaker, now) = (Breaker::new(None), Instant::now());
+    for _ in 0..1000 {
+        let ticket = breaker.admit(now, 0).expect("not armed");
+        breaker.record(
+            ticket,
+            Outcome::Failure(Fault::Hard),
+            Duration::ZERO,
+            now,
+            0,
+        );
+    }
+    assert_eq!(breaker.take_transition(), None);
+    breaker.force(held(Force::Open, now + Duration::from_secs(1)), now);
+    assert!(breaker.admit(now, 0).is_err());
 }

@@ -1,0 +1,78 @@
+//! `weir proxy policy`: what holds for a pod's sidecar, and who said so.
+
+use serde_json::{Value, json};
+use weir_config::pb;
+
+use super::client::{connect, failure};
+use super::table::Table;
+use super::{Failure, Output, print};
+
+pub(super) async fn run(
+    control_plane: &str,
+    pod: &str,
+    service: Option<&str>,
+    said: bool,
+    output: Output,
+) -> Result<(), Failure> {
+    let Some((namespace, name)) = pod.split_once('/') else {
+        let wrong = format!("expected namespace/name of a pod, found {pod:?}");
+        return Err(Failure::Usage(wrong));
+    };
+    let request = pb::PolicyRequest {
+        pod_namespace: namespace.to_owned(),
+        pod_name: name.to_owned(),
+    };
+    let mut client = connect(control_plane).await?;
+    let answer = client.policy(request).await.map_err(failure)?.into_inner();
+    let wanted = |value: &&pb::PolicyValue| {
+        let of_service = service.is_none_or(|service| {
+            let name = value.service.rsplit_once(':').map(|(name, _)| name);
+            value.service == service || name == Some(service)
+        });
+        of_service && (!said || value.source != "default")
+    };
+    let values: Vec<&pb::PolicyValue> = answer.values.iter().filter(wanted).collect();
+    match output {
+        Output::Json => {
+            let values: Vec<Value> = values.into_iter().map(as_json).collect();
+            let all = json!({ "version": answer.version, "pod": pod, "values": values });
+            print(&format!("{all:#}\n"))
+        }
+        Output::Text if values.is_empty() => {
+            eprintln!("nothing: {pod} serves no Service, and its app has called none yet");
+            Ok(())
+        }
+        Output::Text => {
+            let mut table = Table::new(&["SERVICE", "FIELD", "VALUE", "FROM"]);
+            for value in values {
+                table.row([
+                    value.service.clone(),
+                    value.field.clone(),
+                    shown(&value.field, &value.value_json),
+                    value.source.clone(),
+                ]);
+            }
+            print(&table.render())
+        }
+    }
+}
+
+fn as_json(value: &pb::PolicyValue) -> Value {
+    json!({
+        "direction": value.direction,
+        "service": value.service,
+        "field": value.field,
+        "value": serde_json::from_str::<Value>(&value.value_json).unwrap_or_default(),
+        "from": value.source,
+    })
+}
+
+/// As one would write it in YAML.
+fn shown(field: &str, value: &str) -> String {
+    match serde_json::from_str(value) {
+        Ok(Value::Null) if field.ends_with("outbound.deadline") => "Unlimited".to_owned(),
+        Ok(Value::Null) => "-".to_owned(),
+        Ok(Value::String(text)) => text,
+        _ => value.to_owned(),
+    }
+}

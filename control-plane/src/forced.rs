@@ -1,0 +1,174 @@
+//! Breakers that an operator holds open or closed: until when, and that it ends.
+//!
+//! The journal is the truth: what is held after a restart is what it says and what is not over. Sidecars know the end as
+//! well, so it comes also when the control plane does not.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+use weir_config::pb;
+use weir_config::resource::ObjectName;
+use weir_config::snapshot::{Force, Forced, ServiceKey};
+
+use crate::journal::{Event, Fact, Journal, StoreError, now_ms};
+use crate::mesh::Mesh;
+
+/// Nobody remembers after a day that it was meant to be for a while.
+pub const FOR_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+const REPLAY_BATCH: usize = 4096;
+
+/// Why it is not done.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("expected namespace/name or namespace/name:port, found {0:?}")]
+    Name(String),
+    #[error("there is no service {0}")]
+    Unknown(String),
+    #[error("for how long? More than nothing and at most 24h: what is forced ends by itself")]
+    Span,
+    #[error("it is not said what to")]
+    To,
+}
+
+/// Puts it in force and on record. The ports that it holds for, and until when.
+pub async fn force(
+    request: &pb::ForceBreakerRequest,
+    mesh: &Mesh,
+    journal: &Journal,
+) -> Result<pb::ForceBreakerResponse, ForceError> {
+    let (name, port) = parse(&request.service)?;
+    let to = match request.to() {
+        pb::Force::Unspecified => return Err(Refusal::To.into()),
+        pb::Force::Auto => None,
+        pb::Force::Open => Some(Force::Open),
+        pb::Force::Closed => Some(Force::Closed),
+    };
+    let longest = u64::try_from(FOR_MAX.as_millis()).unwrap_or(u64::MAX);
+    if to.is_some() && !(1..=longest).contains(&request.for_ms) {
+        return Err(Refusal::Span.into());
+    }
+    let forced = to.map(|to| Forced {
+        to,
+        until_ms: now_ms() + request.for_ms,
+    });
+    let keys = mesh.ports_of(&name, port);
+    if keys.is_empty() {
+        return Err(Refusal::Unknown(request.service.clone()).into());
+    }
+    // On record first: what is in force and would be forgotten by a restart is worse than the other way round.
+    for key in &keys {
+        let service = key.to_string();
+        journal
+            .record(match forced {
+                Some(Forced { to, until_ms }) => Fact::BreakerForced {
+                    service,
+                    to: to.as_str().to_owned(),
+                    until_ms,
+                },
+                None => Fact::BreakerReleased {
+                    service,
+                    reason: "an operator let go of it".to_owned(),
+                },
+            })
+            .await?;
+    }
+    mesh.force(keys.iter().map(|key| (key.clone(), forced)));
+    Ok(pb::ForceBreakerResponse {
+        services: keys.iter().map(ServiceKey::to_string).collect(),
+        until_ms: forced.map_or(0, |forced| forced.until_ms),
+    })
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ForceError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    Journal(#[from] StoreError),
+}
+
+fn parse(service: &str) -> Result<(ObjectName, Option<u16>), Refusal> {
+    let refused = || Refusal::Name(service.to_owned());
+    let (namespace, rest) = service.split_once('/').ok_or_else(refused)?;
+    let (name, port) = match rest.split_once(':') {
+        Some((name, port)) => (name, Some(port.parse().map_err(|_| refused())?)),
+        None => (rest, None),
+    };
+    Ok((ObjectName::new(namespace, name), port))
+}
+
+/// What is held, from before a restart.
+pub fn replay(journal: &Journal) -> Result<BTreeMap<ServiceKey, Forced>, StoreError> {
+    let mut held = BTreeMap::new();
+    let mut from = 0;
+    loop {
+        let events = journal.read(from, REPLAY_BATCH)?;
+        let Some(last) = events.last() else {
+            let now = now_ms();
+            held.retain(|_, forced: &mut Forced| forced.until_ms > now);
+            return Ok(held);
+        };
+        from = last.seq + 1;
+        for event in &events {
+            match change_of(event) {
+                Some((key, Some(forced))) => held.insert(key, forced),
+                Some((key, None)) => held.remove(&key),
+                None => None,
+            };
+        }
+    }
+}
+
+/// `None`: a fact about something else.
+fn change_of(event: &Event) -> Option<(ServiceKey, Option<Forced>)> {
+    let text = |field: &str| event.details.get(field).and_then(Value::as_str);
+    let (name, port) = parse(text("service")?).ok()?;
+    let key = ServiceKey {
+        namespace: name.namespace,
+        name: name.name,
+        port: port?,
+    };
+    match event.kind.as_str() {
+        "BreakerForced" => {
+            let to = match text("to")? {
+                "open" => Force::Open,
+                "closed" => Force::Closed,
+                _ => return None,
+            };
+            let until_ms = event.details.get("untilMs")?.as_u64()?;
+            Some((key, Some(Forced { to, until_ms })))
+        }
+        "BreakerReleased" => Some((key, None)),
+        _ => None,
+    }
+}
+
+/// Lets go of what is over.
+pub async fn expire(mesh: Mesh, journal: Journal) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        for key in mesh.expire_forced(now_ms()) {
+            journal.note(Fact::BreakerReleased {
+                service: key.to_string(),
+                reason: "its time is over".to_owned(),
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_named_with_or_without_a_port() {
+        let name = ObjectName::new("boutique", "cart");
+        assert_eq!(parse("boutique/cart"), Ok((name.clone(), None)));
+        assert_eq!(parse("boutique/cart:7070"), Ok((name, Some(7070))));
+        for wrong in ["cart", "boutique/cart:http", "boutique/cart:", ""] {
+            assert_eq!(parse(wrong), Err(Refusal::Name(wrong.into())), "{wrong:?}");
+        }
+    }
+}

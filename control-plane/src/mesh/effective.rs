@@ -1,0 +1,82 @@
+//! What holds for one pod's sidecar, value by value, and who said so.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use weir_config::merge::Source;
+use weir_config::resource::ObjectName;
+use weir_config::snapshot::ServiceKey;
+use weir_config::{compile, pb};
+
+use super::{Mesh, State};
+
+const OUTBOUND: &str = "outbound";
+const INBOUND: &str = "inbound";
+
+impl Mesh {
+    /// The version of it, and all values; `None`: there is no such pod.
+    pub fn effective(&self, pod: &ObjectName) -> Option<(u64, Vec<pb::PolicyValue>)> {
+        let state = self.state();
+        let mut values = Vec::new();
+        for key in state.serves(pod)? {
+            if let Some(effective) = compile::effective_inbound(&state.index, &key) {
+                let told = effective.fields.into_iter().zip(effective.from);
+                values.extend(told.map(|(field, from)| value(INBOUND, &key, field, &from.1)));
+            }
+        }
+        for key in state.board.services_of(pod) {
+            if let Some(forced) = state.forced.get(&key) {
+                let forced = serde_json::to_value(forced).expect("it is plain data");
+                values.push(pb::PolicyValue {
+                    source: "operator".to_owned(),
+                    ..value(
+                        OUTBOUND,
+                        &key,
+                        ("forced".to_owned(), forced),
+                        &Source::BuiltIn,
+                    )
+                });
+            }
+            if let Some(effective) = compile::effective(&state.index, &key) {
+                let told = effective.fields.into_iter().zip(effective.from);
+                values.extend(told.map(|(field, from)| value(OUTBOUND, &key, field, &from.1)));
+            }
+        }
+        Some((state.versions.current(), values))
+    }
+}
+
+impl State {
+    /// The service ports that lead to the pod.
+    fn serves(&self, pod: &ObjectName) -> Option<BTreeSet<ServiceKey>> {
+        let pod = self.index.pod(pod)?;
+        let mut keys = BTreeSet::new();
+        for name in self.index.services_selecting(pod) {
+            let Some(service) = self.index.service(&name) else {
+                continue;
+            };
+            let ports = service.spec.ports.iter().filter(|port| port.is_tcp());
+            keys.extend(ports.map(|port| ServiceKey {
+                namespace: name.namespace.clone(),
+                name: name.name.clone(),
+                port: port.port,
+            }));
+        }
+        Some(keys)
+    }
+}
+
+fn value(
+    direction: &str,
+    key: &ServiceKey,
+    (field, value): (String, Value),
+    source: &Source,
+) -> pb::PolicyValue {
+    pb::PolicyValue {
+        direction: direction.to_owned(),
+        service: key.to_string(),
+        field,
+        value_json: value.to_string(),
+        source: source.to_string(),
+    }
+}
