@@ -181,8 +181,11 @@ pub fn effective_inbound(
     let (mode_from, mode) = policies.mode_said();
     let (mut from, mut fields) = (vec![(MODE.into(), mode_from)], vec![(MODE.into(), mode)]);
     let priorities = merge::priorities(&policies.inbound(), index.trust_domain());
+    let rates = merge::rate_limits(&policies.inbound());
     from.extend(inbound.from.into_iter().chain(priorities.from));
+    from.extend(rates.from);
     fields.extend(inbound.fields.into_iter().chain(priorities.fields));
+    fields.extend(rates.fields);
     Some(Effective {
         value: inbound.value,
         from,

@@ -192,6 +192,7 @@ pub(crate) fn rate_limits(layers: &[Layer<'_, Inbound>]) -> Effective<Vec<snapsh
         layers,
         prefix: "",
         from: Vec::with_capacity(1),
+        fields: Vec::with_capacity(1),
     };
     let said = merge.said("inbound.rateLimits", |i| {
         let limits = i.rate_limit.iter().chain(&i.rate_limits);
@@ -204,6 +205,7 @@ pub(crate) fn rate_limits(layers: &[Layer<'_, Inbound>]) -> Effective<Vec<snapsh
     Effective {
         value,
         from: merge.from,
+        fields: merge.fields,
     }
 }
 

@@ -23,8 +23,8 @@ spec:
     concurrency: {adaptive: {min: 4, max: 500}}
     queue: {size: 100, maxWait: 100ms}
     priorities:
-    - {match: {http: {pathPrefix: /work/40/critical}}, tier: Critical}
-    - {match: {http: {pathPrefix: /work/40/report}}, tier: Sheddable}
+    - {match: {http: {pathPrefix: /serve/40/critical}}, tier: Critical}
+    - {match: {http: {pathPrefix: /serve/40/report}}, tier: Sheddable}
 ";
 
 /// The app works on eight at once (`lab-app/http.rs`), 40 ms each.
@@ -51,9 +51,9 @@ async fn three_times_the_load_is_served_at_capacity_with_short_waits_and_what_ma
     for number in 0..CRITICAL + REPORTS {
         let critical = number < CRITICAL;
         let path = if critical {
-            "/work/40/critical"
+            "/serve/40/critical"
         } else {
-            "/work/40/report"
+            "/serve/40/report"
         };
         let sender = world.http1("server:80").await;
         let offset = EVERY.mul_f64(number as f64 / (CRITICAL + REPORTS) as f64);

@@ -101,6 +101,10 @@ fn sidecar(outbound: &snapshot::Outbound, servers: &[Serve]) -> Sidecar {
         route: "".into(),
         metrics: Arc::new(RouteMetrics::new(Direction::Outbound, &service, "")),
         log: AccessLog::new(Direction::Outbound, Format::Disabled),
+        inherit: InheritLayer {
+            shared: Arc::default(),
+            deadline: true,
+        },
         fallback: None,
         breaker: None,
         deadline: DeadlineLayer {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `/health` | 200 |
 //! | `/delay/MILLISECONDS` | 200 after that |
-//! | `/work/MILLISECONDS` | 200 after that, but no more than eight are worked on at once |
+//! | `/serve/MILLISECONDS` | 200 after that, but no more than eight are worked on at once |
 //! | `/status/CODE` | that |
 //! | `/headers` | the request's headers, a line each |
 //! | `/ledger` | see `ledger.rs` |
@@ -101,7 +101,7 @@ async fn route(request: Request<Incoming>) -> Reply {
             tokio::time::sleep(Duration::from_millis(number)).await;
             text(StatusCode::OK, "late\n".into())
         }
-        "work" => {
+        "serve" => {
             // The semaphore is never closed.
             let _one_of_those = WORKERS.acquire().await;
             tokio::time::sleep(Duration::from_millis(number)).await;
