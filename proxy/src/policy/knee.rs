@@ -55,6 +55,8 @@ const PROBE_AFTER_MAX: u32 = 80;
 /// Unsaturated, the limit comes down to twice what was in flight, by this a window.
 const DECAY: f64 = 0.95;
 const HEADROOM: f64 = 2.0;
+/// And up to this much of it: what had no queue may come half as much again.
+const HEADROOM_UP: f64 = 1.5;
 /// More of a window's answers than this saying "overloaded" is as good as a long time in the app.
 const OVERLOADED: f64 = 0.05;
 /// A new baseline leaves the limit of a service that has become slower room to grow, by this much.
@@ -100,9 +102,11 @@ pub struct Knee {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
     Steady,
-    /// Since the limit was `before`; it has come down in one or more steps.
+    /// Since the limit was `before`; it has come down in one or more steps. `seen`: what it cost so far, where one window
+    /// did not tell.
     Cutting {
         before: Point,
+        seen: Option<Point>,
     },
     /// Up by half for a window. `climbing`: because the service has proven to be slower, so the next follows at once.
     Probing {
@@ -119,6 +123,8 @@ struct Point {
     throughput: f64,
     /// Mean time in the app, in seconds.
     mean: f64,
+    /// What it rests on.
+    completed: f64,
 }
 
 #[derive(Debug)]
@@ -208,6 +214,7 @@ impl Knee {
             limit: self.limit,
             throughput: f64::from(window.completed) / seconds,
             mean,
+            completed: f64::from(window.completed),
         };
         if !self.enforced && window.kept_up(in_flight) && !overloaded {
             // What was in flight was no more than the app could do.
@@ -233,7 +240,13 @@ impl Knee {
         self.probe_after = PROBE_AFTER;
         let in_flight = f64::from(window.in_flight_max);
         let fitting = f64::from(START).max(HEADROOM * in_flight);
-        self.limit = self.clamp((self.limit * DECAY).max(fitting).min(self.limit));
+        self.limit = self.clamp(if fitting < self.limit {
+            (self.limit * DECAY).max(fitting)
+        } else {
+            (self.limit + self.limit.sqrt())
+                .min(HEADROOM_UP * in_flight)
+                .max(self.limit)
+        });
     }
 
     /// Full at times, as bursts make it. A cut would refuse what the next moment has room for.
@@ -250,22 +263,37 @@ impl Knee {
         self.saturated += 1;
         match self.state {
             State::Probing { before, climbing } => self.probed(before, point, climbing, now),
-            State::Cutting { before } if self.is_verdict_due(before) => {
-                if self.enforced
-                    && !overloaded
-                    && point.follows(before)
-                    && point.mean > QUEUE_SHRANK * before.mean
-                {
-                    self.slower(before, point.mean, now);
-                } else {
-                    self.steer(point, bound, overloaded, point, now);
-                }
+            State::Cutting { before, seen } if self.is_verdict_due(before) => {
+                self.verdict(before, seen, point, overloaded, now);
             }
-            State::Cutting { before } => self.steer(before, bound, overloaded, point, now),
+            State::Cutting { before, .. } => self.steer(before, bound, overloaded, point, now),
             State::Steady if self.enforced && self.saturated >= self.probe_after && !overloaded => {
                 self.probe(point, false, now);
             }
             State::Steady => self.steer(point, bound, overloaded, point, now),
+        }
+    }
+
+    /// Whether the cuts since `before` took something from a queue or from the work itself.
+    fn verdict(
+        &mut self,
+        before: Point,
+        seen: Option<Point>,
+        point: Point,
+        overloaded: bool,
+        now: Instant,
+    ) {
+        let first_look = seen.is_none();
+        let point = seen.map_or(point, |seen| seen.and(point));
+        let is_asked = self.enforced && !overloaded;
+        if is_asked && first_look && point.is_unclear(before) {
+            let seen = Some(point);
+            self.state = State::Cutting { before, seen };
+        } else if is_asked && point.follows(before) && point.mean > QUEUE_SHRANK * before.mean {
+            self.slower(before, point.mean, now);
+        } else {
+            let bound = TOLERANCE * self.baseline.known(point.mean);
+            self.steer(point, bound, overloaded, point, now);
         }
     }
 
@@ -283,7 +311,7 @@ impl Knee {
             } else {
                 (bound / point.mean).max(CUT)
             };
-            self.state = State::Cutting { before };
+            self.state = State::Cutting { before, seen: None };
             self.set(self.limit * cut, point.mean, now);
         } else {
             self.state = State::Steady;
@@ -346,6 +374,24 @@ impl Knee {
 }
 
 impl Point {
+    /// Both windows as one, at the same limit.
+    fn and(self, other: Self) -> Self {
+        Self {
+            throughput: f64::midpoint(self.throughput, other.throughput),
+            mean: f64::midpoint(self.mean, other.mean),
+            completed: self.completed + other.completed,
+            ..self
+        }
+    }
+
+    /// Chance alone could turn the verdict: a count of n varies by its root.
+    fn is_unclear(self, before: Self) -> bool {
+        let limit = (self.limit / before.limit).ln();
+        let throughput = (self.throughput / before.throughput).ln();
+        let error = (1.0 / self.completed + 1.0 / before.completed).sqrt();
+        (throughput - ELASTIC * limit).abs() < error
+    }
+
     /// Throughput went with the limit.
     fn follows(self, before: Self) -> bool {
         let limit = (self.limit / before.limit).ln();
