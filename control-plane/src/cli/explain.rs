@@ -152,14 +152,14 @@ fn terms(record: &Record) -> String {
 
 fn verdict(record: &Record) -> String {
     let answer = match (&record.grpc_status, record.status) {
-        (Some(grpc), _) => format!("gRPC status {grpc}"),
-        (None, 0) => "no answer".to_owned(),
-        (None, status) => format!("status {status}"),
+        (Some(grpc), _) => format!("gRPC status {grpc} "),
+        (None, 0) => "before there was an answer ".to_owned(),
+        (None, status) => format!("status {status} "),
     };
     let by = match (&record.code, &record.endpoint) {
         (Some(code), _) => format!("by the sidecar itself ({code})"),
         (None, Some(endpoint)) => format!("by {endpoint}"),
-        (None, None) => "by nobody".to_owned(),
+        (None, None) => String::new(),
     };
     let why = match record.why {
         Kept::Failed => "it failed",
@@ -170,7 +170,8 @@ fn verdict(record: &Record) -> String {
         Kept::Sampled => "nothing was wrong: a sample",
     };
     let reason = record.reason.as_ref().map(|reason| format!(": {reason}"));
-    format!("{why}: {answer} {by}{}", reason.unwrap_or_default())
+    let text = format!("{why}: {answer}{by}{}", reason.unwrap_or_default());
+    text.trim_end().to_owned()
 }
 
 fn millis(micros: u64) -> String {
