@@ -169,7 +169,7 @@ fn chosen(endpoints: &Arc<Endpoints>) -> [usize; 2] {
     let mut counts = [0; 2];
     for _ in 0..1000 {
         let choice = endpoints.choose(&Context::opaque(0));
-        let choice = choice.ok().expect("both are there");
+        let choice = choice.unwrap_or_else(|error| panic!("both are there: {error}"));
         counts[usize::from(choice.member.address().port() - 1000)] += 1;
         choice.done(Outcome::Cancelled);
     }

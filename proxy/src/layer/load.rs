@@ -113,7 +113,8 @@ mod tests {
                     ..RequestContext::opaque(0)
                 },
             };
-            answers.push(stack.call(request).await.ok().expect("there is room"));
+            let answer = stack.call(request).await;
+            answers.push(answer.unwrap_or_else(|error| panic!("there is room: {error}")));
         }
         let headers = answers.last().expect("one at least").headers();
         let value = headers.get(&head::LOAD)?.to_str().expect("digits");

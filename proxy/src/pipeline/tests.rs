@@ -234,7 +234,7 @@ async fn a_retry_storm_ends_with_its_trigger_and_hardly_adds_to_it() {
     };
     let policy = policy(Duration::from_millis(500));
     let sidecars: Vec<_> = (0..20)
-        .map(|_| sidecar(&policy, &[server.clone()]))
+        .map(|_| sidecar(&policy, std::slice::from_ref(&server)))
         .collect();
     tokio::spawn(async move {
         sleep(Duration::from_secs(3)).await;
