@@ -143,6 +143,30 @@ fn a_long_poll_is_found_out_while_others_are_answered_and_a_hung_app_is_not() {
     assert_eq!((admission.in_flight(), admission.streams()), (0, 1));
 }
 
+/// Planted: nobody is let in when a long poll makes room.
+#[test]
+fn who_waits_gets_the_place_of_a_long_poll_that_was_found_out() {
+    let start = Instant::now();
+    let mut admission = Admission::new(config(2, 1), start);
+    let _long = admitted(admission.arrive(from(1, Tier::Default), start, || 0));
+    for millis in 1..950 {
+        let now = start + SHORT * millis;
+        let place = admitted(admission.arrive(from(1, Tier::Default), now, || 0));
+        admission.leave(place, SHORT, Ended::Answered, now);
+    }
+    let _other = admitted(admission.arrive(from(1, Tier::Default), start + SHORT * 960, || 0));
+    let waits = admission.arrive(from(1, Tier::Default), start + SHORT * 970, || 7);
+    assert!(matches!(waits, Entry::Queued { .. }));
+    // Anybody who comes makes it look: here a stream, which itself takes no place.
+    let stream = Arrival {
+        stream: true,
+        ..from(2, Tier::Default)
+    };
+    let _stream = admitted(admission.arrive(stream, start + SHORT * 1060, || 0));
+    assert_eq!(admission.streams(), 2);
+    assert!(matches!(decided(&mut admission)[..], [(7, Ok(_))]));
+}
+
 #[test]
 fn observing_lets_everybody_in_and_counts_whom_it_would_not_have() {
     let now = Instant::now();
