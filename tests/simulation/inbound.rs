@@ -425,8 +425,8 @@ fn g6_overload_of_a_server_that_thrashes() {
     });
 }
 
-/// 2 ms or 62 ms, one in ten: the work of a second varies by 7 %, so an ideal server has a worst second of 0.75 and the
-/// mean of seven seconds varies by 2.7 %.
+/// 2 ms or 62 ms, one in ten: the work of a second varies by 7 %, so an ideal server has a worst second of 0.75. Ten windows
+/// of chance in a row look like a queue in the worst of 200 seeds; the median p99 is 159 ms, and nobody is refused.
 #[test]
 fn g6_overload_with_bimodal_work() {
     let config = Config {
@@ -434,10 +434,10 @@ fn g6_overload_with_bimodal_work() {
         ..server(Discipline::ProcessorSharing)
     };
     let bounds = || Overload {
-        goodput: Measured(Some(0.88)),
-        worst_second: Measured(Some(0.65)),
-        p99: Measured(Some(450.0)),
-        false_rejects: Measured(Some(0.012)),
+        goodput: Measured::TARGET,
+        worst_second: Measured(Some(0.75)),
+        p99: Measured(Some(400.0)),
+        false_rejects: Measured(Some(0.003)),
     };
     judge("g6_overload_with_bimodal_work", |seed| {
         overload(seed, config, Pattern::Poisson, bounds(), 0.001)
@@ -450,8 +450,8 @@ fn g6_overload_in_bursts_of_twenty() {
     let bounds = || Overload {
         goodput: Measured::TARGET,
         worst_second: Measured(Some(0.85)),
-        p99: Measured::TARGET,
-        false_rejects: Measured(Some(0.06)),
+        p99: Measured(Some(310.0)),
+        false_rejects: Measured::TARGET,
     };
     judge("g6_overload_in_bursts_of_twenty", |seed| {
         overload(seed, config, Pattern::Bursts(20), bounds(), 0.03)
@@ -495,7 +495,7 @@ fn g6c_a_loss_of_capacity_is_overload() {
         let all = world.run(41).all;
         let (mean, _) = goodput(&all, 10..40, CAPACITY / 4.0);
         vec![
-            at_least("goodput of what is left", mean, 0.94).instead_of(0.98),
+            at_least("goodput of what is left", mean, 0.965).instead_of(0.98),
             at_most(
                 "p99 of those admitted (ms)",
                 all.over(10..40).quantile(0.99),
