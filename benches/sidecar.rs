@@ -195,6 +195,8 @@ async fn outbound_stack(server: SocketAddr) -> f64 {
         address: server,
         identity: None,
         draining: false,
+        weight: 100,
+        zone: None,
         pod: String::new(),
     };
     backend.endpoints.update(true, vec![endpoint], &[]);

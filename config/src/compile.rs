@@ -9,7 +9,7 @@ use crate::merge::{self, Effective, Layer, Source};
 use crate::protocol;
 use crate::resource::{
     EndpointSlice, Inbound, IntOrString, ObjectName, Outbound, Pod, ResiliencePolicy, RoutePolicy,
-    Service, ServicePort, SliceEndpoint,
+    Service, ServicePort, SliceEndpoint, WEIGHT_DEFAULT,
 };
 use crate::snapshot::{self, Mode, Protocol, ServiceKey};
 
@@ -29,6 +29,7 @@ pub struct Endpoint {
     pub identity: Option<String>,
     /// Finishing its work: gets nothing new unless nobody else is left.
     pub draining: bool,
+    /// 1 to 1000; 100 is an ordinary endpoint.
     pub weight: u32,
     pub zone: Option<String>,
     pub pod: Option<ObjectName>,
@@ -103,8 +104,8 @@ pub fn endpoints(index: &Index, key: &ServiceKey) -> Vec<Endpoint> {
                             .filter(|pod| pod.is_meshed())
                             .map(|pod| pod.identity(trust_domain)),
                         draining,
-                        weight: 1,
-                        zone: of_slice.zone.clone(),
+                        weight: pod.map_or(WEIGHT_DEFAULT, Pod::weight),
+                        zone: zone(of_slice, pod),
                         pod: pod.map(|pod| pod.metadata.object_name()),
                     });
                 }
@@ -121,8 +122,8 @@ pub fn direct_endpoint(index: &Index, pod: &Pod, address: SocketAddr) -> Endpoin
         port: address.port(),
         identity: pod.is_meshed().then(|| pod.identity(index.trust_domain())),
         draining: pod.is_terminating(),
-        weight: 1,
-        zone: None,
+        weight: pod.weight(),
+        zone: pod.zone().map(str::to_owned),
         pod: Some(pod.metadata.object_name()),
     }
 }
@@ -152,6 +153,7 @@ pub fn workload(index: &Index, pod: &ObjectName) -> Option<snapshot::Workload> {
     let of_namespace = Policies::of(index, pod.metadata.namespace(), None);
     Some(snapshot::Workload {
         identity: pod.identity(index.trust_domain()),
+        zone: zone_of(index, pod),
         mtls: mesh.and_then(|mesh| mesh.spec.mtls).unwrap_or_default(),
         access_log: mesh
             .and_then(|mesh| mesh.spec.access_log)
@@ -357,6 +359,28 @@ fn pod_behind<'a>(
         None => (endpoint.addresses.first()?.parse().ok()).and_then(|ip| index.pod_at(ip)),
     };
     pod.map(AsRef::as_ref)
+}
+
+/// The slice has it from the node; else what the pod's labels say.
+fn zone(endpoint: &SliceEndpoint, pod: Option<&Pod>) -> Option<String> {
+    let said = endpoint.zone.as_deref().filter(|zone| !zone.is_empty());
+    said.or_else(|| pod?.zone()).map(str::to_owned)
+}
+
+/// A sidecar cannot ask for its node's zone (the downward API has none), but slices that list its pod know it.
+fn zone_of(index: &Index, pod: &Pod) -> Option<String> {
+    if let Some(zone) = pod.zone() {
+        return Some(zone.to_owned());
+    }
+    let name = pod.metadata.object_name();
+    let services = index.services_selecting(pod);
+    let mut slices = services.iter().flat_map(|service| index.slices_of(service));
+    slices.find_map(|slice| {
+        let namespace = slice.metadata.namespace();
+        let mut endpoints = slice.endpoints.iter();
+        let own = endpoints.find(|endpoint| endpoint.pod(namespace).as_ref() == Some(&name))?;
+        zone(own, None)
+    })
 }
 
 /// `None`: it takes none. Otherwise whether it is draining, that is, finishing those it has.

@@ -2,7 +2,8 @@
 //!
 //! Values merge field by field. From weakest to strongest: built-in default, MeshConfig, a policy on the
 //! Namespace, on the Service, on a port of the Service, then what those policies say for one route in the same
-//! order. Three things merge as a whole, because halves of them mean nothing: `retryOn`, `fallback` and the rate limits.
+//! order. Four things merge as a whole, because halves of them mean nothing: `retryOn`, `consistentHash`, `fallback`
+//! and the rate limits.
 
 use std::fmt;
 
@@ -11,10 +12,10 @@ use serde_json::Value;
 
 use crate::compile::route_match;
 use crate::resource::{
-    Adaptive, Deadline, Fallback, GrpcStatus, Inbound, ObjectName, Outbound, PriorityRule,
-    RateLimit, RateLimitKey, RetryCause, RouteSelector,
+    Adaptive, Deadline, Fallback, GrpcStatus, HashAttribute, Inbound, ObjectName, Outbound,
+    PriorityRule, RateLimit, RateLimitKey, RetryCause, RouteSelector,
 };
-use crate::snapshot::{self, Mode};
+use crate::snapshot::{self, BalanceAlgorithm, HashBy, Mode};
 use crate::units::Count;
 
 /// Who said so.
@@ -92,15 +93,22 @@ pub(crate) fn outbound(
         from: Vec::with_capacity(32),
         fields: Vec::with_capacity(32),
     };
+    let deadline = merge.field("outbound.deadline", default.deadline, |o| {
+        o.deadline.map(Deadline::get)
+    });
+    let retries = retries(&mut merge, default.retries);
+    let hedging = hedging(&mut merge);
+    let gate = gate(&mut merge, default.gate);
+    let breaker = breaker(&mut merge);
+    let balance = balance(&mut merge, default.balance);
     let value = snapshot::Outbound {
-        deadline: merge.field("outbound.deadline", default.deadline, |o| {
-            o.deadline.map(Deadline::get)
-        }),
-        retries: retries(&mut merge, default.retries),
-        hedging: hedging(&mut merge),
-        gate: gate(&mut merge, default.gate),
-        breaker: breaker(&mut merge),
-        balance: balance(&mut merge, default.balance),
+        deadline,
+        retries,
+        hedging,
+        gate,
+        breaker,
+        balance,
+        consistent_hash: consistent_hash(&mut merge, balance.algorithm),
         limits: limits(&mut merge, default.limits),
         fallback: merge.said("outbound.fallback", |o| o.fallback.as_ref().map(fallback)),
     };
@@ -368,14 +376,37 @@ fn breaker(merge: &mut Merge<'_, Outbound>) -> Option<snapshot::Breaker> {
 fn balance(merge: &mut Merge<'_, Outbound>, default: snapshot::Balance) -> snapshot::Balance {
     snapshot::Balance {
         algorithm: merge.field("outbound.loadBalancing.algorithm", default.algorithm, |o| {
-            o.load_balancing?.algorithm
+            o.load_balancing.as_ref()?.algorithm
         }),
         slow_start: merge.field(
             "outbound.loadBalancing.slowStart",
             default.slow_start,
-            |o| o.load_balancing?.slow_start,
+            |o| o.load_balancing.as_ref()?.slow_start,
         ),
+        zone: merge.field("outbound.loadBalancing.zone", default.zone, |o| {
+            o.load_balancing.as_ref()?.zone
+        }),
     }
+}
+
+/// One key, or another: halves of two would be neither.
+fn consistent_hash(
+    merge: &mut Merge<'_, Outbound>,
+    algorithm: BalanceAlgorithm,
+) -> Option<snapshot::ConsistentHash> {
+    let said = merge.said("outbound.loadBalancing.consistentHash", |o| {
+        o.load_balancing.as_ref()?.consistent_hash.clone()
+    });
+    let said = said.filter(|_| algorithm == BalanceAlgorithm::ConsistentHash)?;
+    let attribute = said.attribute.map(|attribute| match attribute {
+        HashAttribute::SourceIdentity => HashBy::SourceIdentity,
+        HashAttribute::Path => HashBy::Path,
+    });
+    let header = said.header.map(HashBy::Header);
+    Some(snapshot::ConsistentHash {
+        by: header.or(said.cookie.map(HashBy::Cookie)).or(attribute)?,
+        bounded_load: (said.bounded_load).unwrap_or(snapshot::ConsistentHash::BOUNDED_LOAD),
+    })
 }
 
 fn limits(merge: &mut Merge<'_, Outbound>, default: snapshot::Limits) -> snapshot::Limits {

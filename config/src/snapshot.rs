@@ -4,11 +4,15 @@
 //! ignored, so a sidecar that is older than the control plane answers *nack* with the field's path instead of
 //! quietly enforcing less (security.md: version skew).
 
+mod balance;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::units::{Count, Duration, Percent, Ratio};
+
+pub use balance::{Balance, BalanceAlgorithm, ConsistentHash, HashBy, ZonePreference};
 
 /// `namespace/name:port`, the key by which policy, metrics and push know a destination.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -77,6 +81,9 @@ pub struct Inbound {
 pub struct Workload {
     /// `spiffe://…`
     pub identity: String,
+    /// Where its node is, if anybody says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
     pub mtls: MtlsMode,
     pub access_log: AccessLog,
     pub ports: Vec<Inbound>,
@@ -187,6 +194,9 @@ pub struct Outbound {
     pub gate: Gate,
     pub breaker: Option<Breaker>,
     pub balance: Balance,
+    /// `Some` when that is the algorithm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consistent_hash: Option<ConsistentHash>,
     pub limits: Limits,
     pub fallback: Option<Fallback>,
 }
@@ -265,24 +275,6 @@ pub struct Breaker {
     pub force: Option<Force>,
     /// `None`: that of the service.
     pub mode: Option<Mode>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Balance {
-    pub algorithm: BalanceAlgorithm,
-    pub slow_start: Duration,
-}
-
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
-)]
-pub enum BalanceAlgorithm {
-    /// Power of two choices by latency × load, a failure priced as a slow answer.
-    #[default]
-    PeakEwma,
-    /// Power of two choices by requests in flight.
-    LeastRequest,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -383,6 +375,7 @@ impl Default for Outbound {
             gate: Gate::default(),
             breaker: None,
             balance: Balance::default(),
+            consistent_hash: None,
             limits: Limits::default(),
             fallback: None,
         }
@@ -455,15 +448,6 @@ impl Default for Breaker {
             half_open_calls: Count::of(5),
             force: None,
             mode: None,
-        }
-    }
-}
-
-impl Default for Balance {
-    fn default() -> Self {
-        Self {
-            algorithm: BalanceAlgorithm::default(),
-            slow_start: Duration::from_secs(10),
         }
     }
 }

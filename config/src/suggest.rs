@@ -1,7 +1,7 @@
 //! What somebody probably meant who wrote a word that we do not know.
 
 /// Words that other meshes and libraries use for what we call otherwise.
-const ELSEWHERE: [(&str, &str); 32] = [
+const ELSEWHERE: &[(&str, &str)] = &[
     ("timeout", "deadline"),
     ("requestTimeout", "deadline"),
     ("retry", "retries"),
@@ -34,6 +34,12 @@ const ELSEWHERE: [(&str, &str); 32] = [
     ("none", "Disabled"),
     ("roundRobin", "LeastRequest"),
     ("leastConn", "LeastRequest"),
+    ("ringHash", "ConsistentHash"),
+    ("maglev", "ConsistentHash"),
+    ("hashBalanceFactor", "boundedLoad"),
+    ("httpHeaderName", "header"),
+    ("httpCookie", "cookie"),
+    ("localityLbSetting", "zone"),
 ];
 
 /// The candidate that was probably meant, when one is near enough to say so.

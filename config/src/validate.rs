@@ -12,7 +12,7 @@ use std::collections::HashSet;
 
 use crate::diagnostic::Severity;
 use crate::merge::{self, Layer, Source};
-use crate::resource::{MeshConfig, Outbound, ResiliencePolicy, Resource, TargetKind};
+use crate::resource::{MeshConfig, Outbound, Pod, ResiliencePolicy, Resource, TargetKind};
 
 /// Targets of one policy, and its routes: each costs every sidecar that gets them.
 const TARGETS_MAX: usize = 16;
@@ -95,9 +95,21 @@ pub(crate) fn check(resource: &Resource) -> Vec<Contradiction> {
     match resource {
         Resource::ResiliencePolicy(policy) => check_policy(policy, &mut found),
         Resource::MeshConfig(mesh) => check_mesh(mesh, &mut found),
-        Resource::Service(_) | Resource::EndpointSlice(_) | Resource::Pod(_) => {}
+        Resource::Pod(pod) => check_pod(pod, &mut found),
+        Resource::Service(_) | Resource::EndpointSlice(_) => {}
     }
     found
+}
+
+/// Pods are Kubernetes': what we cannot read of one is no reason to refuse it.
+fn check_pod(pod: &Pod, found: &mut Vec<Contradiction>) {
+    if let Some(Err(message)) = pod.weight_said() {
+        found.push(
+            Contradiction::warning("metadata.annotations", message).help(
+                "100 is the weight of an ordinary pod, and what this one gets; to send it nothing, make it unready",
+            ),
+        );
+    }
 }
 
 fn check_policy(policy: &ResiliencePolicy, found: &mut Vec<Contradiction>) {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use weir_config::compile::{self, Host};
 use weir_config::index::{Attachment, Destination, Index, Target};
 use weir_config::resource::{ObjectName, ResiliencePolicy};
-use weir_config::snapshot::{Mode, PathMatch, Protocol, RouteMatch, ServiceKey};
+use weir_config::snapshot::{HashBy, Mode, PathMatch, Protocol, RouteMatch, ServiceKey};
 use weir_config::{Kind, Resource, ResourceRef, parse};
 
 /// A meshed cart with two pods, a catalog without a sidecar, an endpoint by name.
@@ -880,4 +880,60 @@ fn every_effective_value_is_told_with_who_said_it() {
         .deadline
         .map(|deadline| deadline.to_string());
     assert_eq!(value("outbound.deadline"), Some(deadline.into()));
+}
+
+/// A slice knows where its endpoints are; a pod's label does where no slice does; a sidecar is told its own.
+#[test]
+fn endpoints_and_workloads_know_their_zone_and_weight() {
+    let mut index = index(&[SHOP]);
+    let zone_of = |index: &Index, pod: &str| {
+        let workload = compile::workload(index, &name(pod)).expect("there is such a pod");
+        workload.zone
+    };
+    assert_eq!(zone_of(&index, "cart-0").as_deref(), Some("a"), "from the slice");
+    assert_eq!(zone_of(&index, "cart-1"), None, "nobody says so");
+    let labelled = resources(
+        r#"{apiVersion: v1, kind: Pod, metadata: {name: cart-1, namespace: boutique,
+             labels: {app: cart, topology.kubernetes.io/zone: b}, annotations: {weir.dev/weight: "10"}},
+            spec: {containers: [{name: cart}]}, status: {podIP: 10.1.0.8}}"#,
+    );
+    index.apply(labelled.into_iter().next().expect("a pod"));
+    let endpoints = compile::endpoints(&index, &cart());
+    let placed = |at: usize| (endpoints[at].zone.as_deref(), endpoints[at].weight);
+    assert_eq!((placed(0), placed(1)), ((Some("a"), 100), (Some("b"), 10)));
+    assert_eq!(zone_of(&index, "cart-1").as_deref(), Some("b"));
+}
+
+#[test]
+fn a_pod_whose_zone_becomes_known_is_told_and_the_others_are_not() {
+    let mut index = index(&[SHOP]);
+    let moved = SHOP.replace("kind: Pod, name: cart-1}", "kind: Pod, name: cart-1}, zone: b");
+    let slice = resources(&moved).into_iter().find(|resource| {
+        resource.reference().kind == Kind::EndpointSlice && resource.reference().name == name("cart-x1")
+    });
+    let touched = index.apply(slice.expect("the cart's slice"));
+    assert_eq!(touched.pods, [name("cart-1")].into());
+}
+
+#[test]
+fn one_key_tells_calls_apart_wherever_it_is_said() {
+    let balanced = |policies: &[&str]| {
+        let mut texts = vec![SHOP];
+        texts.extend(policies);
+        let service = compile::service(&index(&texts), &cart()).expect("the cart");
+        service.outbound.consistent_hash
+    };
+    let weak = "{targetRefs: [{kind: Namespace, name: boutique}], outbound: {loadBalancing: \
+                {algorithm: ConsistentHash, consistentHash: {header: x-user, boundedLoad: 150}}}}";
+    let weak = policy("weak", weak);
+    let strong = on_cart(
+        "strong",
+        "outbound: {loadBalancing: {consistentHash: {cookie: session}}}",
+    );
+    let by = balanced(&[&weak]).expect("it hashes");
+    assert_eq!(by.bounded_load.get(), 150);
+    let by = balanced(&[&weak, &strong]).expect("it hashes");
+    assert!(matches!(&by.by, HashBy::Cookie(name) if name.as_str() == "session"));
+    assert_eq!(by.bounded_load.get(), 125, "the whole block is the stronger one's");
+    assert_eq!(balanced(&[&strong]), None, "nobody asked for hashing");
 }

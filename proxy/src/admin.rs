@@ -170,6 +170,8 @@ impl Admin {
                             "identity": member.endpoint.identity.as_ref().map(|id| id.as_str().to_owned()),
                             "state": member.learnt().gate.state().as_str(),
                             "draining": member.is_draining(),
+                            "weight": member.weight(),
+                            "zone": member.zone().as_deref(),
                             "inFlight": member.in_flight.load(Ordering::Relaxed),
                             "load": member.learnt().load.get(Instant::now()),
                         })
@@ -183,6 +185,7 @@ impl Admin {
                 let state = json!({
                     "inFlight": in_flight,
                     "queued": queued,
+                    "inOwnZone": backend.endpoints.list().near(),
                     "p99Ms": backend.endpoints.p99().as_secs_f64() * 1e3,
                     "throttled": backend.throttled(),
                     "breakers": breakers,

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   eligible                     two at random ─▶ the cheaper
+//!   … in two kinds of zones      the cheaper of two nearby, unless that costs 1.5 times what two far away do
 //!   … the minority of its pool   against the cheapest gated one ─▶ the cheaper
 //!   none eligible                draining ▶ gated: whatever is left (nobody, when some are merely full)
 //! ```
@@ -13,6 +14,7 @@
 //! When most of a pool is gated Envoy sends to all hosts alike ("panic"). Here the few that work keep the traffic
 //! until they are so loaded that even an endpoint that fails looks cheaper: it spills over in proportion.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -51,6 +53,11 @@ pub struct Candidate {
 
 /// Where calls in flight are all that is compared, an endpoint that fails counts as many times as busy.
 const GATED_REQUESTS: f64 = 10.0;
+/// A call leaves its zone when what is nearby is this many times as loaded.
+const FAR_FACTOR: f64 = 1.5;
+/// In a large pool so many are drawn until two are found that may be chosen: with half of them gone it fails once in
+/// thousands of calls, and then all are looked at.
+const DRAWS_MAX: usize = 16;
 
 impl Load {
     /// `quiet_for`: how long its calls have waited without any answer. What has not come by now takes at least that
@@ -91,9 +98,29 @@ impl Load {
         }
     }
 
+    /// Of an endpoint that is to have that share of what others have: a call in flight there weighs more. One that is
+    /// idle costs no more for it, for it is drawn less often as it is.
+    pub fn with_share(self, share: f64, pending: u32) -> Self {
+        let pending = f64::from(pending);
+        let cost = self.cost * (pending / share + 1.0) / (pending + 1.0);
+        Self { cost, ..self }
+    }
+
     fn weighted(&self) -> f64 {
         self.cost / self.weight
     }
+}
+
+/// What is known of a pool before any of its endpoints is looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Pool<'a> {
+    pub size: usize,
+    /// So many, the first ones, are in the caller's own zone. None or all: zones do not matter.
+    pub near: usize,
+    /// What each should be drawn for, relative to the one with the most: above 0.0, up to 1.0. Empty: all alike.
+    pub shares: &'a [f64],
+    /// Most are gated: those that work may need help.
+    pub most_are_gated: bool,
 }
 
 /// One of `n` endpoints. `tried` are those that this request has failed on already; they are avoided as long
@@ -104,84 +131,205 @@ pub fn choose(
     rng: &mut Rng,
     candidate: impl Fn(usize) -> Candidate,
 ) -> Option<usize> {
-    if n == 1 && candidate(0).standing == Standing::Eligible {
-        return Some(0);
-    }
-    let of = |wanted: Standing, untried: bool| {
-        let candidate = &candidate;
-        move |i: usize| {
-            let Candidate { standing, load } = candidate(i);
-            (standing == wanted && tried.contains(&i) != untried).then_some(load)
-        }
-    };
-    let untried = of(Standing::Eligible, true);
-    if let Some(choice) = two_at_once(n, rng, untried) {
-        return Some(choice);
-    }
-    let best = sample(n, rng, untried).or_else(|| sample(n, rng, of(Standing::Eligible, false)));
     let count = |wanted| (0..n).filter(|&i| candidate(i).standing == wanted).count();
-    let full = count(Standing::Full);
-    if let Some(best) = best {
-        if count(Standing::Eligible) + full >= count(Standing::Gated) {
-            return Some(best);
-        }
-        let price = candidate(best).load.weighted();
-        return cheapest(n, of(Standing::Gated, true))
-            .filter(|(_, spill)| spill.weighted() < price)
-            .map_or(Some(best), |(spill, _)| Some(spill));
+    let passing = count(Standing::Eligible) + count(Standing::Full);
+    Pool {
+        most_are_gated: count(Standing::Gated) > passing,
+        ..Pool::of(n)
     }
-    if full > 0 {
-        return None;
-    }
-    [Standing::Draining, Standing::Gated]
-        .into_iter()
-        .flat_map(|standing| [of(standing, true), of(standing, false)])
-        .find_map(|load| pick(n, rng, load))
+    .choose(tried, rng, candidate)
 }
 
 /// The better of two random ones among the endpoints `0..n` for which `load` is `Some`.
 pub fn pick(n: usize, rng: &mut Rng, load: impl Fn(usize) -> Option<Load>) -> Option<usize> {
-    two_at_once(n, rng, &load).or_else(|| sample(n, rng, &load))
+    let (index, _) = Pool::of(n).best(0..n, rng, load)?;
+    Some(index)
 }
 
-/// Constant work, when both happen to be there: nearly always.
-fn two_at_once(n: usize, rng: &mut Rng, load: impl Fn(usize) -> Option<Load>) -> Option<usize> {
-    if n < 2 {
-        return None;
+impl Pool<'_> {
+    /// All alike, and none gated.
+    pub const fn of(size: usize) -> Self {
+        Self {
+            size,
+            near: size,
+            shares: &[],
+            most_are_gated: false,
+        }
     }
-    let first = rng.usize(..n);
-    let second = (first + rng.usize(1..n)) % n;
-    Some(better((first, load(first)?), (second, load(second)?), rng))
+
+    /// As [`choose`].
+    pub fn choose(
+        &self,
+        tried: &[usize],
+        rng: &mut Rng,
+        candidate: impl Fn(usize) -> Candidate,
+    ) -> Option<usize> {
+        if self.size == 1 && candidate(0).standing == Standing::Eligible {
+            return Some(0);
+        }
+        let of = |wanted: Standing, untried: bool| {
+            let candidate = &candidate;
+            move |i: usize| {
+                let Candidate { standing, load } = candidate(i);
+                (standing == wanted && tried.contains(&i) != untried).then_some(load)
+            }
+        };
+        let best = self.nearest(rng, of(Standing::Eligible, true));
+        let best = best.or_else(|| self.nearest(rng, of(Standing::Eligible, false)));
+        if let Some((best, load)) = best {
+            let help = self.most_are_gated.then(|| {
+                let spill = self.least_penalised(rng, of(Standing::Gated, true));
+                spill.filter(|(_, spill)| spill.weighted() < load.weighted())
+            });
+            return Some(help.flatten().map_or(best, |(spill, _)| spill));
+        }
+        if (0..self.size).any(|i| candidate(i).standing == Standing::Full) {
+            return None;
+        }
+        [Standing::Draining, Standing::Gated]
+            .into_iter()
+            .flat_map(|standing| [of(standing, true), of(standing, false)])
+            .find_map(|load| self.best(0..self.size, rng, load))
+            .map(|(index, _)| index)
+    }
+
+    /// The best nearby, unless it is so loaded that one far away is worth the way: on load, not only when nobody nearby
+    /// is left.
+    fn nearest(
+        &self,
+        rng: &mut Rng,
+        load: impl Fn(usize) -> Option<Load>,
+    ) -> Option<(usize, Load)> {
+        if self.near == 0 || self.near == self.size {
+            return self.best(0..self.size, rng, load);
+        }
+        let near = self.best(0..self.near, rng, &load);
+        let far = self.best(self.near..self.size, rng, &load);
+        match (near, far) {
+            (Some(near), Some(far)) if near.1.weighted() > FAR_FACTOR * far.1.weighted() => {
+                Some(far)
+            }
+            (near, far) => near.or(far),
+        }
+    }
+
+    /// The better of two that are drawn from all there are within `range`, each by its share.
+    fn best(
+        &self,
+        range: Range<usize>,
+        rng: &mut Rng,
+        load: impl Fn(usize) -> Option<Load>,
+    ) -> Option<(usize, Load)> {
+        self.drawn(range.clone(), rng, &load)
+            .or_else(|| sample(range, rng, |i| Some((load(i)?, self.share(i)))))
+    }
+
+    /// Constant work, as long as a good part of them is there.
+    fn drawn(
+        &self,
+        range: Range<usize>,
+        rng: &mut Rng,
+        load: impl Fn(usize) -> Option<Load>,
+    ) -> Option<(usize, Load)> {
+        let n = range.len();
+        if n < 2 {
+            return None;
+        }
+        let first = self.draw(range.clone(), rng);
+        // Alike as they mostly are, another one is known at once.
+        let second = range.start + (first - range.start + rng.usize(1..n)) % n;
+        let mut found = load(first).map(|load| (first, load));
+        let alike = self.shares.is_empty();
+        if alike && let Some(load) = load(second) {
+            match found {
+                Some(first) => return Some(better(first, (second, load), rng)),
+                None => found = Some((second, load)),
+            }
+        }
+        if alike && n <= DRAWS_MAX {
+            return None; // to look at all of them is no more work
+        }
+        for _ in 0..DRAWS_MAX {
+            let next = self.draw(range.clone(), rng);
+            if found.is_some_and(|(first, _)| first == next) {
+                continue;
+            }
+            let Some(load) = load(next) else { continue };
+            match found {
+                Some(first) => return Some(better(first, (next, load), rng)),
+                None => found = Some((next, load)),
+            }
+        }
+        None
+    }
+
+    /// By rejection: how often depends on how uneven the shares are, not on how many there are.
+    fn draw(&self, range: Range<usize>, rng: &mut Rng) -> usize {
+        if self.shares.is_empty() {
+            return rng.usize(range);
+        }
+        for _ in 0..DRAWS_MAX {
+            let index = rng.usize(range.clone());
+            if rng.f64() < self.share(index) {
+                return index;
+            }
+        }
+        rng.usize(range)
+    }
+
+    fn share(&self, index: usize) -> f64 {
+        self.shares.get(index).copied().unwrap_or(1.0)
+    }
+
+    /// The cheapest, in a large pool of as many as are worth looking at.
+    fn least_penalised(
+        &self,
+        rng: &mut Rng,
+        load: impl Fn(usize) -> Option<Load>,
+    ) -> Option<(usize, Load)> {
+        let cheapest = |of: &mut dyn Iterator<Item = usize>| {
+            of.filter_map(|i| Some((i, load(i)?)))
+                .min_by(|(_, a), (_, b)| a.weighted().total_cmp(&b.weighted()))
+        };
+        if self.size <= DRAWS_MAX {
+            return cheapest(&mut (0..self.size));
+        }
+        cheapest(&mut (0..DRAWS_MAX).map(|_| rng.usize(..self.size)))
+    }
 }
 
-/// The better of two that are drawn evenly from all there are, in one pass (reservoir sampling).
-fn sample(n: usize, rng: &mut Rng, load: impl Fn(usize) -> Option<Load>) -> Option<usize> {
-    let mut drawn = [None; 2];
-    for (seen, one) in (0..n).filter_map(|i| Some((i, load(i)?))).enumerate() {
-        let slot = if seen < 2 { seen } else { rng.usize(..=seen) };
-        if slot < 2 {
-            drawn[slot] = Some(one);
+/// The better of two that are drawn from all there are, each by its share, in one pass: every one gets a key,
+/// and the two largest are drawn (Efraimidis and Spirakis, "Weighted random sampling with a reservoir", 2006).
+fn sample(
+    range: Range<usize>,
+    rng: &mut Rng,
+    load: impl Fn(usize) -> Option<(Load, f64)>,
+) -> Option<(usize, Load)> {
+    let mut drawn: [Option<(f64, (usize, Load))>; 2] = [None; 2];
+    for index in range {
+        let Some((load, share)) = load(index) else {
+            continue;
+        };
+        let key = rng.f64().ln() / share;
+        let beats = |of: &Option<(f64, _)>| of.is_none_or(|(largest, _)| key > largest);
+        let one = Some((key, (index, load)));
+        if beats(&drawn[0]) {
+            drawn = [one, drawn[0]];
+        } else if beats(&drawn[1]) {
+            drawn[1] = one;
         }
     }
     let [first, second] = drawn;
     match (first?, second) {
-        // The first slot favours whoever came first, and a tie goes to it.
-        (first, Some(second)) if rng.bool() => Some(better(second, first, rng)),
-        (first, Some(second)) => Some(better(first, second, rng)),
-        ((only, _), None) => Some(only),
+        ((_, first), Some((_, second))) => Some(better(first, second, rng)),
+        ((_, only), None) => Some(only),
     }
-}
-
-fn cheapest(n: usize, load: impl Fn(usize) -> Option<Load>) -> Option<(usize, Load)> {
-    (0..n)
-        .filter_map(|i| Some((i, load(i)?)))
-        .min_by(|(_, a), (_, b)| a.weighted().total_cmp(&b.weighted()))
 }
 
 /// The cheaper. If it is only cheaper because it is being spared (slow start), it wins only its share of the
 /// comparisons: by cost ÷ weight alone it would get nothing until its ramp is over, and then everything at
 /// once.
-fn better(a: (usize, Load), b: (usize, Load), rng: &mut Rng) -> usize {
+fn better(a: (usize, Load), b: (usize, Load), rng: &mut Rng) -> (usize, Load) {
     let (cheap, dear) = if b.1.cost.total_cmp(&a.1.cost).is_lt() {
         (b, a)
     } else {
@@ -189,9 +337,9 @@ fn better(a: (usize, Load), b: (usize, Load), rng: &mut Rng) -> usize {
     };
     let cheap_anyway = cheap.1.weighted() <= dear.1.weighted();
     if cheap_anyway || rng.f64() * dear.1.weight < cheap.1.weight {
-        cheap.0
+        cheap
     } else {
-        dear.0
+        dear
     }
 }
 
@@ -380,6 +528,163 @@ mod tests {
         assert_eq!(pick(9, &mut rng, |_| None), None);
         let of = candidates(&[(Standing::Absent, 1.0); 3]);
         assert_eq!(choose(3, &[], &mut rng, |i| of[i]), None);
+    }
+
+    /// In flight at each, after so many calls of which none has ended: what a pool does under load.
+    fn filled(standings: &[(Standing, f64)], calls: u32, pool: Pool<'_>) -> Vec<u32> {
+        let (mut rng, mut in_flight) = (Rng::with_seed(SEED), vec![0u32; standings.len()]);
+        for _ in 0..calls {
+            let candidate = |i: usize| {
+                let (standing, latency) = standings[i];
+                let cost = latency * (f64::from(in_flight[i]) + 1.0);
+                let load = load(cost, 1.0).with_share(pool.share(i), in_flight[i]);
+                Candidate { standing, load }
+            };
+            let chosen = pool.choose(&[], &mut rng, candidate);
+            in_flight[chosen.expect("somebody")] += 1;
+        }
+        in_flight
+    }
+
+    const GOOD: (Standing, f64) = (Standing::Eligible, 30.0);
+    const BAD: (Standing, f64) = (Standing::Gated, 1000.0);
+
+    /// Planted bug: without `most_are_gated` in [`Pool::choose`] the few good ones get everything.
+    #[test]
+    fn in_a_panic_the_gated_help_in_proportion_and_only_when_it_is_cheaper() {
+        for n in [1usize, 2, 3, 10, 500] {
+            for eligible in [0, 1, n / 3, n / 2, n].into_iter().filter(|e| *e <= n) {
+                let gated = n - eligible;
+                let standings = [vec![GOOD; eligible], vec![BAD; gated]].concat();
+                let pool = Pool {
+                    most_are_gated: gated > eligible,
+                    ..Pool::of(n)
+                };
+                let sum = |of: &[u32]| of.iter().sum::<u32>();
+                let few = filled(&standings, 5 * eligible as u32, pool);
+                assert_eq!(sum(&few[eligible..]), 0, "{n}, {eligible}: not needed yet");
+                let calls = 200 * n as u32;
+                let many = filled(&standings, calls, pool);
+                let (good, bad) = (sum(&many[..eligible]), sum(&many[eligible..]));
+                match (eligible, pool.most_are_gated) {
+                    (0, _) => assert_eq!(bad, calls, "{n}: whatever is left"),
+                    (_, false) => assert_eq!(bad, 0, "{n}, {eligible}: half a pool is enough"),
+                    (_, true) => {
+                        // Equal costs: 30 × (in flight there) = 1000 × (in flight here).
+                        let expected = f64::from(calls)
+                            / (1.0 + eligible as f64 / gated as f64 * (1000.0 / 30.0));
+                        let ratio = f64::from(bad) / expected;
+                        assert!((0.6..1.4).contains(&ratio), "{n}, {eligible}: {good} and {bad}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn in_a_panic_the_less_penalised_of_those_that_fail_helps_more() {
+        let standings = [GOOD, BAD, (Standing::Gated, 3000.0)];
+        let pool = Pool {
+            most_are_gated: true,
+            ..Pool::of(3)
+        };
+        let filled = filled(&standings, 2000, pool);
+        assert!(filled[0] > 20 * filled[1], "{filled:?}");
+        assert!(filled[1] > 2 * filled[2] && filled[2] > 0, "{filled:?}");
+    }
+
+    /// Planted bug: two draws and then a look at all of them made it grow with the pool.
+    #[test]
+    fn one_choice_among_500_costs_no_more_than_one_among_10() {
+        let looks = |n: usize, gated: usize, near: usize| {
+            let (mut rng, looked) = (Rng::with_seed(SEED), std::cell::Cell::new(0u32));
+            let pool = Pool {
+                near,
+                most_are_gated: 2 * gated > n,
+                ..Pool::of(n)
+            };
+            for _ in 0..1000 {
+                let candidate = |i: usize| {
+                    looked.set(looked.get() + 1);
+                    let (standing, cost) = if i < gated { BAD } else { GOOD };
+                    let load = load(cost, 1.0);
+                    Candidate { standing, load }
+                };
+                pool.choose(&[], &mut rng, candidate).expect("somebody");
+            }
+            f64::from(looked.get()) / 1000.0
+        };
+        assert_eq!(looks(500, 0, 500), 2.0);
+        assert_eq!(looks(500, 0, 170), 4.0, "two nearby, two far away");
+        for (gated, most) in [(50, 3.0), (250, 5.0), (375, 60.0)] {
+            let looked = looks(500, gated, 500);
+            assert!(looked < most, "{gated} gated: {looked} looked at");
+        }
+    }
+
+    #[test]
+    fn shares_hold_when_all_are_idle_and_when_all_are_busy() {
+        let weights = [1.0, 1.0, 0.5, 0.1];
+        let pool = Pool {
+            shares: &weights,
+            ..Pool::of(4)
+        };
+        let idle = shares(4, |rng| {
+            pool.choose(&[], rng, |_| Candidate {
+                standing: Standing::Eligible,
+                load: load(1.0, 1.0),
+            })
+        });
+        let busy = filled(&[GOOD; 4], 4000, pool);
+        for (index, weight) in weights.iter().enumerate() {
+            let fair = weight / 2.6;
+            let busy = f64::from(busy[index]) / 4000.0;
+            for share in [idle[index], busy] {
+                assert!((fair * 0.75..fair * 1.35).contains(&share), "{index}: {idle:?}, {busy}");
+            }
+        }
+    }
+
+    #[test]
+    fn calls_stay_in_their_zone_until_it_is_one_and_a_half_times_as_loaded() {
+        let pool = Pool {
+            near: 2,
+            ..Pool::of(6)
+        };
+        let with = |near: f64| {
+            let of = candidates(&[
+                (Standing::Eligible, near),
+                (Standing::Eligible, near),
+                (Standing::Eligible, 10.0),
+                (Standing::Eligible, 10.0),
+                (Standing::Eligible, 10.0),
+                (Standing::Eligible, 10.0),
+            ]);
+            let shares = shares(6, |rng| pool.choose(&[], rng, |i| of[i]));
+            shares[0] + shares[1]
+        };
+        assert!(with(14.9) > 0.999, "a little slower is near enough");
+        assert!(with(15.1) < 0.001, "on load, although all are eligible");
+        let filled = filled(&[GOOD; 6], 600, pool);
+        let near = f64::from(filled[0] + filled[1]) / 2.0;
+        let far = f64::from(filled[2..].iter().sum::<u32>()) / 4.0;
+        assert!((1.2..1.7).contains(&(near / far)), "{filled:?}");
+    }
+
+    #[test]
+    fn a_zone_without_anybody_who_is_eligible_is_left() {
+        let pool = Pool {
+            near: 1,
+            ..Pool::of(3)
+        };
+        for standing in [Standing::Gated, Standing::Full, Standing::Draining] {
+            let of = candidates(&[(standing, 1.0), GOOD, GOOD]);
+            let shares = shares(3, |rng| pool.choose(&[], rng, |i| of[i]));
+            assert_eq!(shares[0], 0.0, "{standing:?}");
+        }
+        let of = candidates(&[GOOD; 3]);
+        let retry = shares(3, |rng| pool.choose(&[0], rng, |i| of[i]));
+        assert_eq!(retry[0], 0.0, "a retry rather goes far than to the same again");
     }
 
     fn any_candidate() -> impl Strategy<Value = Candidate> {

@@ -5,6 +5,7 @@
 //! that an ejected one is due for a probe.
 
 mod chosen;
+mod members;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -13,12 +14,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use http::request::Parts;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use weir_config::snapshot::{Mode, Outbound};
+use weir_config::snapshot::{BalanceAlgorithm, Mode, Outbound, ZonePreference};
 
-use crate::balance;
+use crate::affinity::Affinity;
+use crate::balance::Candidate;
 use crate::connector::Connector;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
@@ -27,12 +30,14 @@ use crate::identity::{SpiffeId, alpn};
 use crate::learnt::{Config, Learnt, Newest, Started, open_max};
 use crate::member::Member;
 use crate::policy::latency::Latency;
+use crate::policy::ring::{self, Bound, Place, Ring};
 use crate::policy::transition::{Phase, Transition, Why};
 use crate::policy::window::Counts;
-use crate::request::Context;
+use crate::request::{Context, Request};
 use crate::telemetry::BackendMetrics;
 
 pub use chosen::Chosen;
+pub use members::Members;
 
 /// Discovery may be a moment behind a pod that has just become ready, or a whole service that has just been made: a
 /// call waits this long for a pool that is empty to get its first endpoint.
@@ -40,12 +45,18 @@ const FIRST_ENDPOINT_PATIENCE: Duration = Duration::from_secs(1);
 
 pub struct Endpoints {
     service: Arc<str>,
-    list: ArcSwap<Vec<Arc<Member>>>,
+    list: ArcSwap<Members>,
     /// Wakes those who wait for a pool that was empty.
     arrived: Notify,
     config: ArcSwap<Config>,
-    /// How many are not eligible: while it is zero, nobody looks for probes.
+    /// How calls are told apart, where that decides where they go.
+    affinity: ArcSwapOption<Affinity>,
+    /// Where this sidecar is; `None`: nobody says so, or it does not matter.
+    zone: Mutex<Option<Arc<str>>>,
+    /// How many are not eligible.
     out: AtomicUsize,
+    /// How many may want a request as a probe: while it is zero, nobody looks for them.
+    half_open: AtomicUsize,
     /// Calls that have not ended, to all of them.
     in_flight: AtomicUsize,
     /// Every gate was closed at the last tick, and none has changed since.
@@ -68,6 +79,9 @@ pub struct Described {
     pub address: SocketAddr,
     pub identity: Option<SpiffeId>,
     pub draining: bool,
+    /// 100 is an ordinary endpoint's.
+    pub weight: u32,
+    pub zone: Option<String>,
     pub pod: String,
 }
 
@@ -85,7 +99,10 @@ impl Endpoints {
             list: ArcSwap::default(),
             arrived: Notify::new(),
             config: ArcSwap::from_pointee(Config::of(outbound)),
+            affinity: ArcSwapOption::from_pointee(affinity(outbound)),
+            zone: Mutex::new(None),
             out: AtomicUsize::new(0),
+            half_open: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
             settled: AtomicBool::new(true),
             opening: Mutex::new(()),
@@ -102,7 +119,7 @@ impl Endpoints {
         &self.connector
     }
 
-    pub fn list(&self) -> Arc<Vec<Arc<Member>>> {
+    pub fn list(&self) -> Arc<Members> {
         self.list.load_full()
     }
 
@@ -117,6 +134,30 @@ impl Endpoints {
                 .reconfigure(config.gate, *config.balance.slow_start, now);
         }
         self.config.store(Arc::new(config));
+        self.affinity.store(affinity(outbound).map(Arc::new));
+        self.arrange(self.list.load().to_vec());
+    }
+
+    /// Where this sidecar is. Nothing happens when that was known.
+    pub fn set_zone(&self, zone: Option<&str>) {
+        let mut own = self.zone.lock().expect("no panic while locked");
+        if own.as_deref() == zone {
+            return;
+        }
+        *own = zone.map(Arc::from);
+        drop(own);
+        self.arrange(self.list.load().to_vec());
+    }
+
+    /// Puts these members in force, in the order that policy and zone ask for.
+    fn arrange(&self, members: Vec<Arc<Member>>) {
+        let zone = self.zone.lock().expect("no panic while locked").clone();
+        let balance = self.config.load().balance;
+        let zone = zone.filter(|_| balance.zone == ZonePreference::Prefer);
+        let hashes = balance.algorithm == BalanceAlgorithm::ConsistentHash;
+        let members = Members::new(members, zone.as_deref(), hashes);
+        self.list.store(Arc::new(members));
+        self.recount();
     }
 
     /// Adds, changes and removes. An endpoint that stays keeps its connections and what was learnt; one whose
@@ -137,6 +178,7 @@ impl Endpoints {
                 .filter(|member| member.endpoint.identity == described.identity);
             let member = kept.unwrap_or_else(|| Arc::new(self.create(&described, old.is_empty())));
             member.set_draining(described.draining);
+            member.place(described.weight, described.zone.as_deref());
             next.insert(described.address, member);
         }
         for member in old
@@ -158,11 +200,8 @@ impl Endpoints {
                 self.facts.endpoint_changed(&self.service, &address, gone);
             }
         }
-        let mut next: Vec<_> = next.into_values().collect();
-        next.sort_by_key(|member| member.address());
         let arrived = !next.is_empty();
-        self.list.store(Arc::new(next));
-        self.recount();
+        self.arrange(next.into_values().collect());
         if arrived {
             self.arrived.notify_waiters();
         }
@@ -195,8 +234,21 @@ impl Endpoints {
         }
     }
 
-    /// Chooses, and counts the call as in flight there.
+    /// For bytes that nobody looks at.
     pub fn choose(self: &Arc<Self>, context: &Context) -> Result<Chosen, Error> {
+        self.choose_for(context, None)
+    }
+
+    pub fn choose_for_request(self: &Arc<Self>, request: &Request) -> Result<Chosen, Error> {
+        self.choose_for(&request.context, Some(&request.head))
+    }
+
+    /// Chooses, and counts the call as in flight there.
+    fn choose_for(
+        self: &Arc<Self>,
+        context: &Context,
+        head: Option<&Parts>,
+    ) -> Result<Chosen, Error> {
         let list = self.list.load();
         if list.is_empty() {
             return Err(Error::NoEndpoints {
@@ -204,7 +256,7 @@ impl Endpoints {
             });
         }
         let now = Instant::now();
-        if self.out.load(Ordering::Relaxed) > 0
+        if self.half_open.load(Ordering::Relaxed) > 0
             && !context.hedge
             && let Some(probe) = self.claim_probe(&list, context, now)
         {
@@ -217,14 +269,23 @@ impl Endpoints {
         let candidate = |index: usize| {
             let member = &list[index];
             let in_flight = member.in_flight();
-            member
+            let mut candidate = member
                 .learnt()
-                .candidate(&config, in_flight, member.is_draining(), || self.p99(), now)
+                .candidate(&config, in_flight, member.is_draining(), || self.p99(), now);
+            if let Some(share) = list.share(index) {
+                candidate.load = candidate.load.with_share(share, in_flight);
+            }
+            candidate
+        };
+        let by_key = match &list.ring {
+            Some(ring) => self.choose_by_key(ring, &list, head, &tried, candidate),
+            None => None,
         };
         let mut rng = fastrand::Rng::new();
+        let pool = list.pool(self.out.load(Ordering::Relaxed));
+        let chosen = by_key.or_else(|| pool.choose(&tried, &mut rng, candidate));
         // A second try beside the first is of use elsewhere only.
         let is_elsewhere = |index: &usize| !context.hedge || !tried.contains(index);
-        let chosen = balance::choose(list.len(), &tried, &mut rng, candidate);
         let Some(index) = chosen.filter(is_elsewhere) else {
             let count =
                 |test: fn(&Member) -> bool| list.iter().filter(|member| test(member)).count();
@@ -243,6 +304,37 @@ impl Endpoints {
         Ok(self.started(member, call))
     }
 
+    /// `None`: the call has no key, or nobody near its place on the ring can take it.
+    fn choose_by_key(
+        &self,
+        ring: &Ring,
+        list: &[Arc<Member>],
+        head: Option<&Parts>,
+        tried: &[usize],
+        candidate: impl Fn(usize) -> Candidate,
+    ) -> Option<usize> {
+        let affinity = self.affinity.load();
+        let affinity = affinity.as_ref()?;
+        let key = affinity.key(head, || self.own_key())?;
+        let out = self.out.load(Ordering::Relaxed);
+        let bound = Bound {
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+            factor: affinity.bound,
+            available: list.len().saturating_sub(out).max(1) as f64 / list.len() as f64,
+        };
+        ring.choose(key, bound, tried, |index| Place {
+            candidate: candidate(index),
+            in_flight: list[index].in_flight(),
+            weight: list[index].weight(),
+        })
+    }
+
+    /// Who this workload is, as a key. `None` until it has a certificate.
+    fn own_key(&self) -> Option<u64> {
+        let own = self.connector.identity.current()?;
+        Some(ring::hash(own.id.as_str().as_bytes()))
+    }
+
     /// An endpoint that has just passed its synthetic probe needs a real request, and no balancer would choose it.
     fn claim_probe(
         self: &Arc<Self>,
@@ -250,8 +342,8 @@ impl Endpoints {
         context: &Context,
         now: Instant,
     ) -> Option<Chosen> {
-        let out = list.iter().filter(|e| !e.is_eligible() && !e.is_draining());
-        for member in out {
+        let wants = |e: &&Arc<Member>| e.half_open.load(Ordering::Relaxed) && !e.is_draining();
+        for member in list.iter().filter(wants) {
             let call = member.learnt().start_probe(context.replayable, now);
             if let Some(call) = call {
                 return Some(self.started(member, call));
@@ -284,7 +376,9 @@ impl Endpoints {
         }
         let eligible = learnt.gate.is_eligible();
         let before = member.eligible.swap(eligible, Ordering::Relaxed);
-        if before != eligible {
+        let half_open = learnt.gate.state() == Phase::HalfOpen;
+        let was_half_open = member.half_open.swap(half_open, Ordering::Relaxed);
+        if before != eligible || half_open != was_half_open {
             self.recount();
         }
         if before && !eligible {
@@ -293,13 +387,11 @@ impl Endpoints {
     }
 
     fn recount(&self) {
-        let out = self
-            .list
-            .load()
-            .iter()
-            .filter(|member| !member.is_eligible())
-            .count();
-        self.out.store(out, Ordering::Relaxed);
+        let list = self.list.load();
+        let count = |test: fn(&Member) -> bool| list.iter().filter(|member| test(member)).count();
+        let half_open = count(|member| member.half_open.load(Ordering::Relaxed));
+        self.out.store(count(|member| !member.is_eligible()), Ordering::Relaxed);
+        self.half_open.store(half_open, Ordering::Relaxed);
     }
 
     fn opening(&self) -> MutexGuard<'_, ()> {
@@ -425,6 +517,10 @@ impl Endpoints {
             .probe_result(connected.is_ok(), Instant::now(), fastrand::u64(..));
         self.publish(&member, &mut learnt);
     }
+}
+
+fn affinity(outbound: &Outbound) -> Option<Affinity> {
+    outbound.consistent_hash.as_ref().map(Affinity::new)
 }
 
 #[cfg(test)]

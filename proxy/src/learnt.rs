@@ -110,10 +110,10 @@ impl Learnt {
                 Standing::Eligible
             },
             load: match (config.balance.algorithm, gated) {
-                (BalanceAlgorithm::PeakEwma, false) => {
+                (BalanceAlgorithm::PeakEwma | BalanceAlgorithm::ConsistentHash, false) => {
                     Load::peak_ewma(&self.latency, in_flight, self.quiet_for(now), weight, now)
                 }
-                (BalanceAlgorithm::PeakEwma, true) => {
+                (BalanceAlgorithm::PeakEwma | BalanceAlgorithm::ConsistentHash, true) => {
                     let penalty = ewma::penalty(pool_p99(), None);
                     Load::peak_ewma_gated(&self.latency, in_flight, penalty, now)
                 }

@@ -2,6 +2,7 @@
 
 pub mod access_log;
 pub mod admin;
+pub mod affinity;
 pub mod app;
 pub mod backend;
 pub mod balance;

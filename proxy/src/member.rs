@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
+use weir_config::resource::WEIGHT_DEFAULT;
 
 use crate::endpoint::Endpoint;
 use crate::learnt::Learnt;
@@ -14,9 +15,15 @@ pub struct Member {
     /// `namespace/name` of its pod, for people.
     pub pod: String,
     draining: AtomicBool,
+    /// 100 is an ordinary endpoint's.
+    weight: AtomicU32,
+    /// Where it is; `None`: nobody says so. Read when the pool changes, never by a request.
+    zone: Mutex<Option<Arc<str>>>,
     pub in_flight: AtomicU32,
     /// Mirrors the gate, so that others can count without locking.
     pub eligible: AtomicBool,
+    /// The same: it may want a request as a probe.
+    pub half_open: AtomicBool,
     /// Shared by all workers; locked for nanoseconds at a time.
     learnt: Mutex<Learnt>,
     /// Wakes those who wait for an answer when the gate opens.
@@ -29,8 +36,11 @@ impl Member {
             endpoint,
             pod,
             draining: AtomicBool::new(false),
+            weight: AtomicU32::new(WEIGHT_DEFAULT),
+            zone: Mutex::new(None),
             in_flight: AtomicU32::new(0),
             eligible: AtomicBool::new(true),
+            half_open: AtomicBool::new(false),
             learnt: Mutex::new(learnt),
             ejected: Notify::new(),
         }
@@ -50,6 +60,20 @@ impl Member {
 
     pub fn set_draining(&self, draining: bool) {
         self.draining.store(draining, Ordering::Relaxed);
+    }
+
+    pub fn weight(&self) -> u32 {
+        self.weight.load(Ordering::Relaxed)
+    }
+
+    pub fn zone(&self) -> Option<Arc<str>> {
+        self.zone.lock().expect("no panic while locked").clone()
+    }
+
+    /// What discovery says now of where it is and of its share.
+    pub fn place(&self, weight: u32, zone: Option<&str>) {
+        self.weight.store(weight.max(1), Ordering::Relaxed);
+        *self.zone.lock().expect("no panic while locked") = zone.map(Arc::from);
     }
 
     pub fn is_eligible(&self) -> bool {

@@ -12,6 +12,7 @@
 //! | [`stall`] | when an endpoint's silence means that it hangs | ours |
 //! | [`ramp`] | the share of calls of an endpoint that is new or comes back | Envoy slow start |
 //! | [`ewma`] | what a call to an endpoint costs, failures priced in | Finagle, linkerd |
+//! | [`ring`] | which endpoint a key belongs to, and who is next | Karger 1997, Mirrokni 2016 |
 //! | [`latency`] | p50 and p99 of a pool | HdrHistogram |
 //! | [`retry`] | whether a failed attempt is worth another one | gRFC A6, SRE book |
 //! | [`budget`] | whether an extra attempt can be afforded | AWS SDKs, gRFC A6 |
@@ -60,6 +61,7 @@ pub mod queue;
 pub mod ramp;
 pub mod rate_limit;
 pub mod retry;
+pub mod ring;
 pub mod stall;
 pub mod throttle;
 pub mod transition;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use weir_config::resource::WEIGHT_DEFAULT;
 use weir_config::{pb, snapshot};
 
 use crate::backend::Backend;
@@ -95,6 +96,11 @@ pub fn apply(mesh: &Mesh, push: pb::ToProxy) -> Result<(), String> {
             Some((address, destination))
         });
     let destinations = destinations.collect();
+    let workload = mesh.workload();
+    let zone = workload.as_ref().and_then(|own| own.zone.as_deref());
+    for backend in backends.values() {
+        backend.endpoints.set_zone(zone);
+    }
     mesh.set_backends(backends);
     mesh.set_destinations(destinations);
     Ok(())
@@ -209,6 +215,11 @@ fn described(endpoint: &pb::Endpoint) -> Result<Described, String> {
         address,
         identity,
         draining: endpoint.draining,
+        weight: match endpoint.weight {
+            0 => WEIGHT_DEFAULT,
+            said => said,
+        },
+        zone: Some(endpoint.zone.clone()).filter(|zone| !zone.is_empty()),
         pod: endpoint.pod.clone(),
     })
 }

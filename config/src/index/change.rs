@@ -31,10 +31,17 @@ impl Index {
         if self.holds(&reference, &resource) {
             return Touched::default();
         }
+        let zones = self.zones_in(&reference);
         let mut touched = self.delete(&reference);
         match resource {
             Resource::Service(it) => self.add_service(Arc::new(it), &mut touched),
-            Resource::EndpointSlice(it) => self.add_slice(Arc::new(it), &mut touched),
+            Resource::EndpointSlice(it) => {
+                // A workload is told its zone: of the many in a slice, those for whom that is news.
+                let new = zones_in(&it);
+                let moved = new.symmetric_difference(&zones).map(|(pod, _)| pod.clone());
+                touched.pods.extend(moved);
+                self.add_slice(Arc::new(it), &mut touched);
+            }
             Resource::Pod(it) => self.add_pod(Arc::new(it), &mut touched),
             Resource::ResiliencePolicy(it) => self.add_policy(Arc::new(it), &mut touched),
             Resource::MeshConfig(it) => {
@@ -81,6 +88,11 @@ impl Index {
             touched.absorb(self.delete(reference));
         }
         touched
+    }
+
+    fn zones_in(&self, reference: &ResourceRef) -> BTreeSet<(ObjectName, String)> {
+        let slice = (reference.kind == Kind::EndpointSlice).then(|| self.slices.get(&reference.name));
+        slice.flatten().map(|slice| zones_in(slice)).unwrap_or_default()
     }
 
     fn holds(&self, reference: &ResourceRef, resource: &Resource) -> bool {
@@ -281,6 +293,14 @@ fn pods_in(slice: &EndpointSlice) -> impl Iterator<Item = ObjectName> {
         .endpoints
         .iter()
         .filter_map(move |endpoint| endpoint.pod(namespace))
+}
+
+/// The pods of a slice that says where they are.
+fn zones_in(slice: &EndpointSlice) -> BTreeSet<(ObjectName, String)> {
+    let namespace = slice.metadata.namespace();
+    (slice.endpoints.iter())
+        .filter_map(|endpoint| Some((endpoint.pod(namespace)?, endpoint.zone.clone()?)))
+        .collect()
 }
 
 fn own_addresses(pod: &Pod) -> Vec<IpAddr> {

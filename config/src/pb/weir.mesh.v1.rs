@@ -189,8 +189,10 @@ pub struct Endpoint {
     /// Finishing its work: gets nothing new unless nobody else is left.
     #[prost(bool, tag = "3")]
     pub draining: bool,
+    /// Share of calls, 1 to 1000; 100 is an ordinary endpoint, and what 0 means.
     #[prost(uint32, tag = "4")]
     pub weight: u32,
+    /// Empty: unknown.
     #[prost(string, tag = "5")]
     pub zone: ::prost::alloc::string::String,
     /// Namespace/name of the pod, for people.

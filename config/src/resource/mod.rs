@@ -5,6 +5,7 @@
 
 mod endpoint_slice;
 mod inbound;
+mod load_balancing;
 mod mesh_config;
 mod metadata;
 mod outbound;
@@ -19,14 +20,16 @@ use serde::{Deserialize, Serialize, Serializer};
 
 pub use endpoint_slice::{Conditions, EndpointSlice, SliceEndpoint, SlicePort, TargetObject};
 pub use inbound::{Adaptive, Concurrency, InboundQueue, PriorityMatch, PriorityRule};
+pub use load_balancing::{ConsistentHash, HashAttribute, LoadBalancing};
 pub use mesh_config::{MeshConfig, MeshConfigSpec};
 pub use metadata::{Metadata, ObjectName, OwnerReference};
 pub use outbound::{
-    Backoff, CircuitBreaker, Deadline, EndpointGate, Fallback, GrpcStatus, Hedging, LoadBalancing,
-    Outbound, OutboundLimits, Retries, RetryBudget, RetryCause,
+    Backoff, CircuitBreaker, Deadline, EndpointGate, Fallback, GrpcStatus, Hedging, Outbound,
+    OutboundLimits, Retries, RetryBudget, RetryCause,
 };
 pub use pod::{
     Container, ContainerPort, Pod, PodCondition, PodIp, PodSpec, PodStatus, SIDECAR_CONTAINER,
+    WEIGHT_ANNOTATION, WEIGHT_DEFAULT,
 };
 pub use rate_limit::{RateLimit, RateLimitKey};
 pub use resilience_policy::{

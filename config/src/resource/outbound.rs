@@ -6,7 +6,8 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::snapshot::{BalanceAlgorithm, Force, Mode};
+use super::LoadBalancing;
+use crate::snapshot::{Force, Mode};
 use crate::units::{Count, Duration, Percent, Ratio};
 
 /// What every caller's sidecar does.
@@ -160,16 +161,6 @@ pub struct CircuitBreaker {
     /// absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct LoadBalancing {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub algorithm: Option<BalanceAlgorithm>,
-    /// How long a new endpoint takes to get its full share.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub slow_start: Option<Duration>,
 }
 
 /// How much one sidecar asks of the service at once.

@@ -9,6 +9,15 @@ use super::Metadata;
 /// A pod is in the mesh when a container or init container has this name.
 pub const SIDECAR_CONTAINER: &str = "weir-proxy";
 
+/// An annotation: the share of its service's calls that the pod gets, 100 being an ordinary one's.
+pub const WEIGHT_ANNOTATION: &str = "weir.dev/weight";
+pub const WEIGHT_DEFAULT: u32 = 100;
+const WEIGHT_MAX: u32 = 1000;
+
+/// The label of the zone that a pod's node is in. Kubernetes copies it from the node (KEP-4742, the PodTopologyLabels
+/// admission plugin); elsewhere whoever writes the pod may.
+const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pod {
@@ -96,6 +105,27 @@ impl Pod {
     pub fn identity(&self, trust_domain: &str) -> String {
         let (namespace, account) = (self.metadata.namespace(), self.service_account());
         format!("spiffe://{trust_domain}/ns/{namespace}/sa/{account}")
+    }
+
+    /// Where it runs, when its labels say so.
+    pub fn zone(&self) -> Option<&str> {
+        let zone = self.metadata.labels.get(ZONE_LABEL)?;
+        Some(zone.as_str()).filter(|zone| !zone.is_empty())
+    }
+
+    /// 1 to 1000; 100 when nothing is said that can be read.
+    pub fn weight(&self) -> u32 {
+        (self.weight_said().and_then(Result::ok)).unwrap_or(WEIGHT_DEFAULT)
+    }
+
+    /// What its annotation says, or what is wrong with that.
+    pub(crate) fn weight_said(&self) -> Option<Result<u32, String>> {
+        let text = self.metadata.annotations.get(WEIGHT_ANNOTATION)?;
+        let weight = text.parse().ok();
+        let weight = weight.filter(|weight| (1..=WEIGHT_MAX).contains(weight));
+        Some(weight.ok_or_else(|| {
+            format!("{WEIGHT_ANNOTATION}: expected a whole number from 1 to {WEIGHT_MAX}, found {text:?}")
+        }))
     }
 
     pub fn is_ready(&self) -> bool {

@@ -1,5 +1,6 @@
 //! What an `outbound:` block may say of the same call in two places.
 
+mod balancing;
 mod breaker;
 
 use super::Contradiction;
@@ -17,8 +18,15 @@ pub(super) enum Scope {
     Mesh,
 }
 
-/// A fallback is one answer: what the other sort of caller gets follows from it.
 pub(super) fn check_block(outbound: &Outbound, path: &str, found: &mut Vec<Contradiction>) {
+    if let Some(block) = &outbound.load_balancing {
+        balancing::check_block(block, &format!("{path}.loadBalancing"), found);
+    }
+    check_fallback(outbound, path, found);
+}
+
+/// A fallback is one answer: what the other sort of caller gets follows from it.
+fn check_fallback(outbound: &Outbound, path: &str, found: &mut Vec<Contradiction>) {
     let Some(fallback) = &outbound.fallback else {
         return;
     };
@@ -62,6 +70,7 @@ pub(super) fn check_values(
     check.tries();
     check.backoff();
     check.gate();
+    check.balancing();
     check.limits();
     if let Some(breaker) = effective.value.breaker {
         check.breaker(&breaker);

@@ -64,7 +64,7 @@ impl<T: Transport> Service<Request> for Attempt<T> {
             endpoints.first().await;
             // Before the choice: whoever is chosen counts as in flight until its guard is settled.
             forward_deadline(&mut request)?;
-            let mut chosen = endpoints.choose(&request.context)?;
+            let mut chosen = endpoints.choose_for_request(&request)?;
             if let Some(race) = &request.context.race {
                 race.chose(chosen.member.address());
                 chosen.race = Some(race.clone());
