@@ -890,7 +890,11 @@ fn endpoints_and_workloads_know_their_zone_and_weight() {
         let workload = compile::workload(index, &name(pod)).expect("there is such a pod");
         workload.zone
     };
-    assert_eq!(zone_of(&index, "cart-0").as_deref(), Some("a"), "from the slice");
+    assert_eq!(
+        zone_of(&index, "cart-0").as_deref(),
+        Some("a"),
+        "from the slice"
+    );
     assert_eq!(zone_of(&index, "cart-1"), None, "nobody says so");
     let labelled = resources(
         r#"{apiVersion: v1, kind: Pod, metadata: {name: cart-1, namespace: boutique,
@@ -907,9 +911,13 @@ fn endpoints_and_workloads_know_their_zone_and_weight() {
 #[test]
 fn a_pod_whose_zone_becomes_known_is_told_and_the_others_are_not() {
     let mut index = index(&[SHOP]);
-    let moved = SHOP.replace("kind: Pod, name: cart-1}", "kind: Pod, name: cart-1}, zone: b");
+    let moved = SHOP.replace(
+        "kind: Pod, name: cart-1}",
+        "kind: Pod, name: cart-1}, zone: b",
+    );
     let slice = resources(&moved).into_iter().find(|resource| {
-        resource.reference().kind == Kind::EndpointSlice && resource.reference().name == name("cart-x1")
+        resource.reference().kind == Kind::EndpointSlice
+            && resource.reference().name == name("cart-x1")
     });
     let touched = index.apply(slice.expect("the cart's slice"));
     assert_eq!(touched.pods, [name("cart-1")].into());
@@ -934,6 +942,10 @@ fn one_key_tells_calls_apart_wherever_it_is_said() {
     assert_eq!(by.bounded_load.get(), 150);
     let by = balanced(&[&weak, &strong]).expect("it hashes");
     assert!(matches!(&by.by, HashBy::Cookie(name) if name.as_str() == "session"));
-    assert_eq!(by.bounded_load.get(), 125, "the whole block is the stronger one's");
+    assert_eq!(
+        by.bounded_load.get(),
+        125,
+        "the whole block is the stronger one's"
+    );
     assert_eq!(balanced(&[&strong]), None, "nobody asked for hashing");
 }

@@ -574,7 +574,10 @@ mod tests {
                         let expected = f64::from(calls)
                             / (1.0 + eligible as f64 / gated as f64 * (1000.0 / 30.0));
                         let ratio = f64::from(bad) / expected;
-                        assert!((0.6..1.4).contains(&ratio), "{n}, {eligible}: {good} and {bad}");
+                        assert!(
+                            (0.6..1.4).contains(&ratio),
+                            "{n}, {eligible}: {good} and {bad}"
+                        );
                     }
                 }
             }
@@ -640,7 +643,10 @@ mod tests {
             let fair = weight / 2.6;
             let busy = f64::from(busy[index]) / 4000.0;
             for share in [idle[index], busy] {
-                assert!((fair * 0.75..fair * 1.35).contains(&share), "{index}: {idle:?}, {busy}");
+                assert!(
+                    (fair * 0.75..fair * 1.35).contains(&share),
+                    "{index}: {idle:?}, {busy}"
+                );
             }
         }
     }
@@ -684,7 +690,10 @@ mod tests {
         }
         let of = candidates(&[GOOD; 3]);
         let retry = shares(3, |rng| pool.choose(&[0], rng, |i| of[i]));
-        assert_eq!(retry[0], 0.0, "a retry rather goes far than to the same again");
+        assert_eq!(
+            retry[0], 0.0,
+            "a retry rather goes far than to the same again"
+        );
     }
 
     fn any_candidate() -> impl Strategy<Value = Candidate> {

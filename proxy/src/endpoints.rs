@@ -269,9 +269,13 @@ impl Endpoints {
         let candidate = |index: usize| {
             let member = &list[index];
             let in_flight = member.in_flight();
-            let mut candidate = member
-                .learnt()
-                .candidate(&config, in_flight, member.is_draining(), || self.p99(), now);
+            let mut candidate = member.learnt().candidate(
+                &config,
+                in_flight,
+                member.is_draining(),
+                || self.p99(),
+                now,
+            );
             if let Some(share) = list.share(index) {
                 candidate.load = candidate.load.with_share(share, in_flight);
             }
@@ -390,7 +394,8 @@ impl Endpoints {
         let list = self.list.load();
         let count = |test: fn(&Member) -> bool| list.iter().filter(|member| test(member)).count();
         let half_open = count(|member| member.half_open.load(Ordering::Relaxed));
-        self.out.store(count(|member| !member.is_eligible()), Ordering::Relaxed);
+        self.out
+            .store(count(|member| !member.is_eligible()), Ordering::Relaxed);
         self.half_open.store(half_open, Ordering::Relaxed);
     }
 

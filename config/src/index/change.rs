@@ -91,8 +91,12 @@ impl Index {
     }
 
     fn zones_in(&self, reference: &ResourceRef) -> BTreeSet<(ObjectName, String)> {
-        let slice = (reference.kind == Kind::EndpointSlice).then(|| self.slices.get(&reference.name));
-        slice.flatten().map(|slice| zones_in(slice)).unwrap_or_default()
+        let slice =
+            (reference.kind == Kind::EndpointSlice).then(|| self.slices.get(&reference.name));
+        slice
+            .flatten()
+            .map(|slice| zones_in(slice))
+            .unwrap_or_default()
     }
 
     fn holds(&self, reference: &ResourceRef, resource: &Resource) -> bool {

@@ -195,6 +195,8 @@ fn meshed(size: u16) -> Arc<Endpoints> {
         address: ([127, 0, 0, 1], 1000 + number).into(),
         identity: SpiffeId::parse("spiffe://weir.local/ns/boutique/sa/catalog"),
         draining: false,
+        weight: 100,
+        zone: None,
         pod: String::new(),
     };
     endpoints.update(true, (0..size).map(described).collect(), &[]);
@@ -263,7 +265,7 @@ fn by(user: &str) -> Request {
 }
 
 /// Chosen for a call that ends at once.
-fn chosen(endpoints: &Arc<Endpoints>, request: &Request) -> SocketAddr {
+fn goes_to(endpoints: &Arc<Endpoints>, request: &Request) -> SocketAddr {
     let chosen = endpoints.choose_for_request(request).expect("one is there");
     let address = chosen.member.address();
     chosen.done(Outcome::Success);
@@ -276,7 +278,7 @@ async fn calls_with_the_same_key_go_to_the_same_endpoint_through_reloads_and_bac
     endpoints.reconfigure(&hashing(125));
     let users: Vec<Request> = (0..50).map(|n| by(&format!("user-{n}"))).collect();
     let own = |of: &Arc<Endpoints>| -> Vec<SocketAddr> {
-        users.iter().map(|user| chosen(of, user)).collect()
+        users.iter().map(|user| goes_to(of, user)).collect()
     };
     let before = own(&endpoints);
     assert_eq!(own(&endpoints), before);
@@ -298,9 +300,17 @@ async fn one_user_alone_does_not_overload_an_endpoint() {
     let endpoints = pool(10);
     endpoints.reconfigure(&hashing(125));
     let held: Vec<_> = (0..100)
-        .map(|_| endpoints.choose_for_request(&by("ada")).expect("there is room"))
+        .map(|_| {
+            endpoints
+                .choose_for_request(&by("ada"))
+                .expect("there is room")
+        })
         .collect();
-    let most = endpoints.list().iter().map(|member| member.in_flight()).max();
+    let most = endpoints
+        .list()
+        .iter()
+        .map(|member| member.in_flight())
+        .max();
     assert_eq!(most, Some(13), "1.25 times the average, rounded up");
     for chosen in held {
         chosen.done(Outcome::Success);
@@ -314,7 +324,7 @@ async fn a_call_without_a_key_is_balanced_like_any() {
     let mut plain = by("ada");
     plain.head.headers.clear();
     let seen: std::collections::HashSet<_> =
-        (0..200).map(|_| chosen(&endpoints, &plain)).collect();
+        (0..200).map(|_| goes_to(&endpoints, &plain)).collect();
     assert_eq!(seen.len(), 10);
 }
 
@@ -329,12 +339,19 @@ async fn calls_stay_in_the_zone_once_it_is_known_and_nobody_says_otherwise() {
         let zone_of = |address: SocketAddr| {
             let list = endpoints.list();
             let member = list.iter().find(|member| member.address() == address);
-            member.expect("it is there").zone().map(|zone| zone.to_string())
+            member
+                .expect("it is there")
+                .zone()
+                .map(|zone| zone.to_string())
         };
-        let all = (0..300).map(|_| zone_of(chosen(endpoints, &request)));
+        let all = (0..300).map(|_| zone_of(goes_to(endpoints, &request)));
         all.collect::<std::collections::BTreeSet<_>>()
     };
-    assert_eq!(zones(&endpoints).len(), 4, "nobody knows where the caller is");
+    assert_eq!(
+        zones(&endpoints).len(),
+        4,
+        "nobody knows where the caller is"
+    );
     endpoints.set_zone(Some("b"));
     assert_eq!(zones(&endpoints), [Some("b".to_owned())].into());
     endpoints.update(false, vec![described(13, "b", 100)], &[]);
@@ -355,7 +372,9 @@ async fn endpoints_get_their_weights_share_and_discovery_may_change_it() {
     let request = by("ada");
     let share = |endpoints: &Arc<Endpoints>| {
         let first = SocketAddr::from(([127, 0, 0, 1], 1000));
-        let own = (0..3000).filter(|_| chosen(endpoints, &request) == first).count();
+        let own = (0..3000)
+            .filter(|_| goes_to(endpoints, &request) == first)
+            .count();
         own as f64 / 3000.0
     };
     assert!((0.3..0.37).contains(&share(&endpoints)));
@@ -371,7 +390,7 @@ async fn very_rarely_called_endpoints_are_all_found_out_and_none_is_feared_for_e
     let mut seen = 0;
     for _ in 0..60 {
         tokio::time::advance(Duration::from_secs(60)).await;
-        let address = chosen(&endpoints, &by("ada"));
+        let address = goes_to(&endpoints, &by("ada"));
         seen += usize::from(address == endpoints.list()[0].address());
     }
     assert!(seen > 5, "a call a minute: {seen} of 60");
@@ -383,5 +402,8 @@ async fn the_only_endpoint_is_called_however_often_it_fails() {
     for _ in 0..100 {
         fail(&endpoints, 0, &[]);
     }
-    assert_eq!(chosen(&endpoints, &by("ada")), endpoints.list()[0].address());
+    assert_eq!(
+        goes_to(&endpoints, &by("ada")),
+        endpoints.list()[0].address()
+    );
 }

@@ -79,6 +79,8 @@ fn sidecar(outbound: &snapshot::Outbound, servers: &[Serve]) -> Sidecar {
         address: *address,
         identity: None,
         draining: false,
+        weight: 100,
+        zone: None,
         pod: String::new(),
     };
     endpoints.update(true, addresses.iter().map(described).collect(), &[]);

@@ -75,9 +75,7 @@ impl Ring {
             let own = hash(name.as_ref());
             let count = ((points(*weight) as f64 * scale) as usize).max(1);
             let index = u32::try_from(index).expect("discovery does not name four billion");
-            let point = |number: usize| {
-                (mixed(own ^ mixed(number as u64 + 1)), index)
-            };
+            let point = |number: usize| (mixed(own ^ mixed(number as u64 + 1)), index);
             all.extend((0..count).map(point));
         }
         all.sort_unstable();
@@ -101,7 +99,8 @@ impl Ring {
             }
             let place = place(*index);
             place.candidate.standing == Standing::Eligible
-                && place.in_flight < bound.of(place.weight, self.weight, place.candidate.load.weight)
+                && place.in_flight
+                    < bound.of(place.weight, self.weight, place.candidate.load.weight)
         })
     }
 
@@ -118,8 +117,8 @@ impl Bound {
     fn of(self, weight: u32, of_all: f64, spared: f64) -> u32 {
         let share = f64::from(weight) / of_all / self.available;
         let calls = (self.in_flight as f64 + 1.0) * self.factor * share * spared;
-        // A bound that does not fit is none.
-        calls.ceil().max(1.0) as u32
+        // A whole number must not become the next one by how it was divided; a bound that does not fit is none.
+        (calls - 1e-9).ceil().max(1.0) as u32
     }
 }
 

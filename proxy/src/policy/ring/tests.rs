@@ -70,7 +70,10 @@ fn an_endpoint_that_goes_takes_only_its_own_keys_with_it() {
         assert!(others <= allowed, "{n}: {others} keys of others moved");
         let share = moved(&before, &after);
         let fair = 1.0 / n as f64;
-        assert!(share < 1.6 * fair + 0.02 && share > 0.4 * fair, "{n}: {share}");
+        assert!(
+            share < 1.6 * fair + 0.02 && share > 0.4 * fair,
+            "{n}: {share}"
+        );
     }
 }
 
@@ -96,7 +99,11 @@ fn keys_are_even_and_follow_the_weight() {
         own as f64 / KEYS as f64 / (f64::from(of[index].1) / 1150.0)
     };
     for index in 0..10 {
-        assert!((0.7..1.35).contains(&share(index)), "{index}: {}", share(index));
+        assert!(
+            (0.7..1.35).contains(&share(index)),
+            "{index}: {}",
+            share(index)
+        );
     }
 }
 
@@ -115,7 +122,9 @@ fn a_key_whose_endpoint_is_gated_full_or_tried_goes_to_the_next_and_comes_back()
         let key = key(number);
         let place = |_| idle(Standing::Eligible);
         let own = ring.choose(key, IDLE, &[], place).expect("all are there");
-        let tried = ring.choose(key, IDLE, &[own], place).expect("four are left");
+        let tried = ring
+            .choose(key, IDLE, &[own], place)
+            .expect("four are left");
         for standing in [Standing::Gated, Standing::Full, Standing::Draining] {
             let place = |index| match index == own {
                 true => idle(standing),
@@ -169,7 +178,10 @@ fn the_memory_of_a_ring_is_bounded_and_nobody_is_left_out() {
         present[*index as usize] = true;
     }
     assert!(present.iter().all(|present| *present));
-    assert_eq!(Ring::new(&names(0..0)).choose(1, IDLE, &[], |_| idle(Standing::Eligible)), None);
+    assert_eq!(
+        Ring::new(&names(0..0)).choose(1, IDLE, &[], |_| idle(Standing::Eligible)),
+        None
+    );
 }
 
 proptest! {
