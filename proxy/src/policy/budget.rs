@@ -4,7 +4,7 @@
 //!   success of a first attempt   +0.1 ─┐
 //!   its failure                 −0.01 ─┤▶ tokens, 0 to burst ─▶ −1 an extra attempt, −0.1 a transparent retry
 //!   time                       +0.2/s ─┘                             │
-//!                                                                    ▼ one after the other: 8 % of the calls of a second
+//!                                                                    ▼ one after the other: 6 % of the calls of a second
 //! ```
 //!
 //! A budget of 20 % of *requests* keeps a saturated service saturated: 1.2 × 80 % load never drains a queue of
@@ -36,7 +36,7 @@ pub const TRANSPARENT: Millitokens = Millitokens(100);
 const FAILURE: Millitokens = Millitokens(10);
 
 /// Retries take turns: there is one for so many first attempts of the last second …
-const CALLS_A_TURN: f64 = 12.5;
+const CALLS_A_TURN: f64 = 16.0;
 /// … and at least one a second.
 const TURN_MAX: Duration = Duration::from_secs(1);
 
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn retries_take_turns_and_busy_callers_more_of_them() {
-        for (calls, wait) in [(1, 1000), (40, 312), (1000, 12)] {
+        for (calls, wait) in [(1, 1000), (40, 400), (1000, 16)] {
             let (mut budget, now) = budget();
             for _ in 0..calls {
                 budget.deposit(now);
@@ -362,7 +362,7 @@ mod tests {
             }
         }
 
-        /// In any second there are no more retries than turns (one, and one for each 12.5 calls of the busiest second), what
+        /// In any second there are no more retries than turns (one, and one for each 16 calls of the busiest second), what
         /// comes in, and the last token.
         #[test]
         fn no_second_has_more_retries_than_turns(waits in prop::collection::vec(0u64..200, 1..300)) {
