@@ -57,11 +57,10 @@ async fn a_caller_above_its_rate_is_told_when_to_come_back_on_connections_that_a
     let headers = refused.headers();
     assert_eq!(headers["weir-proxy-error"], "rate-limited");
     assert_eq!(headers["retry-after"], "1");
-    assert!(
-        headers
-            .keys()
-            .all(|name| !name.as_str().starts_with("x-weir-")),
-        "what sidecars tell each other stays among them: {headers:?}"
+    assert_eq!(
+        own_headers(&refused),
+        ["x-weir-request-id"],
+        "what else sidecars tell each other stays among them"
     );
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(world.get("server:80", "/").await.status(), 200, "as told");
@@ -142,6 +141,9 @@ async fn a_busy_app_is_known_to_its_callers_sidecar_and_to_nobody_else() {
             .as_f64()
             .expect("a load")
     };
+    // Calls that looked whether the world is there may have met; what they left is forgotten by now.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(world.get("server:80", "/").await.status(), 200);
     assert_eq!(said(), 0.0, "a single call is not half of four");
     let busy = at_once(&world, 4, "/delay/300");
     let stranger = async {
@@ -204,7 +206,7 @@ async fn an_overloaded_service_is_spared_by_its_callers_sidecar_and_asked_again_
     until(&world, "some are let through", fine).await;
 }
 
-/// One in fifty may be made twice.
+/// One in a hundred is slow, and five may be made twice: so there are savings when an app hangs.
 const HEDGED: &str = "
 apiVersion: weir.dev/v1alpha1
 kind: ResiliencePolicy
@@ -213,7 +215,7 @@ spec:
   targetRefs: [{kind: Service, name: server}]
   routes:
   - match: {http: {method: PUT, pathPrefix: /echo}}
-    outbound: {hedging: {afterPercentile: 95, maxExtra: 5}}
+    outbound: {hedging: {afterPercentile: 99, maxExtra: 5}}
 ";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -242,8 +244,15 @@ async fn a_call_to_an_app_that_hangs_is_answered_by_another_and_the_first_is_tol
     let before = hedges("won");
     tokio::task::block_in_place(|| world.lab.stop_app("server/0")).expect("it can be stopped");
     let mut slowest = Duration::ZERO;
-    for _ in 0..20 {
+    for _ in 0..10 {
         slowest = slowest.max(put().await);
+    }
+    let metrics = world.metrics("caller");
+    for name in ["weir_hedges_total", "weir_hedges_withheld_total"] {
+        for series in metrics.matching(name, &[("service", WEB)]) {
+            let of = format!("{}{}", series.label("result"), series.label("reason"));
+            println!("{name} {of} {}", series.value());
+        }
     }
     println!("slowest {slowest:?}, {} hedges won", hedges("won") - before);
     assert!(hedges("won") > before, "or nobody met the one that hangs");

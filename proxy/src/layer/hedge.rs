@@ -141,17 +141,21 @@ impl HedgeLayer {
         let race = Arc::new(Race::default());
         let (first, spare) = Spare::of(request, &race);
         let mut first = std::pin::pin!(inner.call(first));
-        let slow = tokio::select! {
-            biased;
-            answer = first.as_mut() => Some(answer),
-            () = tokio::time::sleep(delay) => None,
-        };
-        let answer = match slow {
-            Some(answer) => answer,
-            None => match self.second(spare.as_ref(), &race) {
-                Some(second) => self.either(first, inner.call(second), &race).await,
-                None => first.await,
-            },
+        let mut wait = delay;
+        let answer = loop {
+            tokio::select! {
+                biased;
+                answer = first.as_mut() => break answer,
+                () = tokio::time::sleep(wait) => {}
+            }
+            match self.second(spare.as_ref(), &race) {
+                Second::Now(second) => {
+                    break self.either(first, inner.call(second), &race).await;
+                }
+                // When it has taken twice as long: what is slowest needs it most.
+                Second::Later => wait = begun.elapsed(),
+                Second::Never => break first.await,
+            }
         };
         if let Some(spare) = spare {
             spare.body.commit();
@@ -160,16 +164,25 @@ impl HedgeLayer {
         answer
     }
 
-    /// The second try, if there is to be one.
-    fn second(&self, spare: Option<&Spare>, race: &Race) -> Option<Request> {
-        let request = spare?.request(race)?;
+    fn second(&self, spare: Option<&Spare>, race: &Race) -> Second {
+        let Some(spare) = spare else {
+            return Second::Never;
+        };
+        let Some(request) = spare.request(race) else {
+            return Second::Later;
+        };
         let metrics = &self.hedge.metrics;
         match self.hedge.admit(race, self.mode) {
-            Err(withheld) => metrics.withheld(withheld),
-            Ok(()) if self.mode == Mode::Observe => metrics.observed(),
-            Ok(()) => return Some(request),
+            Err(withheld) => {
+                metrics.withheld(withheld);
+                Second::Later
+            }
+            Ok(()) if self.mode == Mode::Observe => {
+                metrics.observed();
+                Second::Never
+            }
+            Ok(()) => Second::Now(request),
         }
-        None
     }
 
     /// The first good answer; when neither is good, the first try's. Who has not answered by then is cancelled: dropped,
@@ -211,6 +224,14 @@ impl HedgeLayer {
         race.end();
         answer
     }
+}
+
+/// Whether a call that is slow is made a second time.
+enum Second {
+    Now(Request),
+    /// It cannot be, or may not be, for now.
+    Later,
+    Never,
 }
 
 /// What a second try is made from.

@@ -14,6 +14,8 @@
 //! paid for twice, by a share of the route's requests and by a token of the service's retry budget, and not made at
 //! all while anything says that the service is short of capacity.
 //!
+//! A call that is refused one is not given up: it is asked about again when it has taken twice as long.
+//!
 //! No clock, no timer, no lock: the caller passes `now`.
 
 use std::time::Duration;

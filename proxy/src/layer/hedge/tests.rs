@@ -354,3 +354,24 @@ async fn an_overloaded_service_gets_no_hedge() {
     run(&world, 5_000, mostly_fast(2)).await;
     assert_eq!(world.hedges(), before);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_was_refused_a_hedge_is_asked_about_again_when_it_has_taken_twice_as_long() {
+    let world = World::with_history(2);
+    for _ in 0..10 {
+        let mut budget = world.budget.lock().expect("not poisoned");
+        let _ = budget.withdraw(crate::policy::budget::ATTEMPT, Instant::now());
+    }
+    let earned = async {
+        tokio::time::sleep(millis(80)).await;
+        let config = snapshot::Budget::default();
+        *world.budget.lock().expect("not poisoned") = Budget::new(config, Instant::now());
+    };
+    let call = get(world.stack(Mode::Enforce, slow_first));
+    let ((took, _), ()) = tokio::join!(call, earned);
+    assert!(
+        (millis(125)..millis(135)).contains(&took),
+        "twice 54, and 20: {took:?}"
+    );
+    assert_eq!(world.hedges(), 1);
+}
