@@ -28,6 +28,8 @@ mod json;
 mod lineup;
 #[path = "../benches/overhead/memory.rs"]
 mod memory;
+#[path = "../benches/overhead/mesh.rs"]
+mod mesh;
 #[path = "../benches/overhead/nginx.rs"]
 mod nginx;
 #[path = "../benches/overhead/peers.rs"]

@@ -6,7 +6,7 @@ use crate::engine::{Engine, Trouble};
 use crate::shape::Shape;
 use crate::subject::{Kind, Plan, Scale, Subject, World};
 use crate::table::Report;
-use crate::{peers, tools, weir};
+use crate::{mesh, peers, tools, weir};
 
 /// The mesh as a test knows it; each case below has more of one thing.
 const SMALL: Scale = Scale {
@@ -78,7 +78,7 @@ impl Lineup {
             certificates: Certificates::make(&folder).map_err(explain)?,
             own: std::env::current_exe().map_err(explain)?,
             envoy: tools::envoy(),
-            control_plane: Some(weir::ControlPlane::start(&binaries, &folder).map_err(explain)?),
+            control_plane: Some(mesh::ControlPlane::start(&binaries, &folder).map_err(explain)?),
             binaries,
             wrapper: Vec::new(),
             folder,

@@ -28,6 +28,7 @@ mod instructions;
 mod json;
 mod lineup;
 mod memory;
+mod mesh;
 mod nginx;
 mod peers;
 mod process;

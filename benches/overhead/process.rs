@@ -71,18 +71,23 @@ impl Process {
         lines[lines.len().saturating_sub(5)..].join(" | ")
     }
 
-    /// Asks it to end and waits; what does not end in time is killed when dropped. A profiler ends with what it watches.
+    /// Asks it to end and waits; what does not end in time is killed when dropped.
     pub fn end(&mut self, patience: Duration) {
-        let watched = family(self.id()).last().copied();
-        if let Some(pid) = watched.and_then(known) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        }
+        self.terminate();
         let deadline = tokio::time::Instant::now() + patience;
         while tokio::time::Instant::now() < deadline {
             if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
                 return;
             }
             pause(Duration::from_millis(10));
+        }
+    }
+
+    /// Asks it to end. A profiler ends with what it watches.
+    pub fn terminate(&self) {
+        let watched = family(self.id()).last().copied();
+        if let Some(pid) = watched.and_then(known) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
     }
 

@@ -16,8 +16,6 @@ use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use crate::shape::Wire;
-
 /// Tells the program that it is inside already.
 const INSIDE: &str = "WEIR_BENCH_INSIDE";
 
@@ -71,13 +69,12 @@ fn prepare() -> io::Result<()> {
     nft("table ip bench {\nchain output {\ntype nat hook output priority -100;\n}\n}")
 }
 
-/// Sends what is meant for `address` to a port of loopback; sockets with `mark` go straight through.
-pub fn redirect(address: [u8; 4], wire: Wire, port: u16, mark: Option<u32>) -> io::Result<()> {
+/// Sends what is meant for port `from` of `address` to a port of loopback; sockets with `mark` go straight through.
+pub fn redirect(address: [u8; 4], from: u16, port: u16, mark: Option<u32>) -> io::Result<()> {
     let [a, b, c, d] = address;
     let exempt = mark.map_or(String::new(), |mark| format!("meta mark != {mark} "));
     nft(&format!(
-        "add rule ip bench output ip daddr {a}.{b}.{c}.{d} {exempt}tcp dport {} redirect to :{port}",
-        wire.port()
+        "add rule ip bench output ip daddr {a}.{b}.{c}.{d} {exempt}tcp dport {from} redirect to :{port}"
     ))
 }
 
@@ -88,7 +85,8 @@ pub fn redirect_network(network: &str, port: u16) -> io::Result<()> {
     ))
 }
 
-fn nft(rules: &str) -> io::Result<()> {
+/// Loads rules, in nft's own words.
+pub fn nft(rules: &str) -> io::Result<()> {
     let mut command = Command::new("nft");
     command.args(["-f", "-"]).stdin(Stdio::piped());
     let explain =

@@ -7,7 +7,7 @@ use crate::engine::{Engine, Trouble};
 use crate::run::{self, Pace, Plan as Load};
 use crate::shape::Shape;
 use crate::subject::{Kind, Plan, Scale, Subject, World};
-use crate::{tools, weir};
+use crate::{mesh, tools};
 
 /// Far more than it takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(100);
@@ -33,7 +33,7 @@ impl Stage {
             certificates: Certificates::make(&path)?,
             own: std::env::current_exe()?,
             envoy: None,
-            control_plane: Some(weir::ControlPlane::start(&target, &path)?),
+            control_plane: Some(mesh::ControlPlane::start(&target, &path)?),
             binaries: target,
             wrapper: Vec::new(),
             folder: path,

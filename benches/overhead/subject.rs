@@ -10,7 +10,7 @@ use crate::certificates::Certificates;
 use crate::engine::{Engine, Trouble};
 use crate::process::Process;
 use crate::shape::{Shape, Wire};
-use crate::{envoy, haproxy, nginx, peers, relay, sandbox, weir};
+use crate::{envoy, haproxy, mesh, nginx, peers, relay, sandbox, weir};
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
@@ -77,7 +77,7 @@ pub struct World {
     /// This program, for the relays.
     pub own: PathBuf,
     pub envoy: Option<PathBuf>,
-    pub control_plane: Option<weir::ControlPlane>,
+    pub control_plane: Option<mesh::ControlPlane>,
     pub binaries: PathBuf,
     /// Put before the command of the first sidecar or relay: a profiler.
     pub wrapper: Vec<String>,
@@ -234,7 +234,7 @@ impl Subject {
             } else {
                 self.plan.upstream()
             };
-            sandbox::redirect(address, wire, port, None)?;
+            sandbox::redirect(address, wire.port(), port, None)?;
         }
         Ok(())
     }

@@ -1,90 +1,20 @@
 //! Weir: its control plane on files, and one sidecar a hop, each a pod of its own.
 
-use std::fs;
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::engine::{Engine, Trouble};
-use crate::process::{DRIVER_CORE, PROXY_CORE, Process, Start, pause};
+use crate::mesh::{self, ControlPlane, NO_DRAIN, SOURCE_SETTLES, Sidecar, pod};
+use crate::process::{Process, pause};
 use crate::sandbox;
 use crate::shape::Wire;
 use crate::subject::{Plan, World};
 
 const POLICIES: &str = include_str!("policies.yaml");
-const LISTEN: &str = "127.0.0.1:14180";
-/// 32 bytes in hex.
-const TOKEN: &str = "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a";
-/// Its sources are looked at every 150 ms.
-const SOURCE_SETTLES: Duration = Duration::from_millis(600);
 /// Of each service beside the one that is called.
 const OTHER_ENDPOINTS: u16 = 5;
 const OTHERS_IN_A_FILE: usize = 50;
-const BUNDLE_TIMEOUT: Duration = Duration::from_secs(20);
-
-pub struct ControlPlane {
-    /// Runs until this goes.
-    _process: Process,
-    folder: PathBuf,
-}
-
-impl ControlPlane {
-    pub fn start(binaries: &Path, folder: &Path) -> io::Result<Self> {
-        let folder = folder.join("control-plane");
-        for name in ["source", "tokens/bench"] {
-            fs::create_dir_all(folder.join(name))?;
-        }
-        let path = |name: &str| folder.join(name).display().to_string();
-        let program = binaries.join("weir-control-plane").display().to_string();
-        let mut command = vec![program];
-        for (flag, value) in [
-            ("--source", path("source")),
-            ("--listen", LISTEN.to_owned()),
-            ("--state", path("state")),
-            ("--bootstrap-tokens", path("tokens")),
-            ("--trust-bundle-out", path("ca.crt")),
-            ("--log", "warn".to_owned()),
-        ] {
-            command.extend([flag.to_owned(), value]);
-        }
-        let process = Process::start(Start {
-            name: "weir-control-plane".into(),
-            command,
-            environment: Vec::new(),
-            core: DRIVER_CORE,
-            folder: &folder,
-        })?;
-        let mut waited = Duration::ZERO;
-        while !folder.join("ca.crt").exists() {
-            if waited > BUNDLE_TIMEOUT {
-                return Err(io::Error::other(process.last_words()));
-            }
-            waited += Duration::from_millis(10);
-            pause(Duration::from_millis(10));
-        }
-        Ok(Self {
-            _process: process,
-            folder,
-        })
-    }
-
-    /// Puts a file of resources in force.
-    pub fn publish(&self, name: &str, yaml: &str) -> io::Result<()> {
-        let path = self.folder.join("source").join(name);
-        let fresh = path.with_extension("new");
-        fs::write(&fresh, yaml)?;
-        fs::rename(fresh, path)
-    }
-
-    pub fn give_token(&self, pod: &str) -> io::Result<()> {
-        fs::write(self.folder.join("tokens/bench").join(pod), TOKEN)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.folder.join(name).display().to_string()
-    }
-}
 
 /// Where one sidecar listens: outbound, inbound, admin.
 fn ports(plan: &Plan, hop: u8) -> [u16; 3] {
@@ -142,7 +72,12 @@ pub fn start(plan: &Plan, world: &World) -> io::Result<(Vec<Process>, Vec<Wire>)
         .collect::<io::Result<_>>()?;
     if plan.hops == 2 {
         for wire in Wire::ALL {
-            sandbox::redirect(pod_address(plan), wire, ports(plan, 1)[1], Some(mark(plan)))?;
+            sandbox::redirect(
+                pod_address(plan),
+                wire.port(),
+                ports(plan, 1)[1],
+                Some(mark(plan)),
+            )?;
         }
     }
     Ok((processes, Wire::ALL.to_vec()))
@@ -150,8 +85,6 @@ pub fn start(plan: &Plan, world: &World) -> io::Result<(Vec<Process>, Vec<Wire>)
 
 fn sidecar(plan: &Plan, hop: u8, plane: &ControlPlane, world: &World) -> io::Result<Process> {
     let pod = pod_name(plan, hop);
-    plane.give_token(&pod)?;
-    let [outbound, inbound, admin] = ports(plan, hop);
     let address = SocketAddr::from((
         if hop == 0 {
             [10, 3, plan.number, 1]
@@ -161,40 +94,20 @@ fn sidecar(plan: &Plan, hop: u8, plane: &ControlPlane, world: &World) -> io::Res
         0,
     ));
     let mark = if hop == 0 { 0 } else { mark(plan) };
-    let environment = [
-        ("WEIR_CONTROL_PLANE_ADDR", LISTEN.to_owned()),
-        ("WEIR_POD_NAME", pod.clone()),
-        ("WEIR_POD_NAMESPACE", "bench".to_owned()),
-        ("WEIR_POD_IPS", address.ip().to_string()),
-        (
-            "WEIR_TOKEN_FILE",
-            plane.path(&format!("tokens/bench/{pod}")),
-        ),
-        ("WEIR_TRUST_BUNDLE_FILE", plane.path("ca.crt")),
-        ("WEIR_OUTBOUND_ADDR", format!("127.0.0.1:{outbound}")),
-        ("WEIR_INBOUND_ADDR", format!("127.0.0.1:{inbound}")),
-        ("WEIR_ADMIN_ADDR", format!("127.0.0.1:{admin}")),
-        ("WEIR_WORKERS", "1".to_owned()),
-        ("WEIR_SOCKET_MARK", mark.to_string()),
-        ("WEIR_DRAIN_DELAY_MS", "0".to_owned()),
-        ("WEIR_DRAIN_SECONDS", "1".to_owned()),
-        ("WEIR_LOG", "warn".to_owned()),
-    ];
-    let mut command = if hop == 0 {
+    let wrapper = if hop == 0 {
         world.wrapper.clone()
     } else {
         Vec::new()
     };
-    command.push(world.binaries.join("weir-proxy").display().to_string());
-    Process::start(Start {
-        name: pod,
-        command,
-        environment: environment
-            .map(|(name, value)| (name.to_owned(), value))
-            .into(),
-        core: PROXY_CORE,
-        folder: &world.folder,
-    })
+    let sidecar = Sidecar {
+        pod,
+        address: address.ip(),
+        ports: ports(plan, hop),
+        mark,
+        drain: NO_DRAIN,
+        wrapper,
+    };
+    sidecar.start(plane, &world.binaries, &world.folder)
 }
 
 fn pod_name(plan: &Plan, hop: u8) -> String {
@@ -275,16 +188,6 @@ pub fn call_others(plan: &Plan, engine: &mut Engine) -> Result<(), Trouble> {
     engine.idle(Duration::from_secs(2))
 }
 
-fn pod(name: &str, address: &str, meshed: bool) -> String {
-    let sidecar = if meshed { "[{name: weir-proxy}]" } else { "[]" };
-    let app = name.rsplit_once('-').map_or(name, |(app, _)| app);
-    format!(
-        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: bench, labels: {{app: {name}}}}}\n\
-         spec: {{serviceAccountName: {app}, containers: [{{name: app}}], initContainers: {sidecar}}}\n\
-         status: {{podIP: {address}, phase: Running, conditions: [{{type: Ready, status: \"True\"}}]}}\n---\n"
-    )
-}
-
 /// A Service that has all wires, and its endpoints: address and pod.
 fn service_yaml(name: &str, address: &str, endpoints: &[(String, String)]) -> String {
     service_of(name, address, endpoints, &Wire::ALL)
@@ -297,39 +200,13 @@ fn service_of(name: &str, address: &str, endpoints: &[(String, String)], wires: 
             Wire::Http2 => "grpc",
             Wire::Tcp => "tcp",
         };
-        format!(
-            "{{name: {protocol}, port: {}, protocol: TCP, appProtocol: {protocol}}}",
-            wire.port()
-        )
+        (protocol, wire.port())
     };
-    let ports = wires.iter().map(port).collect::<Vec<_>>().join(", ");
-    let endpoint = |(address, pod): &(String, String)| {
-        format!(
-            "{{addresses: [{address}], conditions: {{ready: true}}, targetRef: {{kind: Pod, name: {pod}}}}}"
-        )
-    };
-    let endpoints: Vec<String> = endpoints.iter().map(endpoint).collect();
-    format!(
-        "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: bench}}\n\
-         spec: {{clusterIP: {address}, selector: {{app: {name}}}, ports: [{ports}]}}\n---\n\
-         apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
-         metadata: {{name: {name}-1, namespace: bench, labels: {{kubernetes.io/service-name: {name}}}}}\n\
-         addressType: IPv4\nports: [{ports}]\nendpoints: [{}]\n---\n",
-        endpoints.join(", ")
-    )
+    let ports: Vec<_> = wires.iter().map(port).collect();
+    mesh::service(name, address, endpoints, &ports)
 }
 
 /// All its sidecars have policy and certificate.
 pub fn is_ready(plan: &Plan) -> bool {
-    (0..plan.hops).all(|hop| answers_ready(ports(plan, hop)[2]).unwrap_or(false))
-}
-
-fn answers_ready(port: u16) -> io::Result<bool> {
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(100))?;
-    stream.set_read_timeout(Some(Duration::from_millis(500)))?;
-    stream.write_all(b"GET /ready HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n")?;
-    let mut answer = [0; 12];
-    stream.read_exact(&mut answer)?;
-    Ok(answer.ends_with(b"200"))
+    (0..plan.hops).all(|hop| mesh::is_ready(ports(plan, hop)[2]))
 }

@@ -1,0 +1,202 @@
+//! `cargo bench --bench guarantees`: what Weir guarantees when things break, on the real binary, beside Envoy.
+//!
+//! ```text
+//!   tools, sandbox      build Weir, install Envoy; a network and a process table of our own      (with benches/overhead)
+//!   plan                the experiments as data: what is asked, what breaks, what it has to be
+//!   rounds              each case for every subject side by side, repeated with other seeds
+//!     outage            one run: warm-up, fault, after
+//!       subject         the proxies of callers: weir, envoy default, envoy best effort
+//!       replica         the backends: simulated work, broken at will; they see what a proxy really sends
+//!       driver          open loop, latency from the intended time
+//!     evidence, figure  what is left behind, and what is read from it
+//!   judge, table        targets met or missed; terminal, Markdown, JSON
+//! ```
+
+#![allow(unreachable_pub)] // the modules of a program are its own
+#![cfg_attr(test, allow(dead_code, unused_imports))] // the tests inside them run in tests/guarantees.rs
+
+mod arguments;
+mod backpressure;
+mod blackhole;
+mod chain;
+mod client;
+mod driver;
+mod envoy;
+mod evidence;
+mod figure;
+mod judge;
+mod outage;
+mod plan;
+mod processor;
+mod replica;
+mod rolling;
+mod rounds;
+mod schedule;
+mod station;
+mod subject;
+mod table;
+mod trouble;
+mod weir;
+
+#[path = "../overhead/mesh.rs"]
+mod mesh;
+#[allow(dead_code)] // the other bench uses the rest
+#[path = "../overhead/process.rs"]
+mod process;
+#[allow(dead_code)]
+#[path = "../overhead/sandbox.rs"]
+mod sandbox;
+#[allow(dead_code)]
+#[path = "../overhead/tools.rs"]
+mod tools;
+
+use std::io;
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use clap::Parser;
+
+use arguments::Arguments;
+use mesh::ControlPlane;
+use plan::Case;
+use replica::Backends;
+use rounds::{Results, Rounds};
+use subject::{Kind, World};
+use table::Report;
+use trouble::Trouble;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let mut cases = plan::cases();
+    cases.retain(|case| arguments.wants(case.experiment));
+    if arguments.list {
+        Report::list(&cases);
+        return ExitCode::SUCCESS;
+    }
+    match inside(&arguments).and_then(|()| measure(&arguments, &cases)) {
+        Ok(missed) if missed > 0 && arguments.strict => {
+            eprintln!("guarantees: {missed} targets were missed");
+            ExitCode::FAILURE
+        }
+        Ok(_) => ExitCode::SUCCESS,
+        Err(Trouble::Interrupted) => ExitCode::from(130),
+        Err(trouble) => {
+            eprintln!("guarantees: {trouble}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Builds and installs outside, where there is a network; returns inside, where there is none.
+fn inside(arguments: &Arguments) -> Result<(), Trouble> {
+    if !sandbox::is_inside() {
+        tools::build().map_err(Trouble::during("building"))?;
+        if !arguments.offline {
+            tools::ensure_envoy();
+        }
+    }
+    sandbox::enter().map_err(Trouble::during("no sandbox"))?;
+    blackhole::prepare().map_err(Trouble::during("nft"))?;
+    process::pin(process::DRIVER_CORE).map_err(Trouble::during("pinning to a core"))
+}
+
+/// How many targets were missed.
+fn measure(arguments: &Arguments, cases: &[Case]) -> Result<usize, Trouble> {
+    if cases.is_empty() {
+        let known = "--list names those that there are";
+        return Err(Trouble::Failed(format!("no such experiment: {known}")));
+    }
+    let kinds = kinds(arguments)?;
+    let folder = folder().map_err(Trouble::during("a folder"))?;
+    let world = Rc::new(world(&folder).map_err(Trouble::during("preparing"))?);
+    let rounds = Rounds {
+        cases,
+        kinds: &kinds,
+        effort: arguments.effort(),
+        seed: arguments.seed,
+    };
+    let mut results = Results::default();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Trouble::during("a runtime"))?;
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            ended = rounds.run(&world, &mut results) => ended,
+            interrupted = interruption() => Err(interrupted),
+        }
+    });
+    let report = Report {
+        cases,
+        kinds: &kinds,
+        effort: rounds.effort,
+        seed: arguments.seed,
+        results: &results,
+    };
+    // Figures of a driver that was late are none; what was measured before Ctrl-C is something.
+    if matches!(ended, Ok(()) | Err(Trouble::Interrupted)) {
+        report.print();
+        write(arguments, &report).map_err(Trouble::during("writing the results"))?;
+    }
+    let missed = report.missed();
+    ended.map(|()| missed)
+}
+
+fn kinds(arguments: &Arguments) -> Result<Vec<Kind>, Trouble> {
+    let part = arguments
+        .subject
+        .as_deref()
+        .unwrap_or_default()
+        .to_lowercase();
+    let mut kinds = Kind::ALL.to_vec();
+    kinds.retain(|kind| kind.name().to_lowercase().contains(&part));
+    match kinds.is_empty() {
+        true => Err(Trouble::Failed(format!("no subject is called {part}"))),
+        false => Ok(kinds),
+    }
+}
+
+/// Goes when the bench ends.
+fn folder() -> io::Result<tempfile::TempDir> {
+    let target = tools::release_folder()?;
+    tempfile::Builder::new()
+        .prefix("bench-run-")
+        .tempdir_in(target)
+}
+
+fn world(folder: &tempfile::TempDir) -> io::Result<World> {
+    let binaries = tools::release_folder()?;
+    Ok(World {
+        control_plane: ControlPlane::start(&binaries, folder.path())?,
+        folder: folder.path().to_path_buf(),
+        binaries,
+        envoy: tools::envoy(),
+        backends: Backends::start()?,
+    })
+}
+
+fn write(arguments: &Arguments, report: &Report<'_>) -> io::Result<()> {
+    if let Some(path) = &arguments.json {
+        std::fs::write(path, report.json())?;
+    }
+    if let Some(path) = &arguments.markdown {
+        std::fs::write(path, report.markdown())?;
+    }
+    Ok(())
+}
+
+/// Ctrl-C or SIGTERM.
+async fn interruption() -> Trouble {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => terminate.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate => {}
+    }
+    Trouble::Interrupted
+}
