@@ -138,7 +138,10 @@ impl Evidence {
 }
 
 /// A span in equal parts; what is left over is left out.
-pub fn steps(span: &Range<Duration>, step: Duration) -> impl Iterator<Item = Range<Duration>> + use<> {
+pub fn steps(
+    span: &Range<Duration>,
+    step: Duration,
+) -> impl Iterator<Item = Range<Duration>> + use<> {
     let (begin, end) = (span.start, span.end);
     let starts = (0..).map(move |number| begin + step * number);
     let spans = starts.map(move |start| start..start + step);

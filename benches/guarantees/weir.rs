@@ -77,7 +77,7 @@ impl Lane {
         let mut yaml = self.callers_yaml(1);
         for which in 0..pods {
             let endpoint = (self.replica(which).to_string(), self.pod(which));
-            yaml += &mesh::pod(&endpoint.1, &endpoint.0, true);
+            yaml += &mesh::pod(&endpoint.1, &self.service(which), &endpoint.0, true);
             yaml += &self.service_yaml(which, &[endpoint], &asks[which.min(1)]);
         }
         let mut running = self.publish(world, &yaml)?;
@@ -115,7 +115,7 @@ impl Lane {
         let mut endpoints = Vec::new();
         for which in which {
             let address = self.replica(*which).to_string();
-            yaml += &mesh::pod(&self.pod(*which), &address, true);
+            yaml += &mesh::pod(&self.pod(*which), &self.service(0), &address, true);
             endpoints.push((address, self.pod(*which)));
         }
         yaml + &self.service_yaml(0, &endpoints, ask)
@@ -128,8 +128,14 @@ impl Lane {
             .copied()
             .filter(|which| *which != new)
             .collect();
-        let new = mesh::pod(&self.pod(new), &self.replica(new).to_string(), true);
+        let address = self.replica(new).to_string();
+        let new = mesh::pod(&self.pod(new), &self.service(0), &address, true);
         new + &self.pods(1, &ready, ask)
+    }
+
+    /// Each has an identity of its own: the last part of a name is not in it.
+    fn caller_pod(self, caller: usize) -> String {
+        format!("caller{caller}-{}", self.number)
     }
 
     fn pod(self, which: usize) -> String {
@@ -146,7 +152,7 @@ impl Lane {
     ) -> io::Result<()> {
         let ports = ports.take()?;
         let sidecar = Sidecar {
-            pod: format!("caller-{}-{proxy}", self.number),
+            pod: self.caller_pod(proxy),
             address: IpAddr::V4(self.caller(proxy)),
             ports,
             mark: 0,
@@ -168,7 +174,7 @@ impl Lane {
         let mut endpoints = Vec::new();
         for (which, address) in replicas.iter().enumerate() {
             let name = format!("replica-{}-{which}", self.number);
-            yaml += &mesh::pod(&name, &address.to_string(), false);
+            yaml += &mesh::pod(&name, &self.service(0), &address.to_string(), false);
             endpoints.push((address.to_string(), name));
         }
         yaml + &self.service_yaml(0, &endpoints, ask)
@@ -176,8 +182,8 @@ impl Lane {
 
     fn callers_yaml(self, callers: usize) -> String {
         let pod = |caller| {
-            let name = format!("caller-{}-{caller}", self.number);
-            mesh::pod(&name, &self.caller(caller).to_string(), true)
+            let name = self.caller_pod(caller);
+            mesh::pod(&name, &name, &self.caller(caller).to_string(), true)
         };
         (0..callers).map(pod).collect()
     }
@@ -199,6 +205,11 @@ impl Lane {
     /// Puts resources in force, in place of what this lane had.
     pub fn put(self, world: &World, yaml: &str) -> io::Result<PathBuf> {
         let file = format!("lane-{}.yaml", self.number);
+        // What the control plane refuses it only logs, and the sidecar would run without.
+        weir_config::parse(&file, yaml).map_err(|mistakes| {
+            let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+            io::Error::other(mistakes.join("; "))
+        })?;
         world.control_plane.publish(&file, yaml)?;
         Ok(world.control_plane.path(&format!("source/{file}")).into())
     }
@@ -222,4 +233,34 @@ fn policy(service: &str, ask: &Ask) -> String {
         line(ask.outbound, ""),
         line(ask.inbound, "  inbound:\n")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Script, cases};
+    use crate::subject::Kind;
+
+    #[test]
+    fn what_every_case_asks_for_is_a_policy_that_the_control_plane_takes() {
+        let lane = Lane {
+            kind: Kind::Weir,
+            number: 300,
+        };
+        for case in cases() {
+            let ask = match &case.script {
+                Script::Outage(outage) => outage.ask,
+                Script::Rolling(rolling) => rolling.ask,
+                Script::Chain(chain) => chain.asks[0],
+                Script::Backpressure(stalled) => stalled.others.ask,
+            };
+            let yaml = lane.pods(2, &[0, 1], &ask);
+            let resources = weir_config::parse("lane.yaml", &yaml);
+            let resources = resources.unwrap_or_else(|mistakes| {
+                panic!("{} {}: {mistakes:?}", case.experiment, case.name)
+            });
+            // Two callers, two pods, the service, its endpoints and the policy.
+            assert_eq!(resources.len(), 7, "{yaml}");
+        }
+    }
 }

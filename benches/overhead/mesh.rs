@@ -154,11 +154,12 @@ fn answers_ready(port: u16) -> io::Result<bool> {
     Ok(answer.ends_with(b"200"))
 }
 
-pub fn pod(name: &str, address: &str, meshed: bool) -> String {
+/// A pod whose service account is its name without the last part; `label`: what services select it by.
+pub fn pod(name: &str, label: &str, address: &str, meshed: bool) -> String {
     let sidecar = if meshed { "[{name: weir-proxy}]" } else { "[]" };
     let app = name.rsplit_once('-').map_or(name, |(app, _)| app);
     format!(
-        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: bench, labels: {{app: {name}}}}}\n\
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: bench, labels: {{app: {label}}}}}\n\
          spec: {{serviceAccountName: {app}, containers: [{{name: app}}], initContainers: {sidecar}}}\n\
          status: {{podIP: {address}, phase: Running, conditions: [{{type: Ready, status: \"True\"}}]}}\n---\n"
     )

@@ -119,12 +119,17 @@ fn pod_name(plan: &Plan, hop: u8) -> String {
 fn resources(plan: &Plan, service: &str) -> String {
     let dotted = |address: [u8; 4]| address.map(|byte| byte.to_string()).join(".");
     let caller = pod_name(plan, 0);
-    let mut yaml = pod(&caller, &format!("10.3.{}.1", plan.number), true);
+    let mut yaml = pod(&caller, &caller, &format!("10.3.{}.1", plan.number), true);
     let (address, behind) = match plan.hops {
         2 => (pod_address(plan), true),
         _ => ([10, 4, plan.number, 1], false),
     };
-    yaml += &pod(&pod_name(plan, 1), &dotted(address), behind);
+    yaml += &pod(
+        &pod_name(plan, 1),
+        &pod_name(plan, 1),
+        &dotted(address),
+        behind,
+    );
     let mut endpoints = vec![(dotted(address), pod_name(plan, 1))];
     endpoints.extend((1..plan.scale.endpoints).map(|number| {
         let address = [10, 5 + (number >> 8) as u8, plan.number, number as u8];
@@ -157,7 +162,7 @@ fn other_service(plan: &Plan, number: u16) -> String {
     let endpoints: Vec<_> = (0..OTHER_ENDPOINTS).map(endpoint).collect();
     let mut yaml = String::new();
     for (address, name) in &endpoints {
-        yaml += &pod(name, address, true);
+        yaml += &pod(name, name, address, true);
     }
     let name = format!("other-{}-{number}", plan.number);
     let address = other_address(plan, number)
