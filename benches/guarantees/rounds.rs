@@ -12,7 +12,7 @@ use crate::subject::{Kind, Lane, Ports, World};
 use crate::trouble::Trouble;
 
 /// Requests a second, of all that goes on side by side: above that the driver begins to be late.
-const RATE_MAX: f64 = 10_000.0;
+const RATE_MAX: f64 = 6000.0;
 /// A driver that sends later than this measures itself.
 const LATE_P99_MAX: Duration = Duration::from_millis(5);
 
