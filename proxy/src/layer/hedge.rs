@@ -150,7 +150,7 @@ impl HedgeLayer {
             }
             match self.second(spare.as_ref(), &race) {
                 Second::Now(second) => {
-                    break self.either(first, inner.call(second), &race).await;
+                    break self.either(first, inner.call(*second), &race).await;
                 }
                 // When it has taken twice as long: what is slowest needs it most.
                 Second::Later => wait = begun.elapsed(),
@@ -181,7 +181,7 @@ impl HedgeLayer {
                 metrics.observed();
                 Second::Never
             }
-            Ok(()) => Second::Now(request),
+            Ok(()) => Second::Now(Box::new(request)),
         }
     }
 
@@ -228,7 +228,7 @@ impl HedgeLayer {
 
 /// Whether a call that is slow is made a second time.
 enum Second {
-    Now(Request),
+    Now(Box<Request>),
     /// It cannot be, or may not be, for now.
     Later,
     Never,
