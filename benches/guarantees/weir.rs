@@ -228,8 +228,8 @@ fn policy(service: &str, ask: &Ask) -> String {
     format!(
         "apiVersion: weir.dev/v1alpha1\nkind: ResiliencePolicy\nmetadata: {{name: {service}, namespace: bench}}\nspec:\n\
          \x20 targetRefs: [{{kind: Service, name: {service}}}]\n\
-         \x20 outbound:\n    deadline: {}ms\n    retries: {{{retries}}}\n{}{}---\n",
-        ask.deadline.as_millis(),
+         \x20 outbound:\n    deadline: {}\n    retries: {{{retries}}}\n{}{}---\n",
+        weir_config::units::Duration::from_millis(ask.deadline.as_millis() as u64),
         line(ask.outbound, ""),
         line(ask.inbound, "  inbound:\n")
     )
