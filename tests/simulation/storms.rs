@@ -152,9 +152,8 @@ fn g8_layered_retries_when_the_last_hop_fails() {
 }
 
 /// G8, 30 % at random. Missed, as section 12 expects: with two attempts even a retry of every failure would leave 9 %
-/// failing, and three layers of them would multiply the load on a service that is in trouble. A turn for each 18 calls,
-/// which G5's bound of 1.10 in any second asks for, brings 70 % to 71.8 % in the worst seed (a turn for each 12.5: more
-/// than 80 %, but then a storm has seconds of 1.108); 99.9 % is not to be had from retries.
+/// failing, and three layers of them would multiply the load on a service that is in trouble. What successes pay for
+/// brings 70 % to more than 80 %; 99.9 % is not to be had from retries.
 #[test]
 fn g8_layered_retries_when_the_last_hop_fails_now_and_then() {
     judge(
@@ -162,7 +161,7 @@ fn g8_layered_retries_when_the_last_hop_fails_now_and_then() {
         |seed| {
             let (during, calls) = layered(0.3, true, seed);
             vec![
-                at_least("success", during.success(), 0.71).instead_of(0.999),
+                at_least("success", during.success(), 0.8).instead_of(0.999),
                 at_most("calls at D for each of a user", calls, 1.3),
             ]
         },
