@@ -189,6 +189,7 @@ async fn outbound_stack(server: SocketAddr) -> f64 {
             ..snapshot::Outbound::default()
         },
         routes: Vec::new(),
+        priorities: Vec::new(),
     };
     let backend = Backend::new(&policy, environment);
     let endpoint = Described {

@@ -67,6 +67,7 @@ pub fn effective(index: &Index, key: &ServiceKey) -> Option<Effective<snapshot::
             forced: None,
             outbound: outbound.value,
             routes,
+            priorities: merge::priorities(&policies.inbound(), index.trust_domain()).value,
         },
         from,
         fields,

@@ -57,6 +57,10 @@ pub struct Service {
     pub outbound: Outbound,
     /// Most specific first; the first that matches applies.
     pub routes: Vec<Route>,
+    /// Those of the service's own sidecar, which has the last word: a caller's must know too what matters before it
+    /// holds calls back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub priorities: Vec<PriorityRule>,
 }
 
 /// All that a service's own sidecar needs to know of one port of its pod.

@@ -22,6 +22,7 @@ use crate::layer::fallback::FallbackLayer;
 use crate::layer::hedge::{self, HedgeLayer};
 use crate::layer::inherit::{self, InheritLayer};
 use crate::layer::limit;
+use crate::layer::priority::PriorityLayer;
 use crate::layer::retry::RetryLayer;
 use crate::layer::throttle::{self, ThrottleLayer};
 use crate::pipeline::{self, Stack};
@@ -301,7 +302,7 @@ impl Parts<'_> {
                         &route.outbound,
                         breaker,
                         hedge(&route.name, route.outbound.hedging),
-                        policy.mode,
+                        policy,
                     ),
                 }
             })
@@ -314,7 +315,7 @@ impl Parts<'_> {
                 &policy.outbound,
                 common,
                 hedge("", policy.outbound.hedging),
-                policy.mode,
+                policy,
             ),
         };
         // Nobody will hear of these again: they must not look forced, or open, for ever.
@@ -355,8 +356,10 @@ impl Parts<'_> {
         outbound: &snapshot::Outbound,
         breaker: Option<BreakerLayer>,
         hedge: Option<HedgeLayer>,
-        mode: snapshot::Mode,
+        policy: &snapshot::Service,
     ) -> Stack {
+        let own = self.environment.connector.identity.current();
+        let own = own.as_ref().map(|credentials| credentials.id.as_str());
         pipeline::outbound(pipeline::Outbound {
             service: self.service.clone(),
             route: route.into(),
@@ -366,6 +369,7 @@ impl Parts<'_> {
                 shared: self.environment.inherit.clone(),
                 deadline: outbound.deadline.is_some(),
             },
+            priorities: PriorityLayer::of_caller(&policy.priorities, own),
             fallback: outbound.fallback.clone().map(|fallback| FallbackLayer {
                 fallback: Arc::new(fallback),
             }),
@@ -383,7 +387,7 @@ impl Parts<'_> {
             hedge,
             throttle: ThrottleLayer {
                 throttle: self.throttle.clone(),
-                mode,
+                mode: policy.mode,
             },
             endpoints: self.endpoints.clone(),
         })

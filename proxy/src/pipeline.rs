@@ -41,6 +41,7 @@ pub struct Outbound {
     pub metrics: Arc<RouteMetrics>,
     pub log: AccessLog,
     pub inherit: InheritLayer,
+    pub priorities: Option<PriorityLayer>,
     pub fallback: Option<FallbackLayer>,
     pub breaker: Option<BreakerLayer>,
     pub deadline: DeadlineLayer,
@@ -66,6 +67,7 @@ fn outbound_over(route: Outbound, transport: impl Transport) -> Stack {
     };
     let stack = ServiceBuilder::new()
         .layer(route.inherit) //               deadline and attempt of the call that the app makes it for
+        .layer(option_layer(route.priorities)) // what the service says that matters most
         .layer(observe) //                     count, time, log and, where it failed, keep what the caller got
         .layer(option_layer(route.fallback)) // answer in place of whoever could not
         .layer(option_layer(route.breaker)) //  stop calling a service that fails or has become slow

@@ -127,6 +127,7 @@ fn direct(
             forced: None,
             outbound: snapshot::Outbound::default(),
             routes: Vec::new(),
+            priorities: Vec::new(),
         };
         Arc::new(Backend::new(&policy, mesh.environment.clone()))
     });

@@ -28,6 +28,19 @@ impl PriorityLayer {
         Self(Arc::new(ArcSwap::from_pointee(compiled(rules))))
     }
 
+    /// Of a service that is called: what its rules say of this caller. `None`: nothing.
+    pub fn of_caller(rules: &[snapshot::PriorityRule], own: Option<&str>) -> Option<Self> {
+        let concern_us = |rule: &&snapshot::PriorityRule| {
+            rule.identity.as_deref().is_none_or(|of| Some(of) == own)
+        };
+        let said = |rule: &snapshot::PriorityRule| snapshot::PriorityRule {
+            identity: None,
+            ..rule.clone()
+        };
+        let rules: Vec<_> = rules.iter().filter(concern_us).map(said).collect();
+        (!rules.is_empty()).then(|| Self::new(&rules))
+    }
+
     pub fn reconfigure(&self, rules: &[snapshot::PriorityRule]) {
         self.0.store(Arc::new(compiled(rules)));
     }
@@ -166,5 +179,24 @@ mod tests {
         assert_eq!(tier(None, "/pay"), None);
         rules.reconfigure(&[]);
         assert_eq!(rules.tier(&request(Some(CHECKOUT), "/pay/now")), None);
+    }
+
+    #[test]
+    fn a_caller_knows_what_the_service_says_of_it_and_of_nobody_else() {
+        let (us, them) = (
+            "spiffe://weir.local/ns/a/sa/us",
+            "spiffe://weir.local/ns/a/sa/them",
+        );
+        let rules = [
+            rule(Some(them), None, snapshot::Tier::Sheddable),
+            rule(Some(us), Some("/pay"), snapshot::Tier::Critical),
+        ];
+        // Its own app's calls have no proven caller.
+        let ours = PriorityLayer::of_caller(&rules, Some(us)).expect("one concerns us");
+        assert_eq!(ours.tier(&request(None, "/pay")), Some(Tier::Critical));
+        assert_eq!(ours.tier(&request(None, "/browse")), None);
+        for nobody in [None, Some("spiffe://weir.local/ns/a/sa/other")] {
+            assert!(PriorityLayer::of_caller(&rules, nobody).is_none());
+        }
     }
 }

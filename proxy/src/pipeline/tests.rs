@@ -107,6 +107,7 @@ fn sidecar(outbound: &snapshot::Outbound, servers: &[Serve]) -> Sidecar {
             shared: Arc::default(),
             deadline: true,
         },
+        priorities: None,
         fallback: None,
         breaker: None,
         deadline: DeadlineLayer {
