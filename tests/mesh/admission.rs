@@ -244,8 +244,13 @@ async fn a_call_to_an_app_that_hangs_is_answered_by_another_and_the_first_is_tol
     let before = hedges("won");
     tokio::task::block_in_place(|| world.lab.stop_app("server/0")).expect("it can be stopped");
     let mut slowest = Duration::ZERO;
-    for _ in 0..10 {
-        slowest = slowest.max(put().await);
+    // Whose answers came a bit later before it hung, may not be chosen at once.
+    let begun = Instant::now();
+    while hedges("won") == before {
+        assert!(begun.elapsed() < PATIENCE, "nobody met the one that hangs");
+        for _ in 0..10 {
+            slowest = slowest.max(put().await);
+        }
     }
     let metrics = world.metrics("caller");
     for name in ["weir_hedges_total", "weir_hedges_withheld_total"] {
@@ -255,7 +260,6 @@ async fn a_call_to_an_app_that_hangs_is_answered_by_another_and_the_first_is_tol
         }
     }
     println!("slowest {slowest:?}, {} hedges won", hedges("won") - before);
-    assert!(hedges("won") > before, "or nobody met the one that hangs");
     assert!(slowest < Duration::from_millis(500), "{slowest:?}");
     let idle = || {
         let state = world.sidecar_state("caller");

@@ -124,7 +124,8 @@ impl Hedge {
         let earned = self.config.max_extra.get() * PERCENT;
         self.credit = (self.credit + earned).min(CREDIT_MAX);
         let is_fresh = |at| now.saturating_duration_since(at) < REFRESH;
-        if !self.delay_as_of.is_some_and(is_fresh) {
+        // That nobody knows is not remembered: the next answer may be the one that was missing.
+        if self.delay.is_none() || !self.delay_as_of.is_some_and(is_fresh) {
             self.delay_as_of = Some(now);
             self.delay = self.work_out(now);
         }
@@ -136,8 +137,12 @@ impl Hedge {
             after_percentile,
             max_extra,
         } = self.config;
+        if self.latency.samples() < SAMPLES_MIN {
+            return None;
+        }
         let percentile = after_percentile.get().max(100 - max_extra.get());
         let delay = self.latency.quantile(f64::from(percentile) / 100.0, now)?;
+        // Looking may have forgotten what is too old.
         (self.latency.samples() >= SAMPLES_MIN).then_some(delay.max(DELAY_MIN))
     }
 
@@ -229,6 +234,13 @@ mod tests {
             let longest = millis(least).mul_f64(1.126);
             assert!(millis(least) <= delay && delay <= longest, "{delay:?}");
         }
+    }
+
+    /// Planted: that nobody knows is remembered like a delay, and calls of the next 100 ms are not hedged.
+    #[test]
+    fn the_first_call_after_enough_answers_can_be_hedged() {
+        let (mut hedge, now) = learnt(config(99, 2));
+        assert!(hedge.begun(now - REFRESH).is_some());
     }
 
     #[test]
