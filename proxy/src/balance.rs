@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   eligible                     two at random ─▶ the cheaper
+//!   … of a large pool            of the part of it that this sidecar calls (`policy/aperture.rs`)
 //!   … in two kinds of zones      the cheaper of two nearby, unless that costs 1.5 times what two far away do
 //!   … the minority of its pool   against the cheapest gated one ─▶ the cheaper
 //!   none eligible                draining ▶ gated: whatever is left (nobody, when some are merely full)
@@ -117,6 +118,8 @@ pub struct Pool<'a> {
     pub size: usize,
     /// So many, the first ones, are in the caller's own zone. None or all: zones do not matter.
     pub near: usize,
+    /// So many of those nearby, the first ones, and so many of the others are called as long as any of them can be.
+    pub reach: [usize; 2],
     /// What each should be drawn for, relative to the one with the most: above 0.0, up to 1.0. Empty: all alike.
     pub shares: &'a [f64],
     /// Most are gated: those that work may need help.
@@ -152,6 +155,7 @@ impl Pool<'_> {
         Self {
             size,
             near: size,
+            reach: [size; 2],
             shares: &[],
             most_are_gated: false,
         }
@@ -213,15 +217,20 @@ impl Pool<'_> {
         }
     }
 
-    /// The better of two that are drawn from all there are within `range`, each by its share.
+    /// The better of two that are drawn from those within reach in `range`, each by its share; from all there are when
+    /// none of those can be chosen.
     fn best(
         &self,
         range: Range<usize>,
         rng: &mut Rng,
         load: impl Fn(usize) -> Option<Load>,
     ) -> Option<(usize, Load)> {
-        self.drawn(range.clone(), rng, &load)
-            .or_else(|| sample(range, rng, |i| Some((load(i)?, self.share(i)))))
+        let reach = self.reach[usize::from(range.start >= self.near)];
+        let within = range.start..range.end.min(range.start + reach);
+        let all = |range, rng: &mut Rng| sample(range, rng, |i| Some((load(i)?, self.share(i))));
+        self.drawn(within.clone(), rng, &load)
+            .or_else(|| all(within.clone(), rng))
+            .or_else(|| (within != range).then(|| all(range, rng))?)
     }
 
     /// Constant work, as long as a good part of them is there.

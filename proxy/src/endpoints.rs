@@ -29,6 +29,7 @@ use crate::facts::Facts;
 use crate::identity::{SpiffeId, alpn};
 use crate::learnt::{Config, Learnt, Newest, Started, open_max};
 use crate::member::Member;
+use crate::policy::aperture::{self, Aperture};
 use crate::policy::latency::Latency;
 use crate::policy::ring::{self, Bound, Place, Ring};
 use crate::policy::transition::{Phase, Transition, Why};
@@ -53,6 +54,13 @@ pub struct Endpoints {
     affinity: ArcSwapOption<Affinity>,
     /// Where this sidecar is; `None`: nobody says so, or it does not matter.
     zone: Mutex<Option<Arc<str>>>,
+    /// What makes this sidecar's order of a large pool another than anybody else's.
+    own: u64,
+    aperture: Mutex<Aperture>,
+    /// How many endpoints that take calls it is wide, as of the last tick.
+    width: AtomicUsize,
+    /// How far that reaches, among those nearby and among the rest; see [`Members::reach`].
+    reach: [AtomicUsize; 2],
     /// How many are not eligible.
     out: AtomicUsize,
     /// How many may want a request as a probe: while it is zero, nobody looks for them.
@@ -101,6 +109,10 @@ impl Endpoints {
             config: ArcSwap::from_pointee(Config::of(outbound)),
             affinity: ArcSwapOption::from_pointee(affinity(outbound)),
             zone: Mutex::new(None),
+            own: fastrand::u64(..),
+            aperture: Mutex::new(Aperture::new(Instant::now())),
+            width: AtomicUsize::new(aperture::LEAST),
+            reach: [0, 0].map(AtomicUsize::new),
             out: AtomicUsize::new(0),
             half_open: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
@@ -155,7 +167,7 @@ impl Endpoints {
         let balance = self.config.load().balance;
         let zone = zone.filter(|_| balance.zone == ZonePreference::Prefer);
         let hashes = balance.algorithm == BalanceAlgorithm::ConsistentHash;
-        let members = Members::new(members, zone.as_deref(), hashes);
+        let members = Members::new(members, zone.as_deref(), hashes, self.own);
         self.list.store(Arc::new(members));
         self.recount();
     }
@@ -286,7 +298,8 @@ impl Endpoints {
             None => None,
         };
         let mut rng = fastrand::Rng::new();
-        let pool = list.pool(self.out.load(Ordering::Relaxed));
+        let reach = [0, 1].map(|part| self.reach[part].load(Ordering::Relaxed));
+        let pool = list.pool(self.out.load(Ordering::Relaxed), reach);
         let chosen = by_key.or_else(|| pool.choose(&tried, &mut rng, candidate));
         // A second try beside the first is of use elsewhere only.
         let is_elsewhere = |index: &usize| !context.hedge || !tried.contains(index);
@@ -397,6 +410,27 @@ impl Endpoints {
         self.out
             .store(count(|member| !member.is_eligible()), Ordering::Relaxed);
         self.half_open.store(half_open, Ordering::Relaxed);
+        let width = match list.len() {
+            small if small <= aperture::WHOLE_UP_TO => small,
+            _ => self.width.load(Ordering::Relaxed),
+        };
+        for (reach, found) in self.reach.iter().zip(list.reach(width)) {
+            reach.store(found, Ordering::Relaxed);
+        }
+    }
+
+    /// How many of a large pool get calls.
+    fn set_width(&self, list: &Members, now: Instant) {
+        if list.len() <= aperture::WHOLE_UP_TO {
+            return;
+        }
+        let load = mean(
+            self.called(list)
+                .map(|member| member.learnt().load.get(now)),
+        );
+        let mut aperture = self.aperture.lock().expect("no panic while locked");
+        let width = aperture.width(self.in_flight(), load, list.len(), now);
+        self.width.store(width, Ordering::Relaxed);
     }
 
     fn opening(&self) -> MutexGuard<'_, ()> {
@@ -433,11 +467,21 @@ impl Endpoints {
     /// How busy those that take calls say they are, on average; 1.0 is all they can do.
     pub fn said_load(&self, now: Instant) -> f64 {
         let list = self.list.load();
-        let eligible = list.iter().filter(|member| member.is_eligible());
-        let (count, sum) = eligible.fold((0u32, 0.0), |(count, sum), member| {
-            (count + 1, sum + member.learnt().load.get(now))
-        });
-        sum / f64::from(count.max(1))
+        mean(
+            self.called(&list)
+                .map(|member| member.learnt().load.get(now)),
+        )
+    }
+
+    /// Those that get calls; whoever gets none says nothing of itself.
+    fn called<'a>(&self, list: &'a Members) -> impl Iterator<Item = &'a Arc<Member>> {
+        let (near, far) = list.split_at(list.near());
+        let reached = |part: usize, of: &'a [Arc<Member>]| {
+            let reach = self.reach[part].load(Ordering::Relaxed);
+            &of[..reach.min(of.len())]
+        };
+        let reached = reached(0, near).iter().chain(reached(1, far));
+        reached.filter(|member| member.is_eligible())
     }
 
     /// The share that takes no calls because it failed; 0.0 to 1.0.
@@ -478,6 +522,7 @@ impl Endpoints {
         };
         let nanos = p99.map_or(0, |p99| u64::try_from(p99.as_nanos()).unwrap_or(u64::MAX));
         self.p99_nanos.store(nanos, Ordering::Relaxed);
+        self.set_width(&list, now);
         // Two gates that changed at once may have counted past each other.
         self.recount();
         let newest = Newest::of(list.iter().map(|member| member.learnt().last_completion));
@@ -522,6 +567,11 @@ impl Endpoints {
             .probe_result(connected.is_ok(), Instant::now(), fastrand::u64(..));
         self.publish(&member, &mut learnt);
     }
+}
+
+fn mean(of: impl Iterator<Item = f64>) -> f64 {
+    let (count, sum) = of.fold((0u32, 0.0), |(count, sum), one| (count + 1, sum + one));
+    sum / f64::from(count.max(1))
 }
 
 fn affinity(outbound: &Outbound) -> Option<Affinity> {

@@ -12,6 +12,7 @@
 //! | [`stall`] | when an endpoint's silence means that it hangs | ours |
 //! | [`ramp`] | the share of calls of an endpoint that is new or comes back | Envoy slow start |
 //! | [`ewma`] | what a call to an endpoint costs, failures priced in | Finagle, linkerd |
+//! | [`aperture`] | how many endpoints of a large pool are called | Finagle, gRFC A68 |
 //! | [`ring`] | which endpoint a key belongs to, and who is next | Karger 1997, Mirrokni 2016 |
 //! | [`latency`] | p50 and p99 of a pool | HdrHistogram |
 //! | [`retry`] | whether a failed attempt is worth another one | gRFC A6, SRE book |
@@ -38,6 +39,7 @@
 //! among endpoints is [`balance`](crate::balance).
 
 pub mod admission;
+pub mod aperture;
 pub mod breaker;
 pub mod budget;
 pub mod callers;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use crate::balance::Pool;
 use crate::member::Member;
-use crate::policy::ring::Ring;
+use crate::policy::aperture::WHOLE_UP_TO;
+use crate::policy::ring::{self, Ring};
 
 /// One snapshot: its parts fit together.
 #[derive(Default)]
 pub struct Members {
-    /// Those nearby first, by address.
+    /// Those nearby first; a large pool in an order of this sidecar's own, else by address.
     list: Vec<Arc<Member>>,
     near: usize,
     /// Empty where all have the same weight.
@@ -21,11 +22,21 @@ pub struct Members {
 }
 
 impl Members {
-    /// `zone`: the caller's own, where zones matter.
-    pub(super) fn new(mut list: Vec<Arc<Member>>, zone: Option<&str>, hashes: bool) -> Self {
+    /// `zone`: the caller's own, where zones matter. `own`: what makes this sidecar's order another than anybody else's.
+    pub(super) fn new(
+        mut list: Vec<Arc<Member>>,
+        zone: Option<&str>,
+        hashes: bool,
+        own: u64,
+    ) -> Self {
         // An endpoint of which nobody says where it is may be anywhere: it is not near.
         let is_near = |member: &Arc<Member>| zone.is_some() && member.zone().as_deref() == zone;
-        list.sort_by_cached_key(|member| (!is_near(member), member.address()));
+        let is_large = list.len() > WHOLE_UP_TO;
+        let rank = |member: &Member| match is_large {
+            true => ring::rank(own, member.address().to_string().as_bytes()),
+            false => 0,
+        };
+        list.sort_by_cached_key(|member| (!is_near(member), rank(member), member.address()));
         let near = list.iter().filter(|member| is_near(member)).count();
         let heaviest = list.iter().map(|member| member.weight()).max();
         let heaviest = heaviest.unwrap_or_default();
@@ -50,11 +61,22 @@ impl Members {
         }
     }
 
-    /// `out`: how many are gated.
-    pub(super) fn pool(&self, out: usize) -> Pool<'_> {
+    /// How many of those nearby, and of the rest, have to be looked at to find so many that take calls.
+    pub(super) fn reach(&self, width: usize) -> [usize; 2] {
+        let (near, far) = self.list.split_at(self.near);
+        [near, far].map(|part| {
+            let takes_calls = |member: &Member| member.is_eligible() && !member.is_draining();
+            let found = (part.iter().enumerate()).filter(|(_, member)| takes_calls(member));
+            found.take(width).last().map_or(0, |(index, _)| index + 1)
+        })
+    }
+
+    /// `out`: how many are gated. `reach`: as [`Self::reach`] found it, perhaps a moment ago.
+    pub(super) fn pool(&self, out: usize, reach: [usize; 2]) -> Pool<'_> {
         let size = self.list.len();
         Pool {
             size,
+            reach,
             near: self.near,
             shares: &self.shares,
             most_are_gated: out > size.saturating_sub(out + self.draining),

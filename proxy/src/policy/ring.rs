@@ -32,6 +32,11 @@ pub fn hash(bytes: &[u8]) -> u64 {
     mixed(bytes.iter().fold(OFFSET, step))
 }
 
+/// Where `name` stands in `own`'s order of them: another order for each, and the same as long as both are.
+pub fn rank(own: u64, name: &[u8]) -> u64 {
+    mixed(hash(name) ^ own)
+}
+
 fn mixed(hash: u64) -> u64 {
     let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     let hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
