@@ -115,7 +115,7 @@ impl AccessLog {
 
     pub fn write(
         &self,
-        entry: Option<Entry>,
+        entry: Option<Box<Entry>>,
         service: &str,
         route: &str,
         outcome: Outcome,

@@ -258,15 +258,15 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(response: &http::response::Parts) -> Self {
+    fn new(response: &Response<Body>) -> Self {
         let content_type = response
-            .headers
+            .headers()
             .get(http::header::CONTENT_TYPE)
             .map(HeaderValue::as_bytes);
         let is = |prefix: &[u8]| content_type.is_some_and(|value| value.starts_with(prefix));
         Self {
             grpc: is(b"application/grpc"),
-            outcome: of_head(response.status, &response.headers),
+            outcome: of_head(response.status(), response.headers()),
             messages: Messages::default(),
             event_stream: is(b"text/event-stream"),
             deadline: None,
@@ -420,25 +420,28 @@ impl<D: Duty> Guard<D> {
     /// Done now when there is no response; otherwise when the response's body has ended.
     pub fn settle(
         mut self,
-        result: Result<Response<Body>, Error>,
+        mut result: Result<Response<Body>, Error>,
     ) -> Result<Response<Body>, Error> {
         let mut duty = self.0.take().expect("a guard is settled once");
+        if let Ok(response) = &mut result
+            && response.body().watch.is_none()
+        {
+            let watch = Watch::new(response);
+            response.body_mut().watch = Some(Box::new(watch));
+        }
         duty.answered(&result);
-        match result {
-            Ok(response) => {
-                let (parts, mut body) = response.into_parts();
-                let watch = body
-                    .watch
-                    .get_or_insert_with(|| Box::new(Watch::new(&parts)));
+        match result
+            .as_mut()
+            .map(|response| &mut response.body_mut().watch)
+        {
+            Ok(watch) => {
+                let watch = watch.as_mut().expect("it was made above, if not before");
                 let inner = watch.guards.take();
                 watch.guards = Some(Box::new(Around { inner, duty }));
-                Ok(Response::from_parts(parts, body))
             }
-            Err(error) => {
-                duty.done(error.outcome());
-                Err(error)
-            }
+            Err(error) => duty.done(error.outcome()),
         }
+        result
     }
 }
 
@@ -450,8 +453,15 @@ impl<D: Duty> Drop for Guard<D> {
     }
 }
 
-/// What a response head says about how the call went.
-pub fn of_head(status: StatusCode, headers: &HeaderMap) -> Outcome {
+/// What the head of an answer says about how the call went. Looked up once for all the layers that ask.
+pub fn outcome(response: &Response<Body>) -> Outcome {
+    match &response.body().watch {
+        Some(watch) => watch.outcome,
+        None => of_head(response.status(), response.headers()),
+    }
+}
+
+fn of_head(status: StatusCode, headers: &HeaderMap) -> Outcome {
     if let Some(outcome) = of_grpc_status(headers) {
         return outcome;
     }

@@ -69,7 +69,8 @@ impl Endpoint {
         let message = http::Request::from_parts(request.head, request.body);
         let mut response = match protocol {
             Protocol::Http2 => self.exchange(pool, connector, message, interim).await?,
-            Protocol::Http1 if upgrade => self.upgrade(pool, connector, message).await?,
+            // Rare, and larger than the rest: every request would have room for it.
+            Protocol::Http1 if upgrade => Box::pin(self.upgrade(pool, connector, message)).await?,
             Protocol::Http1 => {
                 let connection = pool.http1(connector).await?;
                 let sent = connection.send(message, pool.home(), interim).await;

@@ -52,7 +52,8 @@ pub static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 pub static GRPC_PREVIOUS_ATTEMPTS: HeaderName =
     HeaderName::from_static("grpc-previous-rpc-attempts");
 
-const OWN_PREFIX: &str = "x-weir-";
+/// Of names that only sidecars use.
+pub const OWN_PREFIX: &str = "x-weir-";
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 

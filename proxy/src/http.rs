@@ -17,18 +17,19 @@ use tokio::time::Instant;
 use tower::Service;
 
 use crate::backend::Backend;
-use crate::body::{Body, BodyError, of_head};
+use crate::body::{Body, BodyError, outcome};
 use crate::drain::Drain;
 use crate::error::Error;
 use crate::head;
 use crate::http2;
 use crate::interim::{self, Interim, Interjected, Outlet};
+use crate::mentions::Mentions;
 use crate::pipeline::Stack;
 use crate::policy::deadline::{Deadline, parse_grpc_timeout, parse_millis};
 use crate::policy::outcome::Outcome;
 use crate::policy::priority::{COHORTS, Priority, Tier};
 use crate::recorder::Names;
-use crate::request::{Context, Protocol, Request, is_grpc, is_idempotent};
+use crate::request::{Context, Protocol, Request, is_idempotent};
 use crate::tcp;
 use crate::telemetry::{self, Direction};
 
@@ -113,12 +114,13 @@ async fn handle(
     outlet: Outlet,
     mut incoming: http::Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    let upgrade = head::wants_upgrade(incoming.version(), incoming.headers())
-        .then(|| hyper::upgrade::on(&mut incoming));
-    let interim = interim::is_wanted_by(&incoming).then(|| outlet.begin());
+    let mentions = Mentions::of(incoming.headers());
+    let upgrade = mentions.upgrade && head::wants_upgrade(incoming.version(), incoming.headers());
+    let interim = interim::is_wanted_by(&incoming, mentions).then(|| outlet.begin());
+    let upgrade = upgrade.then(|| hyper::upgrade::on(&mut incoming));
     let hints = interim.is_some();
     let incoming = incoming.map(Body::from);
-    let mut answering = std::pin::pin!(answer(connection, incoming, upgrade, interim));
+    let mut answering = std::pin::pin!(answer(connection, incoming, mentions, upgrade, interim));
     let answered = std::future::poll_fn(|cx| {
         if hints {
             outlet.register(cx);
@@ -136,17 +138,21 @@ async fn handle(
 pub async fn answer(
     connection: Connection,
     incoming: http::Request<Body>,
+    mentions: Mentions,
     upgrade: Option<OnUpgrade>,
     interim: Option<Interim>,
 ) -> Response<Body> {
-    let grpc = is_grpc(incoming.headers());
+    let grpc = mentions.grpc;
     let version = incoming.version();
-    let names = Names::of(incoming.headers(), connection.worker);
+    let names = match mentions.id {
+        true => Names::of(incoming.headers(), connection.worker),
+        false => Names::none(connection.worker),
+    };
     let request = request(
         &connection,
         incoming,
         names.clone(),
-        grpc,
+        mentions,
         upgrade.is_some(),
         interim,
     );
@@ -169,10 +175,7 @@ pub async fn answer(
         matches!(connection.target, Target::Service(_)),
     );
     if (grpc || response.status().as_u16() >= 429)
-        && matches!(
-            of_head(response.status(), response.headers()),
-            Outcome::Failure(_)
-        )
+        && matches!(outcome(&response), Outcome::Failure(_))
         && let Ok(id) = HeaderValue::try_from(names.id())
     {
         response.headers_mut().insert(&head::OWN_REQUEST_ID, id);
@@ -217,11 +220,12 @@ fn request(
     connection: &Connection,
     incoming: http::Request<Body>,
     names: Names,
-    grpc: bool,
+    mentions: Mentions,
     upgrade: bool,
     interim: Option<Interim>,
 ) -> Result<Request, Error> {
     let received = Instant::now();
+    let grpc = mentions.grpc;
     let (mut head, body) = incoming.into_parts();
     if head.method == Method::CONNECT {
         return Err(Error::ConnectMethod);
@@ -233,14 +237,18 @@ fn request(
     } else {
         Protocol::Http1
     };
-    let mut priority = priority(&head.headers);
+    let mut priority = if mentions.id {
+        priority(&head.headers)
+    } else {
+        anyones_priority()
+    };
     let outbound = matches!(connection.target, Target::Service(_));
     // gRFC A6: of the app's own client, or of whoever called.
-    let mut is_retry = grpc
+    let mut is_retry = mentions.previous_attempts
+        && grpc
         && (outbound || connection.caller.is_some())
         && head.headers.contains_key(&head::GRPC_PREVIOUS_ATTEMPTS);
-    let has_own = head::has_own_headers(&head.headers);
-    if has_own && connection.caller.is_some() {
+    if mentions.own && connection.caller.is_some() {
         // A sidecar speaks: what it adds to its app's request is for us, not for our app.
         if head.headers.contains_key(&head::ORIGINAL_PROTOCOL) {
             protocol = Protocol::Http1;
@@ -250,17 +258,22 @@ fn request(
             priority = Priority::parse(said.as_bytes(), priority).unwrap_or(priority);
         }
     }
-    if has_own {
+    if mentions.own {
         head::strip_own_headers(&mut head.headers);
     }
     let context = Context {
         worker: connection.worker,
         received,
-        deadline: deadline(&head.headers, received),
+        deadline: if mentions.timeout {
+            deadline(&head.headers, received)
+        } else {
+            Deadline::NEVER
+        },
         protocol,
         grpc,
         upgrade,
-        idempotent: is_idempotent(&head.method, &head.headers),
+        idempotent: is_idempotent(&head.method)
+            || mentions.idempotency_key && head.headers.contains_key(&head::IDEMPOTENCY_KEY),
         is_retry,
         attempt: 1,
         replayable: false,
@@ -290,10 +303,14 @@ fn priority(headers: &HeaderMap) -> Priority {
     let id = trace.or_else(|| Some(headers.get(&head::REQUEST_ID)?.as_bytes()));
     match id {
         Some(id) => Priority::of(Tier::Default, id, unix_seconds()),
-        None => Priority {
-            tier: Tier::Default,
-            cohort: fastrand::u8(..COHORTS),
-        },
+        None => anyones_priority(),
+    }
+}
+
+fn anyones_priority() -> Priority {
+    Priority {
+        tier: Tier::Default,
+        cohort: fastrand::u8(..COHORTS),
     }
 }
 

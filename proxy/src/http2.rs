@@ -16,6 +16,7 @@ use crate::drain::Drain;
 use crate::exchange::{Download, Upload};
 use crate::http::{Connection, answer};
 use crate::interim::{self, Queue};
+use crate::mentions::Mentions;
 
 pub(crate) const HEADER_LIST_MAX: u32 = 32 * 1024;
 const STREAMS_MAX: u32 = 256;
@@ -112,12 +113,13 @@ async fn stream(
         // If it fails, so does what follows.
         let _ = respond.send_informational(informational(StatusCode::CONTINUE));
     }
-    let hints = interim::is_wanted_by(&request).then(Queue::default);
+    let mentions = Mentions::of(request.headers());
+    let hints = interim::is_wanted_by(&request, mentions).then(Queue::default);
     let (head, body) = request.into_parts();
     let body = Body::download(Download::new(body, &head.headers));
     let request = Request::from_parts(head, body);
     let interim = hints.as_ref().map(Queue::interim);
-    let mut answering = pin!(answer(connection, request, None, interim));
+    let mut answering = pin!(answer(connection, request, mentions, None, interim));
     let answered = std::future::poll_fn(|cx| {
         // Whoever asked has left: what is done for it stops here.
         if respond.poll_reset(cx).is_ready() {

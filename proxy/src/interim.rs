@@ -22,7 +22,7 @@ use http::{Request, Response, StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::head;
-use crate::request::is_grpc;
+use crate::mentions::Mentions;
 
 /// More of them, unread, are no hints but a flood; the rest is dropped, which they may be.
 const WAITING_MAX: usize = 16;
@@ -30,11 +30,10 @@ const WAITING_MAX: usize = 16;
 const OUTLET_BYTES_MAX: usize = 64 * 1024;
 
 /// gRPC has none, HTTP/1.0 may not be sent any (RFC 9110 section 15.2), and an upgrade has one that is no response.
-pub fn is_wanted_by<B>(request: &Request<B>) -> bool {
-    let headers = request.headers();
+pub fn is_wanted_by<B>(request: &Request<B>, mentions: Mentions) -> bool {
     request.version() >= Version::HTTP_11
-        && !is_grpc(headers)
-        && !head::wants_upgrade(request.version(), headers)
+        && !mentions.grpc
+        && !(mentions.upgrade && head::wants_upgrade(request.version(), request.headers()))
 }
 
 /// Where those of one request go.

@@ -28,6 +28,7 @@ pub mod layer;
 pub mod learnt;
 pub mod listener;
 pub mod member;
+pub mod mentions;
 pub mod mesh;
 pub mod pipeline;
 pub mod policy;

@@ -1,6 +1,6 @@
 //! The flight recorder: what became of the last requests that failed, were retried, refused or slow, for `weir explain`.
 //!
-//! A request that is fine costs it two header look-ups and a comparison. What layers note on the way is noted when
+//! A request that is fine costs it a number and a comparison. What layers note on the way is noted when
 //! something went wrong and at no other time; at the end it becomes a record, and the oldest records make room.
 //!
 //! ```text
@@ -93,6 +93,26 @@ impl Names {
             traceparent: headers.get(&TRACEPARENT).cloned(),
             key: Key::next(worker),
         }
+    }
+
+    /// Of a request that says nothing of what it is called.
+    pub fn none(worker: usize) -> Self {
+        Self {
+            key: Key::next(worker),
+            ..Self::default()
+        }
+    }
+
+    /// For whoever tells of the request in the end; to the rest its key is enough.
+    pub fn take(&mut self) -> Self {
+        let key = self.key;
+        std::mem::replace(
+            self,
+            Self {
+                key,
+                ..Self::default()
+            },
+        )
     }
 
     fn trace(&self) -> Option<String> {

@@ -103,12 +103,12 @@ impl Context {
     }
 }
 
-/// RFC 9110 section 9.2.2, and the draft `Idempotency-Key` header.
-pub fn is_idempotent(method: &Method, headers: &HeaderMap) -> bool {
+/// RFC 9110 section 9.2.2.
+pub fn is_idempotent(method: &Method) -> bool {
     matches!(
         *method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
-    ) || headers.contains_key(&crate::head::IDEMPOTENCY_KEY)
+    )
 }
 
 pub fn is_grpc(headers: &HeaderMap) -> bool {

@@ -46,7 +46,7 @@ impl Duty for Chosen {
         };
         let now = Instant::now();
         let headers = response.headers();
-        let outcome = crate::body::of_head(response.status(), headers);
+        let outcome = crate::body::outcome(response);
         let took = {
             let mut learnt = self.member.learnt();
             if self.member.endpoint.identity.is_some() {

@@ -9,7 +9,7 @@ use tower::{Layer, Service};
 use weir_config::snapshot::Fallback as Config;
 
 use super::{Answer, AnswerFuture, Call};
-use crate::body::{Body, of_head};
+use crate::body::{Body, outcome};
 use crate::error::{Blame, Error, PROXY_ERROR};
 use crate::head::DEGRADED;
 use crate::policy::outcome::Outcome;
@@ -70,7 +70,7 @@ fn failed(result: &Answer) -> Option<HeaderValue> {
         }
         Ok(response) => {
             let code = response.headers().get(&PROXY_ERROR)?;
-            let failed = of_head(response.status(), response.headers()) != Outcome::Success;
+            let failed = outcome(response) != Outcome::Success;
             failed.then(|| code.clone())
         }
     }

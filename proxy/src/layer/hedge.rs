@@ -14,7 +14,7 @@ use tower::{Layer, Service};
 use weir_config::snapshot::{Hedging as Config, Mode};
 
 use super::{Answer, AnswerFuture, Call, throttle};
-use crate::body::{Twin, of_head};
+use crate::body::{Twin, outcome};
 use crate::endpoints::Endpoints;
 use crate::error::Error;
 use crate::head;
@@ -276,9 +276,7 @@ impl Spare {
 }
 
 fn is_good(answer: &Answer) -> bool {
-    let good = |response: &http::Response<_>| {
-        of_head(response.status(), response.headers()) == Outcome::Success
-    };
+    let good = |response| outcome(response) == Outcome::Success;
     answer.as_ref().is_ok_and(good)
 }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tower::{Layer, Service};
 
 use super::{Answer, Call};
-use crate::body::of_head;
+use crate::body::outcome;
 use crate::error::Error;
 use crate::head;
 use crate::policy::inheritance::{End, Inheritance, Inherited};
@@ -192,10 +192,7 @@ impl<F: Future<Output = Answer>> Future for Bequeathing<F> {
         if let Some(bequest) = this.bequest.take()
             && bequest.answered()
             && let Ok(response) = &mut answer
-            && matches!(
-                of_head(response.status(), response.headers()),
-                Outcome::Failure(_)
-            )
+            && matches!(outcome(response), Outcome::Failure(_))
         {
             let headers = response.headers_mut();
             headers.insert(&head::RETRY, HeaderValue::from_static("exhausted"));

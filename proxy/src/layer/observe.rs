@@ -13,7 +13,7 @@ use weir_config::record::{Kept, Record};
 
 use super::{Answer, Call, Guarded};
 use crate::access_log::{AccessLog, Entry};
-use crate::body::{Duty, of_head};
+use crate::body::{self, Duty};
 use crate::endpoints::Endpoints;
 use crate::error::Error;
 use crate::head;
@@ -60,11 +60,12 @@ impl<S: Call> Service<Request> for Observe<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let log = &self.observer.log;
         let observation = Observation {
-            entry: self.observer.log.is_enabled().then(|| Entry::of(&request)),
+            entry: log.is_enabled().then(|| Box::new(Entry::of(&request))),
             observer: self.observer.clone(),
-            subject: Subject::of(&request),
+            subject: Subject::of(&mut request),
             received: request.context.received,
             mutual_tls: false,
             answer: Answered::default(),
@@ -75,7 +76,7 @@ impl<S: Call> Service<Request> for Observe<S> {
 
 pub struct Observation {
     observer: Arc<ObserveLayer>,
-    entry: Option<Entry>,
+    entry: Option<Box<Entry>>,
     subject: Subject,
     received: Instant,
     mutual_tls: bool,
@@ -106,12 +107,12 @@ struct Answered {
 }
 
 impl Subject {
-    fn of(request: &Request) -> Self {
-        let context = &request.context;
+    fn of(request: &mut Request) -> Self {
+        let context = &mut request.context;
         Self {
             method: request.head.method.clone(),
             path: request.head.uri.path_and_query().cloned(),
-            names: context.names.clone(),
+            names: context.names.take(),
             protocol: context.protocol,
             caller: context.caller.clone(),
             deadline: context.deadline,
@@ -129,7 +130,7 @@ impl Duty for Observation {
                 self.mutual_tls = response.body().mutual_tls;
                 self.answer.status = response.status().as_u16();
                 self.answer.endpoint = response.body().endpoint;
-                if of_head(response.status(), response.headers()) != Outcome::Success {
+                if body::outcome(response) != Outcome::Success {
                     self.answer.grpc_status = response.headers().get(&head::GRPC_STATUS).cloned();
                 }
                 if let Some(entry) = &mut self.entry {

@@ -13,7 +13,7 @@ use weir_config::record::Try;
 use weir_config::snapshot::Retries;
 
 use super::{Answer, AnswerFuture, Call};
-use crate::body::{Body, of_head};
+use crate::body::{Body, outcome};
 use crate::endpoints::Endpoints;
 use crate::error::Error;
 use crate::head;
@@ -296,10 +296,10 @@ fn verdict(result: &Answer) -> Option<Verdict> {
         Ok(response) => response,
         Err(error) => return Some(error.facts().verdict),
     };
-    let headers = response.headers();
-    let Outcome::Failure(fault) = of_head(response.status(), headers) else {
+    let Outcome::Failure(fault) = outcome(response) else {
         return None;
     };
+    let headers = response.headers();
     if headers.contains_key(&head::RETRY) {
         return Some(Verdict::Exhausted);
     }

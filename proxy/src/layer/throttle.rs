@@ -12,7 +12,7 @@ use tower::{Layer, Service};
 use weir_config::snapshot::Mode;
 
 use super::{Answer, Call};
-use crate::body::of_head;
+use crate::body::outcome;
 use crate::endpoints::Endpoints;
 use crate::error::Error;
 use crate::head;
@@ -180,9 +180,8 @@ fn is_overload(answer: &Answer, grpc: bool) -> bool {
         if !grpc && response.status().as_u16() < 400 {
             return false;
         }
-        let headers = response.headers();
-        headers.contains_key(&head::OVERLOAD)
-            && of_head(response.status(), headers) == Outcome::Failure(Fault::Overload)
+        outcome(response) == Outcome::Failure(Fault::Overload)
+            && response.headers().contains_key(&head::OVERLOAD)
     })
 }
 

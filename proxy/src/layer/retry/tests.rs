@@ -25,7 +25,8 @@ fn layer(attempts: u32, per_try_secs: Option<u64>) -> RetryLayer {
 
 fn request(method: Method) -> Request {
     let mut head = http::Request::new(()).into_parts().0;
-    let idempotent = crate::request::is_idempotent(&method, &head.headers);
+    let idempotent = crate::request::is_idempotent(&method)
+        || head.headers.contains_key(&crate::head::IDEMPOTENCY_KEY);
     head.method = method;
     Request {
         head,
