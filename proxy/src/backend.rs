@@ -393,3 +393,6 @@ impl Parts<'_> {
         })
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -327,3 +327,6 @@ impl InboundPort {
         stacks.entry(app).or_insert_with(make).clone()
     }
 }
+
+#[cfg(test)]
+mod tests;

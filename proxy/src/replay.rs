@@ -306,6 +306,22 @@ mod tests {
     }
 
     #[test]
+    fn what_outgrows_its_bound_is_kept_no_longer_and_still_passes_whole() {
+        const FITS: &[u8] = &[7; REQUEST_BYTES_MAX];
+        let replay = replay(&[FITS, b"+", b"end"], true);
+        let mut only = replay.attempt();
+        assert_eq!(read(&mut only), data(FITS));
+        assert_eq!(replay.lock().kept_bytes, REQUEST_BYTES_MAX);
+        assert!(replay.is_possible());
+        for expected in [data(b"+"), data(b"end"), Poll::Ready(None)] {
+            assert_eq!(read(&mut only), expected);
+        }
+        assert!(!replay.is_possible());
+        assert_eq!(replay.lock().kept_bytes, 0);
+        assert!(replay.beside().is_none(), "its beginning is gone");
+    }
+
+    #[test]
     fn two_may_read_beside_each_other_once_the_whole_body_has_passed() {
         let replay = replay(&[b"a", b"b"], true);
         let mut first = replay.attempt();

@@ -19,7 +19,7 @@ use super::{Answer, AnswerFuture, Call, Guarded};
 use crate::body::Duty;
 use crate::error::Error;
 use crate::policy::admission::{
-    Admission as Policy, Arrival, Config, Counts, Entry, Place, Reason,
+    Admission as Policy, Arrival, Config, Counts, Decision, Entry, Place, Reason,
 };
 use crate::policy::fair::WaiterId;
 use crate::policy::knee::{Bounds, Ended};
@@ -109,14 +109,18 @@ impl Shared {
         self.limit.store(policy.learnt_limit(), Ordering::Relaxed);
         let decisions = policy.take_decisions();
         drop(policy);
+        self.tell(decisions, now);
+        result
+    }
+
+    /// Not while it is locked: who has left by now drops what it is told, and that gives its place back.
+    fn tell(self: &Arc<Self>, decisions: Vec<Decision<Waker>>, now: Instant) {
         for decision in decisions {
             let verdict = decision
                 .verdict
                 .map(|place| Admitted::new(self.clone(), place, now));
-            // Whoever does not wait any more drops it, and that gives the place back.
-            let _ = decision.who.send(verdict);
+            drop(decision.who.send(verdict));
         }
-        result
     }
 
     /// Without waiting where there is room, so that the common case needs no future of its own.

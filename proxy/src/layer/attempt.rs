@@ -193,4 +193,53 @@ mod tests {
         assert_eq!(member.in_flight(), 0);
         assert_eq!(member.learnt().waiting.oldest(), None);
     }
+
+    /// Which endpoint says nothing the first time it is asked and fails from then on; all others are well.
+    #[derive(Clone)]
+    struct Hangs(std::net::SocketAddr, Arc<std::sync::atomic::AtomicU32>);
+
+    impl Transport for Hangs {
+        async fn send(&self, _: &Endpoints, to: &Member, _: Request) -> Answer {
+            let mut response = http::Response::new(Body::empty());
+            if to.address() == self.0 {
+                if self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 {
+                    std::future::pending::<()>().await;
+                }
+                *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+            }
+            Ok(response)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_an_endpoint_that_is_ejected_hears_of_it_if_it_may_go_elsewhere() {
+        for replayable in [true, false] {
+            let endpoints = pool(2);
+            let [bad, good] = [0, 1].map(|index| endpoints.list()[index].address());
+            let attempt = Attempt {
+                endpoints,
+                transport: Hangs(bad, Arc::default()),
+            };
+            let call = || {
+                let deadline = Deadline::after(Duration::from_secs(10), Instant::now());
+                let mut request = request(deadline, Deadline::NEVER, false);
+                request.context.tried = vec![good];
+                request.context.replayable = replayable;
+                attempt.clone().call(request)
+            };
+            let (waits, started) = (tokio::spawn(call()), Instant::now());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            for _ in 0..5 {
+                drop(call().await.expect("it answers"));
+            }
+            let error = waits.await.expect("no panic").err().expect("no answer");
+            let code = error.facts().code;
+            if replayable {
+                assert!(matches!(error, Error::Ejected { .. }), "{code}");
+                assert!(started.elapsed() < Duration::from_millis(10));
+            } else {
+                assert_eq!(code, "deadline-exceeded", "it may be at work");
+            }
+        }
+    }
 }

@@ -170,3 +170,108 @@ impl Duty for Admitted {
             .with(|policy| policy.record(self.ticket, outcome, elapsed, now, rand));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use http::{Response, StatusCode};
+    use tower::service_fn;
+    use weir_config::snapshot::Force;
+    use weir_config::units::Count;
+
+    use super::*;
+    use crate::body::Body;
+    use crate::facts;
+    use crate::policy::breaker::ForcedBy;
+    use crate::request::Context as RequestContext;
+
+    /// A service of which every call fails, and the breaker before it.
+    struct World {
+        breaker: Arc<Shared>,
+        asked: AtomicU32,
+    }
+
+    impl World {
+        /// Two failures open it.
+        fn new() -> Self {
+            let config = Config {
+                minimum_calls: Count::of(2),
+                ..Config::default()
+            };
+            let service: Arc<str> = "breaker/layer:1".into();
+            let metrics = Arc::new(BackendMetrics::new(&service));
+            let facts = facts::channel().0;
+            let route = String::new();
+            Self {
+                breaker: Arc::new(Shared::new(Some(config), service, route, facts, metrics)),
+                asked: AtomicU32::new(0),
+            }
+        }
+
+        async fn call(&'static self, mode: Mode) -> Answer {
+            let failing = service_fn(|_: Request| {
+                self.asked.fetch_add(1, Ordering::Relaxed);
+                let mut response = Response::new(Body::empty());
+                *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+                ready(Ok(response))
+            });
+            let layer = BreakerLayer {
+                breaker: self.breaker.clone(),
+                mode,
+            };
+            let request = Request {
+                head: http::Request::new(()).into_parts().0,
+                body: Body::empty(),
+                context: RequestContext::opaque(0),
+            };
+            layer.layer(failing).call(request).await
+        }
+
+        fn asked(&self) -> u32 {
+            self.asked.load(Ordering::Relaxed)
+        }
+    }
+
+    fn world() -> &'static World {
+        Box::leak(Box::new(World::new()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_open_breaker_answers_itself_and_the_service_is_not_asked() {
+        let world = world();
+        for _ in 0..2 {
+            drop(world.call(Mode::Enforce).await.expect("an answer"));
+        }
+        assert_eq!(world.breaker.state(), (Phase::Open, false));
+        let refused = world.call(Mode::Enforce).await;
+        let Err(Error::BreakerOpen { retry_after, .. }) = refused else {
+            panic!("{:?}", refused.map(|response| response.status()));
+        };
+        assert!(
+            !retry_after.is_zero(),
+            "the caller is told when to come back"
+        );
+        assert_eq!(world.asked(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_only_observes_asks_all_the_same_but_whom_an_operator_forces_is_forced() {
+        let world = world();
+        for _ in 0..5 {
+            drop(world.call(Mode::Observe).await.expect("an answer"));
+        }
+        assert_eq!(world.breaker.state(), (Phase::Open, false));
+        assert_eq!(world.asked(), 5);
+        let metrics = String::from_utf8(crate::telemetry::render()).expect("text");
+        let counted = "weir_would_refuse_total{direction=\"outbound\",reason=\"circuit-breaker-open\",service=\"breaker/layer:1\"} 3";
+        assert!(metrics.contains(counted), "{metrics}");
+        world.breaker.force(Some(Forced {
+            to: Force::Open,
+            by: ForcedBy::Policy,
+        }));
+        let refused = world.call(Mode::Observe).await;
+        assert!(matches!(refused, Err(Error::BreakerOpen { .. })));
+        assert_eq!(world.asked(), 5);
+    }
+}

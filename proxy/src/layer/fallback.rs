@@ -108,3 +108,69 @@ fn answer(fallback: &Config, code: HeaderValue, grpc: bool) -> Response<Body> {
     headers.insert(&PROXY_ERROR, code);
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use http_body_util::BodyExt;
+    use tower::service_fn;
+
+    use super::*;
+    use crate::request::Context as RequestContext;
+
+    /// What the caller gets when the service comes to this.
+    async fn call(grpc: bool, comes_to: fn() -> Answer) -> Answer {
+        let layer = FallbackLayer {
+            fallback: Arc::new(Config {
+                grpc_status: 5,
+                http_status: 204,
+                message: "nothing today".into(),
+            }),
+        };
+        let request = Request {
+            head: http::Request::new(()).into_parts().0,
+            body: Body::empty(),
+            context: RequestContext {
+                grpc,
+                ..RequestContext::opaque(0)
+            },
+        };
+        let service = service_fn(move |_: Request| ready(comes_to()));
+        layer.layer(service).call(request).await
+    }
+
+    fn late() -> Answer {
+        Err(Error::DeadlineExceeded)
+    }
+
+    #[tokio::test]
+    async fn what_nobody_answered_is_answered_in_the_callers_protocol_and_marked() {
+        let http = call(false, late).await.expect("an answer");
+        assert_eq!(http.status(), 204);
+        let grpc = call(true, late).await.expect("an answer");
+        assert_eq!(grpc.status(), 200);
+        assert_eq!(grpc.headers()["grpc-status"], "5");
+        assert_eq!(grpc.headers()["grpc-message"], "nothing today");
+        for response in [&http, &grpc] {
+            assert_eq!(response.headers()["x-weir-degraded"], "fallback");
+            assert_eq!(response.headers()["weir-proxy-error"], "deadline-exceeded");
+        }
+        let body = http.into_body().collect().await.expect("it is whole");
+        assert_eq!(body.to_bytes(), "nothing today");
+    }
+
+    #[tokio::test]
+    async fn what_the_caller_did_wrong_and_what_the_app_itself_answered_are_not_covered_up() {
+        let wrong = call(false, || Err(Error::BadRequest("two Host headers"))).await;
+        assert!(matches!(wrong, Err(Error::BadRequest(_))));
+        let failed = || {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            Ok(response)
+        };
+        let own = call(false, failed).await.expect("an answer");
+        assert_eq!(own.status(), 500);
+        assert!(!own.headers().contains_key("x-weir-degraded"));
+    }
+}

@@ -292,4 +292,36 @@ mod tests {
         drop(held);
         assert!(matches!(limit.enter(), Ok(Ok(_))));
     }
+
+    fn queued(limit: &Arc<Shared>) -> Wait {
+        let entered = limit.enter().expect("there is a queue");
+        entered.err().expect("it is full")
+    }
+
+    /// The place is its own already, but it has not run since; whoever waits behind it must not wait for nobody.
+    #[tokio::test(start_paused = true)]
+    async fn who_leaves_in_the_very_moment_of_its_turn_passes_the_place_on() {
+        let limit = shared(1);
+        let held = limit.enter();
+        let (leaves, waits) = (queued(&limit), queued(&limit));
+        drop(held);
+        assert_eq!(limit.load(), (1, 1), "handed over, not thrown open");
+        drop(leaves);
+        let permit = waits.permit().await;
+        assert!(permit.is_ok(), "the place went on");
+        drop(permit);
+        assert_eq!(limit.load(), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gives_up_before_its_turn_takes_no_place_from_anybody() {
+        let limit = shared(1);
+        let held = limit.enter();
+        let (leaves, waits) = (queued(&limit), queued(&limit));
+        drop(leaves);
+        assert_eq!(limit.load(), (1, 1));
+        drop(held);
+        assert!(waits.permit().await.is_ok());
+        assert_eq!(limit.load(), (0, 0));
+    }
 }

@@ -240,3 +240,107 @@ fn as_the_caller_sees_it(outcome: Outcome, refused: bool) -> Outcome {
         outcome => outcome,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use http::{HeaderMap, Response};
+    use tower::service_fn;
+    use weir_config::record::Try;
+    use weir_config::snapshot::AccessLog as Format;
+
+    use super::*;
+    use crate::body::Body;
+    use crate::request::Context as RequestContext;
+    use crate::telemetry::Direction;
+
+    /// The recorder is one for the whole process: nobody else's requests live on this worker.
+    const WORKER: usize = 7_000;
+
+    fn names(id: &'static str) -> Names {
+        let id = HeaderValue::from_static(id);
+        Names::of(
+            &HeaderMap::from_iter([(head::REQUEST_ID.clone(), id)]),
+            WORKER,
+        )
+    }
+
+    /// What is kept of a request that comes to this. `on_the_way`: what layers below note of it.
+    async fn kept(
+        id: &'static str,
+        comes_to: fn() -> Answer,
+        on_the_way: impl FnOnce(recorder::Key),
+    ) -> Vec<Record> {
+        let layer = ObserveLayer {
+            metrics: Arc::new(RouteMetrics::new(
+                Direction::Outbound,
+                "observe/layer:1",
+                "",
+            )),
+            log: AccessLog::new(Direction::Outbound, Format::Disabled),
+            service: "observe/layer:1".into(),
+            route: "".into(),
+            endpoints: None,
+        };
+        let mut names = names(id);
+        if names.key.is_sample() {
+            names = self::names(id); // the first of each thread is kept in any case
+        }
+        on_the_way(names.key);
+        let request = Request {
+            head: http::Request::new(()).into_parts().0,
+            body: Body::empty(),
+            context: RequestContext {
+                names,
+                ..RequestContext::opaque(WORKER)
+            },
+        };
+        let service = service_fn(move |_: Request| ready(comes_to()));
+        drop(layer.layer(service).call(request).await);
+        recorder::find(id)
+    }
+
+    fn good() -> Answer {
+        Ok(Response::new(Body::empty()))
+    }
+
+    #[tokio::test]
+    async fn what_a_policy_refused_is_a_failure_to_the_caller_and_says_why() {
+        let open = || {
+            Err(Error::BreakerOpen {
+                service: "observe/layer:1".into(),
+                retry_after: Duration::from_secs(1),
+            })
+        };
+        let records = kept("observe-refused", open, |_| {}).await;
+        let [record] = &records[..] else {
+            panic!("{records:?}");
+        };
+        assert_eq!(
+            (record.why, record.outcome.as_str()),
+            (Kept::Refused, "failure")
+        );
+        assert_eq!(record.code.as_deref(), Some("circuit-breaker-open"));
+    }
+
+    #[tokio::test]
+    async fn a_good_answer_is_kept_with_its_tries_when_it_took_several_and_not_otherwise() {
+        assert!(kept("observe-good", good, |_| {}).await.is_empty());
+        let attempt = Try {
+            ended_us: 1,
+            endpoint: None,
+            result: "503".into(),
+            then: "again at once".into(),
+        };
+        let noted = attempt.clone();
+        let records = kept("observe-retried", good, |key| recorder::note(key, noted)).await;
+        let [record] = &records[..] else {
+            panic!("{records:?}");
+        };
+        assert_eq!(
+            (record.why, &record.tries[..]),
+            (Kept::Retried, &[attempt][..])
+        );
+    }
+}

@@ -152,6 +152,46 @@ async fn places_come_back_from_callers_that_leave_at_any_moment() {
     }
 }
 
+/// Between a worker's deciding and its telling, the one whose turn it is leaves on another.
+#[tokio::test(start_paused = true)]
+async fn who_leaves_between_the_verdict_and_the_word_of_it_gives_the_place_back() {
+    let shared = Arc::new(Shared::new(&limits(1, 9, Mode::Enforce)));
+    let enter = || shared.enter(&request(Tier::Default).context);
+    let inside = enter().ok().and_then(Result::ok).expect("there is room");
+    let waiting = || enter().ok().and_then(Result::err).expect("it is full");
+    let (leaves, waits) = (waiting(), waiting());
+    let (now, place) = (Instant::now(), inside.place);
+    std::mem::forget(inside); // its place is given back by hand, as another worker would
+    let decisions = {
+        let mut policy = shared.policy.lock().expect("free");
+        policy.leave(place, Duration::ZERO, Ended::Answered, now);
+        policy.take_decisions()
+    };
+    drop(leaves);
+    shared.tell(decisions, now);
+    let admitted = waits.verdict().await;
+    assert!(admitted.is_ok(), "the place went on to who waits");
+    drop(admitted);
+    assert_eq!((shared.load().in_flight, shared.load().queued), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_the_queue_leaves_room_in_it() {
+    let world = World::new(&limits(1, 1, Mode::Enforce));
+    let inside = world.call(request(Tier::Default));
+    world.settled().await;
+    let leaves = world.call(request(Tier::Default));
+    assert_eq!(world.settled().await, (1, 1));
+    leaves.abort();
+    assert_eq!(world.settled().await, (1, 0));
+    let waits = world.call(request(Tier::Default));
+    assert_eq!(world.settled().await, (1, 1));
+    world.answers.add_permits(2);
+    for call in [inside, waits] {
+        assert!(call.await.expect("no panic").is_ok());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn observing_holds_nobody_back() {
     let world = World::new(&limits(1, 0, Mode::Observe));

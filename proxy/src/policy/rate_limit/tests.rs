@@ -111,6 +111,13 @@ fn inventing_keys_gets_one_share_and_resets_nobody() {
     );
     assert_eq!(limits.keys(), KEYS_MAX);
     assert!(limits.admit(now, from(spent)).is_err(), "still spent");
+    let later = now + SWEEP_EVERY;
+    assert!(
+        limits.admit(later, from(keys)).is_err(),
+        "it looks for room"
+    );
+    assert!(limits.admit(later, from(spent)).is_err(), "and still spent");
+    assert_eq!(limits.keys(), KEYS_MAX);
 }
 
 #[test]

@@ -218,6 +218,8 @@ fn a_retry_from_downstream_may_still_leave_an_endpoint_that_never_saw_it() {
         ..FIRST
     };
     assert_eq!(decision(from_below, Verdict::Unprocessed), TRANSPARENTLY);
+    let worked_on = stopped(from_below, Verdict::Unavailable);
+    assert_eq!(worked_on, Stop::RetryFromDownstream, "in one layer only");
 }
 
 #[test]
@@ -422,6 +424,7 @@ proptest! {
         prop_assert!(!attempt.committed && attempt.replayable && pushback != Some(Pushback::Never));
         let unprocessed = matches!(verdict, Verdict::Unprocessed | Verdict::Overloaded { service: false });
         prop_assert!(attempt.idempotent || unprocessed);
+        prop_assert!(!counts || !attempt.is_retry_from_downstream, "in one layer only");
         prop_assert!(unprocessed || matches!(verdict, Verdict::Unavailable));
         prop_assert!(attempts_max > 1 && (!counts || attempt.number < attempts_max));
         prop_assert!(counts || attempt.transparent == 0);

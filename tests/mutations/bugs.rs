@@ -1,0 +1,395 @@
+//! The list. What a policy promises first, then how the layer keeps the promise.
+
+use crate::Bug;
+
+macro_rules! bugs {
+    ($($file:literal { $($what:literal: $code:literal => $planted:literal, $caught_by:literal;)+ })+) => {
+        &[$($(Bug { what: $what, file: $file, code: $code, planted: $planted, caught_by: $caught_by },)+)+]
+    };
+}
+
+#[rustfmt::skip]
+pub(crate) const BUGS: &[Bug] = bugs! {
+    "policy/breaker.rs" {
+        "a call from before it opened counts as a probe":
+            "ticket.0 != self.generation || !self.armed" => "!self.armed",
+            "policy::breaker::tests::a_call_from_before_the_opening_is_no_probe";
+        "a cancelled probe keeps its permit":
+            "probes.granted -= 1" => "()",
+            "policy::breaker::tests::a_cancelled_probe_gives_its_permit_back";
+        "what an operator forces does not end by itself":
+            "self.unforce(\"the time for which it was forced is over\");" => "()",
+            "policy::breaker::tests::what_an_operator_forces_ends_by_itself_and_starts_afresh";
+    }
+    "layer/breaker.rs" {
+        "a breaker that only observes refuses":
+            "self.mode == Mode::Observe && !breaker.state().1" => "false",
+            "layer::breaker::tests::one_that_only_observes_asks_all_the_same_but_whom_an_operator_forces_is_forced";
+        "a breaker that is forced open passes where it observes":
+            "self.mode == Mode::Observe && !breaker.state().1" => "self.mode == Mode::Observe",
+            "layer::breaker::tests::one_that_only_observes_asks_all_the_same_but_whom_an_operator_forces_is_forced";
+    }
+    "policy/gate.rs" {
+        "failures in a row are not counted":
+            "in_row >= self.config.consecutive_failures.get()" => "false",
+            "policy::gate::tests::five_hard_failures_in_a_row_open_it_for_a_second";
+        "failing like everybody else is enough to be ejected":
+            "pool_rate - own >= BELOW_POOL_MIN" => "true",
+            "policy::gate::tests::an_endpoint_clearly_worse_than_its_pool_opens_and_one_that_fails_like_all_does_not";
+        "a new policy closes the gates that are open":
+            "*until = (*until).min(now + *config.max_open_for);" => "self.state = State::Closed;",
+            "backend::tests::a_new_policy_keeps_gates_latencies_hedges_and_connections";
+        "a user's request is the first probe":
+            "self.synthetic == Synthetic::Passed && self.request.is_none()" => "self.request.is_none()",
+            "policy::gate::tests::a_black_hole_costs_no_user_request_once_it_is_open";
+    }
+    "policy/stall.rs" {
+        "silence is a stall although the others are silent too":
+            "self.peer_completed_since && quiet_for > self.limit()" => "quiet_for > self.limit()",
+            "policy::stall::tests::silence_everywhere_is_no_stall_of_one";
+    }
+    "policy/ramp.rs" {
+        "a new endpoint has its whole share at once":
+            "passed.div_duration_f64(self.span).max(WEIGHT_MIN)" => "1.0",
+            "policy::ramp::tests::it_starts_at_a_tenth_is_linear_and_ends_at_one";
+    }
+    "policy/ewma.rs" {
+        "a failure has no price":
+            "self.learn(nanos(penalty), now);" => "()",
+            "policy::ewma::tests::failing_fast_is_no_way_to_look_fast";
+        "what is in flight has no price":
+            "self.nanos * self.left(now) * (f64::from(pending) + 1.0)" => "self.nanos * self.left(now)",
+            "policy::ewma::tests::it_starts_at_its_seed_and_grows_with_what_is_in_flight";
+    }
+    "balance.rs" {
+        "the first of the two is taken, whatever it costs":
+            "b.1.cost.total_cmp(&a.1.cost).is_lt()" => "false",
+            "balance::tests::the_dearest_of_many_gets_nothing_and_the_cheapest_does_not_get_all";
+        "an endpoint that is being spared wins whenever it is cheaper":
+            "cheap_anyway || rng.f64() * dear.1.weight < cheap.1.weight" => "true",
+            "balance::tests::an_endpoint_in_slow_start_gets_its_share_even_when_all_are_idle";
+        "weights are ignored when all are idle":
+            "rng.f64() < self.share(index)" => "true",
+            "balance::tests::shares_hold_when_all_are_idle_and_when_all_are_busy";
+        "a zone is never left":
+            "near.1.weighted() > FAR_FACTOR * far.1.weighted()" => "false",
+            "balance::tests::calls_stay_in_their_zone_until_it_is_one_and_a_half_times_as_loaded";
+        "in a panic everything goes to those that fail":
+            "spill.weighted() < load.weighted()" => "true",
+            "balance::tests::in_a_panic_the_gated_help_in_proportion_and_only_when_it_is_cheaper";
+        "in a panic the gated do not help":
+            "self.size <= DRAWS_MAX" => "return None",
+            "balance::tests::in_a_panic_the_less_penalised_of_those_that_fail_helps_more";
+    }
+    "policy/ring.rs" {
+        "points depend on the endpoint's place in the list":
+            "mixed(own ^ mixed(number as u64 + 1))" => "mixed(u64::from(index) ^ mixed(number as u64 + 1))",
+            "policy::ring::tests::an_endpoint_that_goes_takes_only_its_own_keys_with_it";
+        "the bound on one endpoint's load is none":
+            "(calls - 1e-9).ceil().max(1.0) as u32" => "u32::MAX",
+            "policy::ring::tests::one_key_that_everybody_asks_for_does_not_overload_its_endpoint";
+    }
+    "affinity.rs" {
+        "all paths are one key":
+            "ring::hash(head?.uri.path().as_bytes())" => "ring::hash(b\"/\")",
+            "affinity::tests::calls_are_told_apart_by_the_header_the_cookie_or_the_path_that_the_policy_names";
+    }
+    "endpoints.rs" {
+        "two workers open two gates where one may be":
+            "list.iter().filter(|member| !member.is_eligible()).count() < cap" => "true",
+            "endpoints::tests::workers_that_open_gates_at_the_same_moment_do_not_exceed_the_cap";
+        "an endpoint that is named again is another one":
+            "member.endpoint.identity == described.identity" => "false",
+            "backend::tests::a_new_policy_keeps_gates_latencies_hedges_and_connections";
+        "who waits for an endpoint that is ejected goes on waiting":
+            "member.ejected.notify_waiters();" => "()",
+            "layer::attempt::tests::who_waits_for_an_endpoint_that_is_ejected_hears_of_it_if_it_may_go_elsewhere";
+    }
+    "learnt.rs" {
+        "what an endpoint says of itself does not count":
+            "self.load.factor(now)" => "1.0",
+            "endpoints::tests::an_endpoint_that_says_it_is_busy_is_spared_until_it_says_otherwise_or_nothing";
+    }
+    "policy/latency.rs" {
+        "what is long over is remembered":
+            "passed >= 2 * self.span" => "false",
+            "policy::latency::tests::it_knows_nothing_before_the_first_call_and_after_a_long_silence";
+    }
+    "policy/window.rs" {
+        "buckets are not emptied before they are used again":
+            "self.buckets[slot(fresh)] = Counts::default();" => "()",
+            "policy::window::tests::counts_what_a_list_of_all_calls_would_count";
+    }
+    "policy/jitter.rs" {
+        "everybody comes back at the same moment":
+            "(rand >> 11) as f64 / (1u64 << 53) as f64" => "0.5",
+            "policy::jitter::tests::the_whole_range_is_used";
+    }
+    "policy/transition.rs" {
+        "transitions that nobody takes pile up":
+            "self.pending.len() == PENDING_MAX" => "false",
+            "policy::transition::tests::a_caller_that_never_takes_them_costs_bounded_memory_and_loses_the_oldest";
+    }
+    "policy/retry.rs" {
+        "what is not idempotent is repeated":
+            "!unprocessed && !attempt.idempotent" => "false",
+            "policy::retry::tests::a_request_that_must_not_be_repeated_is_not";
+        "a retry is retried":
+            "attempt.is_retry_from_downstream" => "false",
+            "policy::retry::tests::a_retry_from_downstream_may_still_leave_an_endpoint_that_never_saw_it";
+        "an endpoint that forbids it is asked again":
+            "return Err(Stop::Pushback)" => "None",
+            "policy::retry::tests::pushback_is_obeyed_exactly_or_not_at_all";
+    }
+    "policy/budget.rs" {
+        "savings have no bound":
+            "self.tokens.saturating_add(tokens).min(self.burst)" => "self.tokens.saturating_add(tokens)",
+            "policy::budget::tests::savings_are_bounded_even_after_a_year";
+        "failures cost nothing":
+            "self.tokens.saturating_sub(FAILURE.0)" => "self.tokens",
+            "policy::budget::tests::failures_take_from_the_savings_hardly_anything_while_they_are_rare_and_all_when_nothing_works";
+        "retries go out together":
+            "self.turn = self.turn.max(now) + wait.min(TURN_MAX);" => "()",
+            "policy::budget::tests::retries_take_turns_and_busy_callers_more_of_them";
+        "a new policy fills the bucket":
+            "self.tokens = self.tokens.min(self.burst);" => "self.tokens = self.burst;",
+            "backend::tests::a_new_policy_keeps_breakers_open_and_what_retries_have_spent";
+        "an empty bucket pays":
+            "self.tokens.checked_sub(cost.0)" => "Some(self.tokens.saturating_sub(cost.0))",
+            "policy::budget::tests::never_pays_out_more_than_was_paid_in";
+    }
+    "policy/pushback.rs" {
+        "a word that forbids retrying is taken for none":
+            "return Some(millis.parse().map_or(Self::Never, after));" => "return millis.parse().ok().map(after);",
+            "policy::pushback::tests::seconds_a_date_and_grpc_milliseconds_are_understood";
+    }
+    "layer/retry.rs" {
+        "the next hop is not told that this is a retry":
+            "mark(&mut head, &context);" => "()",
+            "layer::retry::tests::each_try_goes_out_whole_and_knows_where_the_others_failed";
+        "what was retried below in vain is retried":
+            "headers.contains_key(&head::RETRY)" => "false",
+            "layer::chain::three_layers_of_retries_are_one";
+    }
+    "replay.rs" {
+        "bodies are kept however long they are":
+            "self.kept_bytes + data.len() <= REQUEST_BYTES_MAX" => "true",
+            "replay::tests::what_outgrows_its_bound_is_kept_no_longer_and_still_passes_whole";
+        "a try that was given up reads on":
+            "shared.newest != self.number" => "false",
+            "replay::tests::an_attempt_that_was_given_up_takes_nothing_from_the_one_after_it";
+    }
+    "policy/hedge.rs" {
+        "a hedge with a third of the endpoints out":
+            "weather.gated > GATED_MAX" => "false",
+            "policy::hedge::tests::no_hedge_while_anything_says_that_capacity_is_short";
+        "hedges cost their route nothing":
+            "self.credit = left;" => "()",
+            "policy::hedge::tests::the_extra_load_never_exceeds_its_share";
+    }
+    "layer/hedge.rs" {
+        "who loses a race is judged by it":
+            "race.end();" => "()",
+            "layer::hedge::tests::whoever_loses_counts_nowhere";
+    }
+    "policy/deadline.rs" {
+        "a black hole has all the time there is":
+            "left / tries_left.max(1)" => "left",
+            "policy::deadline::tests::a_try_leaves_time_for_the_next_one";
+    }
+    "layer/deadline.rs" {
+        "an answer that stops half-way is waited for for ever":
+            "response.body_mut().end_at(timer);" => "drop(timer);",
+            "layer::deadline::tests::so_does_an_answer_that_stops_half_way";
+    }
+    "layer/attempt.rs" {
+        "the next hop has as much time as we had":
+            "deadline.forward(now)" => "Some(std::time::Duration::from_secs(15))",
+            "layer::attempt::tests::the_next_hop_is_told_what_is_left_and_not_asked_when_nothing_is";
+    }
+    "policy/doomed.rs" {
+        "the valve does not count what it refuses":
+            "self.calls.add(Counts::FAILURE, now);" => "()",
+            "policy::doomed::tests::at_most_half_is_refused_while_nobody_queues_and_all_of_it_while_somebody_does";
+    }
+    "layer/doomed.rs" {
+        "work begins that cannot end in time":
+            "!left.is_zero() && left >= typical" => "true",
+            "layer::doomed::tests::what_cannot_be_answered_in_time_does_not_begin_and_may_be_tried_elsewhere";
+    }
+    "policy/inheritance.rs" {
+        "of several deadlines under one trace the earliest holds":
+            "self.deadline.max(other.deadline)" => "self.deadline.min(other.deadline)",
+            "policy::inheritance::tests::nobody_shortens_the_time_of_others_by_reusing_their_trace";
+    }
+    "layer/inherit.rs" {
+        "strangers are believed":
+            "context.caller.is_none() || context.upgrade" => "context.upgrade",
+            "layer::inherit::tests::a_stranger_leaves_nothing_to_anybody";
+        "calls because of a retry are not known to be that":
+            "context.is_retry |= inherited.is_retry;" => "()",
+            "layer::inherit::tests::a_route_without_a_deadline_inherits_none_but_still_that_it_is_a_retry";
+    }
+    "trace.rs" {
+        "of two traceparents the first counts":
+            "values.next().is_none().then_some(first.as_bytes())" => "Some(first.as_bytes())",
+            "trace::tests::two_traceparents_mean_nothing";
+    }
+    "policy/knee.rs" {
+        "every long time in the app is taken for a queue":
+            "is_asked && point.follows(before) && point.mean > QUEUE_SHRANK * before.mean" => "false",
+            "policy::knee::tests::a_service_that_is_slower_for_everybody_is_not_cut_to_pieces";
+        "one who met the limit is enough to cut":
+            "2 * self.met_limit > self.arrived" => "self.met_limit > 0",
+            "policy::knee::tests::a_burst_now_and_then_is_no_reason_to_cut";
+    }
+    "policy/fair.rs" {
+        "who holds its share already is not put back":
+            "flows.iter().position(|flow| !has_share(flow.caller))" => "None",
+            "policy::fair::tests::who_holds_its_share_waits_for_those_who_do_not_but_an_idle_share_is_lent";
+        "a caller has all its turns at once":
+            "flows.push_back(flow);" => "flows.push_front(flow);",
+            "policy::fair::tests::tiers_come_one_after_the_other_and_callers_in_turn";
+    }
+    "policy/cutoff.rs" {
+        "it counts from the least important":
+            "self.totals.iter().take_while(|total| taken(total)).count()" =>
+            "self.totals.iter().rev().take_while(|total| taken(total)).count()",
+            "policy::cutoff::tests::what_matters_is_taken_first_and_of_the_rest_what_fits";
+    }
+    "policy/callers.rs" {
+        "what a caller wanted is never forgotten":
+            "self.rate += (now - self.rate) * RATE_WEIGHT;" => "self.rate = self.rate.max(now);",
+            "policy::callers::tests::the_caller_that_wants_too_much_is_known_and_forgiven";
+    }
+    "policy/priority.rs" {
+        "a cohort beyond the last is believed":
+            "cohort.parse().ok().filter(|&cohort| cohort < COHORTS)?" => "cohort.parse().ok()?",
+            "policy::priority::tests::what_is_malformed_says_nothing_and_what_is_unknown_is_skipped";
+    }
+    "layer/priority.rs" {
+        "a rule for one identity applies to who has none":
+            "self.identity.as_ref().is_none_or(is_caller)" =>
+            "context.caller.is_none() || self.identity.as_ref().is_none_or(is_caller)",
+            "layer::priority::tests::the_first_rule_of_which_all_holds_decides_and_strangers_have_no_identity";
+    }
+    "policy/queue.rs" {
+        "last come, first served":
+            "self.waiting.pop_front()" => "self.waiting.pop_back()",
+            "policy::queue::tests::first_come_first_served_without_those_who_gave_up";
+    }
+    "policy/concurrency.rs" {
+        "who gives up after its turn came is taken for one who waited":
+            "self.queue.leave(id)" => "self.queue.leave(id) || true",
+            "policy::concurrency::tests::one_who_gives_up_after_its_turn_came_passes_the_place_on";
+        "a limit that was lowered is not kept":
+            "self.in_flight >= self.in_flight_max" => "false",
+            "policy::concurrency::tests::a_lower_limit_interrupts_nobody_and_admits_nobody_until_it_is_kept";
+    }
+    "layer/limit.rs" {
+        "the limit leaks a place when its owner leaves in the very moment of its turn":
+            "state.policy.abandon(self.id) == Abandoned::Granted" =>
+            "{ let _ = state.policy.abandon(self.id); false }",
+            "layer::limit::tests::who_leaves_in_the_very_moment_of_its_turn_passes_the_place_on";
+        "who gives up before its turn gives back a place that it never had":
+            "state.policy.abandon(self.id) == Abandoned::Granted" =>
+            "{ let _ = state.policy.abandon(self.id); true }",
+            "layer::limit::tests::who_gives_up_before_its_turn_takes_no_place_from_anybody";
+        "a limit that only observes lets people wait":
+            "state.mode == Mode::Observe" => "false",
+            "layer::limit::tests::a_limit_that_observes_lets_everybody_in_and_counts_whom_it_would_not_have";
+    }
+    "policy/admission.rs" {
+        "a long poll is a request in the app for ever":
+            "now.saturating_duration_since(slot.since) > old" => "false",
+            "policy::admission::tests::who_waits_gets_the_place_of_a_long_poll_that_was_found_out";
+        "what turns out to be a stream is counted with them beyond their cap":
+            "slot.stream || self.streams >= self.config.streams_max" => "slot.stream",
+            "policy::admission::tests::streams_are_counted_apart_and_have_a_cap_of_their_own";
+    }
+    "layer/admission.rs" {
+        "a place is lost that is handed to one who has just gone":
+            "drop(decision.who.send(verdict));" => "std::mem::forget(decision.who.send(verdict));",
+            "layer::admission::tests::who_leaves_between_the_verdict_and_the_word_of_it_gives_the_place_back";
+        "who gives up stays in the queue":
+            "self.give_up(None);" => "()",
+            "layer::admission::tests::who_leaves_the_queue_leaves_room_in_it";
+    }
+    "policy/rate_limit.rs" {
+        "a bucket is emptied no further than it is":
+            "(*full_at).max(now) + interval" => "now + interval",
+            "policy::rate_limit::tests::a_burst_passes_and_then_one_for_each_interval";
+        "inventing keys makes others forget what was taken":
+            "self.full_at.retain(|_, full_at| *full_at > now);" => "self.full_at.clear();",
+            "policy::rate_limit::tests::inventing_keys_gets_one_share_and_resets_nobody";
+        "who is refused by one limit is charged by the others":
+            "rule.wait(now)" => "{ let wait = rule.wait(now); rule.take(now); wait }",
+            "policy::rate_limit::tests::a_caller_above_its_own_limit_takes_nothing_from_the_others";
+    }
+    "layer/rate_limit.rs" {
+        "a stranger is who its headers say":
+            "request.context.caller.as_deref().hash(&mut hasher)" =>
+            "request.head.headers.get(\"x-forwarded-client-cert\").hash(&mut hasher)",
+            "layer::rate_limit::tests::who_has_not_proven_who_it_is_shares_one_limit_whatever_it_says";
+    }
+    "policy/throttle.rs" {
+        "all tiers are dropped alike":
+            "((share * all - of_lower) / of_tier).clamp(0.0, DROP_MAX)" => "share",
+            "policy::throttle::tests::critical_requests_are_dropped_last";
+        "refusals are not forgiven":
+            "self.forgive();" => "()",
+            "policy::throttle::tests::a_service_that_recovers_is_asked_in_full_within_seconds_and_then_it_is_quiet";
+    }
+    "layer/throttle.rs" {
+        "every failure is taken for overload":
+            "headers.contains_key(&head::OVERLOAD)" => "true",
+            "layer::throttle::tests::only_what_a_sidecar_has_marked_is_taken_for_overload";
+    }
+    "policy/load.rs" {
+        "what an endpoint said is believed for ever":
+            "now.saturating_duration_since(self.at) < EXPIRY" => "true",
+            "policy::load::tests::it_follows_within_seconds_and_forgets";
+    }
+    "layer/load.rs" {
+        "strangers are told how busy the app is":
+            "meshed.then(|| self.admission.clone())" => "Some(self.admission.clone())",
+            "layer::load::tests::a_caller_of_the_mesh_hears_of_a_busy_app_and_a_stranger_nothing";
+    }
+    "layer/observe.rs" {
+        "what a policy refused passes for cancelled":
+            "Outcome::Failure(Fault::Overload)" => "outcome",
+            "layer::observe::tests::what_a_policy_refused_is_a_failure_to_the_caller_and_says_why";
+        "a request that was retried is not kept":
+            "recorder::has_notes(key)" => "false",
+            "layer::observe::tests::a_good_answer_is_kept_with_its_tries_when_it_took_several_and_not_otherwise";
+    }
+    "recorder.rs" {
+        "notes stay after their request has ended":
+            "open.remove(&names.key).unwrap_or_default()" => "open.get(&names.key).cloned().unwrap_or_default()",
+            "recorder::tests::what_was_noted_on_the_way_is_told_with_the_end_by_id_and_by_trace";
+        "records are counted and not weighed":
+            "self.records.len() > count_max || self.bytes > bytes_max" => "self.records.len() > count_max",
+            "recorder::tests::the_slow_do_not_push_out_the_failed_and_nobody_makes_it_grow";
+    }
+    "layer/fallback.rs" {
+        "what the caller did wrong is covered up":
+            "facts.blame != Blame::Downstream" => "true",
+            "layer::fallback::tests::what_the_caller_did_wrong_and_what_the_app_itself_answered_are_not_covered_up";
+    }
+    "backend.rs" {
+        "a new policy begins with new breakers":
+            "breakers\n                .remove(name)" => "None::<Arc<breaker::Shared>>",
+            "backend::tests::a_new_policy_keeps_breakers_open_and_what_retries_have_spent";
+        "a new policy begins with new hedges":
+            "hedges.remove(name)" => "None",
+            "backend::tests::a_new_policy_keeps_gates_latencies_hedges_and_connections";
+    }
+    "mesh.rs" {
+        "a new policy begins with full buckets":
+            "made.rate_limits.clone()" => "{ let new = rate_limit::Shared::default(); new.reconfigure(&policy.rate_limits, policy.mode, &service_of(policy)); Arc::new(new) }",
+            "mesh::tests::a_new_policy_keeps_the_buckets_and_who_is_in_the_app";
+        "a new policy does not know who is in the app":
+            "before.admission.clone()" => "Arc::new(admission::Shared::new(&policy.limits))",
+            "mesh::tests::a_new_policy_keeps_the_buckets_and_who_is_in_the_app";
+    }
+};

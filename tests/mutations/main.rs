@@ -1,0 +1,176 @@
+//! Planted bugs: for each policy and layer of the proxy at least one, and the test that must catch it.
+//!
+//! ```text
+//!   bugs.rs ──▶ a copy of proxy/, each bug beside what it replaces:        one build
+//!                 if planted(7) { the bug } else { the code as it is }
+//!           ──▶ its test, once with the bug and once without               one run each, some seconds in all
+//! ```
+//!
+//! All bugs are compiled in together and switched on one by one by `WEIR_PLANTED`, so that the whole table costs one
+//! build and not one a bug. What is replaced must therefore be an expression or statements, and not in a `const fn`.
+//!
+//! `cargo test --test mutations` only checks that the list still fits the code. The run itself:
+//!
+//! ```sh
+//! cargo test --locked --test mutations -- --ignored --nocapture
+//! ```
+
+mod bugs;
+mod copy;
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use bugs::BUGS;
+use tokio::process::Command;
+
+/// A test that a bug keeps from ending has caught it, too.
+const RUN_MAX: Duration = Duration::from_secs(60);
+
+/// A mistake that somebody could make, and what must notice.
+#[derive(Clone, Copy)]
+pub(crate) struct Bug {
+    /// What goes wrong.
+    pub(crate) what: &'static str,
+    /// Below `proxy/src`.
+    pub(crate) file: &'static str,
+    /// An expression or statements that are there exactly once.
+    pub(crate) code: &'static str,
+    pub(crate) planted: &'static str,
+    /// Its full path, as `cargo test -p weir-proxy --lib` prints it.
+    pub(crate) caught_by: &'static str,
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn source(file: &str) -> String {
+    let path = root().join("proxy/src").join(file);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The text in which a test is written, of all files that its module may be in.
+fn module_of(test: &str) -> String {
+    let mut path: Vec<&str> = test.split("::").collect();
+    path.pop();
+    let own = format!("{}.rs", path.join("/"));
+    let inline = format!("{}.rs", path[..path.len() - 1].join("/"));
+    [own, inline]
+        .iter()
+        .filter_map(|file| fs::read_to_string(root().join("proxy/src").join(file)).ok())
+        .collect()
+}
+
+#[test]
+fn every_bug_still_fits_the_code_and_the_test_that_is_to_catch_it_is_there() {
+    for bug in BUGS {
+        let places = source(bug.file).matches(bug.code).count();
+        assert_eq!(places, 1, "{}: {}", bug.file, bug.code);
+        assert_ne!(bug.code, bug.planted, "{}", bug.what);
+        let (_, name) = bug.caught_by.rsplit_once("::").expect("a path");
+        let is_there = module_of(bug.caught_by).contains(&format!("fn {name}("));
+        assert!(is_there, "there is no {}", bug.caught_by);
+    }
+}
+
+/// `outcome.rs` names things and decides nothing; `chain.rs` is a test itself.
+#[test]
+fn every_policy_and_every_layer_has_a_bug() {
+    const NONE: [&str; 2] = ["policy/outcome.rs", "layer/chain.rs"];
+    let planted: BTreeSet<&str> = BUGS.iter().map(|bug| bug.file).collect();
+    for folder in ["policy", "layer"] {
+        for entry in fs::read_dir(root().join("proxy/src").join(folder)).expect("sources") {
+            let name = entry.expect("an entry").file_name();
+            let file = format!("{folder}/{}", name.to_string_lossy());
+            let needs = file.ends_with(".rs") && !NONE.contains(&file.as_str());
+            assert!(!needs || planted.contains(file.as_str()), "{file} has none");
+        }
+    }
+}
+
+#[test]
+fn the_readme_has_the_table_of_all_bugs_as_they_were_last_seen() {
+    let path = root().join("tests/mutations/README.md");
+    let readme = fs::read_to_string(path).expect("it has one");
+    for bug in BUGS {
+        assert!(readme.contains(&row(bug, "yes")), "{}", row(bug, "yes"));
+    }
+    let rows = readme
+        .lines()
+        .filter(|line| line.ends_with("| yes |"))
+        .count();
+    assert_eq!(rows, BUGS.len(), "bugs that are gone");
+}
+
+fn row(bug: &Bug, red: &str) -> String {
+    let Bug {
+        file,
+        what,
+        caught_by,
+        ..
+    } = bug;
+    let (_, test) = caught_by.rsplit_once("::").expect("a path");
+    format!("| `{file}` | {what} | `{test}` | {red} |")
+}
+
+#[tokio::test]
+#[ignore = "builds the proxy's tests once more: one to four minutes; .ci/run does it"]
+async fn every_planted_bug_is_caught_by_its_test_and_by_no_accident() {
+    let copy = copy::Copy::with(BUGS);
+    let tests = copy.build().await;
+    let all: BTreeSet<&str> = BUGS.iter().map(|bug| bug.caught_by).collect();
+    let without = run(&tests, all.iter().copied(), None).await;
+    let without = without.expect("without any bug they end");
+    assert!(without.status.success(), "{}", told(&without));
+    assert_eq!(passed(&without), all.len(), "{}", told(&without));
+
+    let (mut table, mut survived) = (String::new(), Vec::new());
+    for (number, bug) in BUGS.iter().enumerate() {
+        let caught = match run(&tests, [bug.caught_by], Some(number)).await {
+            None => true,
+            // A panic while another unwinds aborts, and then libtest counts nothing.
+            Some(output) => !output.status.success() && told(&output).contains("running 1 test"),
+        };
+        let red = if caught { "yes" } else { "NO" };
+        writeln!(table, "{}", row(bug, red)).expect("memory");
+        if !caught {
+            survived.push(bug.what);
+        }
+    }
+    println!("| file | planted | caught by | seen red |\n|---|---|---|---|\n{table}");
+    assert!(survived.is_empty(), "nobody noticed: {survived:#?}");
+}
+
+/// `None`: it did not end.
+async fn run<'a>(
+    tests: &Path,
+    names: impl IntoIterator<Item = &'a str>,
+    bug: Option<usize>,
+) -> Option<Output> {
+    let mut command = Command::new(tests);
+    command.arg("--exact").args(names);
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    if let Some(number) = bug {
+        command.env("WEIR_PLANTED", number.to_string());
+    }
+    let output = tokio::time::timeout(RUN_MAX, command.output()).await.ok()?;
+    Some(output.expect("it was built to be run"))
+}
+
+fn told(output: &Output) -> String {
+    let text = [&output.stdout[..], &output.stderr[..]].concat();
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// libtest: `test result: ok. 3 passed; 0 failed; …`.
+fn passed(output: &Output) -> usize {
+    let told = told(output);
+    let count = told.split(" passed; ").next().unwrap_or_default();
+    let count = count.rsplit(' ').next().unwrap_or_default();
+    count.parse().expect("libtest counts")
+}
