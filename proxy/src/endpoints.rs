@@ -10,7 +10,7 @@ mod members;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -35,6 +35,7 @@ use crate::policy::ring::{self, Bound, Place, Ring};
 use crate::policy::transition::{Phase, Transition, Why};
 use crate::policy::window::Counts;
 use crate::request::{Context, Request};
+use crate::tally::{Mirror, Standing, Tally};
 use crate::telemetry::BackendMetrics;
 
 pub use chosen::Chosen;
@@ -61,14 +62,10 @@ pub struct Endpoints {
     width: AtomicUsize,
     /// How far that reaches, among those nearby and among the rest; see [`Members::reach`].
     reach: [AtomicUsize; 2],
-    /// How many are not eligible.
-    out: AtomicUsize,
-    /// How many may want a request as a probe: while it is zero, nobody looks for them.
-    half_open: AtomicUsize,
+    /// How many are out, and how many may want a request as a probe: while none does, nobody looks for them.
+    tally: Tally,
     /// Calls that have not ended, to all of them.
     in_flight: AtomicUsize,
-    /// Every gate was closed at the last tick, and none has changed since.
-    settled: AtomicBool,
     /// Held from asking whether one more gate may open until it has, so that two workers cannot both take the last
     /// place. Taken before a member is locked, and never for a success.
     opening: Mutex<()>,
@@ -113,10 +110,8 @@ impl Endpoints {
             aperture: Mutex::new(Aperture::new(Instant::now())),
             width: AtomicUsize::new(aperture::LEAST),
             reach: [0, 0].map(AtomicUsize::new),
-            out: AtomicUsize::new(0),
-            half_open: AtomicUsize::new(0),
+            tally: Tally::default(),
             in_flight: AtomicUsize::new(0),
-            settled: AtomicBool::new(true),
             opening: Mutex::new(()),
             latency: Mutex::new(Latency::new(Instant::now())),
             p99_nanos: AtomicU64::new(0),
@@ -169,7 +164,9 @@ impl Endpoints {
         let hashes = balance.algorithm == BalanceAlgorithm::ConsistentHash;
         let members = Members::new(members, zone.as_deref(), hashes, self.own);
         self.list.store(Arc::new(members));
-        self.recount();
+        let list = self.list.load();
+        self.tally.rearranged(mirrors(&list));
+        self.set_reach(&list);
     }
 
     /// Adds, changes and removes. An endpoint that stays keeps its connections and what was learnt; one whose
@@ -268,7 +265,7 @@ impl Endpoints {
             });
         }
         let now = Instant::now();
-        if self.half_open.load(Ordering::Relaxed) > 0
+        if self.tally.half_open() > 0
             && !context.hedge
             && let Some(probe) = self.claim_probe(&list, context, now)
         {
@@ -299,7 +296,7 @@ impl Endpoints {
         };
         let mut rng = fastrand::Rng::new();
         let reach = [0, 1].map(|part| self.reach[part].load(Ordering::Relaxed));
-        let pool = list.pool(self.out.load(Ordering::Relaxed), reach);
+        let pool = list.pool(self.tally.out(), reach);
         let chosen = by_key.or_else(|| pool.choose(&tried, &mut rng, candidate));
         // A second try beside the first is of use elsewhere only.
         let is_elsewhere = |index: &usize| !context.hedge || !tried.contains(index);
@@ -333,7 +330,7 @@ impl Endpoints {
         let affinity = self.affinity.load();
         let affinity = affinity.as_ref()?;
         let key = affinity.key(head, || self.own_key())?;
-        let out = self.out.load(Ordering::Relaxed);
+        let out = self.tally.out();
         let bound = Bound {
             in_flight: self.in_flight.load(Ordering::Relaxed),
             factor: affinity.bound,
@@ -359,7 +356,7 @@ impl Endpoints {
         context: &Context,
         now: Instant,
     ) -> Option<Chosen> {
-        let wants = |e: &&Arc<Member>| e.half_open.load(Ordering::Relaxed) && !e.is_draining();
+        let wants = |e: &&Arc<Member>| e.mirror.is_half_open() && !e.is_draining();
         for member in list.iter().filter(wants) {
             let call = member.learnt().start_probe(context.replayable, now);
             if let Some(call) = call {
@@ -385,31 +382,28 @@ impl Endpoints {
     /// Reports what a gate did. To be called with the member locked, after anything that may change it.
     fn publish(&self, member: &Member, learnt: &mut Learnt) {
         while let Some(transition) = learnt.gate.take_transition() {
-            self.settled.store(false, Ordering::Relaxed);
             let address = member.address().to_string();
             self.metrics.endpoint_changed(&address, &transition);
             self.facts
                 .endpoint_changed(&self.service, &address, transition);
         }
-        let eligible = learnt.gate.is_eligible();
-        let before = member.eligible.swap(eligible, Ordering::Relaxed);
-        let half_open = learnt.gate.state() == Phase::HalfOpen;
-        let was_half_open = member.half_open.swap(half_open, Ordering::Relaxed);
-        if before != eligible || half_open != was_half_open {
-            self.recount();
-        }
-        if before && !eligible {
+        let now = Standing {
+            eligible: learnt.gate.is_eligible(),
+            half_open: learnt.gate.state() == Phase::HalfOpen,
+        };
+        let Some(before) = self.tally.changed(&member.mirror, now) else {
+            return;
+        };
+        let list = self.list.load();
+        self.tally.count(mirrors(&list));
+        self.set_reach(&list);
+        if before.eligible && !now.eligible {
             member.ejected.notify_waiters();
         }
     }
 
-    fn recount(&self) {
-        let list = self.list.load();
-        let count = |test: fn(&Member) -> bool| list.iter().filter(|member| test(member)).count();
-        let half_open = count(|member| member.half_open.load(Ordering::Relaxed));
-        self.out
-            .store(count(|member| !member.is_eligible()), Ordering::Relaxed);
-        self.half_open.store(half_open, Ordering::Relaxed);
+    /// How far the aperture reaches, after a gate or the pool has changed.
+    fn set_reach(&self, list: &Members) {
         let width = match list.len() {
             small if small <= aperture::WHOLE_UP_TO => small,
             _ => self.width.load(Ordering::Relaxed),
@@ -510,11 +504,10 @@ impl Endpoints {
     /// A few times a second, off the request path: finds silent endpoints and probes those that are due. Costs nothing
     /// while nobody is called and every gate is closed.
     pub fn tick(self: &Arc<Self>, now: Instant) {
-        if self.in_flight.load(Ordering::Relaxed) == 0 && self.settled.load(Ordering::Relaxed) {
+        if self.in_flight.load(Ordering::Relaxed) == 0 && self.tally.is_settled() {
             return;
         }
-        // Whatever a gate does from here on unsettles again.
-        self.settled.store(true, Ordering::Relaxed);
+        self.tally.begin_tick();
         let list = self.list.load();
         let p99 = {
             let mut latency = self.latency.lock().expect("no panic while locked");
@@ -523,10 +516,9 @@ impl Endpoints {
         let nanos = p99.map_or(0, |p99| u64::try_from(p99.as_nanos()).unwrap_or(u64::MAX));
         self.p99_nanos.store(nanos, Ordering::Relaxed);
         self.set_width(&list, now);
-        // Two gates that changed at once may have counted past each other.
-        self.recount();
         let newest = Newest::of(list.iter().map(|member| member.learnt().last_completion));
         let config = self.config.load();
+        let mut closed = true;
         for (index, member) in list.iter().enumerate() {
             let stall = p99.and_then(|p99| {
                 let others_last = newest.but(index);
@@ -544,14 +536,15 @@ impl Endpoints {
             let mut learnt = member.learnt();
             let probe = learnt.gate.wants_probe(now);
             self.publish(member, &mut learnt);
-            if learnt.gate.state() != Phase::Closed {
-                self.settled.store(false, Ordering::Relaxed);
-            }
+            closed &= learnt.gate.state() == Phase::Closed;
             drop(learnt);
             if probe.is_some() {
                 tokio::spawn(self.clone().probe(member.clone()));
             }
         }
+        let list = self.list.load();
+        self.tally.end_tick(closed, mirrors(&list));
+        self.set_reach(&list);
     }
 
     /// Connects and shakes hands, so that a black hole costs no user's request.
@@ -572,6 +565,10 @@ impl Endpoints {
 fn mean(of: impl Iterator<Item = f64>) -> f64 {
     let (count, sum) = of.fold((0u32, 0.0), |(count, sum), one| (count + 1, sum + one));
     sum / f64::from(count.max(1))
+}
+
+fn mirrors(list: &[Arc<Member>]) -> impl Iterator<Item = &Mirror> {
+    list.iter().map(|member| &member.mirror)
 }
 
 fn affinity(outbound: &Outbound) -> Option<Affinity> {

@@ -44,6 +44,12 @@ pub mod rewind;
 pub mod router;
 pub mod settings;
 pub mod socket;
+pub mod tally;
 pub mod tcp;
 pub mod telemetry;
 pub mod trace;
+
+/// What files that `tests/loom` compiles against loom's use of the standard library's.
+mod sync {
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+}

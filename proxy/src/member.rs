@@ -9,6 +9,7 @@ use weir_config::resource::WEIGHT_DEFAULT;
 
 use crate::endpoint::Endpoint;
 use crate::learnt::Learnt;
+use crate::tally::Mirror;
 
 pub struct Member {
     pub endpoint: Endpoint,
@@ -20,10 +21,7 @@ pub struct Member {
     /// Where it is; `None`: nobody says so. Read when the pool changes, never by a request.
     zone: Mutex<Option<Arc<str>>>,
     pub in_flight: AtomicU32,
-    /// Mirrors the gate, so that others can count without locking.
-    pub eligible: AtomicBool,
-    /// The same: it may want a request as a probe.
-    pub half_open: AtomicBool,
+    pub mirror: Mirror,
     /// Shared by all workers; locked for nanoseconds at a time.
     learnt: Mutex<Learnt>,
     /// Wakes those who wait for an answer when the gate opens.
@@ -39,8 +37,7 @@ impl Member {
             weight: AtomicU32::new(WEIGHT_DEFAULT),
             zone: Mutex::new(None),
             in_flight: AtomicU32::new(0),
-            eligible: AtomicBool::new(true),
-            half_open: AtomicBool::new(false),
+            mirror: Mirror::default(),
             learnt: Mutex::new(learnt),
             ejected: Notify::new(),
         }
@@ -77,7 +74,7 @@ impl Member {
     }
 
     pub fn is_eligible(&self) -> bool {
-        self.eligible.load(Ordering::Relaxed)
+        self.mirror.is_eligible()
     }
 
     pub fn in_flight(&self) -> u32 {
