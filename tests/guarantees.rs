@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub)] // the bench uses all of it
 
+#[path = "../benches/guarantees/archive.rs"]
+mod archive;
 #[path = "../benches/guarantees/arguments.rs"]
 mod arguments;
 #[path = "../benches/guarantees/backpressure.rs"]
@@ -24,6 +26,8 @@ mod figure;
 mod judge;
 #[path = "../benches/overhead/mesh.rs"]
 mod mesh;
+#[path = "../benches/guarantees/misses.rs"]
+mod misses;
 #[path = "../benches/guarantees/outage.rs"]
 mod outage;
 #[path = "../benches/guarantees/plan.rs"]

@@ -65,11 +65,15 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
+    /// Runs nothing: makes one table of what --json wrote before.
+    #[arg(long, value_name = "FILE,FILE", value_delimiter = ',')]
+    pub from: Vec<PathBuf>,
+
     /// Writes the table for a README.
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,
 
-    /// Fails when Weir misses a target.
+    /// Fails for every target that Weir misses, also for those that it is known to miss.
     #[arg(long)]
     pub strict: bool,
 
@@ -126,6 +130,24 @@ impl Effort {
     /// From the first request to the last.
     pub fn total(&self) -> Duration {
         self.warm_up + self.fault + self.after
+    }
+
+    /// What a reader of figures has to know of it.
+    pub fn heading(&self, seed: u64) -> String {
+        let Self {
+            name,
+            repeats,
+            warm_up,
+            fault,
+            after,
+        } = self;
+        format!(
+            "Mode {name}, seed {seed}: {repeats} repeats (median, least–greatest), {} s warm-up, {} s fault, {} s after it at \
+             least; Poisson arrivals; subjects side by side.",
+            warm_up.as_secs(),
+            fault.as_secs(),
+            after.as_secs()
+        )
     }
 
     /// For what has to be watched for longer.

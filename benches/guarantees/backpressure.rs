@@ -1,11 +1,12 @@
 //! G11: endless answers whose readers stop reading. What a proxy takes from the app meanwhile, it has to keep somewhere.
 //!
 //! ```text
-//!   warm-up ──▶ readers begin, take 1 MiB, stop ──▶ (second half of the fault) 10 KB/s ──▶ readers go
+//!   warm-up ──▶ readers begin, take 256 KiB, stop ──▶ (second half of the fault) 10 KB/s ──▶ readers go
 //! ```
 //!
 //! Others' requests go on all the time, through the same proxy.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,8 +29,8 @@ use crate::schedule::sends;
 use crate::subject::{Lane, PORT, Ports, Proxies, World};
 use crate::trouble::Trouble;
 
-/// Each reads so much before it stops.
-const FIRST_BYTES: u64 = 1 << 20;
+/// Each reads so much before it stops: enough for windows to open, and little enough for the driver to remain on time.
+const FIRST_BYTES: u64 = 256 << 10;
 /// A second, when it reads on.
 const SLOW_BYTES: usize = 10_000;
 const TICK: Duration = Duration::from_millis(100);
@@ -101,6 +102,8 @@ async fn run(
         samples,
         // Floods and other requests arrive at the same replicas: how many says nothing here.
         arrivals: Vec::new(),
+        work: HashMap::new(),
+        again: Vec::new(),
         fault,
         end: effort.total(),
         capacity: outage.plan.capacity() * replicas.len() as f64,

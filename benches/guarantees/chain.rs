@@ -5,6 +5,7 @@
 //!   driver ─▶ proxy ─▶ proxy ─▶ app ─▶ proxy ─▶ proxy ─▶ app ─▶ …
 //! ```
 
+use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::rc::Rc;
@@ -101,6 +102,8 @@ async fn run(
     Ok(Evidence {
         samples,
         arrivals: vec![arrivals.iter().filter_map(since_start).collect()],
+        work: HashMap::new(),
+        again: Vec::new(),
         fault,
         end: effort.total(),
         capacity: chain
@@ -144,6 +147,7 @@ mod tests {
         let arrival = |number, at| Arrival {
             at: start + milliseconds(at),
             number: Some(number),
+            work: 1.0,
         };
         let arrivals = [arrival(0, 150), arrival(1, 350), arrival(2, 5900)];
         let span = milliseconds(0)..milliseconds(1000);

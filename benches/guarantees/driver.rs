@@ -35,9 +35,13 @@ pub struct Send {
 /// One request, as the caller knows it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sample {
+    /// Its place among all that were sent.
+    pub number: usize,
     /// When it was meant to be sent.
     pub at: Duration,
-    /// From then until the whole answer had come, or it was clear that none would.
+    /// By how much later it was sent.
+    pub late: Duration,
+    /// From the intended time until the whole answer had come, or it was clear that none would.
     pub latency: Duration,
     pub outcome: Outcome,
     pub way: usize,
@@ -54,6 +58,11 @@ pub enum Outcome {
 impl Outcome {
     pub fn is_good(self) -> bool {
         self == Self::Answered(200)
+    }
+
+    /// Told that there is too much to do, rather than let in.
+    pub fn is_refusal(self) -> bool {
+        matches!(self, Self::Answered(429 | 503))
     }
 }
 
@@ -74,7 +83,8 @@ pub async fn drive(load: Load, start: Instant) -> Driven {
         if intended > Instant::now() {
             sleep_until(intended).await;
         }
-        late.saturating_record(intended.elapsed().as_micros() as u64);
+        let own = intended.elapsed();
+        late.saturating_record(own.as_micros() as u64);
         let client = clients[send.way].clone();
         let question = Question {
             method: load.method.clone(),
@@ -84,7 +94,9 @@ pub async fn drive(load: Load, start: Instant) -> Driven {
         requests.spawn(async move {
             let asked = timeout(PATIENCE, client.ask(question)).await;
             let sample = Sample {
+                number,
                 at: send.at,
+                late: own,
                 latency: intended.elapsed(),
                 outcome: match asked {
                     Ok(Some(status)) => Outcome::Answered(status),

@@ -2,8 +2,9 @@
 //!
 //! *Default*: what the experiment asks of everybody (deadline, attempts), and nothing else: round robin, outlier detection with its
 //! own values, three concurrent retries.
-//! *Best effort*: what resilience.md section 12 lists: least request with slow start, outlier detection that may eject one of
-//! three within a second, a retry budget and another host for a retry, adaptive concurrency where it stands before an app.
+//! *Best effort*: what resilience.md section 12 lists, and what else helps: least request with slow start, outlier detection that
+//! may eject one of three at once, active health checks, a time for each try, a retry budget and another host for a retry,
+//! hedging where it is asked for, admission control where all there is may be overloaded, adaptive concurrency before an app.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -14,11 +15,14 @@ use serde_json::{Value, json};
 
 use crate::client::Way;
 use crate::process::{PROXY_CORE, Process, Start};
+use crate::replica::HEALTH;
 use crate::sandbox;
 use crate::subject::{Ask, Kind, Lane, PORT, Ports, Proxies, World, redirect_way};
 
 /// In the best effort, before it is ended; the default is ten minutes, and not to drain.
 const DRAIN_SECONDS: &str = "3";
+/// Of the best effort: the least that a try is given, where the experiment does not say.
+const TRIES_IN_DEADLINE: u32 = 2;
 
 impl Lane {
     pub fn envoys(
@@ -90,18 +94,23 @@ impl Lane {
         Ok(process)
     }
 
-    /// Callers before one app.
+    /// Callers before pods that stay.
     pub fn envoy_both(
         self,
         world: &World,
         ports: &mut Ports,
         callers: usize,
+        which: &[usize],
         ask: &Ask,
     ) -> io::Result<(Proxies, Vec<Process>)> {
-        let [listen, admin, _] = ports.take()?;
-        let pod = self.envoy_pod(world, [listen, admin], 0, ask)?;
-        let running = self.envoys(world, ports, callers, &[self.replica(0)], ask)?;
-        Ok((running, vec![pod]))
+        let mut pods = Vec::new();
+        for which in which {
+            let [listen, admin, _] = ports.take()?;
+            pods.push(self.envoy_pod(world, [listen, admin], *which, ask)?);
+        }
+        let replicas: Vec<Ipv4Addr> = which.iter().map(|which| self.replica(*which)).collect();
+        let running = self.envoys(world, ports, callers, &replicas, ask)?;
+        Ok((running, pods))
     }
 
     /// A caller and so many apps in a row: one process on the way in and one on the way out of each.
@@ -278,8 +287,11 @@ impl Hop<'_> {
 
     fn listener(&self) -> Value {
         let mut filters = Vec::new();
-        if self.inbound && self.best {
+        if self.best && self.inbound {
             filters.push(adaptive_concurrency());
+        }
+        if self.best && !self.inbound && self.ask.overloads {
+            filters.push(admission_control());
         }
         filters.push(json!({"name": "router", "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
@@ -302,14 +314,20 @@ impl Hop<'_> {
 
     fn route(&self) -> Value {
         let mut route = json!({"cluster": "replicas", "timeout": seconds(self.ask.deadline)});
-        if self.ask.attempts > 1 {
+        // Who stands before the app has nobody else to ask.
+        if self.inbound {
+            return route;
+        }
+        let hedges = self.best && self.ask.hedge_after.is_some();
+        if self.ask.attempts > 1 || hedges {
             // What did not reach anybody may be tried again whatever it is; Envoy itself does not look at the method.
             let on = match self.ask.repeatable {
                 true => "5xx,reset,connect-failure,refused-stream",
                 false => "reset-before-request,connect-failure,refused-stream",
             };
-            let mut retry = json!({"retry_on": on, "num_retries": self.ask.attempts - 1});
-            if let Some(per_try) = self.ask.per_try {
+            let retries = (self.ask.attempts - 1).max(u8::from(hedges));
+            let mut retry = json!({"retry_on": on, "num_retries": retries});
+            if let Some(per_try) = self.per_try() {
                 retry["per_try_timeout"] = seconds(per_try).into();
             }
             if self.best {
@@ -321,7 +339,18 @@ impl Hop<'_> {
             }
             route["retry_policy"] = retry;
         }
+        if hedges {
+            route["hedge_policy"] = json!({"hedge_on_per_try_timeout": true});
+        }
         route
+    }
+
+    /// Without a time of its own a try that hangs would leave none for another.
+    fn per_try(&self) -> Option<Duration> {
+        let ask = self.ask;
+        let own = (self.best && ask.repeatable)
+            .then(|| ask.hedge_after.unwrap_or(ask.deadline / TRIES_IN_DEADLINE));
+        ask.per_try.or(own)
     }
 
     fn cluster(&self) -> Value {
@@ -362,12 +391,33 @@ impl Hop<'_> {
                 "enforcing_failure_percentage_local_origin": 100,
                 "failure_percentage_minimum_hosts": 2, "failure_percentage_request_volume": 20,
             });
+            // Ejections within a second of another change would wait for the end of that second.
+            cluster["common_lb_config"] = json!({"update_merge_window": "0s"});
+            if self.upstreams.len() > 1 {
+                cluster["health_checks"] = json!([{
+                    "interval": "1s", "timeout": "0.25s", "unhealthy_threshold": 2, "healthy_threshold": 1,
+                    "no_traffic_interval": "1s", "http_health_check": {"path": HEALTH},
+                }]);
+            }
+            // Three at once are too few for the failures of the moment before an ejection; more of them feed a storm.
+            let retries_min = if self.ask.overloads { 3 } else { 10 };
             cluster["circuit_breakers"] = json!({"thresholds": [{
-                "retry_budget": {"budget_percent": {"value": 20.0}, "min_retry_concurrency": 3},
+                "retry_budget": {"budget_percent": {"value": 20.0}, "min_retry_concurrency": retries_min},
             }]});
         }
         cluster
     }
+}
+
+/// Envoy's own defaults, and as much of its caller's load as it may refuse.
+fn admission_control() -> Value {
+    json!({"name": "admission_control", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.admission_control.v3.AdmissionControl",
+        "enabled": {"default_value": true},
+        "sampling_window": "30s",
+        "sr_threshold": {"default_value": {"value": 95.0}},
+        "success_criteria": {"http_criteria": {"http_success_status": [{"start": 100, "end": 500}]}},
+    }})
 }
 
 fn adaptive_concurrency() -> Value {

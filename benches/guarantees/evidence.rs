@@ -1,5 +1,6 @@
 //! What one run of one subject left behind, and how figures are taken from it.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -16,6 +17,10 @@ pub struct Evidence {
     pub samples: Vec<Sample>,
     /// What each replica saw, in order.
     pub arrivals: Vec<Vec<Duration>>,
+    /// The work that requests were, by the mean; of those that are not here nothing is known, and they count as one.
+    pub work: HashMap<usize, f64>,
+    /// When a request arrived that had arrived before, anywhere.
+    pub again: Vec<Duration>,
     pub fault: Range<Duration>,
     pub end: Duration,
     /// Requests a second that the replicas can do while the fault lasts.
@@ -77,12 +82,13 @@ impl Evidence {
         good.count() as f64 / offered.len().max(1) as f64
     }
 
-    /// What was of use to its caller: answered as it should, and in time.
-    pub fn useful(&self, span: &Range<Duration>) -> usize {
+    /// The work that was of use to its caller, answered as it should be and in time: in requests of the mean length.
+    pub fn useful(&self, span: &Range<Duration>) -> f64 {
         let offered = self.offered(span).iter();
         offered
             .filter(|sample| sample.outcome.is_good() && sample.latency <= self.deadline)
-            .count()
+            .map(|sample| self.work.get(&sample.number).unwrap_or(&1.0))
+            .sum()
     }
 
     pub fn failed(&self, span: &Range<Duration>) -> usize {

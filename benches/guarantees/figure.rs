@@ -35,18 +35,20 @@ pub enum Figure {
     /// Requests that arrived at replicas, by those that callers sent.
     Amplification,
     WorstAmplification,
+    /// Requests that arrived a second time during the fault, its first second left out.
+    MadeTwice,
     /// Seconds from the heal until it got its fair share for two seconds.
     FairShareBack,
     /// Share of failures in the worst second after the heal.
     WorstErrorsAfter,
     /// Seconds from the heal until 99 % succeed, and go on to.
     Recovered,
-    /// Useful answers by what the replicas could do during the fault, its first second left out.
+    /// Useful work by what the replicas could do during the fault, its first second left out.
     Goodput,
     WorstGoodput,
     /// Useful answers by what was offered, in the worst second of the fault.
     WorstSuccess,
-    /// Milliseconds, of useful answers during the fault.
+    /// Milliseconds during the fault, of what was not refused: what was let in and came to nothing had been waited for.
     P99Admitted,
     /// Share refused before the fault, when there was no reason to.
     RefusedBefore,
@@ -102,6 +104,7 @@ impl Figure {
             Self::Share => "share of the bad replica",
             Self::Amplification => "amplification",
             Self::WorstAmplification => "amplification, worst second",
+            Self::MadeTwice => "requests made twice",
             Self::FairShareBack => "fair share back after",
             Self::WorstErrorsAfter => "failed after the heal, worst second",
             Self::Recovered => "99 % again after",
@@ -147,6 +150,7 @@ impl Figure {
             | Self::WorstAmplification
             | Self::ReturnBurst => Unit::Times,
             Self::Failed
+            | Self::MadeTwice
             | Self::SentAfterEjection
             | Self::HeldEach
             | Self::ResidentGrowth
@@ -171,13 +175,17 @@ impl Figure {
                 evidence.arrived_in_all(fault) as f64 / evidence.offered(fault).len() as f64
             }
             Self::WorstAmplification => worst_amplification(evidence),
+            Self::MadeTwice => {
+                let span = fault.start + SECOND..fault.end;
+                evidence.again.iter().filter(|at| span.contains(at)).count() as f64
+            }
             Self::WorstErrorsAfter => worst_errors_after(evidence),
             Self::Goodput => goodput(evidence, &(fault.start + SECOND..fault.end)),
             Self::WorstGoodput => worst_second(evidence, |second| goodput(evidence, second)),
             Self::WorstSuccess => worst_second(evidence, |second| evidence.success(second)),
-            Self::P99Admitted => evidence.latency_of(fault, 0.99, |sample| {
-                sample.outcome.is_good() && sample.latency <= evidence.deadline
-            }),
+            Self::P99Admitted => {
+                evidence.latency_of(fault, 0.99, |sample| !sample.outcome.is_refusal())
+            }
             Self::RefusedBefore => 1.0 - evidence.success(healthy),
             Self::Converged => return converged(evidence),
             Self::WorstCaller => worst_caller(evidence),
@@ -188,10 +196,7 @@ impl Figure {
                         Value::Number(self.of_held(held))
                     });
             }
-            Self::ToldAfterDeadline => {
-                let late = evidence.latency_of(fault, 0.99, |sample| !sample.outcome.is_good());
-                late - milliseconds(evidence.deadline)
-            }
+            Self::ToldAfterDeadline => told_after_deadline(evidence),
             Self::BegunTooLate => match evidence.begun_too_late {
                 Some(begun) => begun as f64 / evidence.offered(fault).len() as f64,
                 None => return Value::Missing("there is no chain"),
@@ -247,6 +252,18 @@ fn sent_after_ejection(evidence: &Evidence) -> Value {
     Value::Number(sent.count() as f64 / tens)
 }
 
+/// A deadline runs from when a request is sent: the driver's own delay, a millisecond, is none of the proxy's.
+fn told_after_deadline(evidence: &Evidence) -> f64 {
+    let failed = evidence.offered(&evidence.fault).iter();
+    let failed = failed.filter(|sample| !sample.outcome.is_good());
+    let mut took: Vec<Duration> = failed.map(|sample| sample.latency - sample.late).collect();
+    took.sort();
+    let p99 = took.get(took.len() * 99 / 100);
+    p99.map_or(0.0, |p99| {
+        milliseconds(*p99) - milliseconds(evidence.deadline)
+    })
+}
+
 fn worst_caller(evidence: &Evidence) -> f64 {
     let mut callers: BTreeMap<usize, [usize; 2]> = BTreeMap::new();
     for sample in evidence.offered(&evidence.fault) {
@@ -300,11 +317,12 @@ fn recovered(evidence: &Evidence) -> Value {
     }
 }
 
-/// Useful answers a second, of what could be had: no more than was offered.
+/// Useful work a second, of what could be had: no more than was offered. By work and not by answers, because who serves what is
+/// short and lets the rest expire would come to more than there is.
 fn goodput(evidence: &Evidence, span: &Range<Duration>) -> f64 {
     let lasts = (span.end - span.start).as_secs_f64();
     let possible = (evidence.capacity * lasts).min(evidence.offered(span).len() as f64);
-    evidence.useful(span) as f64 / possible.max(1.0)
+    evidence.useful(span) / possible.max(1.0)
 }
 
 /// Of the fault, its first second left out: it has a target of its own.
@@ -353,6 +371,8 @@ fn milliseconds(time: Duration) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use hdrhistogram::Histogram;
 
     use super::*;
@@ -362,7 +382,9 @@ mod tests {
     fn evidence(outcome: impl Fn(u64) -> Outcome, sent_to_first: impl Fn(u64) -> bool) -> Evidence {
         let at = |number: u64| Duration::from_millis(number * 10);
         let sample = |number| Sample {
+            number: number as usize,
             at: at(number),
+            late: Duration::ZERO,
             latency: Duration::from_millis(10),
             outcome: outcome(number),
             way: 0,
@@ -378,6 +400,8 @@ mod tests {
             fault: Duration::from_secs(10)..Duration::from_secs(20),
             end: Duration::from_secs(30),
             capacity: 100.0,
+            work: HashMap::new(),
+            again: Vec::new(),
             begun_too_late: None,
             held: None,
             deadline: SECOND,
@@ -456,6 +480,24 @@ mod tests {
         };
         assert!((goodput - 7.5 / 9.0).abs() < 1e-9, "{goodput}");
         assert_eq!(Figure::RefusedBefore.of(&evidence), Value::Number(0.0));
+    }
+
+    /// Planted bug: counting answers in place of work turns this red.
+    #[test]
+    fn who_answers_what_is_short_and_fails_what_is_long_has_done_less_than_it_answered() {
+        let mut evidence = evidence(
+            |number| match number % 10 {
+                0 => Outcome::Answered(504),
+                _ => GOOD,
+            },
+            |_| true,
+        );
+        let work = |number: usize| if number.is_multiple_of(10) { 5.5 } else { 0.5 };
+        evidence.work = (0..3000).map(|number| (number, work(number))).collect();
+        let Value::Number(goodput) = Figure::Goodput.of(&evidence) else {
+            panic!("it is a number");
+        };
+        assert!((goodput - 0.45).abs() < 1e-9, "{goodput}");
     }
 
     #[test]

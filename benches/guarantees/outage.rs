@@ -5,6 +5,7 @@
 //!      healthy is its second half
 //! ```
 
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -60,7 +61,7 @@ pub enum Place {
     Callers,
     /// In the pod of the only replica, before the app.
     App,
-    /// Both: callers have identities that the one before the app can tell apart.
+    /// Both, in the pod of every replica: callers have identities that those before the apps can tell apart.
     Both,
 }
 
@@ -106,7 +107,7 @@ impl Outage {
         let running = match self.place {
             Place::Callers => lane.callers(world, ports, self.proxies, self.replicas, &self.ask)?,
             Place::App => lane.app(world, ports, &self.ask)?,
-            Place::Both => lane.both(world, ports, self.proxies, &self.ask)?,
+            Place::Both => lane.both(world, ports, self.proxies, self.replicas, &self.ask)?,
         };
         let effort = effort.at_least(self.fault, self.after);
         Ok(Box::pin(run(*self, lane, effort, seed, replicas, running)))
@@ -184,6 +185,12 @@ async fn run(
     Ok(Evidence {
         samples,
         arrivals: arrivals.collect(),
+        work: replicas
+            .iter()
+            .flat_map(Replica::arrivals)
+            .filter_map(|arrival| Some((arrival.number?, arrival.work)))
+            .collect(),
+        again: again(&replicas, start),
         fault,
         end: effort.total(),
         capacity: outage.capacity(),
@@ -193,6 +200,16 @@ async fn run(
         late,
         cpu: proxies.cpu(),
     })
+}
+
+/// When requests arrived that had arrived before.
+fn again(replicas: &[Replica], start: Instant) -> Vec<Duration> {
+    let mut arrivals: Vec<Arrival> = replicas.iter().flat_map(Replica::arrivals).collect();
+    arrivals.sort_by_key(|arrival| arrival.at);
+    let mut seen = HashSet::new();
+    arrivals.retain(|arrival| arrival.number.is_some_and(|number| !seen.insert(number)));
+    let since_start = |arrival: &Arrival| arrival.at.checked_duration_since(start);
+    arrivals.iter().filter_map(since_start).collect()
 }
 
 impl Breakage {

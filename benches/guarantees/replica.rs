@@ -33,6 +33,8 @@ use crate::station::{Station, Takes};
 /// What a broken replica takes to say so.
 const FAILS_AFTER: Duration = Duration::from_millis(1);
 
+/// What only a health check asks for: it costs no work, and fails as often as work does.
+pub const HEALTH: &str = "/health";
 /// Its answer never ends.
 pub const FLOOD: &str = "/flood";
 const FLOOD_CHUNK: Bytes = Bytes::from_static(&[b'.'; 16 * 1024]);
@@ -121,6 +123,8 @@ pub struct Arrival {
     pub at: Instant,
     /// Which of the driver's requests it belongs to.
     pub number: Option<usize>,
+    /// The work that it is, by the mean.
+    pub work: f64,
 }
 
 struct Seen {
@@ -266,11 +270,16 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Ans
     }
     let arrived = Instant::now();
     let traceparent = request.headers().get("traceparent").cloned();
-    let (random, chance) = shared.note(Arrival {
-        at: arrived,
-        number: traceparent.as_ref().and_then(number_of),
-    });
+    let is_check = request.uri().path() == HEALTH;
+    let (random, chance) = shared.chance();
     let mut takes = shared.plan.takes.draw(random);
+    if !is_check {
+        shared.note(Arrival {
+            at: arrived,
+            number: traceparent.as_ref().and_then(number_of),
+            work: takes.div_duration_f64(shared.plan.takes.mean()),
+        });
+    }
     let mut fault = shared.fault.subscribe();
     let now = *fault.borrow_and_update();
     match now {
@@ -287,6 +296,9 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Ans
         Fault::Slow(times) => takes = takes.mul_f64(times),
         Fault::Stalls(share, time) if chance < share => takes += time,
         Fault::Stalls(..) => {}
+    }
+    if is_check {
+        return respond(StatusCode::OK);
     }
     let question = traceparent.map(|traceparent| Question {
         method: request.method().clone(),
@@ -328,10 +340,13 @@ impl Shared {
         status.unwrap_or(StatusCode::BAD_GATEWAY)
     }
 
-    fn note(&self, arrival: Arrival) -> (f64, f64) {
-        let mut seen = self.seen();
-        seen.arrivals.push(arrival);
-        let random = &mut seen.random;
+    fn note(&self, arrival: Arrival) {
+        self.seen().arrivals.push(arrival);
+    }
+
+    /// Two numbers from 0 to below 1.
+    fn chance(&self) -> (f64, f64) {
+        let random = &mut self.seen().random;
         (random.f64(), random.f64())
     }
 

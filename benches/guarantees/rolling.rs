@@ -4,6 +4,7 @@
 //! Proxies stand at both ends: beside the caller and in each pod. Weir's speak mutual TLS and HTTP/2 to each other, Envoy's plain
 //! HTTP/1.1. Envoy's default ends at SIGTERM; its best effort is asked to drain first.
 
+use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -148,6 +149,8 @@ async fn run(
         samples,
         // Pods come and go: what each saw says nothing here.
         arrivals: Vec::new(),
+        work: HashMap::new(),
+        again: Vec::new(),
         fault,
         end: effort.total(),
         begun_too_late: None,

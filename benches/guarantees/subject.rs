@@ -40,6 +40,10 @@ pub struct Ask {
     pub per_try: Option<Duration>,
     /// These requests may be sent twice.
     pub repeatable: bool,
+    /// A call that takes longer may be made a second time beside it. Weir finds that time out; Envoy has to be told.
+    pub hedge_after: Option<Duration>,
+    /// All that is called may be overloaded at once.
+    pub overloads: bool,
     /// Of Weir's policy beyond that: a line of YAML below `outbound:` …
     pub outbound: &'static str,
     /// … and below `inbound:`.
@@ -168,17 +172,21 @@ impl Lane {
         started.map_err(Trouble::during(self.kind.name()))
     }
 
-    /// So many proxies of callers before one app with a proxy of its own.
+    /// So many proxies of callers before so many apps, each with a proxy of its own.
     pub fn both(
         self,
         world: &World,
         ports: &mut Ports,
         callers: usize,
+        apps: usize,
         ask: &Ask,
     ) -> Result<Proxies, Trouble> {
+        let which: Vec<usize> = (0..apps).collect();
         let started = match self.kind {
-            Kind::Weir => self.weir_mesh(world, ports, callers, &[0], ask),
-            Kind::EnvoyDefault | Kind::EnvoyBest => self.envoy_both(world, ports, callers, ask),
+            Kind::Weir => self.weir_mesh(world, ports, callers, &which, ask),
+            Kind::EnvoyDefault | Kind::EnvoyBest => {
+                self.envoy_both(world, ports, callers, &which, ask)
+            }
         };
         let (mut callers, pods) = started.map_err(Trouble::during(self.kind.name()))?;
         callers.processes.extend(pods);

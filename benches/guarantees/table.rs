@@ -1,19 +1,17 @@
-//! The table: on the terminal, for a README, and as JSON with everything it comes from.
+//! The table: on the terminal, and for a README.
 
-use serde_json::{Value as Json, json};
-
-use crate::arguments::Effort;
 use crate::figure::{Figure, Value};
 use crate::judge::{Bound, Spread, Verdict};
+use crate::misses;
 use crate::plan::Case;
-use crate::rounds::{Record, Results};
+use crate::rounds::Results;
 use crate::subject::Kind;
 
 pub struct Report<'a> {
     pub cases: &'a [Case],
     pub kinds: &'a [Kind],
-    pub effort: Effort,
-    pub seed: u64,
+    /// How it was measured and where, one line for each run of the command.
+    pub headings: Vec<String>,
     pub results: &'a Results,
 }
 
@@ -24,20 +22,34 @@ struct Row {
     target: String,
     cells: Vec<String>,
     verdict: Verdict,
+    /// Why it is missed, if that is known.
+    known: Option<&'static str>,
+}
+
+impl Row {
+    fn word(&self) -> &'static str {
+        match (self.verdict, self.known) {
+            (Verdict::Met, _) => "met",
+            (Verdict::Missed, None) => "missed",
+            (Verdict::Missed, Some(_)) => "missed, as known",
+            (Verdict::Unknown, _) => "",
+        }
+    }
 }
 
 impl Report<'_> {
-    pub fn missed(&self) -> usize {
-        let rows = self.rows(&mut Vec::new());
-        rows.iter()
-            .filter(|row| row.verdict == Verdict::Missed)
-            .count()
+    /// Targets that were missed although it is not said that they are, and all that were.
+    pub fn missed(&self) -> [usize; 2] {
+        let mut rows = self.rows(&mut Vec::new());
+        rows.retain(|row| row.verdict == Verdict::Missed);
+        let unknown = rows.iter().filter(|row| row.known.is_none());
+        [unknown.count(), rows.len()]
     }
 
     pub fn print(&self) {
         let mut notes = Vec::new();
         let rows = self.rows(&mut notes);
-        println!("{}", self.heading());
+        self.headings.iter().for_each(|line| println!("{line}"));
         let mut last = None;
         for row in &rows {
             if last != Some(row.case) {
@@ -52,7 +64,7 @@ impl Report<'_> {
             }
             print!("     {:38} {:>10}", row.figure.name(), row.target);
             row.cells.iter().for_each(|cell| print!(" {cell:>28}"));
-            println!("  {}", word(row.verdict));
+            println!("  {}", row.word());
         }
         println!();
         notes
@@ -60,6 +72,13 @@ impl Report<'_> {
             .enumerate()
             .for_each(|(number, note)| println!("[{}] {note}", number + 1));
         println!("{}", self.lateness());
+        let mut reasons: Vec<&str> = Vec::new();
+        for row in rows.iter().filter(|row| row.verdict == Verdict::Missed) {
+            reasons.extend(row.known.filter(|reason| !reasons.contains(reason)));
+        }
+        reasons
+            .iter()
+            .for_each(|reason| println!("missed, as known: {reason}"));
     }
 
     pub fn markdown(&self) -> String {
@@ -69,7 +88,7 @@ impl Report<'_> {
         let names = kinds.collect::<Vec<_>>().join(" | ");
         let mut text = format!(
             "{}\n\n| | experiment | figure | target | {names} | |\n",
-            self.heading()
+            self.headings.join("  \n")
         );
         text += &format!(
             "|---|---|---|---:|{}---|\n",
@@ -88,32 +107,32 @@ impl Report<'_> {
                 row.figure.name(),
                 row.target,
                 row.cells.join(" | "),
-                word(row.verdict)
+                row.word()
             );
         }
         text.push('\n');
         for (number, note) in notes.iter().enumerate() {
             text += &format!("[{}] {note}  \n", number + 1);
         }
-        text + &self.lateness() + "\n"
-    }
-
-    fn heading(&self) -> String {
-        let Effort {
-            name,
-            repeats,
-            warm_up,
-            fault,
-            after,
-        } = self.effort;
-        format!(
-            "Mode {name}, seed {}: {repeats} repeats (median, least–greatest), {} s warm-up, {} s fault, {} s after it at \
-             least; Poisson arrivals; subjects side by side.",
-            self.seed,
-            warm_up.as_secs(),
-            fault.as_secs(),
-            after.as_secs()
-        )
+        text += &self.lateness();
+        let mut missed = rows
+            .iter()
+            .filter(|row| row.verdict == Verdict::Missed)
+            .peekable();
+        if missed.peek().is_some() {
+            text += "\n\nMissed:\n\n";
+        }
+        for row in missed {
+            let case = &self.cases[row.case];
+            text += &format!(
+                "- {} {}, {}: {}\n",
+                case.experiment,
+                case.name,
+                row.figure.name(),
+                row.known.unwrap_or("not explained")
+            );
+        }
+        text
     }
 
     /// What the figures rest on.
@@ -135,6 +154,9 @@ impl Report<'_> {
     fn rows(&self, notes: &mut Vec<String>) -> Vec<Row> {
         let mut rows = Vec::new();
         for (number, case) in self.cases.iter().enumerate() {
+            if !self.results.has(number) {
+                continue;
+            }
             for (figure, bound) in &case.figures {
                 let mut verdict = Verdict::Unknown;
                 let mut cells = Vec::new();
@@ -151,6 +173,7 @@ impl Report<'_> {
                     target: bound.text(figure.unit()),
                     cells,
                     verdict,
+                    known: misses::reason(case, *figure),
                 });
             }
         }
@@ -188,59 +211,6 @@ impl Report<'_> {
         found.map_or_else(|| "not run".to_owned(), |(_, _, reason)| reason.clone())
     }
 
-    pub fn json(&self) -> String {
-        let runs: Vec<Json> = self
-            .results
-            .records
-            .iter()
-            .map(|record| self.run(record))
-            .collect();
-        let rows = self.rows(&mut Vec::new());
-        let summary: Vec<Json> = rows.iter().map(|row| self.summary(row)).collect();
-        let all =
-            json!({"heading": self.heading(), "seed": self.seed, "summary": summary, "runs": runs});
-        format!("{all:#}\n")
-    }
-
-    fn summary(&self, row: &Row) -> Json {
-        let case = &self.cases[row.case];
-        let cells = self.kinds.iter().map(|kind| kind.name().to_owned());
-        let cells: serde_json::Map<String, Json> = cells
-            .zip(row.cells.iter().map(|cell| json!(cell)))
-            .collect();
-        json!({
-            "experiment": case.experiment, "case": case.name, "figure": row.figure.name(),
-            "target": row.target, "cells": cells, "weir": word(row.verdict),
-        })
-    }
-
-    fn run(&self, record: &Record) -> Json {
-        let case = &self.cases[record.case];
-        let figure = |(figure, value): &(Figure, Value)| {
-            let value = match value {
-                Value::Number(number) => json!(number),
-                Value::Over(watched) => json!({"over": watched}),
-                Value::Missing(reason) => json!({"missing": reason}),
-            };
-            (figure.name().to_owned(), value)
-        };
-        let figures: serde_json::Map<String, Json> = record.figures.iter().map(figure).collect();
-        let each = |get: fn(&crate::evidence::Second) -> usize| -> Vec<usize> {
-            record.seconds.iter().map(get).collect()
-        };
-        json!({
-            "experiment": case.experiment, "case": case.name, "subject": record.kind.name(), "repeat": record.repeat,
-            "figures": figures,
-            "late_ms": {"p50": record.late[0], "p99": record.late[1], "max": record.late[2]},
-            "proxy_cpu_us_per_request": record.cpu_per_request.as_secs_f64() * 1e6,
-            "seconds": {
-                "offered": each(|second| second.offered),
-                "good": each(|second| second.good),
-                "arrived": each(|second| second.arrived),
-            },
-        })
-    }
-
     /// What `--list` shows.
     pub fn list(cases: &[Case]) {
         for case in cases {
@@ -253,13 +223,5 @@ impl Report<'_> {
                 println!("     {:38} {target}", figure.name());
             }
         }
-    }
-}
-
-const fn word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Met => "met",
-        Verdict::Missed => "missed",
-        Verdict::Unknown => "",
     }
 }
