@@ -44,6 +44,7 @@ fn run(cases: &[Case], record: &Record) -> Json {
         "experiment": case.experiment, "case": case.name, "subject": record.kind.name(), "repeat": record.repeat,
         "figures": figures,
         "late_ms": record.late,
+        "proxies_core_busy": record.core_busy,
         "proxy_cpu_us_per_request": record.cpu_per_request.as_secs_f64() * 1e6,
         "seconds": {
             "offered": each(|second| second.offered),
@@ -90,6 +91,7 @@ pub fn read(path: &Path, cases: &[Case], results: &mut Results) -> Result<Vec<St
             seconds: seconds(&run["seconds"]),
             late: late.ok_or_else(|| other("late_ms"))?,
             cpu_per_request: Duration::from_secs_f64(cpu.unwrap_or_default() / 1e6),
+            core_busy: run["proxies_core_busy"].as_f64().unwrap_or_default(),
         });
     }
     for left_out in list(&all, "left_out")? {
@@ -154,6 +156,7 @@ mod tests {
             }],
             late: [0.5, 1.5, 20.0],
             cpu_per_request: Duration::from_micros(70),
+            core_busy: 0.25,
         });
         results.left_out.push((1, Kind::Weir, "it died".to_owned()));
         let report = Report {
@@ -179,6 +182,7 @@ mod tests {
         );
         assert_eq!(record.seconds, results.records[0].seconds);
         assert_eq!(record.late, [0.5, 1.5, 20.0]);
+        assert_eq!(record.core_busy, 0.25);
         assert_eq!(record.cpu_per_request, Duration::from_micros(70));
     }
 }

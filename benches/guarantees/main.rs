@@ -134,11 +134,21 @@ fn inside(arguments: &Arguments) -> Result<(), Trouble> {
     process::pin(process::DRIVER_CORE).map_err(Trouble::during("pinning to a core"))
 }
 
-/// Of this process and of all that it starts: a queue of a second is some thousand connections at each end of each proxy.
+/// A queue of some seconds is ten thousand connections at each end of each proxy.
+const OPEN_FILES: u64 = 100_000;
+
+/// Of this process and of all that it starts.
 fn allow_connections() -> io::Result<()> {
     let mut limit = getrlimit(Resource::Nofile);
+    limit.maximum = limit.maximum.map(|most| most.max(OPEN_FILES));
     limit.current = limit.maximum;
-    Ok(setrlimit(Resource::Nofile, limit)?)
+    // Who is not root has to do with what there is.
+    setrlimit(Resource::Nofile, limit).or_else(|_| {
+        limit = getrlimit(Resource::Nofile);
+        limit.current = limit.maximum;
+        setrlimit(Resource::Nofile, limit)
+    })?;
+    Ok(())
 }
 
 /// How many targets were missed that are not known to be, and how many in all.

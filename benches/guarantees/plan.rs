@@ -36,13 +36,22 @@ pub enum Script {
 }
 
 impl Script {
-    /// The most requests a second that callers send.
+    /// The most requests a second that callers send, and as many more as it takes the two cores more time than a call through one
+    /// proxy.
     pub fn rate_max(&self) -> f64 {
         match self {
-            // A proxy is woken for each of its own, and shares no wake-up with others.
-            Self::Outage(outage) if outage.proxies > 1 => outage.rate_max() * 2.0,
-            Self::Outage(outage) => outage.rate_max(),
-            Self::Rolling(rolling) => rolling.rate,
+            Self::Outage(outage) => {
+                // A proxy of its own is woken for each call, and shares no wake-up with others.
+                let each = if outage.proxies > 1 { 2.0 } else { 1.0 };
+                let hops = if outage.place == Place::Both {
+                    2.0
+                } else {
+                    1.0
+                };
+                outage.rate_max() * each * hops
+            }
+            // Two hops, as well.
+            Self::Rolling(rolling) => rolling.rate * 2.0,
             // Chunks of answers take time, too.
             Self::Backpressure(backpressure) => backpressure.others.rate_max() * 2.0,
             // Every app is one more server and client, and has two proxies.

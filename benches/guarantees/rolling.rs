@@ -54,6 +54,8 @@ struct Restarts {
     pods: Vec<Pod>,
     /// Of the pods to come.
     fresh: Vec<[u16; 3]>,
+    /// Of the proxies that have gone.
+    cpu: Duration,
     seed: u64,
 }
 
@@ -100,6 +102,7 @@ impl Rolling {
                 .map(|_| ports.take())
                 .collect::<io::Result<_>>()
                 .map_err(explain())?,
+            cpu: Duration::ZERO,
             seed,
         };
         let effort = effort.at_least(self.lasts, Duration::ZERO);
@@ -158,11 +161,17 @@ async fn run(
         held: None,
         deadline: rolling.ask.deadline,
         late,
-        cpu: caller.cpu(),
+        cpu: caller.cpu() + restarts.cpu(),
     })
 }
 
 impl Restarts {
+    /// Of all proxies of pods, but for what one took after it was told to end.
+    fn cpu(&self) -> Duration {
+        let running = self.pods.iter().map(|pod| pod.proxy.cpu());
+        self.cpu + running.sum::<Duration>()
+    }
+
     async fn replace_all(&mut self) -> io::Result<()> {
         for ports in std::mem::take(&mut self.fresh) {
             self.add(ports).await?;
@@ -228,6 +237,7 @@ impl Restarts {
             drained.map_err(io::Error::other)??;
             sleep(ENVOY_DRAINS).await;
         }
+        self.cpu += old.proxy.cpu();
         old.proxy.terminate();
         let deadline = Instant::now() + PATIENCE;
         while old.proxy.has_ended().is_none() {

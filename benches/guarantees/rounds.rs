@@ -31,6 +31,8 @@ pub struct Record {
     /// Milliseconds: p50, p99, and the worst.
     pub late: [f64; 3],
     pub cpu_per_request: Duration,
+    /// Share of their core that all proxies had that ran beside each other.
+    pub core_busy: f64,
 }
 
 impl Record {
@@ -136,13 +138,20 @@ impl Rounds<'_> {
                 }
             }
         }
+        let mut core_busy = 0.0;
         for (case, kind, ended) in futures_util::future::join_all(running).await {
             match ended {
-                Ok(evidence) => results
-                    .records
-                    .push(self.record(case, kind, repeat, &evidence)),
+                Ok(evidence) => {
+                    core_busy += evidence.cpu.div_duration_f64(evidence.end);
+                    results
+                        .records
+                        .push(self.record(case, kind, repeat, &evidence));
+                }
                 Err(trouble) => results.leave_out(case, kind, &trouble),
             }
+        }
+        for record in &mut results.records {
+            record.core_busy = core_busy;
         }
     }
 
@@ -210,6 +219,7 @@ impl Rounds<'_> {
             seconds: evidence.seconds(),
             late,
             cpu_per_request: evidence.cpu / requests,
+            core_busy: 0.0,
         }
     }
 }

@@ -141,12 +141,16 @@ impl Report<'_> {
             let late = self.results.records.iter().map(|record| record.late[place]);
             late.fold(0.0, f64::max)
         };
+        let records = &self.results.records;
+        let busy = records.iter().map(|record| record.core_busy);
         format!(
-            "Requests were sent late by {:.1} ms in the median, {:.1} ms at p99, {:.1} ms at most, in the worst of {} runs.",
+            "Requests were sent late by {:.1} ms in the median, {:.1} ms at p99, {:.1} ms at most, in the worst of {} runs; \
+             the proxies' core was busy to {:.0} % at most, all subjects together.",
             worst(0),
             worst(1),
             worst(2),
-            self.results.records.len()
+            records.len(),
+            busy.fold(0.0, f64::max) * 100.0
         )
     }
 
