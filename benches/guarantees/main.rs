@@ -78,16 +78,23 @@ fn main() -> ExitCode {
         Report::list(&cases);
         return ExitCode::SUCCESS;
     }
-    let missed = match arguments.from.is_empty() {
+    let ended = match arguments.from.is_empty() {
         false => gather(&arguments, &cases),
         true => inside(&arguments).and_then(|()| measure(&arguments, &cases)),
     };
-    match missed {
-        Ok([unknown, all]) => {
-            eprintln!("targets missed: {all}, of them not known to be: {unknown}");
-            match if arguments.strict { all } else { unknown } {
-                0 => ExitCode::SUCCESS,
-                _ => ExitCode::FAILURE,
+    match ended {
+        Ok(conclusion) => {
+            let Conclusion {
+                missed,
+                unknown,
+                unmeasured,
+            } = conclusion;
+            eprintln!(
+                "targets missed: {missed}, of them not known to be: {unknown}; runs of Weir that came to nothing: {unmeasured}"
+            );
+            match conclusion.is_bad(arguments.strict) {
+                true => ExitCode::FAILURE,
+                false => ExitCode::SUCCESS,
             }
         }
         Err(Trouble::Interrupted) => ExitCode::from(130),
@@ -99,7 +106,7 @@ fn main() -> ExitCode {
 }
 
 /// Of what was measured before, one table.
-fn gather(arguments: &Arguments, cases: &[Case]) -> Result<[usize; 2], Trouble> {
+fn gather(arguments: &Arguments, cases: &[Case]) -> Result<Conclusion, Trouble> {
     let mut results = Results::default();
     let mut headings = Vec::new();
     for path in &arguments.from {
@@ -115,9 +122,8 @@ fn gather(arguments: &Arguments, cases: &[Case]) -> Result<[usize; 2], Trouble> 
         headings,
         results: &results,
     };
-    report.print();
-    write(arguments, &report).map_err(Trouble::during("writing the results"))?;
-    Ok(report.missed())
+    conclude(arguments, &report)?;
+    Ok(Conclusion::of(&report))
 }
 
 /// Builds and installs outside, where there is a network; returns inside, where there is none.
@@ -151,8 +157,7 @@ fn allow_connections() -> io::Result<()> {
     Ok(())
 }
 
-/// How many targets were missed that are not known to be, and how many in all.
-fn measure(arguments: &Arguments, cases: &[Case]) -> Result<[usize; 2], Trouble> {
+fn measure(arguments: &Arguments, cases: &[Case]) -> Result<Conclusion, Trouble> {
     if cases.is_empty() {
         let known = "--list names those that there are";
         return Err(Trouble::Failed(format!("no such experiment: {known}")));
@@ -173,7 +178,7 @@ fn measure(arguments: &Arguments, cases: &[Case]) -> Result<[usize; 2], Trouble>
         .map_err(Trouble::during("a runtime"))?;
     let ended = runtime.block_on(async {
         tokio::select! {
-            ended = rounds.run(&world, &mut results) => ended,
+            () = rounds.run(&world, &mut results) => Ok(()),
             interrupted = interruption() => Err(interrupted),
         }
     });
@@ -187,13 +192,38 @@ fn measure(arguments: &Arguments, cases: &[Case]) -> Result<[usize; 2], Trouble>
         )],
         results: &results,
     };
-    // Figures of a driver that was late are none; what was measured before Ctrl-C is something.
-    if matches!(ended, Ok(()) | Err(Trouble::Interrupted)) {
-        report.print();
-        write(arguments, &report).map_err(Trouble::during("writing the results"))?;
+    // What was measured before Ctrl-C is something.
+    conclude(arguments, &report)?;
+    ended.map(|()| Conclusion::of(&report))
+}
+
+/// What the exit code says.
+struct Conclusion {
+    missed: usize,
+    /// Of them, without being known to be.
+    unknown: usize,
+    unmeasured: usize,
+}
+
+impl Conclusion {
+    fn of(report: &Report<'_>) -> Self {
+        let [unknown, missed] = report.missed();
+        Self {
+            missed,
+            unknown,
+            unmeasured: report.results.unmeasured(),
+        }
     }
-    let missed = report.missed();
-    ended.map(|()| missed)
+
+    fn is_bad(&self, strict: bool) -> bool {
+        let missed = if strict { self.missed } else { self.unknown };
+        missed + self.unmeasured > 0
+    }
+}
+
+fn conclude(arguments: &Arguments, report: &Report<'_>) -> Result<(), Trouble> {
+    report.print();
+    write(arguments, report).map_err(Trouble::during("writing the results"))
 }
 
 fn kinds(arguments: &Arguments) -> Result<Vec<Kind>, Trouble> {

@@ -16,7 +16,7 @@ const RATE_MAX: f64 = 6000.0;
 /// A driver that sends later than this measures itself.
 const LATE_P99_MAX: Duration = Duration::from_millis(5);
 /// Of one run, before it is said that the machine has no time for it.
-const TRIES_MAX: u16 = 4;
+const TRIES_MAX: u16 = 3;
 /// Of a run, for all its processes to start: only to say how long it all takes.
 const SETTING_UP: Duration = Duration::from_secs(4);
 
@@ -57,7 +57,7 @@ pub struct Rounds<'a> {
 }
 
 impl Rounds<'_> {
-    pub async fn run(&self, world: &Rc<World>, results: &mut Results) -> Result<(), Trouble> {
+    pub async fn run(&self, world: &Rc<World>, results: &mut Results) {
         let batches = self.batches();
         let runs = batches.len() * usize::from(self.effort.repeats);
         let all = self.lasts(&batches) * u32::from(self.effort.repeats);
@@ -68,10 +68,9 @@ impl Rounds<'_> {
                 let run = usize::from(repeat) * batches.len() + which + 1;
                 self.say(&format!("{run} of {runs}"), batch);
                 self.side_by_side(batch, repeat, world, &mut lanes, results)
-                    .await?;
+                    .await;
             }
         }
-        Ok(())
     }
 
     /// Again, when the driver was late: that is nobody's result but the machine's.
@@ -82,7 +81,7 @@ impl Rounds<'_> {
         world: &Rc<World>,
         lanes: &mut u16,
         results: &mut Results,
-    ) -> Result<(), Trouble> {
+    ) {
         let mut tries = 1;
         loop {
             let mut fresh = Results::default();
@@ -91,15 +90,20 @@ impl Rounds<'_> {
                 None => {
                     results.records.append(&mut fresh.records);
                     results.left_out.append(&mut fresh.left_out);
-                    return Ok(());
+                    return;
                 }
                 Some(late) if tries == TRIES_MAX => {
-                    let case = &self.cases[late.case];
-                    return Err(Trouble::Failed(format!(
-                        "{} {}: a hundredth of the requests was sent more than {:.1} ms late (the worst {:.1} ms), {tries} times: \
-                         the driver was the bottleneck, and its figures mean nothing. Use a quiet machine, or --only",
-                        case.experiment, case.name, late.late[1], late.late[2]
-                    )));
+                    let [_, p99, worst] = late.late;
+                    let trouble = Trouble::Failed(format!(
+                        "a hundredth of the requests was sent more than {p99:.1} ms late (the worst {worst:.1} ms), {tries} times: \
+                         the driver was the bottleneck, and its figures mean nothing. Use a quiet machine, or --only"
+                    ));
+                    for case in batch {
+                        for kind in self.kinds {
+                            results.leave_out(*case, *kind, &trouble);
+                        }
+                    }
+                    return;
                 }
                 Some(late) => {
                     let [_, p99, _] = late.late;
@@ -228,6 +232,12 @@ impl Results {
     fn leave_out(&mut self, case: usize, kind: Kind, trouble: &Trouble) {
         eprintln!("left out: {kind}: {trouble}");
         self.left_out.push((case, kind, trouble.to_string()));
+    }
+
+    /// Runs of Weir that came to nothing.
+    pub fn unmeasured(&self) -> usize {
+        let left_out = self.left_out.iter();
+        left_out.filter(|(_, kind, _)| *kind == Kind::Weir).count()
     }
 
     /// Whether this case was run, or tried.
