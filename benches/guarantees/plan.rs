@@ -183,6 +183,8 @@ fn black_hole() -> Vec<Case> {
         script: Script::Outage(Outage {
             ask: Ask { per_try, ..ASK },
             breakage,
+            // One of its figures is per 10 s.
+            fault: Duration::from_secs(10),
             ..OUTAGE
         }),
         figures: figures(),
