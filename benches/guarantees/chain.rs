@@ -72,6 +72,7 @@ async fn run(
         path: "/work",
         rate: chain.rate,
         surge: 1.0,
+        ramps: false,
         callers: [0, 1],
     };
     let phases = [effort.warm_up, effort.fault, effort.after];

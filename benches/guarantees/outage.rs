@@ -52,6 +52,7 @@ pub struct Others {
     pub path: &'static str,
     pub rate: f64,
     pub surge: f64,
+    pub ramps: bool,
 }
 
 /// Where the proxies under test stand.
@@ -139,12 +140,14 @@ impl Outage {
             path: self.path,
             rate: self.rate,
             surge: self.surge,
+            ramps: false,
             callers: [0, if alone { self.proxies } else { last }],
         }];
         sources.extend(self.others.map(|others| Source {
             path: others.path,
             rate: others.rate,
             surge: others.surge,
+            ramps: others.ramps,
             callers: [last, 1],
         }));
         sources

@@ -526,7 +526,7 @@ fn priority_and_fairness() -> Vec<Case> {
     vec![
         Case {
             experiment: "G7",
-            name: "critical at half the capacity, beside 12 × of what may be shed",
+            name: "critical at half the capacity, beside a ramp to 12 × of what may be shed",
             script: Script::Outage(Outage {
                 ask: Ask {
                     inbound: "concurrency: {adaptive: {}}\n    priorities:\n    \
@@ -541,7 +541,9 @@ fn priority_and_fairness() -> Vec<Case> {
                     path: "/batch",
                     rate: 25.0,
                     surge: 120.0,
+                    ramps: true,
                 }),
+                fault: Duration::from_secs(20),
                 ..APP
             }),
             figures: vec![(Success, AtLeast(0.999)), (P99ToHealthy, AtMost(1.3))],
@@ -567,6 +569,7 @@ fn priority_and_fairness() -> Vec<Case> {
                     rate: 30.0,
                     // Its share is 50.
                     surge: 16.7,
+                    ramps: false,
                 }),
                 ..APP
             }),

@@ -128,6 +128,7 @@ async fn run(
         path: "/work",
         rate: rolling.rate,
         surge: 1.0,
+        ramps: false,
         callers: [0, 1],
     };
     let phases = [effort.warm_up, effort.fault, effort.after];

@@ -53,9 +53,14 @@ pub struct Source {
     pub rate: f64,
     /// So many times as much while the fault lasts.
     pub surge: f64,
+    /// It comes to that little by little, in the first half of the fault.
+    pub ramps: bool,
     /// The first of its callers, and how many; one sends after the other.
     pub callers: [usize; 2],
 }
+
+/// Small enough to be none.
+const RAMP_STEPS: u32 = 50;
 
 /// All that is sent: the first source is what is watched.
 pub fn sends(
@@ -70,11 +75,19 @@ pub fn sends(
             lasts,
             rate: source.rate * factor,
         };
-        let stretches = [
-            stretch(warm_up, 1.0),
-            stretch(fault, source.surge),
-            stretch(after, 1.0),
-        ];
+        let mut stretches = vec![stretch(warm_up, 1.0)];
+        match source.ramps {
+            true => {
+                let step = |step: u32| {
+                    let risen = (f64::from(step) + 0.5) / f64::from(RAMP_STEPS);
+                    stretch(fault / 2 / RAMP_STEPS, 1.0 + (source.surge - 1.0) * risen)
+                };
+                stretches.extend((0..RAMP_STEPS).map(step));
+                stretches.push(stretch(fault / 2, source.surge));
+            }
+            false => stretches.push(stretch(fault, source.surge)),
+        }
+        stretches.push(stretch(after, 1.0));
         let times = schedule(arrivals, &stretches, seed.wrapping_add(which as u64));
         let [first, count] = source.callers;
         sends.extend(times.into_iter().enumerate().map(|(number, at)| Send {
@@ -121,6 +134,7 @@ mod tests {
             path,
             rate,
             surge: 2.0,
+            ramps: false,
             callers,
         };
         let sources = [source("/a", 100.0, [0, 2]), source("/b", 300.0, [2, 1])];
@@ -133,6 +147,39 @@ mod tests {
         assert!(sends.iter().all(|send| (send.way < 2) == send.watched));
         let both = [0, 1].map(|way| sends.iter().filter(|send| send.way == way).count());
         assert!(both[0].abs_diff(both[1]) <= 1, "{both:?}");
+    }
+
+    /// Planted bug: a ramp that begins at its end turns this red.
+    #[test]
+    fn a_ramp_rises_in_the_first_half_of_the_fault_and_then_stays() {
+        let source = Source {
+            path: "/a",
+            rate: 100.0,
+            surge: 10.0,
+            ramps: true,
+            callers: [0, 1],
+        };
+        let second = Duration::from_secs(1);
+        let sends = sends(
+            Arrivals::Poisson,
+            &[source],
+            [second * 10, second * 40, second * 10],
+            3,
+        );
+        let between = |from, to| {
+            let span = second * from..second * to;
+            sends.iter().filter(|send| span.contains(&send.at)).count()
+        };
+        for (span, expected) in [
+            ((0, 10), 1000),
+            ((10, 20), 3250),
+            ((20, 30), 7750),
+            ((30, 50), 20_000),
+            ((50, 60), 1000),
+        ] {
+            let sent = between(span.0, span.1);
+            assert!(sent.abs_diff(expected) < expected / 8, "{span:?}: {sent}");
+        }
     }
 
     #[test]
