@@ -106,7 +106,7 @@ fn plant(path: &Path, bug: &Bug, number: usize) {
         false => format!("({either})"),
     };
     let changed = text.replacen(code, &either, 1);
-    assert_ne!(text, changed, "{}: {}", bug.file, bug.what);
+    assert!(text != changed, "{}: {}", bug.file, bug.what);
     fs::write(path, changed).expect("the copy can be written");
 }
 
