@@ -199,6 +199,9 @@ pub(crate) const BUGS: &[Bug] = bugs! {
         "a hedge with a third of the endpoints out":
             "weather.gated > GATED_MAX" => "false",
             "policy::hedge::tests::no_hedge_while_anything_says_that_capacity_is_short";
+        "the delay does not heed how many hedges are left":
+            "f64::from(self.credit) / f64::from(CREDIT_MAX)" => "1.0",
+            "policy::hedge::tests::when_calls_begin_to_hang_what_is_left_goes_to_them";
         "that nobody knows a delay is remembered for 100 ms":
             "self.delay.is_none() || !self.delay_as_of.is_some_and(is_fresh)" => "!self.delay_as_of.is_some_and(is_fresh)",
             "policy::hedge::tests::the_first_call_after_enough_answers_can_be_hedged";

@@ -7,8 +7,9 @@
 //!
 //! "The Tail at Scale" (Dean and Barroso, CACM 2013). The delay is learnt: a percentile of the route's own answers over
 //! the last 10 to 20 seconds, and no earlier than what the extra load allows. Hedging at p95 with 2 % of extra load
-//! would spend it on whoever asks first, and leave three slow calls of five alone; at p98 it reaches all that are
-//! slower (Finagle's BackupRequest derives its delay from the extra load for the same reason).
+//! would spend it on whoever asks first, and leave three slow calls of five alone (Finagle's BackupRequest derives its
+//! delay from the extra load for the same reason). So it is p98 as long as hedges are saved up, and up to p99 as they
+//! run out: when calls begin to hang, what is left goes to them and not to those that are a little slow as ever.
 //!
 //! A hedge is the one retry that hurts when it is needed least: it adds load because answers are slow. So it is
 //! paid for twice, by a share of the route's requests and by a token of the service's retry budget, and not made at
@@ -36,6 +37,8 @@ const DELAY_MIN: Duration = Duration::from_millis(1);
 /// Hedges that may be saved up, in thousandths.
 const CREDIT_MAX: u32 = 10_000;
 const HEDGE: u32 = 1_000;
+/// Of the extra load, what slow calls may need while nothing is saved up; all of it when `CREDIT_MAX` is.
+const NEEDED_MIN: f64 = 0.5;
 /// A percent of a hedge, in thousandths.
 const PERCENT: u32 = 10;
 /// With more of the endpoints out than this, the others have enough to do.
@@ -140,8 +143,11 @@ impl Hedge {
         if self.latency.samples() < SAMPLES_MIN {
             return None;
         }
-        let percentile = after_percentile.get().max(100 - max_extra.get());
-        let delay = self.latency.quantile(f64::from(percentile) / 100.0, now)?;
+        let saved = f64::from(self.credit) / f64::from(CREDIT_MAX);
+        let needed = NEEDED_MIN + (1.0 - NEEDED_MIN) * saved;
+        let paid = 100.0 - needed * f64::from(max_extra.get());
+        let percentile = f64::from(after_percentile.get()).max(paid);
+        let delay = self.latency.quantile(percentile / 100.0, now)?;
         // Looking may have forgotten what is too old.
         (self.latency.samples() >= SAMPLES_MIN).then_some(delay.max(DELAY_MIN))
     }
@@ -223,16 +229,21 @@ mod tests {
 
     #[test]
     fn the_delay_is_the_percentile_that_is_asked_for_or_that_can_be_paid() {
-        for (config, least) in [
-            (config(99, 2), 99),
-            (config(95, 5), 95),
-            (config(95, 2), 98),
-            (config(50, 1), 99),
+        for (config, with_little, with_savings) in [
+            (config(99, 2), 99, 99),
+            (config(95, 5), 97, 95),
+            (config(95, 2), 99, 98),
+            (config(50, 5), 97, 95),
         ] {
             let (mut hedge, now) = learnt(config);
-            let delay = hedge.begun(now).expect("a hundred answers");
-            let longest = millis(least).mul_f64(1.126);
-            assert!(millis(least) <= delay && delay <= longest, "{delay:?}");
+            let mut is_delay = |least, at| {
+                let delay = hedge.begun(at).expect("a hundred answers");
+                let longest = millis(least).mul_f64(1.126);
+                assert!(millis(least) <= delay && delay <= longest, "{delay:?}");
+                hedge.credit = CREDIT_MAX;
+            };
+            is_delay(with_little, now);
+            is_delay(with_savings, now + REFRESH);
         }
     }
 
@@ -317,6 +328,39 @@ mod tests {
         let refused = hedge.admit(CALM, &mut budget, now);
         assert_eq!(refused, Err(Withheld::Budget), "retries have used it up");
         assert_eq!(hedge.credit, credit);
+    }
+
+    /// Calls that are a little slow as ever need what hedges there are; then one in a hundred hangs, and for ten seconds
+    /// the percentiles do not know it. Planted: the delay does not heed what is left.
+    #[test]
+    fn when_calls_begin_to_hang_what_is_left_goes_to_them() {
+        let mut now = Instant::now();
+        let (mut hedge, mut budget) = (Hedge::new(config(95, 2), now), budget(now));
+        let mut random = fastrand::Rng::with_seed(7);
+        let (mut hanging, mut alone) = (0, 0);
+        for call in 0..40_000 {
+            now += millis(1);
+            let delay = hedge.begun(now);
+            let hangs = call >= 30_000 && random.u8(..100) == 0;
+            let took = match hangs {
+                true => millis(500),
+                false => millis(10).mul_f64(-random.f64().max(1e-9).ln()),
+            };
+            let slow = delay.filter(|delay| took > *delay);
+            let hedged = slow.filter(|_| hedge.admit(CALM, &mut budget, now).is_ok());
+            hedge.answered(
+                hedged.map_or(took, |delay| took.min(delay + millis(10))),
+                now,
+            );
+            budget.deposit(now);
+            hanging += u32::from(hangs);
+            alone += u32::from(hangs && hedged.is_none());
+        }
+        println!("{alone} of {hanging} were not hedged");
+        assert!(
+            hanging > 80 && alone * 10 <= hanging,
+            "{alone} of {hanging}"
+        );
     }
 
     proptest! {
