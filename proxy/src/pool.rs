@@ -25,6 +25,7 @@ use crate::error::{ConnectError, Error};
 use crate::http1;
 use crate::http2::{CONNECTION_WINDOW, HEADER_LIST_MAX, SEND_BUFFER, STREAM_WINDOW, silence};
 use crate::identity::{SpiffeId, alpn};
+use crate::socket;
 
 /// More than this many connections to one endpoint would hide overload rather than carry it.
 const HTTP2_CONNECTIONS_MAX: usize = 8;
@@ -149,6 +150,10 @@ impl Pool {
             return Ok(idle);
         }
         let stream = connector.plain(self.address).await?;
+        socket::bound_answers(&stream).map_err(|error| ConnectError::Io {
+            address: self.address,
+            reason: error.to_string(),
+        })?;
         Ok(http1::Connection::new(stream))
     }
 

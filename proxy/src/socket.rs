@@ -8,6 +8,9 @@ use tokio::net::{TcpSocket, TcpStream};
 
 /// So that the kernel is not the hidden queue between a fast sender and a slow reader (resilience.md section 8).
 const NOTSENT_LOWAT: u32 = 128 * 1024;
+/// What the kernel takes in for an HTTP/1.1 answer that nobody reads (it doubles the figure for its own use). Without it
+/// that grows to megabytes; as much as a stream of HTTP/2 has.
+const ANSWER_BUFFER: usize = 64 * 1024;
 const BACKLOG: i32 = 4096;
 
 /// A listening socket, inherited by nobody.
@@ -48,6 +51,11 @@ pub fn configure(stream: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(std::time::Duration::from_secs(60)))
+}
+
+/// A stream from which answers are read, each by a caller who may be slow.
+pub fn bound_answers(stream: &TcpStream) -> io::Result<()> {
+    SockRef::from(stream).set_recv_buffer_size(ANSWER_BUFFER)
 }
 
 /// Where the caller meant to go before the kernel brought the connection here.
