@@ -58,7 +58,9 @@ fn proxy_and_control_plane_do_not_know_each_other_and_the_shop_knows_nobody() {
             &["weir-proxy", "weir-lab", "boutique"],
         ),
         ("demo-boutique/cart/Cargo.toml", &["weir-"]),
+        ("demo-boutique/chassis/rust/Cargo.toml", &["weir-"]),
         ("demo-boutique/load/Cargo.toml", &["weir-"]),
+        ("demo-boutique/orderlog/Cargo.toml", &["weir-"]),
     ] {
         for other in others {
             assert!(!knows(path, other), "{path} knows {other}");

@@ -16,9 +16,6 @@
 //!
 //! A second signal ends the process at once. `traceparent` is accepted and named in the log of a failed call.
 
-pub mod chaos;
-pub mod drain;
-pub mod listener;
 pub mod pb;
 pub mod server;
 pub mod service;

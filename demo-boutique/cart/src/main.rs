@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-use boutique_cart::drain::Signals;
-use boutique_cart::server::{self, Sockets};
+use boutique_cart::server;
 use boutique_cart::settings::Settings;
+use boutique_chassis::drain::Signals;
+use boutique_chassis::server::Sockets;
 
 const EXIT_FAILED: u8 = 1;
 const EXIT_USAGE: u8 = 2;
@@ -30,12 +31,12 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
-    let sockets = Sockets::bind(&settings).await?;
+    let sockets = Sockets::bind(&settings.process).await?;
     let signals = Signals::watch()?;
     let store = settings.redis_addr.as_deref().unwrap_or("memory");
     eprintln!(
         "cart: serving on {}, carts in {store}",
-        sockets.cart.local_addr()?
+        sockets.service.local_addr()?
     );
     server::run(settings, sockets, signals.first()).await?;
     eprintln!("cart: drained");

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use boutique_chassis::chaos::Chaos;
+use boutique_chassis::server::log;
 use tokio::sync::Semaphore;
 use tonic::codegen::http;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -11,7 +13,6 @@ use tonic::server::NamedService;
 use tonic::{Code, Request, Response, Status};
 use tower::Service;
 
-use crate::chaos::Chaos;
 use crate::pb::cart_server::{Cart, SERVICE_NAME};
 use crate::pb::{
     AddItemRequest, AddItemResponse, CartItem, EmptyCartRequest, EmptyCartResponse, GetCartRequest,
@@ -52,29 +53,10 @@ impl CartService {
         self.0.chaos.strike().await?;
         let answer = work(&self.0.store).await;
         if let Err(status) = &answer {
-            log(status, metadata);
+            log("cart", status, metadata);
         }
         answer.map(Response::new)
     }
-}
-
-/// Says which trace met a failure of ours; a caller's mistakes are the caller's to log.
-fn log(status: &Status, metadata: &MetadataMap) {
-    if matches!(
-        status.code(),
-        Code::InvalidArgument | Code::FailedPrecondition
-    ) {
-        return;
-    }
-    let traceparent = metadata
-        .get("traceparent")
-        .and_then(|value| value.to_str().ok());
-    eprintln!(
-        "cart: {:?}: {} (traceparent {})",
-        status.code(),
-        status.message(),
-        traceparent.unwrap_or("none")
-    );
 }
 
 #[tonic::async_trait]

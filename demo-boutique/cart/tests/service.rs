@@ -5,9 +5,10 @@ mod support;
 
 use std::time::Duration;
 
-use boutique_cart::pb::chaos_client::ChaosClient;
-use boutique_cart::pb::{AddItemRequest, EmptyCartRequest, GetCartRequest, GetCartResponse, Knobs};
+use boutique_cart::pb::{AddItemRequest, EmptyCartRequest, GetCartRequest, GetCartResponse};
 use boutique_cart::store::PRODUCTS_PER_CART_MAX;
+use boutique_chassis::pb::Knobs;
+use boutique_chassis::pb::chaos_client::ChaosClient;
 use support::{Cart, INSTALL, Redis, add, channel, item};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};

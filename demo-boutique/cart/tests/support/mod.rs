@@ -7,8 +7,9 @@ use std::time::Duration;
 use boutique_cart::pb::AddItemRequest;
 use boutique_cart::pb::CartItem;
 use boutique_cart::pb::cart_client::CartClient;
-use boutique_cart::server::{self, Sockets};
+use boutique_cart::server;
 use boutique_cart::settings::Settings;
+use boutique_chassis::server::Sockets;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
@@ -37,9 +38,9 @@ impl Cart {
         });
         let mut settings = settings.expect("the test's variables are valid");
         // Free ports, so that tests may run side by side.
-        settings.chaos_port = Some(0);
-        let sockets = Sockets::bind(&settings).await.expect("free ports");
-        let addr = loopback(sockets.cart.local_addr().expect("bound"));
+        settings.process.chaos_port = Some(0);
+        let sockets = Sockets::bind(&settings.process).await.expect("free ports");
+        let addr = loopback(sockets.service.local_addr().expect("bound"));
         let chaos = sockets.chaos.as_ref().expect("asked for");
         let chaos = chaos.local_addr().expect("bound");
         let (stop, stopped) = oneshot::channel();

@@ -1,5 +1,6 @@
 /** What a TypeScript service of the shop has besides its own job. */
 export { chaosServer } from './chaos';
+export { Dependency } from './dependency';
 export { drained, signalled, within } from './drain';
 export * as env from './env';
 export { Faults } from './faults';

@@ -27,6 +27,18 @@ _MOST = {
 }
 
 
+def checked(knobs: Knobs) -> Knobs:
+    """The same knobs, or a refusal that names the one that makes no sense."""
+    for name, most in _MOST.items():
+        value = getattr(knobs, name)
+        if not 0 <= value <= most:
+            raise Refusal(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"{name} is {value}, it has to be between 0 and {most}",
+            )
+    return knobs
+
+
 class Faults:
     def __init__(self, knobs: Knobs, percent: Callable[[], int] = lambda: random.randrange(100)) -> None:
         """`percent` draws a number from 0 to 99, anew for every call."""
@@ -44,15 +56,8 @@ class Faults:
 
     def set(self, knobs: Knobs) -> None:
         """Replaces all knobs at once, also for the calls that are frozen or in line now."""
-        for name, most in _MOST.items():
-            value = getattr(knobs, name)
-            if not 0 <= value <= most:
-                raise Refusal(
-                    grpc.StatusCode.INVALID_ARGUMENT,
-                    f"{name} is {value}, it has to be between 0 and {most}",
-                )
         with self._change:
-            self._knobs = knobs
+            self._knobs = checked(knobs)
             self._change.notify_all()
 
     def before(self, context: grpc.ServicerContext) -> None:

@@ -1,6 +1,5 @@
-import { boutiqueService } from '@boutique/chassis';
+import { boutiqueService, Dependency } from '@boutique/chassis';
 import { ClientReadableStream } from '@grpc/grpc-js';
-import { Dependency } from '../dependency';
 import { Money } from '../money';
 import { Settings } from '../settings';
 

@@ -1,5 +1,4 @@
-import { boutiqueService } from '@boutique/chassis';
-import { Dependency } from '../dependency';
+import { boutiqueService, Dependency } from '@boutique/chassis';
 import { Settings } from '../settings';
 
 export class Recommendation {

@@ -9,12 +9,8 @@
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tonic::server::NamedService;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
-
-use crate::pb::cart_server::CartServer;
-use crate::service::{Alias, CartService};
 
 /// The shell's convention for "ended by signal n".
 const EXIT_BY_SIGNAL: i32 = 128;
@@ -52,14 +48,16 @@ impl Signals {
 }
 
 /// What health says of the process and of each name it serves.
-pub struct Health(pub HealthReporter);
+pub struct Health {
+    reporter: HealthReporter,
+    names: &'static [&'static str],
+}
 
 impl Health {
-    const NAMES: [&str; 3] = [
-        "",
-        <CartServer<CartService> as NamedService>::NAME,
-        <Alias<CartService> as NamedService>::NAME,
-    ];
+    /// `names` are full names of services; the process as a whole is always there.
+    pub fn new(reporter: HealthReporter, names: &'static [&'static str]) -> Self {
+        Self { reporter, names }
+    }
 
     pub async fn serving(&self) {
         self.set(ServingStatus::Serving).await;
@@ -71,14 +69,18 @@ impl Health {
 
     /// Ends the Watch streams, which would otherwise hold their connections open for ever.
     pub async fn end_watches(&mut self) {
-        for name in Self::NAMES {
-            self.0.clear_service_status(name).await;
+        for name in Self::all(self.names) {
+            self.reporter.clear_service_status(name).await;
         }
     }
 
     async fn set(&self, status: ServingStatus) {
-        for name in Self::NAMES {
-            self.0.set_service_status(name, status).await;
+        for name in Self::all(self.names) {
+            self.reporter.set_service_status(name, status).await;
         }
+    }
+
+    fn all(names: &'static [&'static str]) -> impl Iterator<Item = &'static str> {
+        std::iter::once("").chain(names.iter().copied())
     }
 }

@@ -1,11 +1,11 @@
 /**
- * A service that the storefront calls, over several channels in turn.
+ * A service that another one calls, over several channels in turn.
  *
  * A gRPC channel is one connection and stays with the replica that it reached first. With
  * several, each replica gets its share of calls even where nothing balances requests.
  */
-import { traced } from '@boutique/chassis';
-import { ChannelOptions, Client, ClientReadableStream, credentials, ServiceDefinition } from '@grpc/grpc-js';
+import { traced } from './trace';
+import { ChannelOptions, Client, ClientDuplexStream, ClientReadableStream, credentials, ServiceDefinition } from '@grpc/grpc-js';
 
 const OPTIONS: ChannelOptions = {
   'grpc.use_local_subchannel_pool': 1, // else channels of one address share a connection
@@ -49,6 +49,13 @@ export class Dependency {
     const { path, requestSerialize, responseDeserialize } = this.definition[method]!;
     const deserialize = (bytes: Buffer) => responseDeserialize(bytes) as Response;
     return this.#next().makeServerStreamRequest(path, requestSerialize, deserialize, request, traced(traceparent));
+  }
+
+  /** A stream in both directions, without a deadline: whoever opens it cancels it. */
+  converse<Request, Response>(method: string): ClientDuplexStream<Request, Response> {
+    const { path, requestSerialize, responseDeserialize } = this.definition[method]!;
+    const deserialize = (bytes: Buffer) => responseDeserialize(bytes) as Response;
+    return this.#next().makeBidiStreamRequest<Request, Response>(path, requestSerialize, deserialize);
   }
 
   close(): void {

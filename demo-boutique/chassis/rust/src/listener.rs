@@ -53,7 +53,7 @@ async fn next(listener: &TcpListener, slots: &Arc<Semaphore>) -> Counted {
                 };
             }
             Err(error) => {
-                eprintln!("cart: accept: {error}");
+                eprintln!("accept: {error}");
                 tokio::time::sleep(PAUSE_AFTER_ERROR).await;
             }
         }

@@ -1,0 +1,82 @@
+/** What is done in the world for a step of an order, and which fact that makes. */
+import { Dependency, Refusal } from '@boutique/chassis';
+import { ServiceError, status } from '@grpc/grpc-js';
+import { Fact } from './facts';
+import { chargeKey, Step } from './saga';
+
+/** What the payment and the shipping say when it makes no sense to ask again. */
+const FINAL = new Set([
+  status.INVALID_ARGUMENT,
+  status.NOT_FOUND,
+  status.ALREADY_EXISTS,
+  status.PERMISSION_DENIED,
+  status.FAILED_PRECONDITION,
+  status.OUT_OF_RANGE,
+]);
+
+/** Why a call failed for good; null when it is worth another try. */
+export function finalWord(error: unknown): string | null {
+  const { code, details } = error as ServiceError | Refusal;
+  return FINAL.has(code) ? details : null;
+}
+
+export class Steps {
+  /** @param shipTries how often shipping is asked before the order is given up; payment is asked for ever. */
+  constructor(
+    private readonly payment: Dependency,
+    private readonly shipping: Dependency,
+    private readonly shipTries: number,
+  ) {}
+
+  /**
+   * Does it, once however often it is called. Rejects when it may be tried again.
+   * @param tries of this step, for this order, that failed before.
+   */
+  async do(orderId: string, step: Exclude<Step, { does: 'nothing' }>, tries: number, trace: string | undefined): Promise<Fact> {
+    switch (step.does) {
+      case 'authorize':
+        return this.#authorize(orderId, step, trace);
+      case 'ship':
+        return tries < this.shipTries ? this.#ship(orderId, step, trace) : this.#giveUp(orderId, trace);
+      case 'refund':
+        return this.#refund(orderId, trace);
+      case 'conclude':
+        return step.fact;
+    }
+  }
+
+  async #authorize(orderId: string, { placed }: Extract<Step, { does: 'authorize' }>, trace: string | undefined): Promise<Fact> {
+    const request = { key: chargeKey(orderId), amount: placed.total, creditCard: placed.creditCard };
+    try {
+      const { transactionId } = await this.payment.call<{ transactionId: string }>('Authorize', request, trace);
+      return { paymentAuthorized: { transactionId, amount: placed.total } };
+    } catch (error) {
+      const reason = finalWord(error);
+      if (reason === null) throw error;
+      return { paymentDeclined: { reason } };
+    }
+  }
+
+  async #ship(orderId: string, { placed }: Extract<Step, { does: 'ship' }>, trace: string | undefined): Promise<Fact> {
+    const request = { orderId, address: placed.address, items: placed.items };
+    try {
+      const { trackingId } = await this.shipping.call<{ trackingId: string }>('Ship', request, trace);
+      return { orderShipped: { trackingId } };
+    } catch (error) {
+      const reason = finalWord(error);
+      if (reason === null) throw error;
+      return { shipmentFailed: { reason } };
+    }
+  }
+
+  /** It may be shipped without our knowing: it is not failed before that has been taken back. */
+  async #giveUp(orderId: string, trace: string | undefined): Promise<Fact> {
+    await this.shipping.call('Cancel', { orderId }, trace);
+    return { shipmentFailed: { reason: `shipping could not be reached in ${this.shipTries} tries` } };
+  }
+
+  async #refund(orderId: string, trace: string | undefined): Promise<Fact> {
+    const { transactionId } = await this.payment.call<{ transactionId: string }>('Refund', { key: chargeKey(orderId) }, trace);
+    return { paymentRefunded: { transactionId } };
+  }
+}

@@ -1,0 +1,158 @@
+//! The process: killed at any moment, and read by those who are slow.
+
+#[allow(dead_code, reason = "each test binary uses its share")]
+mod support;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use boutique_orderlog::pb::{AppendRequest, SubscribeRequest};
+use rustix::process::{Pid, Signal, kill_process};
+use support::port::free_addr;
+use support::{all, append, assert_sound, client, event, patient_client, spawn};
+use tokio::process::Child;
+use tokio::time::{Instant, sleep, timeout};
+
+const SEED: u64 = 20_260_301;
+const APPENDERS: u32 = 8;
+const APPENDS: u32 = 40;
+const KILLS: u32 = 5;
+
+/// Repeats it until somebody answers, as a mesh would.
+async fn append_until_answered(
+    client: &mut support::Client,
+    request: &AppendRequest,
+    until: Instant,
+) -> (u64, u64) {
+    loop {
+        match client.append(request.clone()).await {
+            Ok(answer) => {
+                let answer = answer.into_inner();
+                return (answer.first_seq, answer.last_seq);
+            }
+            Err(status) => assert!(Instant::now() < until, "still {status}"),
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_again_and_again_it_loses_nothing_acknowledged_and_has_nothing_twice() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let (path, addr) = (folder.path().join("log"), free_addr().await);
+    let mut random = fastrand::Rng::with_seed(SEED);
+    let mut process = spawn(addr, &path).await;
+    let until = Instant::now() + Duration::from_secs(60);
+
+    let appenders: Vec<_> = (0..APPENDERS)
+        .map(|order| {
+            tokio::spawn(async move {
+                let (mut client, order) = (patient_client(addr), format!("o{order}"));
+                let mut acknowledged = BTreeMap::new();
+                for version in 0..APPENDS {
+                    let key = format!("k{version}");
+                    let request = append(&order, version, &[&key]);
+                    let seqs = append_until_answered(&mut client, &request, until).await;
+                    acknowledged.insert((order.clone(), key), seqs);
+                    sleep(Duration::from_millis(10)).await;
+                }
+                acknowledged
+            })
+        })
+        .collect();
+    for _ in 0..KILLS {
+        sleep(Duration::from_millis(random.u64(20..150))).await;
+        process.kill().await.expect("our own child");
+        process = spawn(addr, &path).await;
+    }
+    let mut acknowledged = BTreeMap::new();
+    for appender in appenders {
+        acknowledged.extend(appender.await.expect("all were answered"));
+    }
+    process.kill().await.expect("our own child");
+    let _process = spawn(addr, &path).await;
+
+    let events = all(&mut client(addr).await).await;
+    assert_sound(&events);
+    assert_eq!(events.len() as u32, APPENDERS * APPENDS);
+    for event in events {
+        let seqs = acknowledged[&(event.order_id, event.idempotency_key)];
+        assert_eq!(seqs, (event.seq, event.seq), "where it was acknowledged");
+    }
+}
+
+fn rss_bytes(process: &Child) -> u64 {
+    let pid = process.id().expect("it runs");
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("our own child");
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = kib.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.expect("a line of numbers") * 1024
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscribers_that_do_not_read_cost_nearly_nothing_and_hold_nobody_up() {
+    const FACTS: u32 = 640;
+    const FACT_BYTES: usize = 32_000;
+    const SUBSCRIBERS: u64 = 16;
+    const EACH_BYTES_MAX: u64 = 512 * 1024;
+
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let addr = free_addr().await;
+    let process = spawn(addr, &folder.path().join("log")).await;
+    let mut writer = client(addr).await;
+    let text = "x".repeat(FACT_BYTES);
+    for order in 0..FACTS {
+        let request = AppendRequest {
+            events: vec![event("k", &text)],
+            ..append(&format!("o{order}"), 0, &[])
+        };
+        writer.append(request).await.expect("appended");
+    }
+    // So that the store's own cache is as full as it gets.
+    assert_eq!(all(&mut writer).await.len() as u32, FACTS);
+    let before = rss_bytes(&process);
+
+    let mut asleep = Vec::new();
+    for _ in 0..SUBSCRIBERS {
+        let mut client = client(addr).await;
+        let mut stream = client
+            .subscribe(SubscribeRequest::default())
+            .await
+            .expect("open")
+            .into_inner();
+        stream
+            .message()
+            .await
+            .expect("no error")
+            .expect("the first");
+        asleep.push(stream);
+    }
+    let start = Instant::now();
+    let reader = all(&mut writer).await;
+    let took = start.elapsed();
+    assert_eq!(reader.len() as u32, FACTS);
+    assert!(took < Duration::from_secs(5), "a reader took {took:?}");
+    sleep(Duration::from_millis(300)).await;
+    let grown = rss_bytes(&process).saturating_sub(before);
+    let waiting = u64::from(FACTS) * FACT_BYTES as u64;
+    assert!(
+        grown < SUBSCRIBERS * EACH_BYTES_MAX,
+        "{grown} bytes more for {SUBSCRIBERS} subscribers with {waiting} bytes before each"
+    );
+}
+
+#[tokio::test]
+async fn sigterm_drains_and_ends_with_success() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let addr = free_addr().await;
+    let mut process = spawn(addr, &folder.path().join("log")).await;
+    let mut client = client(addr).await;
+    let stream = client.subscribe(SubscribeRequest::default()).await;
+    let _stream = stream.expect("open");
+    let pid = process
+        .id()
+        .and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
+    kill_process(pid.expect("it runs"), Signal::TERM).expect("our own child");
+    let status = timeout(Duration::from_secs(5), process.wait()).await;
+    assert!(status.expect("in time").expect("waited").success());
+}
