@@ -31,6 +31,8 @@ use crate::trouble::Trouble;
 
 /// Each reads so much before it stops: enough for windows to open, and little enough for the driver to remain on time.
 const FIRST_BYTES: u64 = 256 << 10;
+/// One after the other: together they would take the driver's core for half a second.
+const NEXT_READER: Duration = Duration::from_millis(30);
 /// A second, when it reads on.
 const SLOW_BYTES: usize = 10_000;
 const TICK: Duration = Duration::from_millis(100);
@@ -125,10 +127,11 @@ async fn hold(
     let read = Arc::new(AtomicU64::new(0));
     let (pace, _) = watch::channel(Pace::Begin);
     let mut reading = JoinSet::new();
+    let begun = Instant::now();
     for _ in 0..readers {
         reading.spawn(reader(proxies.ways[0], read.clone(), pace.subscribe()));
+        sleep(NEXT_READER).await;
     }
-    let begun = Instant::now();
     let all = FIRST_BYTES * readers as u64;
     while read.load(Ordering::Relaxed) < all && begun.elapsed() < lasts / 4 {
         if let Some(Ok(Err(error))) = reading.try_join_next() {

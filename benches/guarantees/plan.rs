@@ -487,7 +487,7 @@ fn overload() -> Vec<Case> {
 fn backpressure() -> Vec<Case> {
     vec![Case {
         experiment: "G11",
-        name: "100 readers of endless HTTP/1.1 answers stop, then read 10 KB/s",
+        name: "30 readers of endless HTTP/1.1 answers stop, then read 10 KB/s",
         script: Script::Backpressure(Backpressure {
             others: Outage {
                 ask: Ask {
@@ -499,7 +499,7 @@ fn backpressure() -> Vec<Case> {
                 fault: Duration::from_secs(20),
                 ..OUTAGE
             },
-            readers: 100,
+            readers: 30,
         }),
         figures: vec![
             (HeldEach, AtMost(256.0)),
