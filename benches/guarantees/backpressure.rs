@@ -35,6 +35,9 @@ const FIRST_BYTES: u64 = 256 << 10;
 const NEXT_READER: Duration = Duration::from_millis(30);
 /// A second, when it reads on.
 const SLOW_BYTES: usize = 10_000;
+/// To know what is held where there is no proxy.
+const DIRECT_READERS: u64 = 4;
+const DIRECT_SETTLES: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(100);
 
 /// The load of others, and what they go to, is that of an outage in which nothing breaks.
@@ -90,9 +93,17 @@ async fn run(
     };
     let start = Instant::now() + LEAD;
     let fault = effort.warm_up..effort.warm_up + effort.fault;
+    let direct = Way {
+        from: lane.caller(0),
+        to: (lane.replica(0), PORT).into(),
+    };
     let reading = async {
+        sleep_until(start).await;
+        let without = held_without(direct, &replicas[0]).await?;
         sleep_until(start + fault.start).await;
-        hold(plan.readers, &proxies, &replicas, effort.fault).await
+        let mut held = hold(plan.readers, &proxies, &replicas, effort.fault).await?;
+        held.bytes_each = held.bytes_each.saturating_sub(without);
+        std::io::Result::Ok(held)
     };
     let (driven, held) = tokio::join!(drive(load, start), reading);
     let held = held.map_err(Trouble::during("a reader"))?;
@@ -117,6 +128,21 @@ async fn run(
     })
 }
 
+/// What the two ends themselves hold of one answer, in their own buffers and the kernel's: with no proxy in between.
+async fn held_without(way: Way, replica: &Replica) -> std::io::Result<u64> {
+    let read = Arc::new(AtomicU64::new(0));
+    let (pace, _) = watch::channel(Pace::Begin);
+    let mut reading = JoinSet::new();
+    for _ in 0..DIRECT_READERS {
+        reading.spawn(reader(way, read.clone(), pace.subscribe()));
+    }
+    sleep(DIRECT_SETTLES).await;
+    match reading.try_join_next() {
+        Some(Ok(Err(error))) => Err(error),
+        _ => Ok((replica.flooded() - read.load(Ordering::Relaxed)) / DIRECT_READERS),
+    }
+}
+
 async fn hold(
     readers: usize,
     proxies: &Proxies,
@@ -127,6 +153,7 @@ async fn hold(
     let read = Arc::new(AtomicU64::new(0));
     let (pace, _) = watch::channel(Pace::Begin);
     let mut reading = JoinSet::new();
+    let sent_before: u64 = replicas.iter().map(Replica::flooded).sum();
     let begun = Instant::now();
     for _ in 0..readers {
         reading.spawn(reader(proxies.ways[0], read.clone(), pace.subscribe()));
@@ -141,7 +168,7 @@ async fn hold(
     }
     pace.send_replace(Pace::Stopped);
     let stopped = Instant::now();
-    let sent = || replicas.iter().map(Replica::flooded).sum::<u64>();
+    let sent = || replicas.iter().map(Replica::flooded).sum::<u64>() - sent_before;
     let (mut last, mut blocked_after) = (sent(), Duration::ZERO);
     let mut resident_max = resident;
     while begun.elapsed() < lasts / 2 {

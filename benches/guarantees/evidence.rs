@@ -38,7 +38,7 @@ pub struct Evidence {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Held {
-    /// What the app sent and no reader had, of one answer, in bytes; the kernel's buffers are part of it.
+    /// What the app sent and no reader had, of one answer, in bytes: in the proxy and in the kernel's buffers of its sockets.
     pub bytes_each: u64,
     /// From the stop of the readers until the app could send no more.
     pub blocked_after: Duration,

@@ -58,7 +58,7 @@ pub enum Figure {
     BegunTooLate,
     /// Milliseconds from the deadline until callers were told that it had passed, p99.
     ToldAfterDeadline,
-    /// KiB of an answer that nobody reads, between the app's write and the reader.
+    /// KiB of an answer that nobody reads, between the app's write and the reader; what is held without a proxy is taken off.
     HeldEach,
     /// MiB by which the proxy grew.
     ResidentGrowth,
