@@ -27,8 +27,10 @@ pub fn origin(envoy: Option<&Path>) -> String {
         .map(|line| line.trim_start_matches([' ', '\t', ':']))
         .collect();
     let envoy = envoy.map(|envoy| tools::version(envoy, "--version"));
-    // version: <commit>/<version>/<what else it is>
-    let envoy = envoy.as_deref().and_then(|text| text.split('/').nth(1));
+    // <path> version: <commit>/<version>/<what else it is>
+    let envoy = envoy
+        .as_deref()
+        .and_then(|text| text.split("version: ").nth(1)?.split('/').nth(1));
     format!(
         "{}, commit {}, {} cores of {}, Linux {}, {}.",
         said("date", &["-u", "+%Y-%m-%d"]).unwrap_or_else(unknown),

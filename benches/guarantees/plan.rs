@@ -153,15 +153,15 @@ const STORM: Outage = Outage {
 pub fn cases() -> Vec<Case> {
     let mut cases = black_hole();
     cases.extend(partial());
-    cases.extend(flapping());
-    cases.extend(hedging());
+    cases.extend(storm());
     cases.extend(overload());
-    cases.extend(backpressure());
-    cases.extend(restarts());
     cases.extend(priority_and_fairness());
     cases.extend(layered_retries());
+    cases.extend(hedging());
     cases.extend(deadlines());
-    cases.extend(storm());
+    cases.extend(backpressure());
+    cases.extend(restarts());
+    cases.extend(flapping());
     cases
 }
 
