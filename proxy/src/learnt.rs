@@ -56,6 +56,8 @@ pub struct Learnt {
 pub struct Started {
     ticket: Ticket,
     at: Instant,
+    /// Its gate was open to everybody, so that it is worth leaving when that ends.
+    pub eligible: bool,
     /// `None` once the head of the response is there.
     waiting: Option<u64>,
 }
@@ -145,6 +147,7 @@ impl Learnt {
         Started {
             ticket,
             at: now,
+            eligible: self.gate.is_eligible(),
             waiting: Some(self.waiting.start(now)),
         }
     }

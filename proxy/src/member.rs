@@ -77,6 +77,15 @@ impl Member {
         self.mirror.is_eligible()
     }
 
+    /// Ends when its gate opens. Where it was eligible before, that may have happened meanwhile.
+    pub async fn until_ejected(&self, was_eligible: bool) {
+        let ejected = self.ejected.notified();
+        // From here on it is not missed.
+        if !was_eligible || self.is_eligible() {
+            ejected.await;
+        }
+    }
+
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
     }

@@ -32,6 +32,11 @@ pub struct Chosen {
 }
 
 impl Chosen {
+    /// For [`Member::until_ejected`].
+    pub fn was_eligible(&self) -> bool {
+        self.call.eligible
+    }
+
     /// An opaque connection is there. How long it took says nothing about what a request takes.
     pub fn connected(&mut self) {
         self.member.learnt().stop_waiting(&mut self.call);

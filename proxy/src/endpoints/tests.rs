@@ -45,7 +45,11 @@ fn call(endpoints: &Arc<Endpoints>, index: usize) -> Chosen {
 }
 
 /// The endpoint answers 503 with these headers, and its answer is read to the end.
-fn fail(endpoints: &Arc<Endpoints>, index: usize, headers: &[(&'static str, &'static str)]) {
+pub(crate) fn fail(
+    endpoints: &Arc<Endpoints>,
+    index: usize,
+    headers: &[(&'static str, &'static str)],
+) {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
     *response.headers_mut() = headers

@@ -73,8 +73,8 @@ impl<T: Transport> Service<Request> for Attempt<T> {
             let deadline = request.context.deadline;
             let try_until = deadline.min(request.context.try_until);
             let member = chosen.member.clone();
+            let ejected = member.until_ejected(chosen.was_eligible());
             let guard = Guard::new(chosen);
-            let ejected = member.ejected.notified();
             let call = transport.send(&endpoints, &member, request);
             let result = tokio::select! {
                 biased;
@@ -125,7 +125,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::endpoints::tests::{pool, pool_at};
+    use crate::endpoints::tests::{fail, pool, pool_at};
     use crate::request::{Context, Protocol};
 
     fn request(deadline: Deadline, try_until: Deadline, grpc: bool) -> Request {
@@ -241,5 +241,36 @@ mod tests {
                 assert_eq!(code, "deadline-exceeded", "it may be at work");
             }
         }
+    }
+
+    /// Its endpoint is ejected by another worker while the request is being sent.
+    #[derive(Clone)]
+    struct Ejecting(Arc<Endpoints>);
+
+    impl Transport for Ejecting {
+        async fn send(&self, _: &Endpoints, to: &Member, _: Request) -> Answer {
+            let is_meant = |member: &Arc<Member>| member.address() == to.address();
+            let index = self.0.list().iter().position(is_meant);
+            for _ in 0..5 {
+                fail(&self.0, index.expect("it is in the pool"), &[]);
+            }
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endpoint_that_is_ejected_before_anybody_listens_is_left_all_the_same() {
+        let endpoints = pool(2);
+        let started = Instant::now();
+        let deadline = Deadline::after(Duration::from_secs(10), started);
+        let mut request = request(deadline, Deadline::NEVER, false);
+        request.context.replayable = true;
+        let mut attempt = Attempt {
+            transport: Ejecting(endpoints.clone()),
+            endpoints,
+        };
+        let error = attempt.call(request).await.err().expect("no answer");
+        assert!(matches!(error, Error::Ejected { .. }), "{error}");
+        assert_eq!(started.elapsed(), Duration::ZERO);
     }
 }
