@@ -16,6 +16,10 @@ const SERVICES: &[&str] = &[
     "currency",
     "storefront",
     "recommendation",
+    "shipping",
+    "checkout",
+    "payment",
+    "ads",
 ];
 
 /// The checkout: cargo says where the package is that it runs.
