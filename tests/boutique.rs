@@ -1,4 +1,4 @@
-//! The services of the boutique in Go, TypeScript and Python: their own tests, each in its language's runner.
+//! The services of the boutique in Go, TypeScript, Java and Python: their own tests, each in its language's runner.
 
 use std::process::Command;
 

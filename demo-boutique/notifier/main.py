@@ -12,7 +12,7 @@ from notifier import notify
 
 
 async def _main() -> None:
-    address = os.environ.get("ORDER_LOG_SERVICE_ADDR") or "127.0.0.1:7300"
+    address = os.environ.get("ORDERLOG_SERVICE_ADDR") or "127.0.0.1:7300"
     notify_ms = env.integer(os.environ, "NOTIFY_MS", 500)
     mailbox = Mailbox(os.environ.get("MBOX_FILE") or "notifier.mbox")
     log = orderlog_pb2_grpc.OrderLogStub(grpc.aio.insecure_channel(address, options=aio.CHANNEL))

@@ -18,7 +18,7 @@ from projection import Projection
 
 
 def _log() -> orderlog_pb2_grpc.OrderLogStub:
-    address = os.environ.get("ORDER_LOG_SERVICE_ADDR") or "127.0.0.1:7300"
+    address = os.environ.get("ORDERLOG_SERVICE_ADDR") or "127.0.0.1:7300"
     return orderlog_pb2_grpc.OrderLogStub(grpc.aio.insecure_channel(address, options=aio.CHANNEL))
 
 

@@ -32,6 +32,14 @@ func (e *Env) Int(name string, fallback int) int {
 	return n
 }
 
+// Text is what a variable says, or the fallback where it is unset or empty.
+func (e *Env) Text(name, fallback string) string {
+	if text := os.Getenv(name); text != "" {
+		return text
+	}
+	return fallback
+}
+
 // Seconds is a duration given in whole seconds.
 func (e *Env) Seconds(name string, fallback int) time.Duration {
 	return time.Duration(e.Int(name, fallback)) * time.Second

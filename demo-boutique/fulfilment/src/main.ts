@@ -19,7 +19,7 @@ async function main(): Promise<void> {
   const to = (service: ReturnType<typeof serviceOf>, name: string, fallback: string) =>
     new Dependency(service, env.text(variables, name, fallback), channels, timeoutMs);
   const logService = serviceOf('boutique/events/v1/orderlog.proto', 'boutique.events.v1.OrderLog');
-  const log = to(logService, 'ORDER_LOG_SERVICE_ADDR', '127.0.0.1:7300');
+  const log = to(logService, 'ORDERLOG_SERVICE_ADDR', '127.0.0.1:7300');
   const payment = to(boutiqueService('Payment'), 'PAYMENT_SERVICE_ADDR', '127.0.0.1:50051');
   const shipping = to(boutiqueService('Shipping'), 'SHIPPING_SERVICE_ADDR', '127.0.0.1:50052');
 

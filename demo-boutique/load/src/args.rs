@@ -68,11 +68,11 @@ enum Command {
     Shop {
         /// The storefront, like http://127.0.0.1:8080
         target: String,
-        /// Shares of browse, product, search and cart; one that is not named does not happen
+        /// Shares of browse, product, search, cart and checkout; one that is not named does not happen
         #[arg(
             long,
             value_name = "NAME=WEIGHT,…",
-            default_value = "browse=5,product=3,search=1,cart=1"
+            default_value = "browse=10,product=6,search=2,cart=2,checkout=1"
         )]
         journeys: String,
         /// Product ids to ask for, instead of the demo catalog's

@@ -24,6 +24,9 @@ const PRODUCTS: [&str; 6] = [
 const QUERIES: [&str; 4] = ["wool", "lantern", "mug", "boots"];
 /// Visitors with a cart each. Few enough that carts have something in them.
 const VISITORS: u64 = 100;
+/// The checkout form as a visitor fills it in. Without an idempotency key: each order is one of its own.
+const ORDER: &str = "email=load-{visitor}@example.org&street_address=1+Mill+Lane&city=Weir&state=&country=England\
+    &zip_code=12345&card_number=4432801561520454&card_month=1&card_year=2039&card_cvv=672";
 
 #[derive(Clone, Debug)]
 pub struct Journey {
@@ -87,13 +90,15 @@ impl Journeys {
         Ok(journeys)
     }
 
-    /// What visitors of the storefront do: browse 5, product 3, search 1, cart 1.
+    /// What visitors of the storefront do: browse 10, product 6, search 2, cart 2, checkout 1.
+    /// Whoever has nothing in the cart is shown that at the checkout.
     pub fn shop() -> Self {
         let all = vec![
-            Journey::get("browse", "/").weight(5),
-            Journey::get("product", "/product/{product}").weight(3),
-            Journey::get("search", "/search?q={query}").weight(1),
-            Journey::post("cart", "/cart", "product_id={product}&quantity=1").weight(1),
+            Journey::get("browse", "/").weight(10),
+            Journey::get("product", "/product/{product}").weight(6),
+            Journey::get("search", "/search?q={query}").weight(2),
+            Journey::post("cart", "/cart", "product_id={product}&quantity=1").weight(2),
+            Journey::post("checkout", "/checkout", ORDER).weight(1),
         ];
         Self::of(all).expect("they have weights")
     }
@@ -252,7 +257,7 @@ mod tests {
     #[test]
     fn weights_name_journeys_that_exist() {
         let shop = Journeys::shop().weighted("browse=2,cart=1").expect("valid");
-        assert_eq!(shop.weights(), [2, 0, 0, 1]);
+        assert_eq!(shop.weights(), [2, 0, 0, 1, 0]);
         let said = Journeys::shop()
             .weighted("brouse=2")
             .expect_err("no such journey");

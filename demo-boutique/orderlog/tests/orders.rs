@@ -113,7 +113,7 @@ impl Shop {
         let variables = |own: &[(&'static str, String)]| {
             let mut all: BTreeMap<_, _> = own.iter().cloned().collect();
             all.entry("PORT").or_insert("0".into());
-            all.insert("ORDER_LOG_SERVICE_ADDR", log.to_string());
+            all.insert("ORDERLOG_SERVICE_ADDR", log.to_string());
             all
         };
         let orderlog = variables(&[("PORT", log.port().to_string()), ("LOG_FILE", file("log"))]);
@@ -300,7 +300,7 @@ async fn live_stats(shop: &Shop, seq: u64) -> StatsResponse {
 async fn rebuilt_digest(shop: &Shop) -> String {
     let mut command = Command::new(folder("orderview").join("run"));
     command.arg("--rebuild");
-    command.env("ORDER_LOG_SERVICE_ADDR", shop.log.to_string());
+    command.env("ORDERLOG_SERVICE_ADDR", shop.log.to_string());
     let output = command.output().await.expect("it runs");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let digest = said

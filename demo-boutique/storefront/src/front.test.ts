@@ -4,13 +4,15 @@ import { once } from 'node:events';
 import { after, afterEach, before, test } from 'node:test';
 import { Faults, NO_FAULTS } from '@boutique/chassis';
 import { WebSocket } from 'ws';
+import { Ads } from './clients/ads';
 import { Cart } from './clients/cart';
 import { Catalog } from './clients/catalog';
+import { Checkout } from './clients/checkout';
 import { Currency } from './clients/currency';
 import { Recommendation } from './clients/recommendation';
 import { Front } from './front';
 import { Neighbours } from './neighbours';
-import { Settings } from './settings';
+import { Settings, settingsFrom } from './settings';
 import { Shop } from './shop';
 
 const DOWN = { ...NO_FAULTS, errorPct: 100 };
@@ -28,9 +30,8 @@ before(async () => {
 });
 
 afterEach(() => {
-  for (const each of [faults, neighbours.catalog, neighbours.currency, neighbours.cart, neighbours.recommendation]) {
-    each.set(NO_FAULTS);
-  }
+  const { catalog, currency, cart, recommendation, ads, checkout } = neighbours;
+  for (const each of [faults, catalog, currency, cart, recommendation, ads, checkout]) each.set(NO_FAULTS);
 });
 
 after(async () => {
@@ -40,7 +41,14 @@ after(async () => {
 
 async function open(settings: Settings): Promise<[Front, number]> {
   const catalog = new Catalog(settings);
-  const shop = new Shop(catalog, new Currency(settings), new Cart(settings), new Recommendation(settings));
+  const shop = new Shop(
+    catalog,
+    new Currency(settings),
+    new Cart(settings),
+    new Recommendation(settings),
+    new Ads(settings),
+    new Checkout(settings),
+  );
   const front = new Front(shop, catalog, faults);
   return [front, await front.listen(0)];
 }
@@ -156,6 +164,109 @@ test('with the cart down, the shop is open and the cart honest', async () => {
     assert.deepEqual([cart.status, cart.headers.get('retry-after')], [503, '2']);
     assert.match(await cart.text(), /data-unavailable="cart"/);
   }
+});
+
+test('with ads down, their place says so and everything else is there', async () => {
+  neighbours.ads.set(DOWN);
+  for (const [path, content] of [['/', /Mug/], ['/product/mug', /Put in the cart/]] as const) {
+    const shown = await visit(path);
+    assert.deepEqual([shown.status, shown.headers.get('boutique-degraded')], [200, 'ads'], path);
+    const text = await shown.text();
+    assert.match(text, content);
+    assert.match(text, /class="ad placeholder" data-part="ads"/);
+  }
+});
+
+test('an ad goes with the product, and is escaped', async () => {
+  assert.match(await (await visit('/')).text(), /<a href="\/product\/mug">Mugs &#38; more for all<\/a>/);
+  assert.match(await (await visit('/product/mug')).text(), /Mugs &#38; more for kitchen/);
+});
+
+/** A visitor with a mug in the cart, and the cookies of that visitor. */
+async function shopper(name: string): Promise<{ cookie: string }> {
+  const cookies = { cookie: `session=${name}` };
+  assert.equal((await visit('/cart', form({ product_id: 'mug', quantity: '2' }, cookies))).status, 303);
+  return cookies;
+}
+
+const ORDER = {
+  email: 'ann@example.org',
+  street_address: '1 Mill Lane',
+  city: 'Weir <upon> Water',
+  country: 'England',
+  zip_code: '12345',
+  card_number: '4432-8015-6152-0454',
+  card_month: '1',
+  card_year: '2039',
+  card_cvv: '672',
+  idempotency_key: 'key-1',
+};
+
+test('a visitor orders what is in the cart, with a form and nothing else', async () => {
+  const cookies = await shopper('buyer');
+  assert.match(await (await visit('/cart', { headers: cookies })).text(), /href="\/checkout"/);
+  const asked = await (await visit('/checkout', { headers: cookies })).text();
+  assert.match(asked, /2 × Mug[^]*€40\.00[^]*<form class="checkout" action="\/checkout" method="post">/);
+  assert.match(asked, /name="idempotency_key" value="[\w-]{36}"/);
+
+  const placed = await visit('/checkout', form(ORDER, cookies));
+  assert.equal(placed.status, 200);
+  assert.match(await placed.text(), /data-order="order-1" data-state="CONFIRMED"[^]*WB-key-1[^]*2 × Mug[^]*data-total>€24\.00/);
+  assert.match(await (await visit('/cart', { headers: cookies })).text(), /Your cart is empty/);
+});
+
+test('an order that is only written down is said to be pending', async () => {
+  const [eventful, at] = await open({ ...settings, checkoutMode: 'EVENT' });
+  const page = await (await visit('/checkout', form(ORDER, await shopper('patient')), at)).text();
+  assert.match(page, /Order accepted, payment pending[^]*data-state="ACCEPTED"/);
+  assert.equal(settings.checkoutMode, 'SYNC');
+  assert.throws(() => settingsFrom({ CHECKOUT_MODE: 'ASYNC' }), /expected SYNC or EVENT/);
+  await eventful.drain(100);
+});
+
+test('with checkout down, the page says so and the cart is kept', async () => {
+  const cookies = await shopper('unlucky');
+  neighbours.checkout.set(DOWN);
+  const tried = await visit('/checkout', form(ORDER, cookies));
+  assert.deepEqual([tried.status, tried.headers.get('retry-after')], [503, '2']);
+  assert.match(await tried.text(), /data-unavailable="checkout"[^]*your cart is kept[^]*href="\/checkout"/);
+  assert.match(await (await visit('/checkout', { headers: cookies })).text(), /2 × Mug/);
+  const api = await visit('/api/checkout', form(ORDER, cookies));
+  assert.deepEqual([api.status, await api.json()], [503, { error: 'checkout is unavailable' }]);
+});
+
+test('a card that is declined is asked for again, and what else was typed is kept', async () => {
+  const cookies = await shopper('broke');
+  const tried = await visit('/checkout', form({ ...ORDER, card_number: '3782 822463 10005' }, cookies));
+  const page = await tried.text();
+  assert.equal(tried.status, 422);
+  assert.match(page, /data-refused>No such &#60;card&#62;\. Nothing was ordered[^]*value="Weir &#60;upon&#62; Water"/);
+  assert.doesNotMatch(page, /3782/);
+  assert.equal((await visit('/checkout', form(ORDER, cookies))).status, 200);
+});
+
+test('there is no checkout for an empty cart', async () => {
+  const cookies = { cookie: 'session=nothing' };
+  for (const tried of [await visit('/checkout', { headers: cookies }), await visit('/checkout', form(ORDER, cookies))]) {
+    assert.deepEqual([tried.status, tried.headers.get('location')], [303, '/cart']);
+  }
+});
+
+test('nonsense in the checkout form goes nowhere', async () => {
+  const cookies = await shopper('careless');
+  neighbours.calls.length = 0;
+  for (const spoilt of [
+    { email: 'nobody' },
+    { street_address: ' ' },
+    { zip_code: '12 345' },
+    { card_number: 'four' },
+    { card_month: '' },
+    { card_cvv: '1' },
+  ]) {
+    assert.equal((await visit('/checkout', form({ ...ORDER, ...spoilt }, cookies))).status, 422, JSON.stringify(spoilt));
+    assert.equal((await visit('/api/checkout', form({ ...ORDER, ...spoilt }, cookies))).status, 400);
+  }
+  assert.ok(!neighbours.calls.includes('placeOrder'));
 });
 
 test('with the catalog down, there is an honest 503, a page for people and JSON for programs', async () => {

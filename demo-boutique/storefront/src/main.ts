@@ -1,7 +1,9 @@
 /** Storefront is the shop's web page: it asks the other services and puts their answers together. */
 import { chaosServer, Faults, knobsFrom, listen, LOOPBACK, signalled } from '@boutique/chassis';
+import { Ads } from './clients/ads';
 import { Cart } from './clients/cart';
 import { Catalog } from './clients/catalog';
+import { Checkout } from './clients/checkout';
 import { Currency } from './clients/currency';
 import { Recommendation } from './clients/recommendation';
 import { Front } from './front';
@@ -12,7 +14,14 @@ async function main(): Promise<void> {
   const settings = settingsFrom(process.env);
   const faults = new Faults(knobsFrom(process.env));
   const catalog = new Catalog(settings);
-  const shop = new Shop(catalog, new Currency(settings), new Cart(settings), new Recommendation(settings));
+  const shop = new Shop(
+    catalog,
+    new Currency(settings),
+    new Cart(settings),
+    new Recommendation(settings),
+    new Ads(settings),
+    new Checkout(settings),
+  );
   const front = new Front(shop, catalog, faults);
 
   if (settings.chaosPort !== 0) await listen(chaosServer(faults), LOOPBACK, settings.chaosPort);

@@ -23,6 +23,8 @@ export class Neighbours {
   readonly currency = new Faults();
   readonly cart = new Faults();
   readonly recommendation = new Faults();
+  readonly ads = new Faults();
+  readonly checkout = new Faults();
   /** Methods called, and the traceparents that came along. */
   readonly calls: string[] = [];
   readonly traceparents = new Set<string>();
@@ -57,6 +59,14 @@ export class Neighbours {
       RECOMMENDATION_SERVICE_ADDR: await this.#serve('Recommendation', this.recommendation, {
         listRecommendations: () => ({ productIds: ['stool'] }),
       }),
+      AD_SERVICE_ADDR: await this.#serve('Ads', this.ads, {
+        getAds: ({ contextKeys }: { contextKeys: string[] }) => ({
+          ads: [{ redirectUrl: '/product/mug', text: `Mugs & more for ${contextKeys.join() || 'all'}` }],
+        }),
+      }),
+      CHECKOUT_SERVICE_ADDR: await this.#serve('Checkout', this.checkout, {
+        placeOrder: (request: OrderRequest) => this.#order(request),
+      }),
     });
   }
 
@@ -80,11 +90,33 @@ export class Neighbours {
     return `127.0.0.1:${await listen(server, LOOPBACK, 0)}`;
   }
 
+  /** Cards that begin with a 3 are declined; the tracking id says what was asked. */
+  #order({ userId, userCurrency, idempotencyKey, mode, creditCard }: OrderRequest): object {
+    const items = this.#carts.get(userId) ?? [];
+    if (items.length === 0) throw new Refusal(status.FAILED_PRECONDITION, 'there is nothing in the cart');
+    if (creditCard.creditCardNumber.startsWith('3')) throw new Refusal(status.FAILED_PRECONDITION, 'payment: no such <card>');
+    this.#carts.delete(userId);
+    const total = { currencyCode: userCurrency, units: 24, nanos: 0 };
+    const order = { orderId: 'order-1', shippingTrackingId: `WB-${idempotencyKey}`, shippingCost: total, total };
+    return {
+      state: mode === 'EVENT' ? 'ACCEPTED' : 'CONFIRMED',
+      order: { ...order, items: items.map((item) => ({ item, cost: total })) },
+    };
+  }
+
   #product(id: string): Product {
     const found = [MUG, STOOL].find((product) => product.id === id);
     if (!found) throw new Refusal(status.NOT_FOUND, 'nobody sells that');
     return found;
   }
+}
+
+interface OrderRequest {
+  readonly userId: string;
+  readonly userCurrency: string;
+  readonly idempotencyKey: string;
+  readonly mode: string;
+  readonly creditCard: { readonly creditCardNumber: string };
 }
 
 /** A dollar is two of anything. */

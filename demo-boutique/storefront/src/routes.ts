@@ -4,7 +4,9 @@ import { ASSETS } from './assets';
 import { BadRequest, fields } from './body';
 import { CartItem } from './clients/cart';
 import { format } from './money';
+import { EXAMPLE, orderDetails, typed } from './orderform';
 import { cartPage } from './pages/cart';
+import { checkoutPage, orderPage } from './pages/checkout';
 import { homePage, searchPage } from './pages/home';
 import { noSuchProductPage, productPage } from './pages/product';
 import { messagePage, unavailablePage } from './pages/unavailable';
@@ -53,6 +55,12 @@ async function route(shop: Shop, visit: Visit, request: IncomingMessage, url: UR
     case 'POST /cart/empty':
       await shop.emptyCart(visit);
       return seeOther('/cart');
+    case 'GET /checkout': {
+      const cart = await shop.cartContent(visit);
+      return cart.lines.length > 0 ? page(checkoutPage(cart, EXAMPLE)) : seeOther('/cart');
+    }
+    case 'POST /checkout':
+      return ordered(shop, visit, await fields(request));
     case 'POST /currency':
       return chosen(await fields(request));
     case 'GET /api/products': {
@@ -70,6 +78,12 @@ async function route(shop: Shop, visit: Visit, request: IncomingMessage, url: UR
     case 'DELETE /api/cart':
       await shop.emptyCart(visit);
       return json({ emptied: true });
+    case 'POST /api/checkout': {
+      const details = orderDetails(await fields(request));
+      if (typeof details === 'string') throw new BadRequest(details);
+      const placed = await shop.placeOrder(visit, details);
+      return 'refused' in placed ? json({ error: placed.refused }, 422) : json(placed, 201);
+    }
   }
   const product = /^\/product\/([\w-]{1,64})$/.exec(url.pathname)?.[1];
   if (method === 'GET' && product) {
@@ -77,6 +91,21 @@ async function route(shop: Shop, visit: Visit, request: IncomingMessage, url: UR
     return detail ? page(productPage(detail)) : page(noSuchProductPage(shop.bareFrame(visit)), 404);
   }
   throw new BadRequest('There is no such page.', 404);
+}
+
+/** The order's page is the answer to the form: sent again, the form has the same key and is answered the same. */
+async function ordered(shop: Shop, visit: Visit, form: Map<string, string>): Promise<Reply> {
+  const details = orderDetails(form);
+  const placed = typeof details === 'string' ? { refused: details } : await shop.placeOrder(visit, details);
+  if (!('refused' in placed)) return page(orderPage(await shop.orderOutcome(visit, placed)));
+
+  const cart = await shop.cartContent(visit);
+  if (cart.lines.length === 0) return seeOther('/cart');
+  return page(checkoutPage(cart, typed(form), sentence(placed.refused)), 422);
+}
+
+function sentence(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1) + (text.endsWith('.') ? '' : '.');
 }
 
 /** Undefined for a target that is no path, like that of OPTIONS *. */

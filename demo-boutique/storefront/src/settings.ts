@@ -9,6 +9,10 @@ export interface Settings {
   readonly currencyAddr: string;
   readonly cartAddr: string;
   readonly recommendationAddr: string;
+  readonly adsAddr: string;
+  readonly checkoutAddr: string;
+  /** Whether an order is done when the page says so, or only written down. */
+  readonly checkoutMode: 'SYNC' | 'EVENT';
   /** Generous: who wants calls to fail earlier puts something between that knows better. */
   readonly timeoutMs: number;
   readonly channelsPerDependency: number;
@@ -25,6 +29,9 @@ export function settingsFrom(from: env.Environment): Settings {
     currencyAddr: env.text(from, 'CURRENCY_SERVICE_ADDR', '127.0.0.1:7000'),
     cartAddr: env.text(from, 'CART_SERVICE_ADDR', '127.0.0.1:7070'),
     recommendationAddr: env.text(from, 'RECOMMENDATION_SERVICE_ADDR', '127.0.0.1:8081'),
+    adsAddr: env.text(from, 'AD_SERVICE_ADDR', '127.0.0.1:9555'),
+    checkoutAddr: env.text(from, 'CHECKOUT_SERVICE_ADDR', '127.0.0.1:5050'),
+    checkoutMode: env.oneOf(from, 'CHECKOUT_MODE', ['SYNC', 'EVENT']),
     timeoutMs: env.integer(from, 'GRPC_TIMEOUT_MS', 10_000),
     channelsPerDependency: Math.max(1, env.integer(from, 'CHANNELS_PER_DEPENDENCY', 6)),
     currencyBatch: env.flag(from, 'CURRENCY_BATCH'),

@@ -3,8 +3,10 @@
  * replaced here by something honest, and the visit remembers it.
  */
 import { ServiceError, status } from '@grpc/grpc-js';
+import { Ad, Ads } from './clients/ads';
 import { Cart, CartItem } from './clients/cart';
 import { Catalog, Product } from './clients/catalog';
+import { Checkout, OrderDetails, PlacedOrder, RefusedOrder } from './clients/checkout';
 import { Currency } from './clients/currency';
 import { Recommendation } from './clients/recommendation';
 import { Money, payable, sum, times } from './money';
@@ -30,14 +32,20 @@ export interface Frame {
   readonly cartCount: number | undefined;
 }
 
-export interface Home extends Frame {
+export interface Listing extends Frame {
   readonly offers: Offer[];
+}
+
+export interface Home extends Listing {
+  /** Undefined when the ad service does not say. */
+  readonly ad: Ad | undefined;
 }
 
 export interface ProductDetail extends Frame {
   readonly offer: Offer;
   /** Undefined when the recommendation service does not say. */
   readonly recommended: Product[] | undefined;
+  readonly ad: Ad | undefined;
 }
 
 export interface CartContent extends Frame {
@@ -45,9 +53,16 @@ export interface CartContent extends Frame {
   readonly total: Money;
 }
 
+export interface OrderOutcome extends Frame {
+  readonly placed: PlacedOrder;
+  readonly lines: { readonly name: string; readonly quantity: number; readonly cost: Money }[];
+}
+
+type Needed = 'catalog' | 'cart' | 'checkout';
+
 /** The page has nothing to show without this dependency. */
 export class Unavailable extends Error {
-  constructor(readonly dependency: 'catalog' | 'cart') {
+  constructor(readonly dependency: Needed) {
     super(`${dependency} is unavailable`);
   }
 }
@@ -58,11 +73,13 @@ export class Shop {
     private readonly currency: Currency,
     private readonly cart: Cart,
     private readonly recommendation: Recommendation,
+    private readonly ads: Ads,
+    private readonly checkout: Checkout,
   ) {}
 
   async home(visit: Visit): Promise<Home> {
-    const [frame, offers] = await Promise.all([this.#frame(visit), this.offers(visit)]);
-    return { ...frame, offers };
+    const [frame, offers, ad] = await Promise.all([this.#frame(visit), this.offers(visit), this.#ad(visit, [])]);
+    return { ...frame, offers, ad };
   }
 
   /** Everything on sale, or what matches the query. */
@@ -72,7 +89,7 @@ export class Shop {
     return this.#priced(visit, await needed('catalog', found));
   }
 
-  async search(visit: Visit, query: string): Promise<Home> {
+  async search(visit: Visit, query: string): Promise<Listing> {
     const [frame, offers] = await Promise.all([this.#frame(visit), this.offers(visit, query)]);
     return { ...frame, offers };
   }
@@ -85,8 +102,8 @@ export class Shop {
       this.#recommended(visit, [id]),
     ]);
     if (!product) return undefined;
-    const [offer] = await this.#priced(visit, [product]);
-    return { ...frame, offer: offer!, recommended };
+    const [[offer], ad] = await Promise.all([this.#priced(visit, [product]), this.#ad(visit, product.categories)]);
+    return { ...frame, offer: offer!, recommended, ad };
   }
 
   async cartContent(visit: Visit): Promise<CartContent> {
@@ -102,6 +119,25 @@ export class Shop {
 
   async emptyCart(visit: Visit): Promise<void> {
     await needed('cart', this.cart.empty(visit.user, visit.traceparent));
+  }
+
+  /** Orders what is in the cart. */
+  async placeOrder(visit: Visit, details: OrderDetails): Promise<PlacedOrder | RefusedOrder> {
+    const { user, currency, traceparent } = visit;
+    return needed('checkout', this.checkout.place(user, currency, details, traceparent));
+  }
+
+  /** What the visitor sees of an order: that it was placed is not hidden because something else fails. */
+  async orderOutcome(visit: Visit, placed: PlacedOrder): Promise<OrderOutcome> {
+    const products = this.catalog.list(visit.traceparent).catch((): Product[] => []); // then ids have to do
+    const [frame, known] = await Promise.all([this.#frame(visit), products]);
+    const names = new Map(known.map(({ id, name }) => [id, name]));
+    const lines = placed.order.items.map(({ item: { productId, quantity }, cost }) => ({
+      name: names.get(productId) ?? productId,
+      quantity,
+      cost,
+    }));
+    return { ...frame, placed, lines };
   }
 
   /** What a page that failed still has around it: nothing that could fail again. */
@@ -141,6 +177,11 @@ export class Shop {
     }
   }
 
+  async #ad(visit: Visit, categories: readonly string[]): Promise<Ad | undefined> {
+    const ads = await spared(visit, 'ads', this.ads.get(categories, visit.traceparent));
+    return ads?.[0];
+  }
+
   async #recommended(visit: Visit, ids: string[]): Promise<Product[] | undefined> {
     const { user, traceparent } = visit;
     return spared(
@@ -178,7 +219,7 @@ async function spared<T>(visit: Visit, part: Part, call: Promise<T>): Promise<T 
   }
 }
 
-async function needed<T>(dependency: 'catalog' | 'cart', call: Promise<T>): Promise<T> {
+async function needed<T>(dependency: Needed, call: Promise<T>): Promise<T> {
   try {
     return await watched(dependency, call);
   } catch {

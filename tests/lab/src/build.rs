@@ -20,6 +20,10 @@ const SERVICES: &[&str] = &[
     "orderview",
     "fulfilment",
     "notifier",
+    "shipping",
+    "checkout",
+    "payment",
+    "ads",
 ];
 
 /// The checkout: cargo says where the package is that it runs.

@@ -40,6 +40,8 @@ pub const SHOP: &[Tool] = &[
     tool("go", "golang"),
     tool("node", "nodejs"),
     tool("npm", "npm"),
+    tool("javac", "openjdk-17-jdk-headless"),
+    tool("mvn", "maven"),
     // Debian's own, which an unprivileged user can run, and which comes without venv.
     Tool {
         program: "python3",

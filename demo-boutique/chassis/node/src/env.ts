@@ -14,6 +14,14 @@ export function text(env: Environment, name: string, fallback: string): string {
   return env[name] || fallback;
 }
 
+/** One of these words; the first where it is unset or empty. */
+export function oneOf<Word extends string>(env: Environment, name: string, words: readonly [Word, ...Word[]]): Word {
+  const value = env[name] || words[0];
+  const word = words.find((each) => each === value);
+  if (word === undefined) throw new Error(`${name}="${value}": expected ${words.join(' or ')}`);
+  return word;
+}
+
 /** On for "1"; off for "0", or where it is unset or empty. */
 export function flag(env: Environment, name: string): boolean {
   const value = env[name] || '0';

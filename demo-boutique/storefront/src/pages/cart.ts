@@ -15,7 +15,10 @@ export function cartPage(cart: CartContent): string {
       <tbody>${cart.lines.map(row)}</tbody>
       <tfoot><tr><td colspan="4">Together</td><td class="price">${format(cart.total)}</td></tr></tfoot>
     </table>
-    <form action="/cart/empty" method="post"><button>Empty the cart</button></form>`);
+    <div class="next">
+      <form action="/cart/empty" method="post"><button>Empty the cart</button></form>
+      <a class="buy" href="/checkout">Checkout</a>
+    </div>`);
 }
 
 function row({ product, quantity, price, total }: CartLine): Html {

@@ -1,6 +1,7 @@
 import { Product } from '../clients/catalog';
 import { format } from '../money';
 import { Frame, ProductDetail } from '../shop';
+import { adBox } from './ad';
 import { art } from './art';
 import { Html, html } from './html';
 import { layout } from './layout';
@@ -22,7 +23,8 @@ export function productPage(detail: ProductDetail): string {
         </form>
       </div>
     </article>
-    ${recommendations(detail.recommended)}`);
+    ${recommendations(detail.recommended)}
+    ${adBox(detail.ad)}`);
 }
 
 export function noSuchProductPage(frame: Frame): string {

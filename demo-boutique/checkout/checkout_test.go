@@ -1,0 +1,436 @@
+package main
+
+import (
+	"context"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	chassis "weir.dev/boutique/chassis/go"
+	eventsv1 "weir.dev/boutique/proto/boutique/events/v1"
+	boutiquev1 "weir.dev/boutique/proto/boutique/v1"
+)
+
+const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+// neighbours stand in for all that checkout calls, and write down what they were asked.
+type neighbours struct {
+	boutiquev1.UnimplementedCartServer
+	boutiquev1.UnimplementedCatalogServer
+	boutiquev1.UnimplementedCurrencyServer
+	boutiquev1.UnimplementedShippingServer
+	boutiquev1.UnimplementedPaymentServer
+	eventsv1.UnimplementedOrderLogServer
+
+	mu       sync.Mutex
+	calls    []string
+	traces   map[string]bool
+	deadline time.Duration // the longest that any call was given, but for taking back
+	fails    map[string]error
+	hold     map[string]chan struct{} // methods that wait until it is closed, or their caller leaves
+	cart     []*boutiquev1.CartItem
+	charged  *boutiquev1.AuthorizeRequest
+	appended *eventsv1.AppendRequest
+}
+
+func (n *neighbours) intercept(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	method := info.FullMethod[strings.LastIndexByte(info.FullMethod, '/')+1:]
+	n.mu.Lock()
+	n.calls = append(n.calls, method)
+	n.traces[strings.Join(metadata.ValueFromIncomingContext(ctx, "traceparent"), ",")] = true
+	if until, has := ctx.Deadline(); has && method != "Cancel" && method != "Refund" && time.Until(until) > n.deadline {
+		n.deadline = time.Until(until)
+	}
+	err, hold := n.fails[method], n.hold[method]
+	n.mu.Unlock()
+	if hold != nil {
+		select {
+		case <-hold:
+		case <-ctx.Done():
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return handle(ctx, request)
+}
+
+func (n *neighbours) GetCart(context.Context, *boutiquev1.GetCartRequest) (*boutiquev1.GetCartResponse, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return &boutiquev1.GetCartResponse{Items: n.cart}, nil
+}
+
+func (n *neighbours) EmptyCart(context.Context, *boutiquev1.EmptyCartRequest) (*boutiquev1.EmptyCartResponse, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cart = nil
+	return &boutiquev1.EmptyCartResponse{}, nil
+}
+
+func (n *neighbours) GetProduct(_ context.Context, request *boutiquev1.GetProductRequest) (*boutiquev1.Product, error) {
+	if request.Id != "mug" {
+		return nil, status.Error(codes.NotFound, "nobody sells that")
+	}
+	return &boutiquev1.Product{Id: "mug", PriceUsd: &boutiquev1.Money{CurrencyCode: "USD", Units: 10}}, nil
+}
+
+// ConvertBatch: a dollar is a half and a bit.
+func (n *neighbours) ConvertBatch(_ context.Context, request *boutiquev1.ConvertBatchRequest) (*boutiquev1.ConvertBatchResponse, error) {
+	answer := &boutiquev1.ConvertBatchResponse{}
+	for _, from := range request.From {
+		half := &boutiquev1.Money{CurrencyCode: request.ToCode, Units: from.Units / 2, Nanos: 994_999_999}
+		answer.Converted = append(answer.Converted, half)
+	}
+	return answer, nil
+}
+
+func (n *neighbours) GetQuote(context.Context, *boutiquev1.GetQuoteRequest) (*boutiquev1.GetQuoteResponse, error) {
+	return &boutiquev1.GetQuoteResponse{CostUsd: &boutiquev1.Money{CurrencyCode: "USD", Units: 4}}, nil
+}
+
+func (n *neighbours) Authorize(_ context.Context, request *boutiquev1.AuthorizeRequest) (*boutiquev1.AuthorizeResponse, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.charged = request
+	return &boutiquev1.AuthorizeResponse{TransactionId: "paid"}, nil
+}
+
+func (n *neighbours) Refund(context.Context, *boutiquev1.RefundRequest) (*boutiquev1.RefundResponse, error) {
+	return &boutiquev1.RefundResponse{}, nil
+}
+
+func (n *neighbours) Ship(context.Context, *boutiquev1.ShipRequest) (*boutiquev1.ShipResponse, error) {
+	return &boutiquev1.ShipResponse{TrackingId: "sent"}, nil
+}
+
+func (n *neighbours) Cancel(context.Context, *boutiquev1.CancelRequest) (*boutiquev1.CancelResponse, error) {
+	return &boutiquev1.CancelResponse{}, nil
+}
+
+func (n *neighbours) Append(_ context.Context, request *eventsv1.AppendRequest) (*eventsv1.AppendResponse, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.appended = request
+	return &eventsv1.AppendResponse{FirstSeq: 1, LastSeq: 1}, nil
+}
+
+func (n *neighbours) fail(method string, code codes.Code) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.fails[method] = status.Error(code, "as it was told")
+}
+
+func (n *neighbours) heal() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.fails, n.calls = map[string]error{}, nil
+}
+
+// asked counts the calls of a method.
+func (n *neighbours) asked(method string) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	count := 0
+	for _, call := range n.calls {
+		if call == method {
+			count++
+		}
+	}
+	return count
+}
+
+func serve(t *testing.T, register func(*grpc.Server), options ...grpc.ServerOption) *grpc.ClientConn {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer(options...)
+	register(server)
+	go server.Serve(listener)
+	t.Cleanup(server.Stop)
+	conn, err := chassis.Dial(listener.Addr().String(), 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+func open(t *testing.T) (*neighbours, boutiquev1.CheckoutClient) {
+	t.Helper()
+	n := &neighbours{
+		traces: map[string]bool{}, fails: map[string]error{}, hold: map[string]chan struct{}{},
+		cart: []*boutiquev1.CartItem{{ProductId: "mug", Quantity: 3}, {ProductId: "no longer sold", Quantity: 1}},
+	}
+	conn := serve(t, func(server *grpc.Server) {
+		boutiquev1.RegisterCartServer(server, n)
+		boutiquev1.RegisterCatalogServer(server, n)
+		boutiquev1.RegisterCurrencyServer(server, n)
+		boutiquev1.RegisterShippingServer(server, n)
+		boutiquev1.RegisterPaymentServer(server, n)
+		eventsv1.RegisterOrderLogServer(server, n)
+	}, grpc.UnaryInterceptor(n.intercept))
+	service := &checkout{
+		cart: boutiquev1.NewCartClient(conn), catalog: boutiquev1.NewCatalogClient(conn),
+		currency: boutiquev1.NewCurrencyClient(conn), shipping: boutiquev1.NewShippingClient(conn),
+		payment: boutiquev1.NewPaymentClient(conn), orderlog: eventsv1.NewOrderLogClient(conn),
+		once: newOnce(10),
+	}
+	return n, boutiquev1.NewCheckoutClient(serve(t, service.register))
+}
+
+func request(mode boutiquev1.Mode, key string) *boutiquev1.PlaceOrderRequest {
+	return &boutiquev1.PlaceOrderRequest{
+		UserId: "ann", UserCurrency: "EUR", Email: "ann@example.org", Mode: mode, IdempotencyKey: key,
+		Address:    &boutiquev1.Address{StreetAddress: "1 Mill Lane", Country: "England"},
+		CreditCard: &boutiquev1.CreditCardInfo{CreditCardNumber: "4432-8015-6152-0454"},
+	}
+}
+
+func soon(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestAnOrderIsPricedPaidSentAndTheCartEmptied(t *testing.T) {
+	n, client := open(t)
+	placed, err := client.PlaceOrder(soon(t), request(boutiquev1.Mode_SYNC, "key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const all = "GetCart GetProduct GetProduct GetQuote ConvertBatch Authorize Ship EmptyCart"
+	if got := strings.Join(n.calls, " "); got != all {
+		t.Errorf("called %s", got)
+	}
+	// 5.994999999 is 5.99 a mug and 2.994999999 is 2.99 for shipping: 3 × 5.99 + 2.99.
+	total := placed.Order.Total
+	if total.Units != 20 || total.Nanos != 960_000_000 || total.CurrencyCode != "EUR" {
+		t.Errorf("the total is %v", total)
+	}
+	if n.charged.Amount.String() != total.String() || n.charged.Key != placed.Order.OrderId {
+		t.Errorf("charged %v for %s", n.charged.Amount, n.charged.Key)
+	}
+	if placed.State != boutiquev1.OrderState_CONFIRMED || placed.Order.ShippingTrackingId != "sent" || len(placed.Order.Items) != 1 {
+		t.Errorf("placed %v", placed)
+	}
+}
+
+func TestInDollarsTheCurrencyServiceIsNotAsked(t *testing.T) {
+	n, client := open(t)
+	order := request(boutiquev1.Mode_SYNC, "")
+	order.UserCurrency = "USD"
+	if _, err := client.PlaceOrder(soon(t), order); err != nil {
+		t.Fatal(err)
+	}
+	if n.asked("ConvertBatch") != 0 || n.charged.Amount.Units != 34 {
+		t.Errorf("charged %v", n.charged.Amount)
+	}
+}
+
+func TestARequestWithTheSameKeyIsTheSameOrder(t *testing.T) {
+	for _, mode := range []boutiquev1.Mode{boutiquev1.Mode_SYNC, boutiquev1.Mode_EVENT} {
+		n, client := open(t)
+		n.hold["GetQuote"] = make(chan struct{})
+		ids := make(chan string, 8)
+		for i := 0; i < cap(ids); i++ {
+			go func() {
+				placed, err := client.PlaceOrder(soon(t), request(mode, "key"))
+				if err != nil {
+					t.Error(err)
+				}
+				ids <- placed.GetOrder().GetOrderId()
+			}()
+		}
+		time.Sleep(50 * time.Millisecond) // until all of them are there
+		close(n.hold["GetQuote"])
+		first := <-ids
+		for i := 1; i < cap(ids); i++ {
+			if id := <-ids; id != first || id == "" {
+				t.Errorf("%v: orders %q and %q", mode, first, id)
+			}
+		}
+		if n.asked("Authorize")+n.asked("Append") != 1 {
+			t.Errorf("%v: called %v", mode, n.calls)
+		}
+	}
+}
+
+func TestAnotherUserWithTheSameKeyIsAnotherOrder(t *testing.T) {
+	n, client := open(t)
+	n.fail("EmptyCart", codes.Unavailable) // nor does that hinder an order
+	bens := request(boutiquev1.Mode_SYNC, "key")
+	bens.UserId = "ben"
+	one, err := client.PlaceOrder(soon(t), request(boutiquev1.Mode_SYNC, "key"))
+	other, err2 := client.PlaceOrder(soon(t), bens)
+	if err != nil || err2 != nil || one.Order.OrderId == other.Order.OrderId {
+		t.Errorf("%v %v, %v %v", one, err, other, err2)
+	}
+}
+
+func TestWhatFailsBeforePaymentDoesNothingAndCanBeTriedAgain(t *testing.T) {
+	for _, method := range []string{"GetCart", "GetProduct", "GetQuote", "ConvertBatch"} {
+		n, client := open(t)
+		n.fail(method, codes.Unavailable)
+		if _, err := client.PlaceOrder(soon(t), request(boutiquev1.Mode_SYNC, "key")); status.Code(err) != codes.Unavailable {
+			t.Errorf("%s: %v", method, err)
+		}
+		if n.asked("Authorize")+n.asked("Ship")+n.asked("Refund")+n.asked("EmptyCart") != 0 {
+			t.Errorf("%s: called %v", method, n.calls)
+		}
+		n.heal()
+		if _, err := client.PlaceOrder(soon(t), request(boutiquev1.Mode_SYNC, "key")); err != nil {
+			t.Errorf("%s, again: %v", method, err)
+		}
+	}
+}
+
+func TestADeclinedCardKeepsTheCartAndAnotherMayBeTried(t *testing.T) {
+	n, client := open(t)
+	n.fail("Authorize", codes.FailedPrecondition)
+	_, err := client.PlaceOrder(soon(t), request(boutiquev1.Mode_SYNC, "key"))
+	if status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "payment: as it was told") {
+		t.Error(err)
+	}
+	if n.asked("Refund")+n.asked("EmptyCart") != 0 {
+		t.Errorf("called %v", n.calls)
+	}
+	n.heal()
+	if _, err := client.PlaceOrder(soon(t), request(boutiquev1.Mode_SYNC, "key")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWhatIsBegunAndCannotBeFinishedIsTakenBackForGood(t *testing.T) {
+	for _, method := range []string{"Authorize", "Ship"} {
+		n, client := open(t)
+		n.fail(method, codes.Unavailable)
+		for i := 0; i < 2; i++ {
+			if _, err := client.PlaceOrder(soon(t), request(boutiquev1.Mode_SYNC, "key")); status.Code(err) != codes.Aborted {
+				t.Errorf("%s: %v", method, err)
+			}
+		}
+		if n.asked("Cancel") != 1 || n.asked("Refund") != 1 || n.asked("EmptyCart") != 0 {
+			t.Errorf("%s: called %v", method, n.calls)
+		}
+		n.heal()
+		if _, err := client.PlaceOrder(soon(t), request(boutiquev1.Mode_SYNC, "another key")); err != nil {
+			t.Errorf("%s, with another key: %v", method, err)
+		}
+	}
+}
+
+func TestTheDeadlineAndTheTraceGoAlongAndTheTakingBackOutlivesThem(t *testing.T) {
+	n, client := open(t)
+	n.hold["Ship"] = make(chan struct{})
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	ctx = metadata.AppendToOutgoingContext(ctx, "traceparent", traceparent)
+	if _, err := client.PlaceOrder(ctx, request(boutiquev1.Mode_SYNC, "key")); status.Code(err) != codes.DeadlineExceeded {
+		t.Fatal(err)
+	}
+	n.mu.Lock()
+	if n.deadline == 0 || n.deadline > 300*time.Millisecond {
+		t.Errorf("a call was given %v", n.deadline)
+	}
+	n.mu.Unlock()
+	for until := time.Now().Add(5 * time.Second); n.asked("Refund") == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatal("nothing was refunded")
+		}
+	}
+	if len(n.traces) != 1 || !n.traces[traceparent] {
+		t.Errorf("the traces are %v", n.traces)
+	}
+}
+
+func TestInEventModeAFactIsWrittenDownAndNobodyElseIsAsked(t *testing.T) {
+	n, client := open(t)
+	ctx := metadata.AppendToOutgoingContext(soon(t), "traceparent", traceparent)
+	placed, err := client.PlaceOrder(ctx, request(boutiquev1.Mode_EVENT, "key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if placed.State != boutiquev1.OrderState_ACCEPTED || n.asked("Authorize")+n.asked("Ship") != 0 || n.asked("EmptyCart") != 1 {
+		t.Errorf("placed %v, called %v", placed, n.calls)
+	}
+	event, fact := n.appended.Events[0], n.appended.Events[0].GetOrderPlaced()
+	if n.appended.OrderId != placed.Order.OrderId || n.appended.ExpectedVersion != 0 || event.IdempotencyKey == "" || event.TraceId != traceparent[3:35] {
+		t.Errorf("appended %v", n.appended)
+	}
+	if fact.Total.String() != placed.Order.Total.String() || fact.Items[0].Quantity != 3 || fact.Address.Country != "England" || fact.CreditCard.CreditCardNumber == "" {
+		t.Errorf("the fact is %v", fact)
+	}
+}
+
+func TestWithoutTheLogNothingIsAcceptedAndTheCartIsKept(t *testing.T) {
+	n, client := open(t)
+	n.fail("Append", codes.Unavailable)
+	if _, err := client.PlaceOrder(soon(t), request(boutiquev1.Mode_EVENT, "key")); status.Code(err) != codes.Unavailable {
+		t.Error(err)
+	}
+	if n.asked("EmptyCart") != 0 {
+		t.Error("the cart is empty")
+	}
+}
+
+func TestAnEmptyCartIsNoOrder(t *testing.T) {
+	n, client := open(t)
+	n.cart = nil
+	if _, err := client.PlaceOrder(soon(t), request(boutiquev1.Mode_SYNC, "key")); status.Code(err) != codes.FailedPrecondition {
+		t.Error(err)
+	}
+}
+
+func TestNonsenseIsRefused(t *testing.T) {
+	_, client := open(t)
+	for name, spoil := range map[string]func(*boutiquev1.PlaceOrderRequest){
+		"mode":    func(r *boutiquev1.PlaceOrderRequest) { r.Mode = 7 },
+		"user":    func(r *boutiquev1.PlaceOrderRequest) { r.UserId = "" },
+		"address": func(r *boutiquev1.PlaceOrderRequest) { r.Address = nil },
+		"key":     func(r *boutiquev1.PlaceOrderRequest) { r.IdempotencyKey = strings.Repeat("k", 257) },
+	} {
+		order := request(boutiquev1.Mode_SYNC, "key")
+		spoil(order)
+		if _, err := client.PlaceOrder(soon(t), order); status.Code(err) != codes.InvalidArgument {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestWhatIsRememberedIsBounded(t *testing.T) {
+	o := newOnce(3)
+	for _, key := range []string{"a", "b", "c", "d", "e"} {
+		o.do(context.Background(), key, func() (*boutiquev1.PlaceOrderResponse, error) { return nil, nil })
+	}
+	if len(o.outcomes) != 3 || o.outcomes["e"] == nil {
+		t.Errorf("%d are remembered", len(o.outcomes))
+	}
+}
+
+func TestMoneyIsRoundedAsOnThePageAndNotLost(t *testing.T) {
+	money := func(code string, units int64, nanos int32) *boutiquev1.Money {
+		return &boutiquev1.Money{CurrencyCode: code, Units: units, Nanos: nanos}
+	}
+	for _, each := range []struct{ got, want *boutiquev1.Money }{
+		{payable(money("EUR", 11, 515_000_000)), money("EUR", 11, 520_000_000)},
+		{payable(money("EUR", 11, 514_999_999)), money("EUR", 11, 510_000_000)},
+		{payable(money("EUR", 11, 995_000_000)), money("EUR", 12, 0)},
+		{payable(money("JPY", 99, 500_000_000)), money("JPY", 100, 0)},
+		{times(money("EUR", 1, 990_000_000), 10), money("EUR", 19, 900_000_000)},
+		{plus(money("EUR", 1, 990_000_000), money("EUR", 0, 20_000_000)), money("EUR", 2, 10_000_000)},
+	} {
+		if each.got.String() != each.want.String() {
+			t.Errorf("%v is not %v", each.got, each.want)
+		}
+	}
+}
