@@ -205,6 +205,16 @@ pub struct Outbound {
     pub fallback: Option<Fallback>,
 }
 
+impl Service {
+    /// The services that stand in for this one: whoever calls it needs to know them too.
+    pub fn alternates(&self) -> impl Iterator<Item = &ServiceKey> {
+        let of_routes = self.routes.iter().map(|route| &route.outbound);
+        std::iter::once(&self.outbound)
+            .chain(of_routes)
+            .filter_map(|outbound| outbound.fallback.as_ref()?.alternate.as_ref())
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Retries {
@@ -358,10 +368,31 @@ pub enum RateLimitKey {
     Total,
 }
 
-/// What the caller gets instead, when the call cannot be made.
+/// What the caller gets instead, when the call fails: the first of these that there is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Fallback {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale: Option<Stale>,
+    /// Another service of the mesh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alternate: Option<ServiceKey>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<FallbackAnswer>,
+}
+
+/// The last good answer to the same GET.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Stale {
+    /// At most; what the answer says of itself may be less.
+    pub max_age: Duration,
+}
+
+/// For calls that could not be made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct FallbackAnswer {
     /// gRPC callers.
     pub grpc_status: u8,
     /// HTTP callers.
@@ -452,6 +483,14 @@ impl Default for Breaker {
             half_open_calls: Count::of(5),
             force: None,
             mode: None,
+        }
+    }
+}
+
+impl Default for Stale {
+    fn default() -> Self {
+        Self {
+            max_age: Duration::from_secs(600),
         }
     }
 }

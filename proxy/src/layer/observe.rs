@@ -93,6 +93,7 @@ struct Subject {
     priority: Priority,
     inherited: bool,
     is_retry: bool,
+    stands_in: bool,
 }
 
 /// What was answered; texts only where it was no good.
@@ -118,6 +119,7 @@ impl Subject {
             priority: context.priority,
             inherited: context.heir.is_some(),
             is_retry: context.is_retry,
+            stands_in: context.stands_in,
         }
     }
 }
@@ -173,6 +175,8 @@ impl Observation {
     fn worth_keeping(&self, outcome: Outcome, elapsed: Duration) -> Option<Kept> {
         let key = self.subject.names.key;
         match outcome {
+            // It is one try of the call that it is made for, which is still to end.
+            _ if self.subject.stands_in => None,
             Outcome::Failure(_) if self.answer.endpoint.is_none() => Some(Kept::Refused),
             Outcome::Failure(_) => Some(Kept::Failed),
             Outcome::Cancelled => Some(Kept::Cancelled),
