@@ -430,6 +430,9 @@ fn limits(merge: &mut Merge<'_, Outbound>, default: snapshot::Limits) -> snapsho
         per_endpoint: merge.field("outbound.limits.perEndpoint", default.per_endpoint, |o| {
             o.limits?.per_endpoint
         }),
+        connections: merge.field("outbound.limits.connections", default.connections, |o| {
+            o.limits?.connections
+        }),
         queue: merge.field("outbound.limits.queue", default.queue, |o| o.limits?.queue),
         queue_timeout: merge.field("outbound.limits.queueTimeout", default.queue_timeout, |o| {
             o.limits?.queue_timeout

@@ -297,6 +297,9 @@ pub struct Limits {
     /// To the whole service, from this sidecar.
     pub in_flight: Count<1, 1_000_000>,
     pub per_endpoint: Count<1, 1_000_000>,
+    /// Opaque ones to the whole service, from this sidecar; they count in neither of the above.
+    #[serde(default = "Limits::connections")]
+    pub connections: Count<1, 1_000_000>,
     /// Waiting for a place among those in flight.
     pub queue: Count<0, 100_000>,
     pub queue_timeout: Duration,
@@ -495,11 +498,20 @@ impl Default for Stale {
     }
 }
 
+impl Limits {
+    /// Fewer than half of the 10,000 that a sidecar accepts: one service whose clients leak connections leaves the others
+    /// room.
+    const fn connections() -> Count<1, 1_000_000> {
+        Count::of(4096)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             in_flight: Count::of(1024),
             per_endpoint: Count::of(256),
+            connections: Self::connections(),
             queue: Count::of(100),
             queue_timeout: Duration::from_millis(100),
         }

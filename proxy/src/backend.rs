@@ -16,7 +16,7 @@ use weir_config::snapshot;
 
 use crate::access_log::AccessLog;
 use crate::connector::Connector;
-use crate::endpoints::Endpoints;
+use crate::endpoints::{ConnectionPlace, Endpoints};
 use crate::error::Error;
 use crate::facts::Facts;
 use crate::head;
@@ -222,6 +222,16 @@ impl Backend {
         let limit = self.standing_in.clone();
         let stack = LimitLayer { limit }.layer(route.stack());
         stack.oneshot(request).await
+    }
+
+    /// `None`: there are as many opaque connections to it as may be.
+    pub fn place_for_connection(&self) -> Option<ConnectionPlace> {
+        let (place, within) = self.endpoints.place_for_connection();
+        if !within && self.limit.observes() {
+            self.metrics.would_refuse("opaque-connections-limit");
+            return Some(place);
+        }
+        within.then_some(place)
     }
 
     pub fn is_used(&self) -> bool {
@@ -482,3 +492,6 @@ impl Parts<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,8 @@ pub struct Member {
     /// Where it is; `None`: nobody says so. Read when the pool changes, never by a request.
     zone: Mutex<Option<Arc<str>>>,
     pub in_flight: AtomicU32,
+    /// Opaque ones that are open. They are no calls: most are idle most of the time.
+    pub connections: AtomicU32,
     /// Mirrors the gate, so that others can count without locking.
     pub eligible: AtomicBool,
     /// The same: it may want a request as a probe.
@@ -39,6 +41,7 @@ impl Member {
             weight: AtomicU32::new(WEIGHT_DEFAULT),
             zone: Mutex::new(None),
             in_flight: AtomicU32::new(0),
+            connections: AtomicU32::new(0),
             eligible: AtomicBool::new(true),
             half_open: AtomicBool::new(false),
             learnt: Mutex::new(learnt),
@@ -82,5 +85,9 @@ impl Member {
 
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    pub fn connections(&self) -> u32 {
+        self.connections.load(Ordering::Relaxed)
     }
 }

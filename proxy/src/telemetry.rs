@@ -50,6 +50,7 @@ struct Metrics {
     breaker_forced: IntGaugeVec,
     connections: IntCounterVec,
     open_connections: IntGaugeVec,
+    opaque_connections: IntGaugeVec,
     rejected_connections: IntCounterVec,
     detection: IntCounterVec,
     control_plane: IntGauge,
@@ -278,6 +279,11 @@ impl Metrics {
                 "weir_open_connections",
                 "Connections open now.",
                 &["direction"],
+            ),
+            opaque_connections: gauge(
+                "weir_opaque_connections",
+                "Opaque connections to a service that are open, or being opened, now.",
+                &["service"],
             ),
             rejected_connections: counter(
                 "weir_rejected_connections_total",
@@ -598,6 +604,7 @@ pub struct BackendMetrics {
     service: String,
     attempts: [IntCounter; 3],
     pub retries: IntCounter,
+    pub opaque_connections: IntGauge,
 }
 
 impl BackendMetrics {
@@ -611,6 +618,7 @@ impl BackendMetrics {
                 attempts("cancelled"),
             ],
             retries: METRICS.retries.with_label_values(&[service]),
+            opaque_connections: METRICS.opaque_connections.with_label_values(&[service]),
         }
     }
 

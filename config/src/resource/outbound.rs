@@ -173,6 +173,9 @@ pub struct OutboundLimits {
     /// To one endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_endpoint: Option<Count<1, 1_000_000>>,
+    /// Opaque connections to the whole service, which are no calls: idle ones count too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections: Option<Count<1, 1_000_000>>,
     /// Waiting for a place among those in flight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue: Option<Count<0, 100_000>>,
