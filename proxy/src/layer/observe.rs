@@ -177,7 +177,9 @@ impl Observation {
         match outcome {
             // It is one try of the call that it is made for, which is still to end.
             _ if self.subject.stands_in => None,
-            Outcome::Failure(_) if self.answer.endpoint.is_none() => Some(Kept::Refused),
+            Outcome::Failure(_) if self.answer.endpoint.is_none() => {
+                recorder::keeps_refused(key, self.received + elapsed).then_some(Kept::Refused)
+            }
             Outcome::Failure(_) => Some(Kept::Failed),
             Outcome::Cancelled => Some(Kept::Cancelled),
             Outcome::Success if recorder::has_notes(key) => Some(Kept::Retried),
