@@ -174,6 +174,8 @@ async fn outbound_stack(server: SocketAddr) -> f64 {
         outbound_log: AccessLog::new(Direction::Outbound, snapshot::AccessLog::Disabled),
         inbound_log: AccessLog::new(Direction::Inbound, snapshot::AccessLog::Disabled),
         inherit: Arc::default(),
+        stale: Arc::default(),
+        backends: Arc::default(),
     };
     let policy = snapshot::Service {
         key: snapshot::ServiceKey {

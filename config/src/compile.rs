@@ -59,19 +59,31 @@ pub fn effective(index: &Index, key: &ServiceKey) -> Option<Effective<snapshot::
     from.extend(outbound.from);
     fields.extend(outbound.fields);
     let routes = routes::compile(&policies, &mut from, &mut fields);
+    let mut value = snapshot::Service {
+        key: key.clone(),
+        protocol: protocol::of_port(port).protocol,
+        mode: policies.mode,
+        forced: None,
+        outbound: outbound.value,
+        routes,
+        priorities: merge::priorities(&policies.inbound(), index.trust_domain()).value,
+    };
+    without_itself(&mut value);
     Some(Effective {
-        value: snapshot::Service {
-            key: key.clone(),
-            protocol: protocol::of_port(port).protocol,
-            mode: policies.mode,
-            forced: None,
-            outbound: outbound.value,
-            routes,
-            priorities: merge::priorities(&policies.inbound(), index.trust_domain()).value,
-        },
+        value,
         from,
         fields,
     })
+}
+
+/// A namespace's policy may name one of its own services as the alternate of all: of the others, that is.
+fn without_itself(service: &mut snapshot::Service) {
+    let of_routes = service.routes.iter_mut().map(|route| &mut route.outbound);
+    for outbound in std::iter::once(&mut service.outbound).chain(of_routes) {
+        if let Some(fallback) = &mut outbound.fallback {
+            fallback.alternate = fallback.alternate.take().filter(|it| *it != service.key);
+        }
+    }
 }
 
 /// The endpoints of a service port, in the order of slices and their lists, each address once.

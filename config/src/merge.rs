@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use crate::compile::route_match;
 use crate::resource::{
-    Adaptive, Deadline, Fallback, GrpcStatus, HashAttribute, Inbound, ObjectName, Outbound,
-    PriorityRule, RateLimit, RateLimitKey, RetryCause, RouteSelector,
+    Adaptive, AlternateBackend, Deadline, Fallback, GrpcStatus, HashAttribute, Inbound, ObjectName,
+    Outbound, PriorityRule, RateLimit, RateLimitKey, RetryCause, RouteSelector,
 };
 use crate::snapshot::{self, BalanceAlgorithm, HashBy, Mode};
 use crate::units::Count;
@@ -51,20 +51,31 @@ struct Merge<'a, T> {
 
 impl<T> Merge<'_, T> {
     fn said<V: Serialize>(&mut self, path: &str, get: impl Fn(&T) -> Option<V>) -> Option<V> {
+        self.said_by(path, |_, block| get(block))
+    }
+
+    fn field<V: Serialize>(&mut self, path: &str, default: V, get: impl Fn(&T) -> Option<V>) -> V {
+        let value = self
+            .strongest(path, |_, block| get(block))
+            .unwrap_or(default);
+        self.show(&value);
+        value
+    }
+
+    /// The same, where it matters who says it.
+    fn said_by<V: Serialize>(
+        &mut self,
+        path: &str,
+        get: impl Fn(&Source, &T) -> Option<V>,
+    ) -> Option<V> {
         let value = self.strongest(path, get);
         self.show(&value);
         value
     }
 
-    fn field<V: Serialize>(&mut self, path: &str, default: V, get: impl Fn(&T) -> Option<V>) -> V {
-        let value = self.strongest(path, get).unwrap_or(default);
-        self.show(&value);
-        value
-    }
-
-    fn strongest<V>(&mut self, path: &str, get: impl Fn(&T) -> Option<V>) -> Option<V> {
+    fn strongest<V>(&mut self, path: &str, get: impl Fn(&Source, &T) -> Option<V>) -> Option<V> {
         let said = (self.layers.iter().rev())
-            .find_map(|(source, block)| Some((source.clone(), get(block)?)));
+            .find_map(|(source, block)| Some((source.clone(), get(source, block)?)));
         let (source, value) = said.map_or((Source::BuiltIn, None), |(source, value)| {
             (source, Some(value))
         });
@@ -110,7 +121,9 @@ pub(crate) fn outbound(
         balance,
         consistent_hash: consistent_hash(&mut merge, balance.algorithm),
         limits: limits(&mut merge, default.limits),
-        fallback: merge.said("outbound.fallback", |o| o.fallback.as_ref().map(fallback)),
+        fallback: merge.said_by("outbound.fallback", |source, o| {
+            (o.fallback.as_ref()).map(|said| fallback(said, source.namespace()))
+        }),
     };
     Effective {
         value,
@@ -417,6 +430,9 @@ fn limits(merge: &mut Merge<'_, Outbound>, default: snapshot::Limits) -> snapsho
         per_endpoint: merge.field("outbound.limits.perEndpoint", default.per_endpoint, |o| {
             o.limits?.per_endpoint
         }),
+        connections: merge.field("outbound.limits.connections", default.connections, |o| {
+            o.limits?.connections
+        }),
         queue: merge.field("outbound.limits.queue", default.queue, |o| o.limits?.queue),
         queue_timeout: merge.field("outbound.limits.queueTimeout", default.queue_timeout, |o| {
             o.limits?.queue_timeout
@@ -432,21 +448,39 @@ fn retry_on(causes: &[RetryCause]) -> snapshot::RetryOn {
     }
 }
 
+/// `namespace`: of whoever says so.
+fn fallback(said: &Fallback, namespace: &str) -> snapshot::Fallback {
+    let default = snapshot::Stale::default();
+    snapshot::Fallback {
+        stale: said.stale.map(|stale| snapshot::Stale {
+            max_age: stale.max_age.unwrap_or(default.max_age),
+        }),
+        alternate: (said.alternate.as_ref()).map(|it| alternate(it, namespace)),
+        answer: fallback_answer(said),
+    }
+}
+
+pub(crate) fn alternate(said: &AlternateBackend, namespace: &str) -> snapshot::ServiceKey {
+    snapshot::ServiceKey {
+        namespace: said.namespace.as_deref().unwrap_or(namespace).to_owned(),
+        name: said.name.clone(),
+        port: u16::try_from(said.port.get()).expect("its bound is that of ports"),
+    }
+}
+
 /// The user writes one of the two answers; the other is what gRPC and HTTP take for the same thing, so that a
 /// caller of the other sort gets an answer too.
-fn fallback(said: &Fallback) -> snapshot::Fallback {
+fn fallback_answer(said: &Fallback) -> Option<snapshot::FallbackAnswer> {
     let http = said
         .http_status
         .map(Count::get)
         .and_then(|status| u16::try_from(status).ok());
-    let grpc = said
-        .grpc_status
-        .unwrap_or_else(|| http.map_or(GrpcStatus::Unavailable, grpc_for_http));
-    snapshot::Fallback {
+    let grpc = said.grpc_status.or_else(|| http.map(grpc_for_http))?;
+    Some(snapshot::FallbackAnswer {
         grpc_status: grpc.code(),
         http_status: http.unwrap_or_else(|| http_for_grpc(grpc)),
         message: (said.message.clone()).unwrap_or_else(|| "the call could not be made".to_owned()),
-    }
+    })
 }
 
 /// As grpc-gateway and google.rpc.Code have it.
@@ -481,6 +515,16 @@ const fn grpc_for_http(status: u16) -> GrpcStatus {
         501 => GrpcStatus::Unimplemented,
         504 => GrpcStatus::DeadlineExceeded,
         _ => GrpcStatus::Unavailable,
+    }
+}
+
+impl Source {
+    /// Of the policy; that of a cluster-wide resource is nobody's.
+    fn namespace(&self) -> &str {
+        match self {
+            Self::BuiltIn | Self::MeshConfig(_) => "",
+            Self::Policy(name) | Self::Route(name, _) => &name.namespace,
+        }
     }
 }
 

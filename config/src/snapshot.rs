@@ -205,6 +205,16 @@ pub struct Outbound {
     pub fallback: Option<Fallback>,
 }
 
+impl Service {
+    /// The services that stand in for this one: whoever calls it needs to know them too.
+    pub fn alternates(&self) -> impl Iterator<Item = &ServiceKey> {
+        let of_routes = self.routes.iter().map(|route| &route.outbound);
+        std::iter::once(&self.outbound)
+            .chain(of_routes)
+            .filter_map(|outbound| outbound.fallback.as_ref()?.alternate.as_ref())
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Retries {
@@ -287,6 +297,9 @@ pub struct Limits {
     /// To the whole service, from this sidecar.
     pub in_flight: Count<1, 1_000_000>,
     pub per_endpoint: Count<1, 1_000_000>,
+    /// Opaque ones to the whole service, from this sidecar; they count in neither of the above.
+    #[serde(default = "Limits::connections")]
+    pub connections: Count<1, 1_000_000>,
     /// Waiting for a place among those in flight.
     pub queue: Count<0, 100_000>,
     pub queue_timeout: Duration,
@@ -358,10 +371,31 @@ pub enum RateLimitKey {
     Total,
 }
 
-/// What the caller gets instead, when the call cannot be made.
+/// What the caller gets instead, when the call fails: the first of these that there is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Fallback {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale: Option<Stale>,
+    /// Another service of the mesh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alternate: Option<ServiceKey>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<FallbackAnswer>,
+}
+
+/// The last good answer to the same GET.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Stale {
+    /// At most; what the answer says of itself may be less.
+    pub max_age: Duration,
+}
+
+/// For calls that could not be made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct FallbackAnswer {
     /// gRPC callers.
     pub grpc_status: u8,
     /// HTTP callers.
@@ -456,11 +490,28 @@ impl Default for Breaker {
     }
 }
 
+impl Default for Stale {
+    fn default() -> Self {
+        Self {
+            max_age: Duration::from_secs(600),
+        }
+    }
+}
+
+impl Limits {
+    /// Fewer than half of the 10,000 that a sidecar accepts: one service whose clients leak connections leaves the others
+    /// room.
+    const fn connections() -> Count<1, 1_000_000> {
+        Count::of(4096)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             in_flight: Count::of(1024),
             per_endpoint: Count::of(256),
+            connections: Self::connections(),
             queue: Count::of(100),
             queue_timeout: Duration::from_millis(100),
         }

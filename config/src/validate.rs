@@ -124,6 +124,7 @@ fn check_policy(policy: &ResiliencePolicy, found: &mut Vec<Contradiction>) {
     let mut layers: Vec<Layer<'_, Outbound>> = Vec::new();
     if let Some(outbound) = &spec.outbound {
         outbound::check_block(outbound, "spec.outbound", found);
+        outbound::check_alternate(outbound, "spec.outbound", Some(policy), found);
         layers.push((Source::Policy(policy.metadata.object_name()), outbound));
     }
     outbound::check_values(
@@ -139,6 +140,7 @@ fn check_policy(policy: &ResiliencePolicy, found: &mut Vec<Contradiction>) {
 fn check_mesh(mesh: &MeshConfig, found: &mut Vec<Contradiction>) {
     if let Some(defaults) = &mesh.spec.defaults {
         outbound::check_block(defaults, "spec.defaults", found);
+        outbound::check_alternate(defaults, "spec.defaults", None, found);
         let layers = [(Source::MeshConfig(mesh.metadata.name.clone()), defaults)];
         outbound::check_values(&merge::outbound(&layers, ""), outbound::Scope::Mesh, found);
     }

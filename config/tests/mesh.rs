@@ -366,6 +366,7 @@ fn a_route_is_laid_over_what_holds_for_all_calls() {
         .outbound
         .fallback
         .as_ref()
+        .and_then(|fallback| fallback.answer.as_ref())
         .expect("its own");
     assert_eq!(
         (
@@ -383,6 +384,7 @@ fn a_route_is_laid_over_what_holds_for_all_calls() {
         }
     );
     let busy = service.outbound.fallback.as_ref().expect("the policy's");
+    let busy = busy.answer.as_ref().expect("the policy's");
     assert_eq!(
         (busy.grpc_status, busy.http_status),
         (8, 429),
@@ -744,6 +746,44 @@ fn an_address_of_the_host_or_of_a_finished_pod_means_nobody() {
     assert_eq!(
         now.metadata.name, "b",
         "the address was given to the next pod already"
+    );
+}
+
+#[test]
+fn an_alternate_is_of_the_policys_namespace_and_never_the_service_itself() {
+    let all = policy(
+        "all",
+        "{targetRefs: [{kind: Namespace, name: boutique}],
+          outbound: {fallback: {stale: {}, alternate: {name: cart, port: 7000}}},
+          routes: [{match: {http: {path: /a}}, outbound: {fallback: {alternate: {name: spare, namespace: other, port: 81}}}}]}",
+    );
+    let service = compile::service(&index(&[SHOP, &all]), &cart()).expect("the cart");
+    let fallback = service.outbound.fallback.as_ref().expect("the policy's");
+    assert_eq!(fallback.alternate, None, "it is the cart");
+    assert_eq!(
+        fallback.stale.expect("asked for").max_age.to_string(),
+        "10m"
+    );
+    assert_eq!(fallback.answer, None, "nobody said one");
+    let alternates: Vec<String> = service.alternates().map(ToString::to_string).collect();
+    assert_eq!(alternates, ["other/spare:81"]);
+
+    let own = on_cart(
+        "p",
+        "outbound: {fallback: {alternate: {name: spare, port: 80}}}",
+    );
+    let index = index(&[SHOP, &own]);
+    let service = compile::service(&index, &cart()).expect("the cart");
+    let alternates: Vec<String> = service.alternates().map(ToString::to_string).collect();
+    assert_eq!(alternates, ["boutique/spare:80"]);
+    let policy = index.policies().next().expect("there is one");
+    assert_eq!(
+        (index
+            .missing_alternates(policy)
+            .iter()
+            .map(ToString::to_string))
+        .collect::<Vec<_>>(),
+        ["boutique/spare:80"]
     );
 }
 

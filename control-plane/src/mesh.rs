@@ -326,7 +326,9 @@ impl Membership {
     }
 
     pub fn unsubscribe(&self, address: SocketAddr) {
-        self.mesh.state().board.unsubscribe(self.id, address);
+        let mut state = self.mesh.state();
+        state.board.unsubscribe(self.id, address);
+        state.settle(self.id);
     }
 
     pub fn subscriptions(&self) -> usize {
@@ -392,18 +394,33 @@ impl State {
 
     /// The first who wants a service has it compiled.
     fn publish_wanted(&mut self, session: SessionId, address: SocketAddr) {
-        let Some(key) = self.board.service_of(session, address) else {
-            return;
-        };
-        if self.board.published(&key).is_none() {
-            let published = self.compiled(&key);
-            self.board.publish(published);
+        if let Some(key) = self.board.service_of(session, address)
+            && self.board.published(&key).is_none()
+        {
+            self.republish(&key);
         }
+        self.settle(session);
     }
 
     fn republish(&mut self, service: &ServiceKey) {
         let published = self.compiled(service);
-        self.board.publish(published);
+        let wanted = self.board.publish(published);
+        self.publish_alternates(wanted);
+    }
+
+    /// What a sidecar calls has changed, and with it what may stand in for that.
+    fn settle(&mut self, session: SessionId) {
+        let wanted = self.board.settle(session);
+        self.publish_alternates(wanted);
+    }
+
+    fn publish_alternates(&mut self, wanted: Vec<ServiceKey>) {
+        for key in wanted {
+            let published = self.compiled(&key);
+            // Nobody who wants it as an alternate only wants what would stand in for it.
+            let more = self.board.publish(published);
+            debug_assert!(more.is_empty(), "{more:?}");
+        }
     }
 
     fn compiled(&self, service: &ServiceKey) -> Published {

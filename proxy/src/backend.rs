@@ -9,21 +9,28 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
+use http::uri::Authority;
 use tokio::time::Instant;
+use tower::{Layer, ServiceExt};
 use weir_config::snapshot;
 
 use crate::access_log::AccessLog;
 use crate::connector::Connector;
-use crate::endpoints::Endpoints;
+use crate::endpoints::{ConnectionPlace, Endpoints};
+use crate::error::Error;
 use crate::facts::Facts;
+use crate::head;
+use crate::layer::Answer;
+use crate::layer::alternate::Alternate;
 use crate::layer::breaker::{self, BreakerLayer};
 use crate::layer::deadline::DeadlineLayer;
-use crate::layer::fallback::FallbackLayer;
+use crate::layer::fallback::{Choices, FallbackLayer};
 use crate::layer::hedge::{self, HedgeLayer};
 use crate::layer::inherit::{self, InheritLayer};
-use crate::layer::limit;
+use crate::layer::limit::{self, LimitLayer};
 use crate::layer::priority::PriorityLayer;
 use crate::layer::retry::RetryLayer;
+use crate::layer::stale::{self, Shelf};
 use crate::layer::throttle::{self, ThrottleLayer};
 use crate::pipeline::{self, Stack};
 use crate::policy::breaker::{Forced, ForcedBy};
@@ -31,7 +38,7 @@ use crate::policy::budget::Budget;
 use crate::policy::transition::Phase;
 use crate::request::Request;
 use crate::router::Matcher;
-use crate::telemetry::{BackendMetrics, Direction, RouteMetrics};
+use crate::telemetry::{BackendMetrics, Direction, FallbackMetrics, RouteMetrics};
 
 /// What all backends are made with.
 #[derive(Clone)]
@@ -43,14 +50,29 @@ pub struct Environment {
     pub inbound_log: AccessLog,
     /// What calls to the app have brought, for the calls that it makes.
     pub inherit: Arc<inherit::Shared>,
+    /// Answers for when nobody gives a fresh one.
+    pub stale: Arc<stale::Shared>,
+    /// For services that stand in for others.
+    pub backends: Directory,
 }
+
+/// All that are known, by service; written by discovery alone.
+pub type Directory = Arc<ArcSwap<HashMap<String, Arc<Backend>>>>;
+
+/// Of calls that are made in the stead of calls to other services: few, so that those who fall back cannot take down
+/// what they fall back on (resilience.md section 9, Hystrix).
+const STANDING_IN_MAX: u32 = 10;
 
 pub struct Backend {
     pub service: Arc<str>,
+    /// As an app in the same cluster would call it.
+    authority: Authority,
     pub endpoints: Arc<Endpoints>,
     /// Downstream connections that use it now: while there are any it is not forgotten.
     pub connections: AtomicUsize,
     limit: Arc<limit::Shared>,
+    /// Of those that are made in the stead of calls to other services.
+    standing_in: Arc<limit::Shared>,
     budget: Arc<Mutex<Budget>>,
     throttle: Arc<throttle::Shared>,
     /// By route; empty: of the whole service.
@@ -122,6 +144,8 @@ impl Backend {
             *limits.queue_timeout,
         ));
         limit.set_mode(policy.mode);
+        // Nobody waits there: whoever falls back has waited already.
+        let standing_in = limit::Shared::new(service.clone(), STANDING_IN_MAX, 0, Duration::ZERO);
         let budget = Arc::new(Mutex::new(Budget::new(
             outbound.retries.budget,
             Instant::now(),
@@ -140,9 +164,11 @@ impl Backend {
         let routes = ArcSwap::from_pointee(parts.routes(policy, &mut breakers, &mut hedges));
         Self {
             service,
+            authority: authority(&policy.key),
             endpoints,
             connections: AtomicUsize::new(0),
             limit,
+            standing_in: Arc::new(standing_in),
             budget,
             throttle,
             breakers: Mutex::new(breakers),
@@ -187,6 +213,27 @@ impl Backend {
         self.routes.store(Arc::new(routes));
     }
 
+    /// A call that was meant for another service, which failed: to this one, under its own name.
+    async fn stand_in(self: Arc<Self>, mut request: Request) -> Answer {
+        head::set_authority(&mut request.head, &self.authority);
+        let routes = self.routes();
+        let route = routes.route(&request);
+        request.context.idempotent |= route.idempotent;
+        let limit = self.standing_in.clone();
+        let stack = LimitLayer { limit }.layer(route.stack());
+        stack.oneshot(request).await
+    }
+
+    /// `None`: there are as many opaque connections to it as may be.
+    pub fn place_for_connection(&self) -> Option<ConnectionPlace> {
+        let (place, within) = self.endpoints.place_for_connection();
+        if !within && self.limit.observes() {
+            self.metrics.would_refuse("opaque-connections-limit");
+            return Some(place);
+        }
+        within.then_some(place)
+    }
+
     pub fn is_used(&self) -> bool {
         self.connections.load(Ordering::Relaxed) > 0
     }
@@ -217,6 +264,37 @@ impl Backend {
         let breakers = self.breakers.lock().expect("no panic while locked");
         breakers.values().for_each(|breaker| breaker.tick(now));
     }
+}
+
+fn authority(key: &snapshot::ServiceKey) -> Authority {
+    let snapshot::ServiceKey {
+        namespace,
+        name,
+        port,
+    } = key;
+    let name = match port {
+        80 => format!("{name}.{namespace}.svc"),
+        port => format!("{name}.{namespace}.svc:{port}"),
+    };
+    // The control plane lets no other names through; a service of another kind is called as nobody's.
+    (name.parse()).unwrap_or_else(|_| Authority::from_static("unnamed"))
+}
+
+/// To another service in one's stead, wherever that is by then.
+fn alternate(backends: &Directory, service: Arc<str>) -> Stack {
+    let backends = backends.clone();
+    Stack::new(tower::service_fn(move |request| {
+        let backend = backends.load().get(&*service).cloned();
+        let service = service.clone();
+        async move {
+            match backend {
+                Some(backend) => backend.stand_in(request).await,
+                None => Err(Error::NoEndpoints {
+                    service: service.to_string(),
+                }),
+            }
+        }
+    }))
 }
 
 /// `None`: it is over. The two clocks may differ; so much earlier or later it ends here.
@@ -350,6 +428,29 @@ impl Parts<'_> {
             })
     }
 
+    fn fallback(&self, outbound: &snapshot::Outbound) -> Option<FallbackLayer> {
+        let fallback = outbound.fallback.as_ref()?;
+        let shelf = |stale: snapshot::Stale| Shelf {
+            shared: self.environment.stale.clone(),
+            service: self.service.clone(),
+            age_max: stale.max_age.get(),
+        };
+        let to = |key: &snapshot::ServiceKey| {
+            let service: Arc<str> = key.to_string().into();
+            Alternate {
+                stack: alternate(&self.environment.backends, service.clone()),
+                service,
+                deadline: outbound.deadline.map(|deadline| deadline.get()),
+            }
+        };
+        Some(FallbackLayer::new(Choices {
+            stale: fallback.stale.map(shelf),
+            alternate: fallback.alternate.as_ref().map(to),
+            fixed: fallback.answer.clone(),
+            metrics: FallbackMetrics::new(self.service),
+        }))
+    }
+
     fn stack(
         &self,
         route: &str,
@@ -370,9 +471,7 @@ impl Parts<'_> {
                 deadline: outbound.deadline.is_some(),
             },
             priorities: PriorityLayer::of_caller(&policy.priorities, own),
-            fallback: outbound.fallback.clone().map(|fallback| FallbackLayer {
-                fallback: Arc::new(fallback),
-            }),
+            fallback: self.fallback(outbound),
             breaker,
             deadline: DeadlineLayer {
                 limit: outbound.deadline.map(|deadline| deadline.get()),

@@ -20,6 +20,10 @@ use crate::http1;
 use crate::policy::outcome::{Fault, Outcome};
 use crate::replay::{Attempt, Replay};
 
+mod copy;
+
+pub use copy::{Copy, Room};
+
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 #[derive(Default)]
@@ -68,17 +72,30 @@ impl Body {
         Self::of(Source::Attempt(attempt))
     }
 
-    /// It comes from a connection, frame by frame, and has not ended.
-    pub fn is_streamed(&self) -> bool {
-        matches!(self.source, Source::Incoming(_) | Source::Download(_))
-    }
-
     /// Ends the body with `deadline` unless it has turned out to be a stream by then.
     pub fn end_at(&mut self, deadline: Pin<Box<Sleep>>) {
         if let Some(watch) = &mut self.watch
             && !self.source.is_end_stream()
         {
             watch.deadline = Some(deadline);
+        }
+    }
+
+    /// Of an answer whose head is `head`. A body that is longer than the copy may be is not begun with.
+    pub fn copy(&mut self, head: &http::response::Parts, copy: Copy) {
+        use http_body::Body as _;
+        if self.size_hint().lower() <= copy.bytes_max() as u64 {
+            let new = || Box::new(Watch::new(head.status, &head.headers));
+            self.watch.get_or_insert_with(new).copy = Some(Box::new(copy));
+        }
+    }
+
+    /// What it can be sent from several times, and whether nobody but who asks wants that. `Err`: it cannot be kept.
+    pub fn into_replay(self) -> Result<(Replay, bool), Self> {
+        match &self.source {
+            Source::Attempt(attempt) => Ok((attempt.replay(), false)),
+            Source::Incoming(_) | Source::Download(_) => Ok((Replay::new(self), true)),
+            Source::Empty | Source::Full(_) | Source::Http1(_) => Err(self),
         }
     }
 
@@ -128,6 +145,14 @@ impl Twin {
         match &self.replay {
             None => Some(Body::empty()),
             Some(replay) => replay.beside().map(Body::attempt),
+        }
+    }
+
+    /// The body from its start, whoever reads it now; `None`: too much of it has passed to be kept.
+    pub fn anew(&self) -> Option<Body> {
+        match &self.replay {
+            None => Some(Body::empty()),
+            Some(replay) => (replay.is_possible()).then(|| Body::attempt(replay.attempt())),
         }
     }
 
@@ -255,26 +280,33 @@ struct Watch {
     event_stream: bool,
     deadline: Option<Pin<Box<Sleep>>>,
     guards: Option<Box<dyn Guards>>,
+    copy: Option<Box<Copy>>,
 }
 
 impl Watch {
-    fn new(response: &Response<Body>) -> Self {
-        let content_type = response
-            .headers()
+    fn new(status: StatusCode, headers: &HeaderMap) -> Self {
+        let content_type = headers
             .get(http::header::CONTENT_TYPE)
             .map(HeaderValue::as_bytes);
         let is = |prefix: &[u8]| content_type.is_some_and(|value| value.starts_with(prefix));
         Self {
             grpc: is(b"application/grpc"),
-            outcome: of_head(response.status(), response.headers()),
+            outcome: of_head(status, headers),
             messages: Messages::default(),
             event_stream: is(b"text/event-stream"),
             deadline: None,
             guards: None,
+            copy: None,
         }
     }
 
     fn see(&mut self, frame: &Frame<Bytes>) {
+        if let Some(copy) = &mut self.copy
+            && !frame.data_ref().is_some_and(|data| copy.see(data))
+        {
+            // Too long, or followed by trailers, which nobody would keep.
+            self.copy = None;
+        }
         if let Some(data) = frame.data_ref() {
             if self.deadline.is_some() && self.grpc {
                 self.messages.see(data);
@@ -319,6 +351,10 @@ impl Watch {
 
     fn settle(&mut self, outcome: Outcome) {
         self.deadline = None;
+        let whole = outcome == Outcome::Success;
+        if let Some(copy) = self.copy.take().filter(|_| whole) {
+            copy.end();
+        }
         if let Some(guards) = self.guards.take() {
             guards.done(outcome);
         }
@@ -426,7 +462,7 @@ impl<D: Duty> Guard<D> {
         if let Ok(response) = &mut result
             && response.body().watch.is_none()
         {
-            let watch = Watch::new(response);
+            let watch = Watch::new(response.status(), response.headers());
             response.body_mut().watch = Some(Box::new(watch));
         }
         duty.answered(&result);

@@ -47,6 +47,7 @@ pub enum Rejected {
     SlowFirstBytes,
     NotHttp,
     UpstreamUnavailable,
+    TooManyOpaque,
     Protocol,
 }
 
@@ -63,6 +64,7 @@ impl Rejected {
             Self::SlowFirstBytes => "slow-first-bytes",
             Self::NotHttp => "not-http",
             Self::UpstreamUnavailable => "upstream-unavailable",
+            Self::TooManyOpaque => "too-many-opaque-connections",
             Self::Protocol => "protocol",
         }
     }

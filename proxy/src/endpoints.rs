@@ -38,7 +38,7 @@ use crate::request::{Context, Request};
 use crate::tally::{Mirror, Standing, Tally};
 use crate::telemetry::BackendMetrics;
 
-pub use chosen::Chosen;
+pub use chosen::{Chosen, Place as ConnectionPlace};
 pub use members::Members;
 
 /// Discovery may be a moment behind a pod that has just become ready, or a whole service that has just been made: a
@@ -66,6 +66,8 @@ pub struct Endpoints {
     tally: Tally,
     /// Calls that have not ended, to all of them.
     in_flight: AtomicUsize,
+    /// Opaque connections to all of them, those included that are being opened.
+    connections: AtomicUsize,
     /// Held from asking whether one more gate may open until it has, so that two workers cannot both take the last
     /// place. Taken before a member is locked, and never for a success.
     opening: Mutex<()>,
@@ -112,6 +114,7 @@ impl Endpoints {
             reach: [0, 0].map(AtomicUsize::new),
             tally: Tally::default(),
             in_flight: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
             opening: Mutex::new(()),
             latency: Mutex::new(Latency::new(Instant::now())),
             p99_nanos: AtomicU64::new(0),
@@ -243,6 +246,12 @@ impl Endpoints {
         }
     }
 
+    /// For an opaque connection, and whether it is within how many there may be.
+    pub fn place_for_connection(self: &Arc<Self>) -> (ConnectionPlace, bool) {
+        let (place, before) = ConnectionPlace::take(self);
+        (place, before < self.config.load().connections_max)
+    }
+
     /// For bytes that nobody looks at.
     pub fn choose(self: &Arc<Self>, context: &Context) -> Result<Chosen, Error> {
         self.choose_for(context, None)
@@ -272,14 +281,30 @@ impl Endpoints {
             return Ok(probe);
         }
         let config = self.config.load();
+        let unbounded;
+        let config = if head.is_some() {
+            &**config
+        } else {
+            // How many connections there may be has been asked before, for all endpoints together.
+            unbounded = Config {
+                per_endpoint_max: u32::MAX,
+                ..**config
+            };
+            &unbounded
+        };
+        // Where a connection goes, those that are there weigh as much as calls: they may all begin to speak.
+        let in_flight_of = |member: &Member| match head {
+            Some(_) => member.in_flight(),
+            None => member.in_flight() + member.connections(),
+        };
         let index_of =
             |address: &SocketAddr| list.iter().position(|member| member.address() == *address);
         let tried: Vec<usize> = context.tried.iter().filter_map(index_of).collect();
         let candidate = |index: usize| {
             let member = &list[index];
-            let in_flight = member.in_flight();
+            let in_flight = in_flight_of(member);
             let mut candidate = member.learnt().candidate(
-                &config,
+                config,
                 in_flight,
                 member.is_draining(),
                 || self.p99(),
@@ -331,14 +356,21 @@ impl Endpoints {
         let affinity = affinity.as_ref()?;
         let key = affinity.key(head, || self.own_key())?;
         let out = self.tally.out();
+        let connections = match head {
+            Some(_) => 0,
+            None => self.connections.load(Ordering::Relaxed),
+        };
         let bound = Bound {
-            in_flight: self.in_flight.load(Ordering::Relaxed),
+            in_flight: self.in_flight.load(Ordering::Relaxed) + connections,
             factor: affinity.bound,
             available: list.len().saturating_sub(out).max(1) as f64 / list.len() as f64,
         };
         ring.choose(key, bound, tried, |index| Place {
             candidate: candidate(index),
-            in_flight: list[index].in_flight(),
+            in_flight: match head {
+                Some(_) => list[index].in_flight(),
+                None => list[index].in_flight() + list[index].connections(),
+            },
             weight: list[index].weight(),
         })
     }
@@ -374,6 +406,7 @@ impl Endpoints {
             endpoints: self.clone(),
             call,
             race: None,
+            is_connection: false,
             connect_failed: false,
             retry_after: None,
         }

@@ -192,6 +192,24 @@ pub fn check_authority(head: &Parts) -> Result<(), Error> {
     }
 }
 
+/// It is for somebody else: who is asked finds its own name in it.
+pub fn set_authority(head: &mut Parts, authority: &Authority) {
+    if head.headers.contains_key(HOST) {
+        let host = HeaderValue::from_str(authority.as_str());
+        head.headers
+            .insert(HOST, host.expect("an authority is visible ASCII"));
+    }
+    if head.uri.authority().is_some() {
+        let mut parts = std::mem::take(&mut head.uri).into_parts();
+        parts.authority = Some(authority.clone());
+        parts.scheme.get_or_insert(Scheme::HTTP);
+        parts
+            .path_and_query
+            .get_or_insert(PathAndQuery::from_static("/"));
+        head.uri = Uri::from_parts(parts).expect("it has all three");
+    }
+}
+
 /// The head as `protocol` wants it on the next connection.
 pub fn convert(head: &mut Parts, protocol: Protocol) -> Result<(), Error> {
     match protocol {

@@ -281,6 +281,7 @@ fn request(
         tried: Vec::new(),
         race: None,
         hedge: false,
+        stands_in: false,
         interim,
         priority,
         caller: connection.caller.clone(),

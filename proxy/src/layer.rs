@@ -1,6 +1,7 @@
 //! One thin tower layer a policy: it asks the pure policy, acts, and reports back how it went.
 
 pub mod admission;
+pub mod alternate;
 pub mod attempt;
 pub mod breaker;
 #[cfg(test)]
@@ -16,6 +17,7 @@ pub mod observe;
 pub mod priority;
 pub mod rate_limit;
 pub mod retry;
+pub mod stale;
 pub mod throttle;
 
 use std::pin::Pin;

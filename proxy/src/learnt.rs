@@ -33,6 +33,8 @@ pub struct Config {
     pub gate: GateConfig,
     pub balance: Balance,
     pub per_endpoint_max: u32,
+    /// Opaque ones, to all endpoints.
+    pub connections_max: usize,
     /// Of a whole call.
     pub timeout: Duration,
     /// Of a call that may be followed by another one.
@@ -292,6 +294,7 @@ impl Config {
             gate: outbound.gate,
             balance: outbound.balance,
             per_endpoint_max: outbound.limits.per_endpoint.get(),
+            connections_max: outbound.limits.connections.get() as usize,
             timeout,
             try_timeout: per_try.map_or(share, |per_try| share.min(per_try.get())),
         }

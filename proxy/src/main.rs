@@ -106,6 +106,8 @@ async fn run(settings: Settings) -> Result<(), AnyError> {
         outbound_log: AccessLog::new(Direction::Outbound, settings.access_log),
         inbound_log: AccessLog::new(Direction::Inbound, LogFormat::Disabled),
         inherit: Arc::default(),
+        stale: Arc::default(),
+        backends: Arc::default(),
     };
     let (mesh, wanted) = Mesh::new(environment);
     let proxy = Arc::new(Proxy {

@@ -22,6 +22,8 @@ pub struct Member {
     zone: Mutex<Option<Arc<str>>>,
     pub in_flight: AtomicU32,
     pub mirror: Mirror,
+    /// Opaque ones that are open. They are no calls: most are idle most of the time.
+    pub connections: AtomicU32,
     /// Shared by all workers; locked for nanoseconds at a time.
     learnt: Mutex<Learnt>,
     /// Wakes those who wait for an answer when the gate opens.
@@ -38,6 +40,7 @@ impl Member {
             zone: Mutex::new(None),
             in_flight: AtomicU32::new(0),
             mirror: Mirror::default(),
+            connections: AtomicU32::new(0),
             learnt: Mutex::new(learnt),
             ejected: Notify::new(),
         }
@@ -88,5 +91,9 @@ impl Member {
 
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    pub fn connections(&self) -> u32 {
+        self.connections.load(Ordering::Relaxed)
     }
 }

@@ -62,8 +62,6 @@ pub struct Mesh {
     ports: Mutex<HashMap<u16, (snapshot::Inbound, Arc<InboundPort>)>>,
     /// By port; they outlive policies, with what they have counted, and a new one holds for open connections too.
     rate_limits: Mutex<HashMap<u16, Arc<rate_limit::Shared>>>,
-    /// By service; written by discovery alone.
-    backends: Mutex<HashMap<String, Arc<Backend>>>,
     wanted: mpsc::Sender<SocketAddr>,
     changed: watch::Sender<()>,
     started: Instant,
@@ -86,7 +84,6 @@ impl Mesh {
             workload: ArcSwapOption::empty(),
             ports: Mutex::default(),
             rate_limits: Mutex::default(),
-            backends: Mutex::default(),
             wanted,
             changed: watch::Sender::new(()),
             started: Instant::now(),
@@ -184,11 +181,11 @@ impl Mesh {
     }
 
     pub fn backends(&self) -> HashMap<String, Arc<Backend>> {
-        self.backends.lock().expect("no panic while locked").clone()
+        HashMap::clone(&self.environment.backends.load())
     }
 
     pub fn set_backends(&self, backends: HashMap<String, Arc<Backend>>) {
-        *self.backends.lock().expect("no panic while locked") = backends;
+        self.environment.backends.store(Arc::new(backends));
     }
 
     pub fn workload(&self) -> Option<Arc<snapshot::Workload>> {

@@ -69,7 +69,7 @@ fn outbound_over(route: Outbound, transport: impl Transport) -> Stack {
         .layer(route.inherit) //               deadline and attempt of the call that the app makes it for
         .layer(option_layer(route.priorities)) // what the service says that matters most
         .layer(observe) //                     count, time, log and, where it failed, keep what the caller got
-        .layer(option_layer(route.fallback)) // answer in place of whoever could not
+        .layer(option_layer(route.fallback)) // what was said before, or somebody else says
         .layer(option_layer(route.breaker)) //  stop calling a service that fails or has become slow
         .layer(route.deadline) //              all that follows ends by the deadline
         .layer(LimitLayer { limit: route.limit }) // so many in flight, some wait, the rest is refused
@@ -130,7 +130,7 @@ pub fn inbound(port: Inbound) -> Stack {
 pub struct Stack(Arc<dyn Fn(Request) -> AnswerFuture + Send + Sync>);
 
 impl Stack {
-    fn new(stack: impl Call + Sync) -> Self {
+    pub fn new(stack: impl Call + Sync) -> Self {
         Self(Arc::new(move |request| {
             Box::pin(stack.clone().call(request))
         }))

@@ -33,6 +33,7 @@
 //! | [`throttle`] | whether an overloaded service is asked at all | SRE book |
 //! | [`load`] | how busy an endpoint says it is | ORCA, Prequal |
 //! | [`hedge`] | whether a slow call is made a second time | The Tail at Scale |
+//! | [`stale`] | which answers are kept, and who gets them when nobody gives a fresh one | RFC 5861, RFC 9111 |
 //!
 //! and the words they share: [`outcome`] (success, failure and whose fault, cancelled), [`transition`] (the
 //! facts that breakers and gates report), [`window`] (exact counts over a sliding span), [`jitter`]. The choice
@@ -64,6 +65,7 @@ pub mod ramp;
 pub mod rate_limit;
 pub mod retry;
 pub mod ring;
+pub mod stale;
 pub mod stall;
 pub mod throttle;
 pub mod transition;

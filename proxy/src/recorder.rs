@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard};
 
 use http::{HeaderMap, HeaderValue};
+use tokio::time::Instant;
 use weir_config::record::{Kept, Record, Try};
 
 use crate::head::{REQUEST_ID, TRACEPARENT};
@@ -34,6 +35,9 @@ const TRIES_MAX: usize = 16;
 const SAMPLE_EVERY: u64 = 4096;
 /// Of any text that comes from outside.
 const TEXT_CHARS_MAX: usize = 256;
+/// Refused requests that are kept of each second. A service that sheds load refuses thousands, all for the same few
+/// reasons; the failures of a minute or two must not go for their sake.
+const REFUSED_PER_SECOND: u64 = 8;
 /// What `weir explain` is told by one sidecar.
 const TOLD_MAX: usize = 32;
 
@@ -61,7 +65,26 @@ struct Recorder {
     noted: AtomicUsize,
     failed: Mutex<Ring>,
     slow: Mutex<Ring>,
+    refused: Allowance,
     policy_version: AtomicU64,
+}
+
+/// So many a second, the first of each. Without a lock: it is asked for most when there is most to do.
+#[derive(Default)]
+struct Allowance {
+    /// The second, and in its last eight bits how many were taken of it.
+    taken: AtomicU64,
+}
+
+impl Allowance {
+    fn take(&self, second: u64, most: u64) -> bool {
+        let next = |taken: u64| match taken >> 8 == second {
+            false => Some(second << 8 | 1),
+            true => (taken & 0xff < most).then_some(taken + 1),
+        };
+        let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
+        self.taken.fetch_update(set, get, next).is_ok()
+    }
 }
 
 #[derive(Default)]
@@ -146,6 +169,15 @@ pub fn has_notes(key: Key) -> bool {
     RECORDER.noted.load(Ordering::Relaxed) > 0 && RECORDER.open().contains_key(&key)
 }
 
+/// Whether one more refused request is kept, of those that ended in this second. What was noted of one that is not is
+/// forgotten.
+pub fn keeps_refused(key: Key, now: Instant) -> bool {
+    static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
+    // Counted from 1: a recorder that has seen nothing is of second 0.
+    let second = now.saturating_duration_since(*STARTED).as_secs() + 1;
+    RECORDER.keeps_refused(key, second)
+}
+
 /// `record` without its names, tries and version, which are filled in here.
 pub fn end(names: &Names, record: Record) {
     RECORDER.end(names, record);
@@ -181,6 +213,16 @@ impl Recorder {
             tries.push(attempt);
         }
         self.noted.store(open.len(), Ordering::Relaxed);
+    }
+
+    fn keeps_refused(&self, key: Key, second: u64) -> bool {
+        let keeps = self.refused.take(second, REFUSED_PER_SECOND);
+        if !keeps && self.noted.load(Ordering::Relaxed) > 0 {
+            let mut open = self.open();
+            open.remove(&key);
+            self.noted.store(open.len(), Ordering::Relaxed);
+        }
+        keeps
     }
 
     fn end(&self, names: &Names, mut record: Record) {
@@ -351,6 +393,45 @@ pub(crate) mod tests {
         recorder.end(&other, record(Kept::Slow));
         assert_eq!(recorder.find("other").len(), 1);
         assert_eq!(recorder.noted.load(Ordering::Relaxed), 0);
+    }
+
+    /// A service that sheds load for a minute, three thousand requests a second.
+    #[test]
+    fn what_failed_stays_to_be_explained_while_thousands_are_refused() {
+        let recorder = Recorder::default();
+        let (failed, refused) = (
+            names(&[("x-request-id", "failed")]),
+            names(&[("x-request-id", "refused")]),
+        );
+        recorder.end(&failed, record(Kept::Failed));
+        for second in 1..=60 {
+            let kept = (0..3000).filter(|_| {
+                let keeps = recorder.keeps_refused(refused.key, second);
+                if keeps {
+                    recorder.end(&refused, record(Kept::Refused));
+                }
+                keeps
+            });
+            assert_eq!(kept.count() as u64, REFUSED_PER_SECOND, "{second}");
+        }
+        assert_eq!(recorder.find("failed").len(), 1);
+        assert_eq!(recorder.find("refused").len(), TOLD_MAX);
+    }
+
+    #[test]
+    fn what_was_noted_of_a_refusal_that_is_not_kept_is_forgotten() {
+        let recorder = Recorder::default();
+        for number in 0..2 * REFUSED_PER_SECOND {
+            let one = names(&[]);
+            recorder.note(one.key, attempt("503"));
+            let keeps = recorder.keeps_refused(one.key, 1);
+            assert_eq!(keeps, number < REFUSED_PER_SECOND);
+            if keeps {
+                recorder.end(&one, record(Kept::Refused));
+            }
+            assert_eq!(recorder.open().len(), 0);
+            assert_eq!(recorder.noted.load(Ordering::Relaxed), 0);
+        }
     }
 
     #[test]

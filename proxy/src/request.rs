@@ -49,6 +49,8 @@ pub struct Context {
     pub race: Option<Arc<Race>>,
     /// This is the second of two tries at the same time.
     pub hedge: bool,
+    /// It is made in the stead of a call to another service, which failed: once, and nothing stands in for it.
+    pub stands_in: bool,
     /// Where informational responses go; `None` where they are not wanted.
     pub interim: Option<Interim>,
     /// What goes first when not all can be served.
@@ -94,6 +96,7 @@ impl Context {
             tried: Vec::new(),
             race: None,
             hedge: false,
+            stands_in: false,
             interim: None,
             priority: Priority::default(),
             caller: None,

@@ -39,6 +39,9 @@ struct Metrics {
     hedges_withheld: IntCounterVec,
     inbound: InboundVecs,
     would_refuse: IntCounterVec,
+    fallbacks: IntCounterVec,
+    stale_answers: IntGauge,
+    stale_bytes: IntGauge,
     breaker_state: IntGaugeVec,
     breaker_transitions: IntCounterVec,
     endpoint_state: IntGaugeVec,
@@ -47,6 +50,7 @@ struct Metrics {
     breaker_forced: IntGaugeVec,
     connections: IntCounterVec,
     open_connections: IntGaugeVec,
+    opaque_connections: IntGaugeVec,
     rejected_connections: IntCounterVec,
     detection: IntCounterVec,
     control_plane: IntGauge,
@@ -226,6 +230,16 @@ impl Metrics {
                 "Slow calls that were not made a second time, by reason.",
                 &["service", "reason"],
             ),
+            fallbacks: counter(
+                "weir_fallbacks_total",
+                "Calls that failed, and what their callers got instead.",
+                &["service", "kind"],
+            ),
+            stale_answers: single_gauge(
+                "weir_stale_answers",
+                "Answers kept for when nobody gives a fresh one.",
+            ),
+            stale_bytes: single_gauge("weir_stale_bytes", "What those take up; 16 MiB at most."),
             breaker_state: gauge(
                 "weir_breaker_state",
                 "0 closed, 1 open, 2 half-open.",
@@ -265,6 +279,11 @@ impl Metrics {
                 "weir_open_connections",
                 "Connections open now.",
                 &["direction"],
+            ),
+            opaque_connections: gauge(
+                "weir_opaque_connections",
+                "Opaque connections to a service that are open, or being opened, now.",
+                &["service"],
             ),
             rejected_connections: counter(
                 "weir_rejected_connections_total",
@@ -313,6 +332,30 @@ impl Direction {
             Self::Outbound => "outbound",
         }
     }
+}
+
+/// What callers of one service got instead of an error.
+pub struct FallbackMetrics {
+    pub stale: IntCounter,
+    pub alternate: IntCounter,
+    pub fixed: IntCounter,
+}
+
+impl FallbackMetrics {
+    pub fn new(service: &str) -> Self {
+        let kind = |kind| METRICS.fallbacks.with_label_values(&[service, kind]);
+        Self {
+            stale: kind("stale"),
+            alternate: kind("alternate"),
+            fixed: kind("fixed"),
+        }
+    }
+}
+
+pub fn stale_kept(answers: usize, bytes: usize) {
+    let number = |size| i64::try_from(size).unwrap_or(i64::MAX);
+    METRICS.stale_answers.set(number(answers));
+    METRICS.stale_bytes.set(number(bytes));
 }
 
 /// The handles of one route of one service, in one direction.
@@ -561,6 +604,7 @@ pub struct BackendMetrics {
     service: String,
     attempts: [IntCounter; 3],
     pub retries: IntCounter,
+    pub opaque_connections: IntGauge,
 }
 
 impl BackendMetrics {
@@ -574,6 +618,7 @@ impl BackendMetrics {
                 attempts("cancelled"),
             ],
             retries: METRICS.retries.with_label_values(&[service]),
+            opaque_connections: METRICS.opaque_connections.with_label_values(&[service]),
         }
     }
 

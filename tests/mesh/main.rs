@@ -11,6 +11,7 @@
 mod admission;
 mod chain;
 mod explain;
+mod fallback;
 mod forced;
 mod grpc;
 mod hostile;

@@ -111,6 +111,9 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "affinity::tests::calls_are_told_apart_by_the_header_the_cookie_or_the_path_that_the_policy_names";
     }
     "endpoints.rs" {
+        "opaque connections have no cap":
+            "before < self.config.load().connections_max" => "true",
+            "endpoints::tests::opaque_connections_leave_calls_their_places_and_have_a_cap_of_their_own";
         "two workers open two gates where one may be":
             "list.iter().filter(|member| !member.is_eligible()).count() < cap" => "true",
             "endpoints::tests::workers_that_open_gates_at_the_same_moment_do_not_exceed_the_cap";
@@ -396,6 +399,9 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "mentions::tests::each_header_that_is_read_is_seen_and_ordinary_ones_are_not";
     }
     "recorder.rs" {
+        "refusals push out what failed otherwise":
+            "(taken & 0xff < most).then_some(taken + 1)" => "Some(taken + 1)",
+            "recorder::tests::what_failed_stays_to_be_explained_while_thousands_are_refused";
         "notes stay after their request has ended":
             "open.remove(&names.key).unwrap_or_default()" => "open.get(&names.key).cloned().unwrap_or_default()",
             "recorder::tests::what_was_noted_on_the_way_is_told_with_the_end_by_id_and_by_trace";
@@ -403,7 +409,29 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "self.records.len() > count_max || self.bytes > bytes_max" => "self.records.len() > count_max",
             "recorder::tests::the_slow_do_not_push_out_the_failed_and_nobody_makes_it_grow";
     }
+    "policy/stale.rs" {
+        "what somebody got with credentials is given to others":
+            "(self.public || !has_credentials(request)) && self.vary" => "self.vary",
+            "policy::stale::tests::what_somebody_got_with_credentials_is_nobody_elses_unless_it_says_so";
+        "answers are kept without bound":
+            "self.bytes > self.bounds.bytes || self.order.len() > self.bounds.answers" => "false",
+            "policy::stale::tests::its_bounds_hold_and_it_counts_right";
+        "it is given however old it is":
+            "kept.terms.serve(request) && kept.age(now) <= age_max" => "kept.terms.serve(request)",
+            "policy::stale::tests::an_answer_is_given_again_until_it_is_as_old_as_the_policy_or_itself_allows";
+    }
+    "layer/alternate.rs" {
+        "another service is asked when it is too late":
+            "spare.context.deadline.is_over(Instant::now())" => "false",
+            "layer::fallback::tests::an_alternate_that_fails_too_changes_nothing_and_nobody_is_asked_too_late";
+    }
     "layer/fallback.rs" {
+        "what may have been done is done by another service as well":
+            "!spare.is_idempotent() && !failure.reached_nobody" => "false",
+            "layer::fallback::tests::what_may_have_been_done_is_not_done_by_somebody_else_as_well";
+        "who stands in for another has somebody who stands in for him":
+            "request.context.stands_in" => "false",
+            "layer::fallback::tests::who_stands_in_for_another_has_nobody_who_stands_in_for_him";
         "what the caller did wrong is covered up":
             "facts.blame != Blame::Downstream" => "true",
             "layer::fallback::tests::what_the_caller_did_wrong_and_what_the_app_itself_answered_are_not_covered_up";

@@ -1,9 +1,12 @@
 //! What a policy is attached to, and which of several is in force there.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::Index;
+use super::{Index, keys_of};
+use crate::merge;
 use crate::resource::{ObjectName, ResiliencePolicy, TargetKind, TargetRef};
+use crate::snapshot::ServiceKey;
 
 /// What a policy is attached to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,6 +53,24 @@ impl Index {
             };
             (target_ref, attachment)
         })
+    }
+
+    /// What a policy would fall back on and cannot: there is no such Service, or it has no such port.
+    pub fn missing_alternates(&self, policy: &ResiliencePolicy) -> BTreeSet<ServiceKey> {
+        let namespace = policy.metadata.namespace();
+        let of_routes = (policy.spec.routes.iter()).filter_map(|route| route.outbound.as_ref());
+        (policy.spec.outbound.iter().chain(of_routes))
+            .filter_map(|outbound| outbound.fallback.as_ref()?.alternate.as_ref())
+            .map(|said| merge::alternate(said, namespace))
+            .filter(|key| !self.has_port(key))
+            .collect()
+    }
+
+    fn has_port(&self, key: &ServiceKey) -> bool {
+        let service = self
+            .services
+            .get(&ObjectName::new(&key.namespace, &key.name));
+        service.is_some_and(|service| keys_of(service).any(|port| port == *key))
     }
 
     fn exists(&self, target: &Target) -> bool {

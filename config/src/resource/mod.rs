@@ -24,8 +24,8 @@ pub use load_balancing::{ConsistentHash, HashAttribute, LoadBalancing};
 pub use mesh_config::{MeshConfig, MeshConfigSpec};
 pub use metadata::{Metadata, ObjectName, OwnerReference};
 pub use outbound::{
-    Backoff, CircuitBreaker, Deadline, EndpointGate, Fallback, GrpcStatus, Hedging, Outbound,
-    OutboundLimits, Retries, RetryBudget, RetryCause,
+    AlternateBackend, Backoff, CircuitBreaker, Deadline, EndpointGate, Fallback, GrpcStatus,
+    Hedging, Outbound, OutboundLimits, Retries, RetryBudget, RetryCause, StaleAnswers,
 };
 pub use pod::{
     Container, ContainerPort, Pod, PodCondition, PodIp, PodSpec, PodStatus, SIDECAR_CONTAINER,

@@ -173,6 +173,9 @@ pub struct OutboundLimits {
     /// To one endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_endpoint: Option<Count<1, 1_000_000>>,
+    /// Opaque connections to the whole service, which are no calls: idle ones count too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections: Option<Count<1, 1_000_000>>,
     /// Waiting for a place among those in flight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue: Option<Count<0, 100_000>>,
@@ -181,10 +184,15 @@ pub struct OutboundLimits {
     pub queue_timeout: Option<Duration>,
 }
 
-/// What the caller gets instead, when the call cannot be made: a gRPC or an HTTP answer.
+/// What the caller gets instead, when the call fails: an answer kept from before, else that of another service, else
+/// one that is written here (a gRPC or an HTTP answer, for calls that could not be made).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Fallback {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stale: Option<StaleAnswers>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alternate: Option<AlternateBackend>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grpc_status: Option<GrpcStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -192,6 +200,26 @@ pub struct Fallback {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
+}
+
+/// The last good answer to the same GET (RFC 5861, `stale-if-error`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct StaleAnswers {
+    /// How old it may be, unless it says itself that it may be less.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<Duration>,
+}
+
+/// A port of another Service of the mesh.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AlternateBackend {
+    pub name: String,
+    /// That of the policy, where it says none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    pub port: Count<1, 65_535>,
 }
 
 /// gRPC's status codes by name. `Ok` is not among them: an answer without a message is not one.

@@ -93,7 +93,7 @@ fn suggestion(name: &str) -> Option<String> {
 }
 
 /// RFC 1123.
-fn is_label(name: &str) -> bool {
+pub(super) fn is_label(name: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=LABEL_MAX).contains(&name.len())
         && name.bytes().all(inner)

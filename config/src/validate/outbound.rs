@@ -1,7 +1,10 @@
 //! What an `outbound:` block may say of the same call in two places.
 
+mod alternate;
 mod balancing;
 mod breaker;
+
+pub(super) use alternate::check as check_alternate;
 
 use super::Contradiction;
 use crate::diagnostic::Severity;
@@ -25,7 +28,7 @@ pub(super) fn check_block(outbound: &Outbound, path: &str, found: &mut Vec<Contr
     check_fallback(outbound, path, found);
 }
 
-/// A fallback is one answer: what the other sort of caller gets follows from it.
+/// Its fixed answer is one: what the other sort of caller gets follows from it.
 fn check_fallback(outbound: &Outbound, path: &str, found: &mut Vec<Contradiction>) {
     let Some(fallback) = &outbound.fallback else {
         return;
@@ -37,9 +40,13 @@ fn check_fallback(outbound: &Outbound, path: &str, found: &mut Vec<Contradiction
                 .also(format!("{path}.grpcStatus"), "the other")
                 .help("keep the one that the service speaks: callers of the other sort get the code that means the same"),
         ),
-        (None, None) => found.push(
+        (None, None) if fallback.message.is_some() => found.push(
             Contradiction::error(&path, "a fallback needs a status to answer with")
                 .help("write grpcStatus: Unavailable, or httpStatus: 503"),
+        ),
+        (None, None) if fallback.stale.is_none() && fallback.alternate.is_none() => found.push(
+            Contradiction::error(&path, "a fallback needs something to fall back on")
+                .help("write grpcStatus: Unavailable, httpStatus: 503, stale or alternate"),
         ),
         _ => {}
     }

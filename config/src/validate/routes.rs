@@ -47,6 +47,7 @@ pub(super) fn check(
             let block = format!("{path}.outbound");
             check_scope(outbound, &block, found);
             outbound::check_block(outbound, &block, found);
+            outbound::check_alternate(outbound, &block, Some(policy), found);
             let mut layers = base.to_vec();
             layers.push((
                 Source::Route(policy.metadata.object_name(), index),

@@ -13,7 +13,7 @@ use super::{Failure, Output, print};
 /// Check files before anybody applies them; needs no control plane
 ///
 /// Every mistake is shown with its place and what to write instead. What is not ours (Deployments, ConfigMaps) is
-/// passed over. Services in the same files are used to tell a policy whose target does not exist.
+/// passed over. Services in the same files are used to tell a policy whose target, or what it would fall back on, does not exist.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   weir validate -f policies/ -f services.yaml
@@ -135,7 +135,11 @@ impl Found {
                 target.name
             )),
         });
-        told.collect()
+        let missing = self.index.missing_alternates(policy);
+        let missing = missing.into_iter().map(|key| {
+            format!("{file}: {reference} falls back on {key}, which none of these files has")
+        });
+        told.chain(missing).collect()
     }
 }
 

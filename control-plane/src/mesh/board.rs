@@ -38,12 +38,21 @@ struct Session {
     addresses: HashMap<SocketAddr, Meaning>,
     /// How many of its addresses lead to the service.
     services: HashMap<ServiceKey, usize>,
+    /// What stands in for those, whether or not it is called itself. What would stand in for these is not wanted:
+    /// nobody falls back twice.
+    alternates: HashSet<ServiceKey>,
 }
 
 #[derive(Default)]
 struct Wanted {
     by: HashSet<SessionId>,
     published: Option<Arc<Published>>,
+}
+
+impl Session {
+    fn wants(&self, key: &ServiceKey) -> bool {
+        self.services.contains_key(key) || self.alternates.contains(key)
+    }
 }
 
 /// What an address is, as a sidecar was or will be told.
@@ -104,6 +113,7 @@ impl Board {
             mailbox,
             addresses: HashMap::new(),
             services: HashMap::new(),
+            alternates: HashSet::new(),
         };
         self.sessions.insert(id, session);
         id
@@ -116,7 +126,7 @@ impl Board {
         for address in session.addresses.keys() {
             forget(&mut self.addresses, &address.ip(), &(address.port(), id));
         }
-        for key in session.services.keys() {
+        for key in session.services.keys().chain(&session.alternates) {
             self.unwant(id, key);
         }
         forget(&mut self.sessions_of_pod, &session.pod, &id);
@@ -138,8 +148,7 @@ impl Board {
             .insert((address.port(), id));
         if let Meaning::Service(key) = &meaning {
             *session.services.entry(key.clone()).or_default() += 1;
-            self.ports.entry(name_of(key)).or_default().insert(key.port);
-            self.services.entry(key.clone()).or_default().by.insert(id);
+            want(&mut self.services, &mut self.ports, id, key);
         }
         session.mailbox.mark(|dirty| {
             dirty.addresses.insert(address);
@@ -167,7 +176,7 @@ impl Board {
 
     pub(super) fn wants(&self, id: SessionId, key: &ServiceKey) -> bool {
         let session = self.sessions.get(&id);
-        session.is_some_and(|session| session.services.contains_key(key))
+        session.is_some_and(|session| session.wants(key))
     }
 
     /// The services that a pod's sidecar calls.
@@ -175,7 +184,7 @@ impl Board {
         let sessions = self.sessions_of_pod.get(pod).into_iter().flatten();
         sessions
             .filter_map(|id| self.sessions.get(id))
-            .flat_map(|session| session.services.keys().cloned())
+            .flat_map(|session| session.services.keys().chain(&session.alternates).cloned())
             .collect()
     }
 
@@ -207,15 +216,20 @@ impl Board {
         self.services.get(key)?.published.clone()
     }
 
-    /// Wakes those who want it, when it is news.
-    pub(super) fn publish(&mut self, published: Published) {
+    /// Wakes those who want it, when it is news. Returns what is to be published for the first time because of it.
+    #[must_use]
+    pub(super) fn publish(&mut self, published: Published) -> Vec<ServiceKey> {
         let Some(wanted) = self.services.get_mut(&published.key) else {
-            return;
+            return Vec::new();
         };
         let before = wanted.published.as_deref();
         if before == Some(&published) {
-            return;
+            return Vec::new();
         }
+        let others = match before {
+            Some(before) => before.alternates != published.alternates,
+            None => !published.alternates.is_empty(),
+        };
         let urgent = before.is_none_or(|before| before.endpoints != published.endpoints);
         let key = published.key.clone();
         for gone in before
@@ -237,6 +251,46 @@ impl Board {
                 dirty.urgent |= urgent;
             });
         }
+        if !others {
+            return Vec::new();
+        }
+        let by: Vec<SessionId> = wanted.by.iter().copied().collect();
+        by.into_iter().flat_map(|id| self.settle(id)).collect()
+    }
+
+    /// Makes `id` want what stands in for the services that it calls, and nothing else of that sort. Returns those of
+    /// which nothing is published yet.
+    #[must_use]
+    pub(super) fn settle(&mut self, id: SessionId) -> Vec<ServiceKey> {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return Vec::new();
+        };
+        let published = session
+            .services
+            .keys()
+            .filter_map(|key| self.services.get(key)?.published.as_ref());
+        let wanted: HashSet<ServiceKey> = published
+            .flat_map(|it| it.alternates.iter().cloned())
+            .collect();
+        let before = std::mem::replace(&mut session.alternates, wanted.clone());
+        let mut unpublished = Vec::new();
+        for key in wanted.difference(&before) {
+            session.mailbox.mark(|dirty| {
+                dirty.services.insert(key.clone());
+            });
+            want(&mut self.services, &mut self.ports, id, key);
+            if self
+                .services
+                .get(key)
+                .is_some_and(|wanted| wanted.published.is_none())
+            {
+                unpublished.push(key.clone());
+            }
+        }
+        for key in before.difference(&wanted) {
+            self.lose(id, key);
+        }
+        unpublished
     }
 
     pub(super) fn everybody(&self, mark: impl Fn(&mut Dirty)) {
@@ -312,7 +366,7 @@ impl Board {
         self.services_of_name.get(name).cloned().unwrap_or_default()
     }
 
-    /// One address of `id` leads to `key` no longer. After the last it is told that the service is gone.
+    /// One address of `id` leads to `key` no longer.
     fn release(&mut self, id: SessionId, key: &ServiceKey) {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
@@ -325,6 +379,15 @@ impl Board {
             return;
         }
         session.services.remove(key);
+        self.lose(id, key);
+    }
+
+    /// One reason less to want `key`. After the last, `id` is told that the service is gone.
+    fn lose(&mut self, id: SessionId, key: &ServiceKey) {
+        let session = self.sessions.get(&id);
+        let Some(session) = session.filter(|session| !session.wants(key)) else {
+            return;
+        };
         session.mailbox.mark(|dirty| {
             dirty.services.insert(key.clone());
         });
@@ -357,6 +420,16 @@ impl Board {
             }
         }
     }
+}
+
+fn want(
+    services: &mut HashMap<ServiceKey, Wanted>,
+    ports: &mut HashMap<ObjectName, BTreeSet<u16>>,
+    id: SessionId,
+    key: &ServiceKey,
+) {
+    ports.entry(name_of(key)).or_default().insert(key.port);
+    services.entry(key.clone()).or_default().by.insert(id);
 }
 
 fn name_of(key: &ServiceKey) -> ObjectName {

@@ -23,6 +23,8 @@ pub struct Published {
     pub endpoints: Vec<pb::Endpoint>,
     /// Names among the endpoints, to be kept resolved.
     pub names: BTreeSet<String>,
+    /// The services that stand in for it: who calls it has to know them before it needs them.
+    pub alternates: BTreeSet<ServiceKey>,
 }
 
 impl Published {
@@ -34,6 +36,10 @@ impl Published {
         resolved: &HashMap<String, Vec<IpAddr>>,
     ) -> Self {
         let policy = compile::service(index, key);
+        let alternates = policy
+            .iter()
+            .flat_map(|policy| policy.alternates().cloned());
+        let alternates = alternates.collect();
         let policy = policy.map(|mut policy| {
             policy.forced = forced;
             serde_json::to_vec(&policy)
@@ -60,6 +66,7 @@ impl Published {
             policy: policy.unwrap_or_default(),
             endpoints,
             names,
+            alternates,
         }
     }
 }
@@ -152,6 +159,7 @@ mod tests {
             policy: Bytes::new(),
             endpoints,
             names: BTreeSet::new(),
+            alternates: BTreeSet::new(),
         }
     }
 

@@ -104,6 +104,64 @@ fn whoever_leaves_leaves_nothing_behind() {
     assert!(mesh.state().board.is_empty());
 }
 
+/// `a` falls back on `b`, and `b` on `a`: both are known to who calls either, and forgotten together.
+#[test]
+fn what_stands_in_for_a_service_comes_and_goes_with_it() {
+    let mesh = mesh();
+    let second = SERVICE.replace("name: a", "name: b").replace("0.1", "0.2");
+    let falls_back = |on: &str, name: &str| {
+        format!(
+            "apiVersion: weir.dev/v1alpha1\nkind: ResiliencePolicy\nmetadata: {{name: {name}, namespace: shop}}\n\
+             spec: {{targetRefs: [{{kind: Service, name: {name}}}], outbound: {{fallback: {{alternate: {{name: {on}, port: 80}}}}}}}}\n"
+        )
+    };
+    mesh.change(apply(&format!(
+        "{SERVICE}---\n{second}---\n{}",
+        slice("10.0.0.1")
+    )));
+    let member = mesh.join(&ObjectName::new("shop", "p"));
+    member.subscribe(address());
+    let heard = |member: &Membership| {
+        let news = member.collect(&member.mailbox().take());
+        let mut services: Vec<String> = (news.services.iter())
+            .map(|service| service.key.name.clone())
+            .collect();
+        services.sort();
+        let gone: Vec<String> = news.gone.into_iter().map(|key| key.name).collect();
+        (services.join(" "), gone.join(" "))
+    };
+    assert_eq!(heard(&member), ("a".into(), String::new()));
+    mesh.change(apply(&falls_back("b", "a")));
+    assert_eq!(heard(&member), ("a b".into(), String::new()));
+    mesh.change(apply(&falls_back("a", "b")));
+    assert_eq!(
+        heard(&member),
+        ("b".into(), String::new()),
+        "it is told of changes too"
+    );
+    let other = slice("10.0.0.2").replace("name: a", "name: b");
+    let other = other.replace(
+        "namespace: shop",
+        "namespace: shop, labels: {kubernetes.io/service-name: b}",
+    );
+    mesh.change(apply(&other));
+    assert_eq!(endpoints(&member), ["10.0.0.2:8080"]);
+
+    // Called itself as well, and then no more: it still stands in.
+    let own = "10.96.0.2:80".parse().expect("an address");
+    member.subscribe(own);
+    heard(&member);
+    member.unsubscribe(own);
+    assert_eq!(heard(&member), (String::new(), String::new()));
+    mesh.change(apply(&falls_back("c", "a")));
+    assert_eq!(heard(&member), ("a c".into(), "b".into()));
+    member.unsubscribe(address());
+    let (services, gone) = heard(&member);
+    assert!(services.is_empty() && gone.len() == 3, "{services} {gone}");
+    drop(member);
+    assert!(mesh.state().board.is_empty());
+}
+
 #[test]
 fn the_meshs_trust_domain_is_the_certificates() {
     let mesh = Mesh::new("shop.example", Versions::in_memory());

@@ -1,5 +1,7 @@
 //! A policy that is edited while calls are made, over real sockets: routes and stacks are new, what was learnt is not.
 
+mod alternates;
+
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU32;
 
@@ -30,6 +32,8 @@ pub(crate) fn environment() -> Environment {
         outbound_log: AccessLog::new(Direction::Outbound, Format::Disabled),
         inbound_log: AccessLog::new(Direction::Inbound, Format::Disabled),
         inherit: Arc::default(),
+        stale: Arc::default(),
+        backends: Arc::default(),
     }
 }
 
@@ -239,9 +243,10 @@ async fn a_new_policy_keeps_gates_latencies_hedges_and_connections() {
     assert!(Arc::ptr_eq(&member(&good), &works));
     assert_eq!(fails.learnt().gate.open_until(), open_until);
     assert_eq!((learnt(now), backend.endpoints.p50(now)), (cost, p50));
-    let hedges = backend.hedges.lock().expect("free");
-    assert!(Arc::ptr_eq(&hedges[""], &hedge));
-    drop(hedges);
+    assert!(Arc::ptr_eq(
+        &backend.hedges.lock().expect("free")[""],
+        &hedge
+    ));
     for _ in 0..10 {
         let status = backend.call(request(false)).await;
         assert_eq!(status.expect("an answer"), 200);

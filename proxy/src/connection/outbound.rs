@@ -158,6 +158,9 @@ impl Service {
     /// Connects to an endpoint; what cannot be connected to is told to its gate, and the next one tried.
     async fn connect(&self, stream: &TcpStream) -> Result<(Stream, impl Sized + use<>), Rejected> {
         let endpoints = &self.backend.endpoints;
+        let Some(place) = self.backend.place_for_connection() else {
+            return Err(connection::reset(stream, Rejected::TooManyOpaque));
+        };
         let mut context = Context::opaque(self.worker);
         endpoints.first().await;
         for _ in 0..OPAQUE_TRIES {
@@ -175,7 +178,7 @@ impl Service {
             match connecting.await {
                 Ok(upstream) => {
                     guard.duty().connected();
-                    return Ok((upstream, guard));
+                    return Ok((upstream, (guard, place)));
                 }
                 Err(error) => {
                     tracing::debug!(%error, service = %self.backend.service, "an opaque connection tries elsewhere");
@@ -188,7 +191,7 @@ impl Service {
         Err(connection::reset(stream, Rejected::UpstreamUnavailable))
     }
 
-    /// `guard` is what counts the connection as in flight; it ends with it.
+    /// `guard` is what counts the connection; it ends with it.
     async fn carry(
         &self,
         mut stream: TcpStream,

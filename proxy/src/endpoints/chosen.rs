@@ -26,6 +26,8 @@ pub struct Chosen {
     pub(super) call: Started,
     /// Another try of the same request runs beside this one, or may.
     pub race: Option<Arc<Race>>,
+    /// It has become an opaque connection, and is no call any more.
+    pub(super) is_connection: bool,
     pub(super) connect_failed: bool,
     /// For how long the endpoint, which failed, asked to be left alone.
     pub(super) retry_after: Option<Duration>,
@@ -40,6 +42,33 @@ impl Chosen {
     /// An opaque connection is there. How long it took says nothing about what a request takes.
     pub fn connected(&mut self) {
         self.member.learnt().stop_waiting(&mut self.call);
+        self.member.connections.fetch_add(1, Ordering::Relaxed);
+        self.is_connection = true;
+        self.leave();
+    }
+
+    fn leave(&self) {
+        self.member.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.endpoints.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A place among the opaque connections of a service, given back on drop.
+pub struct Place(Arc<Endpoints>);
+
+impl Place {
+    /// And how many there were before it.
+    pub(super) fn take(endpoints: &Arc<Endpoints>) -> (Self, usize) {
+        let before = endpoints.connections.fetch_add(1, Ordering::Relaxed);
+        endpoints.metrics.opaque_connections.inc();
+        (Self(endpoints.clone()), before)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.0.metrics.opaque_connections.dec();
     }
 }
 
@@ -74,16 +103,20 @@ impl Duty for Chosen {
     }
 
     fn done(self, outcome: Outcome) {
+        if self.is_connection {
+            self.member.connections.fetch_sub(1, Ordering::Relaxed);
+        } else {
+            self.leave();
+        }
         let Self {
             member,
             endpoints,
             call,
             race,
+            is_connection: _,
             connect_failed,
             retry_after,
         } = self;
-        member.in_flight.fetch_sub(1, Ordering::Relaxed);
-        endpoints.in_flight.fetch_sub(1, Ordering::Relaxed);
         endpoints.metrics.attempt(outcome);
         let now = Instant::now();
         // Only a failure can open a gate.

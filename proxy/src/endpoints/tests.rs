@@ -1,5 +1,5 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
-use weir_config::units::Token;
+use weir_config::units::{Count, Token};
 
 use super::*;
 use crate::body::{Body, Duty, Guard};
@@ -105,6 +105,61 @@ async fn an_answer_that_a_retry_drops_unread_is_still_a_failure() {
     *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
     drop(Guard::new(call(&endpoints, 0)).settle(Ok(response)));
     assert_eq!(cost(&endpoints, 0), 1e9, "it was not the caller's whim");
+}
+
+/// More idle connections than there may be calls to one endpoint.
+#[tokio::test(start_paused = true)]
+async fn opaque_connections_leave_calls_their_places_and_have_a_cap_of_their_own() {
+    let mut outbound = Outbound::default();
+    outbound.limits.per_endpoint = Count::of(2);
+    outbound.limits.connections = Count::of(300);
+    let endpoints = pool(2);
+    endpoints.reconfigure(&outbound);
+    let open = || {
+        let (place, within) = endpoints.place_for_connection();
+        let place = within.then_some(place)?;
+        let mut guard = Guard::new(
+            endpoints
+                .choose(&Context::opaque(0))
+                .expect("there is room"),
+        );
+        guard.duty().connected();
+        Some((guard, place))
+    };
+    let mut connections: Vec<_> = (0..300).map(|_| open().expect("within the cap")).collect();
+    assert!(open().is_none(), "one more");
+    let there = |index: usize| endpoints.list()[index].connections();
+    assert_eq!(there(0) + there(1), 300);
+    assert!(
+        there(0).abs_diff(there(1)) <= 2,
+        "{} and {}",
+        there(0),
+        there(1)
+    );
+    assert_eq!(endpoints.in_flight(), 0, "they are no calls");
+
+    let request = || Request {
+        head: http::Request::new(()).into_parts().0,
+        body: Body::empty(),
+        context: Context::opaque(0),
+    };
+    let mut calls = Vec::new();
+    for _ in 0..4 {
+        calls.push(Guard::new(
+            endpoints.choose_for_request(&request()).expect("a place"),
+        ));
+    }
+    assert!(
+        endpoints.choose_for_request(&request()).is_err(),
+        "of calls there are enough"
+    );
+
+    connections.pop();
+    connections.push(open().expect("what is closed makes room"));
+    assert!(open().is_none());
+    drop((connections, calls));
+    assert_eq!((there(0), there(1), endpoints.in_flight()), (0, 0, 0));
+    assert_eq!(endpoints.connections.load(Ordering::Relaxed), 0);
 }
 
 /// Two workers, both at the last place at once, many times over: that each of them asked first is no excuse.
@@ -476,9 +531,9 @@ async fn every_sidecar_calls_a_part_of_its_own_and_keeps_it_when_endpoints_come_
 
 #[tokio::test(start_paused = true)]
 async fn calls_that_pile_up_open_more_of_a_large_pool_and_a_full_part_is_no_end() {
-    let endpoints = pool(500);
+    let (endpoints, request) = (pool(500), by("ada"));
     let held: Vec<Chosen> = (0..400)
-        .map(|_| endpoints.choose(&Context::opaque(0)).expect("an endpoint"))
+        .map(|_| endpoints.choose_for_request(&request).expect("an endpoint"))
         .collect();
     let busy = |list: &[Arc<Member>]| list.iter().filter(|m| m.in_flight() > 0).count();
     assert_eq!(busy(&endpoints.list()), 20);
@@ -495,7 +550,7 @@ async fn calls_that_pile_up_open_more_of_a_large_pool_and_a_full_part_is_no_end(
     let held: Vec<Chosen> = (0..20 * 256 + 1)
         .map(|_| {
             endpoints
-                .choose(&Context::opaque(0))
+                .choose_for_request(&request)
                 .expect("there are others")
         })
         .collect();

@@ -1,29 +1,56 @@
-//! The caller gets what the policy says instead of our own error, marked as such. A fallback is never retried: it is
-//! made above the retries.
+//! The caller gets what the policy says instead of an error, marked as such: what was answered before, else what another
+//! service answers, else an answer that is written down. Nothing of it is ever tried again: it is made above the retries,
+//! and a call that stands in for another has none and nobody who stands in for it.
+//!
+//! ```text
+//!   call failed ──▶ kept answer? ──no──▶ alternate? ──no, or it failed too──▶ fixed answer? ──no──▶ the failure
+//!                        │ GET               │ once, at most 10 in flight          │ nobody answered
+//!                        ▼                   ▼                                     ▼
+//!                      stale             alternate                             fallback        (x-weir-degraded)
+//! ```
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use futures_util::future::Either;
 use http::{HeaderValue, Response, StatusCode, header};
 use tower::{Layer, Service};
-use weir_config::snapshot::Fallback as Config;
+use weir_config::record::Try;
+use weir_config::snapshot::FallbackAnswer as Fixed;
 
+use super::alternate::{Alternate, Spare};
+use super::stale::{self, Question, Shelf};
 use super::{Answer, AnswerFuture, Call};
 use crate::body::{Body, outcome};
 use crate::error::{Blame, Error, PROXY_ERROR};
-use crate::head::DEGRADED;
+use crate::head::{self, DEGRADED};
 use crate::policy::outcome::Outcome;
-use crate::request::Request;
+use crate::policy::retry::Verdict;
+use crate::recorder;
+use crate::request::{Context as RequestContext, Request};
+use crate::telemetry::FallbackMetrics;
 
 #[derive(Clone)]
-pub struct FallbackLayer {
-    pub fallback: Arc<Config>,
+pub struct FallbackLayer(Arc<Choices>);
+
+/// In this order.
+pub struct Choices {
+    pub stale: Option<Shelf>,
+    pub alternate: Option<Alternate>,
+    pub fixed: Option<Fixed>,
+    pub metrics: FallbackMetrics,
 }
 
 #[derive(Clone)]
 pub struct Fallback<S> {
-    fallback: Arc<Config>,
+    choices: Arc<Choices>,
     inner: S,
+}
+
+impl FallbackLayer {
+    pub fn new(choices: Choices) -> Self {
+        Self(Arc::new(choices))
+    }
 }
 
 impl<S> Layer<S> for FallbackLayer {
@@ -31,7 +58,7 @@ impl<S> Layer<S> for FallbackLayer {
 
     fn layer(&self, inner: S) -> Fallback<S> {
         Fallback {
-            fallback: self.fallback.clone(),
+            choices: self.0.clone(),
             inner,
         }
     }
@@ -40,43 +67,175 @@ impl<S> Layer<S> for FallbackLayer {
 impl<S: Call> Service<Request> for Fallback<S> {
     type Response = S::Response;
     type Error = Error;
-    type Future = AnswerFuture;
+    type Future = Either<S::Future, AnswerFuture>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request) -> AnswerFuture {
-        let fallback = self.fallback.clone();
-        let grpc = request.context.grpc;
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        if request.context.stands_in {
+            return Either::Left(self.inner.call(request));
+        }
+        let failing = Failing::of(&self.choices, &mut request);
         let call = self.inner.call(request);
-        Box::pin(async move {
-            let result = call.await;
-            match failed(&result) {
-                Some(code) => Ok(answer(&fallback, code, grpc)),
-                None => result,
+        Either::Right(Box::pin(async move { failing.answer(call.await).await }))
+    }
+}
+
+/// What is kept of a call for the case that it fails.
+struct Failing {
+    choices: Arc<Choices>,
+    question: Option<Question>,
+    spare: Option<Spare>,
+    context: RequestContext,
+}
+
+impl Failing {
+    fn of(choices: &Arc<Choices>, request: &mut Request) -> Self {
+        let shelf = choices.stale.as_ref();
+        let alternate = choices.alternate.as_ref();
+        Self {
+            question: shelf.and_then(|shelf| shelf.question(request)),
+            spare: alternate.and_then(|alternate| alternate.spare(request)),
+            context: request.context.clone(),
+            choices: choices.clone(),
+        }
+    }
+
+    async fn answer(mut self, result: Answer) -> Answer {
+        let Some(failure) = Failure::of(&result) else {
+            if let Some(spare) = &self.spare {
+                spare.drop_body();
             }
-        })
+            return result.map(|response| match self.question {
+                Some(question) if is_good(&response) => question.answered(response),
+                _ => response,
+            });
+        };
+        if let Some(kept) = self.kept(&failure) {
+            return Ok(kept);
+        }
+        if let Some(other) = self.of_another(&failure).await {
+            return Ok(other);
+        }
+        match (&self.choices.fixed, failure.code) {
+            (Some(answer), Some(code)) => {
+                self.choices.metrics.fixed.inc();
+                Ok(fixed(answer, code, self.context.grpc))
+            }
+            _ => result,
+        }
+    }
+
+    fn kept(&self, failure: &Failure) -> Option<Response<Body>> {
+        let kept = self.question.as_ref()?.find()?;
+        self.choices.metrics.stale.inc();
+        let age = kept.age.as_secs();
+        self.note(None, format!("an answer that was {age} s old"), "passed on");
+        let mut response = Response::new(Body::full(kept.body));
+        *response.headers_mut() = kept.headers;
+        // Whole seconds, and never younger than it is (RFC 9111 section 5.1).
+        let age = age + u64::from(kept.age.subsec_nanos() > 0);
+        let headers = response.headers_mut();
+        headers.insert(header::AGE, HeaderValue::from(age));
+        mark(&mut response, "stale", failure);
+        Some(response)
+    }
+
+    /// What the alternate says, if it is any better.
+    async fn of_another(&mut self, failure: &Failure) -> Option<Response<Body>> {
+        let alternate = self.choices.alternate.clone()?;
+        let spare = self.spare.take()?;
+        if !spare.is_idempotent() && !failure.reached_nobody {
+            return None;
+        }
+        let answer = alternate.call(spare).await?;
+        let better = Failure::of(&answer).is_none();
+        let endpoint = match &answer {
+            Ok(response) => response.body().endpoint,
+            Err(error) => error.endpoint(),
+        };
+        let came = match &answer {
+            Ok(response) => response.status().as_u16().to_string(),
+            Err(error) => error.to_string(),
+        };
+        let then = if better { "passed on" } else { "not passed on" };
+        let came = format!("{} in its stead: {came}", alternate.service);
+        self.note(endpoint.map(|address| address.to_string()), came, then);
+        let mut response = answer.ok().filter(|_| better)?;
+        self.choices.metrics.alternate.inc();
+        mark(&mut response, "alternate", failure);
+        Some(response)
+    }
+
+    /// For the flight recorder.
+    fn note(&self, endpoint: Option<String>, result: String, then: &str) {
+        let ended = self.context.received.elapsed();
+        let attempt = Try {
+            ended_us: u64::try_from(ended.as_micros()).unwrap_or(u64::MAX),
+            endpoint,
+            result,
+            then: then.to_owned(),
+        };
+        recorder::note(self.context.names.key, attempt);
     }
 }
 
-/// Why nobody answered, in this sidecar's words or in those of the one that was called: when a deadline passes, either
-/// may be the first to say so. What the caller did wrong is the caller's to know.
-fn failed(result: &Answer) -> Option<HeaderValue> {
-    match result {
-        Err(error) => {
-            let facts = error.facts();
-            (facts.blame != Blame::Downstream).then(|| HeaderValue::from_static(facts.code))
-        }
-        Ok(response) => {
-            let code = response.headers().get(&PROXY_ERROR)?;
-            let failed = outcome(response) != Outcome::Success;
-            failed.then(|| code.clone())
+/// Why a call needs a fallback. What the caller did wrong is the caller's to know.
+struct Failure {
+    /// In this sidecar's words or in those of the one that was called: when a deadline passes, either may be the first to
+    /// say so. `None`: the app answered, and its answer is an error.
+    code: Option<HeaderValue>,
+    /// So it may be made elsewhere, whatever it does.
+    reached_nobody: bool,
+}
+
+impl Failure {
+    fn of(result: &Answer) -> Option<Self> {
+        match result {
+            Err(error) => {
+                let facts = error.facts();
+                let nobody_there = matches!(
+                    error,
+                    Error::NoEndpoints { .. } | Error::NoEndpointAvailable { .. }
+                );
+                (facts.blame != Blame::Downstream).then(|| Self {
+                    code: Some(HeaderValue::from_static(facts.code)),
+                    reached_nobody: (facts.blame == Blame::Proxy
+                        && !matches!(error, Error::Internal(_)))
+                        || facts.verdict == Verdict::Unprocessed
+                        || nobody_there,
+                })
+            }
+            Ok(response) => {
+                let headers = response.headers();
+                let code = headers.get(&PROXY_ERROR).cloned();
+                let failed = !is_good(response);
+                let grpc = headers.contains_key(&head::GRPC_STATUS);
+                let is_error = code.is_some() || grpc || stale::is_error(response.status());
+                (failed && is_error).then(|| Self {
+                    code,
+                    reached_nobody: headers.contains_key(&head::UNPROCESSED),
+                })
+            }
         }
     }
 }
 
-fn answer(fallback: &Config, code: HeaderValue, grpc: bool) -> Response<Body> {
+fn is_good(response: &Response<Body>) -> bool {
+    outcome(response) == Outcome::Success
+}
+
+fn mark(response: &mut Response<Body>, kind: &'static str, failure: &Failure) {
+    let headers = response.headers_mut();
+    headers.insert(&DEGRADED, HeaderValue::from_static(kind));
+    if let Some(code) = &failure.code {
+        headers.insert(&PROXY_ERROR, code.clone());
+    }
+}
+
+fn fixed(fixed: &Fixed, code: HeaderValue, grpc: bool) -> Response<Body> {
     let mut response = if grpc {
         let mut response = Response::new(Body::empty());
         let headers = response.headers_mut();
@@ -85,18 +244,18 @@ fn answer(fallback: &Config, code: HeaderValue, grpc: bool) -> Response<Body> {
             HeaderValue::from_static("application/grpc"),
         );
         headers.insert(
-            &crate::head::GRPC_STATUS,
-            HeaderValue::from(u16::from(fallback.grpc_status)),
+            &head::GRPC_STATUS,
+            HeaderValue::from(u16::from(fixed.grpc_status)),
         );
         headers.insert(
-            &crate::head::GRPC_MESSAGE,
-            crate::error::percent_encoded(&fallback.message),
+            &head::GRPC_MESSAGE,
+            crate::error::percent_encoded(&fixed.message),
         );
         response
     } else {
-        let mut response = Response::new(Body::full(fallback.message.clone().into()));
+        let mut response = Response::new(Body::full(fixed.message.clone().into()));
         *response.status_mut() =
-            StatusCode::from_u16(fallback.http_status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+            StatusCode::from_u16(fixed.http_status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
         response.headers_mut().insert(
             header::CONTENT_TYPE,
             HeaderValue::from_static("text/plain; charset=utf-8"),
@@ -110,67 +269,4 @@ fn answer(fallback: &Config, code: HeaderValue, grpc: bool) -> Response<Body> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::ready;
-
-    use http_body_util::BodyExt;
-    use tower::service_fn;
-
-    use super::*;
-    use crate::request::Context as RequestContext;
-
-    /// What the caller gets when the service comes to this.
-    async fn call(grpc: bool, comes_to: fn() -> Answer) -> Answer {
-        let layer = FallbackLayer {
-            fallback: Arc::new(Config {
-                grpc_status: 5,
-                http_status: 204,
-                message: "nothing today".into(),
-            }),
-        };
-        let request = Request {
-            head: http::Request::new(()).into_parts().0,
-            body: Body::empty(),
-            context: RequestContext {
-                grpc,
-                ..RequestContext::opaque(0)
-            },
-        };
-        let service = service_fn(move |_: Request| ready(comes_to()));
-        layer.layer(service).call(request).await
-    }
-
-    fn late() -> Answer {
-        Err(Error::DeadlineExceeded)
-    }
-
-    #[tokio::test]
-    async fn what_nobody_answered_is_answered_in_the_callers_protocol_and_marked() {
-        let http = call(false, late).await.expect("an answer");
-        assert_eq!(http.status(), 204);
-        let grpc = call(true, late).await.expect("an answer");
-        assert_eq!(grpc.status(), 200);
-        assert_eq!(grpc.headers()["grpc-status"], "5");
-        assert_eq!(grpc.headers()["grpc-message"], "nothing today");
-        for response in [&http, &grpc] {
-            assert_eq!(response.headers()["x-weir-degraded"], "fallback");
-            assert_eq!(response.headers()["weir-proxy-error"], "deadline-exceeded");
-        }
-        let body = http.into_body().collect().await.expect("it is whole");
-        assert_eq!(body.to_bytes(), "nothing today");
-    }
-
-    #[tokio::test]
-    async fn what_the_caller_did_wrong_and_what_the_app_itself_answered_are_not_covered_up() {
-        let wrong = call(false, || Err(Error::BadRequest("two Host headers"))).await;
-        assert!(matches!(wrong, Err(Error::BadRequest(_))));
-        let failed = || {
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-            Ok(response)
-        };
-        let own = call(false, failed).await.expect("an answer");
-        assert_eq!(own.status(), 500);
-        assert!(!own.headers().contains_key("x-weir-degraded"));
-    }
-}
+mod tests;

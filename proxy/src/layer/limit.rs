@@ -70,6 +70,10 @@ impl Shared {
         }
     }
 
+    pub fn observes(&self) -> bool {
+        self.state.lock().expect("no panic while locked").mode == Mode::Observe
+    }
+
     /// (in flight, waiting)
     pub fn load(&self) -> (u32, u32) {
         let state = self.state.lock().expect("no panic while locked");

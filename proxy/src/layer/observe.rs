@@ -94,6 +94,7 @@ struct Subject {
     priority: Priority,
     inherited: bool,
     is_retry: bool,
+    stands_in: bool,
 }
 
 /// What was answered; texts only where it was no good.
@@ -119,6 +120,7 @@ impl Subject {
             priority: context.priority,
             inherited: context.heir.is_some(),
             is_retry: context.is_retry,
+            stands_in: context.stands_in,
         }
     }
 }
@@ -174,7 +176,11 @@ impl Observation {
     fn worth_keeping(&self, outcome: Outcome, elapsed: Duration) -> Option<Kept> {
         let key = self.subject.names.key;
         match outcome {
-            Outcome::Failure(_) if self.answer.endpoint.is_none() => Some(Kept::Refused),
+            // It is one try of the call that it is made for, which is still to end.
+            _ if self.subject.stands_in => None,
+            Outcome::Failure(_) if self.answer.endpoint.is_none() => {
+                recorder::keeps_refused(key, self.received + elapsed).then_some(Kept::Refused)
+            }
             Outcome::Failure(_) => Some(Kept::Failed),
             Outcome::Cancelled => Some(Kept::Cancelled),
             Outcome::Success if recorder::has_notes(key) => Some(Kept::Retried),

@@ -64,10 +64,11 @@ impl<S: Call> Service<Request> for Retry<S> {
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        // An upgrade has no second try: its connection is its state. Who is somebody's heir has to tell how it went.
+        // An upgrade has no second try: its connection is its state. Nor has a call in another service's stead. Who is
+        // somebody's heir has to tell how it went.
         let context = &request.context;
         let once = self.policy.retries.attempts.get() == 1 && context.heir.is_none();
-        if context.upgrade || once {
+        if context.upgrade || context.stands_in || once {
             mark(&mut request.head, &request.context);
             request.context.try_until = try_until(&request.context, &self.policy.retries, 1);
             return Either::Left(self.inner.call(request));
@@ -141,7 +142,11 @@ struct Original {
 enum Source {
     /// Nothing to send, so nothing to keep.
     Empty,
-    Kept(Replay),
+    Kept {
+        replay: Replay,
+        /// Nobody above wants to send it again.
+        own: bool,
+    },
     /// Cannot be sent twice; goes with the first attempt.
     Once(Body),
 }
@@ -151,10 +156,11 @@ impl Original {
         let body = request.body;
         let body = if http_body::Body::is_end_stream(&body) {
             Source::Empty
-        } else if body.is_streamed() {
-            Source::Kept(Replay::new(body))
         } else {
-            Source::Once(body)
+            match body.into_replay() {
+                Ok((replay, own)) => Source::Kept { replay, own },
+                Err(body) => Source::Once(body),
+            }
         };
         let mut context = request.context;
         context.attempt = 1;
@@ -188,7 +194,7 @@ impl Original {
 
     fn failed(&mut self, counts: bool, endpoint: Option<SocketAddr>) {
         self.context.tried.extend(endpoint);
-        if let Source::Kept(replay) = &self.body {
+        if let Source::Kept { replay, .. } = &self.body {
             replay.give_up();
         }
         if counts {
@@ -218,7 +224,7 @@ impl Original {
         mark(&mut head, &context);
         let body = match &mut self.body {
             Source::Empty => Body::empty(),
-            Source::Kept(replay) => Body::attempt(replay.attempt()),
+            Source::Kept { replay, .. } => Body::attempt(replay.attempt()),
             Source::Once(body) => std::mem::take(body),
         };
         Request {
@@ -232,7 +238,7 @@ impl Original {
         self.head.is_some()
             && match &self.body {
                 Source::Empty => true,
-                Source::Kept(replay) => replay.is_possible(),
+                Source::Kept { replay, .. } => replay.is_possible(),
                 Source::Once(_) => false,
             }
     }
@@ -253,7 +259,7 @@ impl Original {
 
     /// The answer is on its way: no body needs keeping any longer.
     fn commit(&self) {
-        if let Source::Kept(replay) = &self.body {
+        if let Source::Kept { replay, own: true } = &self.body {
             replay.commit();
         }
     }

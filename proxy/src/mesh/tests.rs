@@ -13,8 +13,10 @@ const PORT: u16 = 7000;
 const BURST: usize = 50;
 
 fn workload(queue: u32) -> snapshot::Workload {
-    let mut limits = snapshot::InboundLimits::default();
-    limits.queue = Count::of(queue);
+    let limits = snapshot::InboundLimits {
+        queue: Count::of(queue),
+        ..snapshot::InboundLimits::default()
+    };
     let inbound = snapshot::Inbound {
         port: PORT,
         service: None,

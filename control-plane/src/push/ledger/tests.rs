@@ -16,6 +16,7 @@ fn service(name: &str, policy: &str, hosts: &[u8]) -> Arc<Published> {
         ..Default::default()
     };
     Arc::new(Published {
+        alternates: Default::default(),
         key: key(name),
         policy: policy.to_owned().into(),
         endpoints: hosts.iter().map(endpoint).collect(),

@@ -1,0 +1,78 @@
+//! Another service that is asked once when a call has failed, in the stead of the one that was called.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::request::Parts;
+use tokio::time::Instant;
+use tower::Service;
+
+use super::Answer;
+use crate::body::Twin;
+use crate::pipeline::Stack;
+use crate::policy::deadline::Deadline;
+use crate::request::{Context, Request};
+
+#[derive(Clone)]
+pub struct Alternate {
+    pub service: Arc<str>,
+    /// To that service: with its endpoints, identities and policies.
+    pub stack: Stack,
+    /// Of the route that falls back; its calls end by then, whoever answers them.
+    pub deadline: Option<Duration>,
+}
+
+/// What a call in another's stead is made from.
+pub struct Spare {
+    head: Parts,
+    body: Twin,
+    context: Context,
+}
+
+impl Alternate {
+    /// `None`: the call cannot be made a second time, whatever comes of the first. Otherwise its body is kept while it
+    /// passes and is small.
+    pub fn spare(&self, request: &mut Request) -> Option<Spare> {
+        if request.context.upgrade {
+            return None;
+        }
+        let mut context = request.context.clone();
+        if let Some(limit) = self.deadline {
+            let limit = Deadline::after(limit, context.received);
+            context.deadline = context.deadline.min(limit);
+        }
+        context.stands_in = true;
+        // For the sidecars over there as well: below it there are no more tries.
+        context.is_retry = true;
+        Some(Spare {
+            body: Twin::of(&mut request.body)?,
+            head: request.head.clone(),
+            context,
+        })
+    }
+
+    /// `None`: it is too late, or the body cannot be sent again.
+    pub async fn call(&self, spare: Spare) -> Option<Answer> {
+        if spare.context.deadline.is_over(Instant::now()) {
+            return None;
+        }
+        let request = Request {
+            body: spare.body.anew()?,
+            head: spare.head,
+            context: spare.context,
+        };
+        Some(self.stack.clone().call(request).await)
+    }
+}
+
+impl Spare {
+    /// The first call has gone well.
+    pub fn drop_body(&self) {
+        self.body.commit();
+    }
+
+    /// It was made twice before this, or may be: the caller or the policy vouches for that.
+    pub const fn is_idempotent(&self) -> bool {
+        self.context.idempotent
+    }
+}
