@@ -341,13 +341,7 @@ fn hedging() -> Vec<Case> {
                     ..ask
                 },
                 replicas: 3,
-                plan: Plan {
-                    work: Work::Cores {
-                        cores: 1,
-                        thrashes_above: None,
-                    },
-                    ..REPLICA
-                },
+                plan: SMALL_APP,
                 place: Place::Both,
                 rate: 262.5,
                 surge: 3.0 / 0.7,
@@ -513,10 +507,10 @@ fn backpressure() -> Vec<Case> {
     }]
 }
 
-/// Two cores, 250 requests a second: small, so that twelve times as much is not more than a driver can send.
+/// One core, 125 requests a second: small, so that twelve times as much is not more than a driver can send.
 const SMALL_APP: Plan = Plan {
     work: Work::Cores {
-        cores: 2,
+        cores: 1,
         thrashes_above: None,
     },
     ..REPLICA
@@ -536,10 +530,10 @@ fn priority_and_fairness() -> Vec<Case> {
                 },
                 plan: SMALL_APP,
                 path: "/critical",
-                rate: 125.0,
+                rate: 62.5,
                 others: Some(Others {
                     path: "/batch",
-                    rate: 25.0,
+                    rate: 12.5,
                     surge: 120.0,
                     ramps: true,
                 }),
