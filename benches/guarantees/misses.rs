@@ -11,6 +11,13 @@ const KNOWN: &[(&str, &str, Figure, &str)] = &[
     ("G1", "one of three goes silent", SentAfterEjection, PROBES),
     ("G1", "… 250 ms a try", SentAfterEjection, PROBES),
     (
+        "G6",
+        "… nine short, one 31 × as long",
+        Converged,
+        "a quarter of a second, of which four in a row have to be good, has some 25 of the long requests, and by chance fewer: no whole \
+         second was below 98 %",
+    ),
+    (
         "G8",
         "… two attempts each, D fails 30 %",
         Success,
