@@ -5,7 +5,7 @@ use crate::figure::Figure::{self, *};
 use crate::plan::Case;
 
 const PROBES: &str = "it takes connections, so the check before a probe passes, and each probe is somebody's request: after 1, 3 and 7 s, \
-                      from then on seldom, once in 30 s at last; nobody gets an error from it";
+                      from then on seldom, once in 30 s at last; where it may be repeated, nobody gets an error from it";
 
 const KNOWN: &[(&str, &str, Figure, &str)] = &[
     ("G1", "one of three goes silent", SentAfterEjection, PROBES),
