@@ -17,16 +17,17 @@ latency counts from then.
 
 A phase before the fault warms up and tells what healthy is; then the fault; then what follows it:
 
-  default      6 s,  10 s,   8 s    three repeats: about 55 minutes
+  default      6 s,  10 s,   8 s    three repeats: about 50 minutes
   --quick      4 s,   6 s,   4 s    one repeat, about 15 minutes: to see whether something works at all
-  --full      30 s,  30 s,  60 s    five repeats, about four hours: what resilience.md section 12 asks for
+  --full      30 s,  30 s,  60 s    five repeats, about five hours: what resilience.md section 12 asks for
 
 Some have to be watched for longer. It says how long it takes before it begins, and which run of how many goes on.
 
 A cell is the median of the repeats and, in parentheses, the least and the greatest. Exit code 1: Weir missed a target that it is not
 known to miss (the known ones are said to be, with their reason; with --strict they fail, too), or could not be measured. What could
-not be measured is empty, with the reason below the table. A run does not count when the driver sent its requests late, for then the
-machine was measured and not the proxies; it is done again, three times in all.
+not be measured is empty, with the reason below the table. A run does not count when the driver sent its requests late
+or the proxies' core was busy to more than 90 %, for then the machine was measured and not the proxies; it is done again, three
+times in all.
 
   cargo bench --bench guarantees                                  everything
   cargo bench --bench guarantees -- --only G1,G2 --repeats 5      two experiments, more often
