@@ -4,10 +4,8 @@
 //! - Allocations per unary gRPC call through the whole outbound stack to a real server on loopback, beside those of
 //!   hyper's client alone. Counted on the calling thread, so they are the same on every machine and every run.
 
-#![allow(unsafe_code)] // A global allocator that counts cannot be written without.
+mod counting;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use counting::allocations;
 use http_body_util::{BodyExt, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -34,32 +33,6 @@ const CALLS: u64 = 10_000;
 const WARM_UP: u64 = 100;
 /// Python and Node take their time on a busy machine.
 const READY: Duration = Duration::from_secs(120);
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-// SAFETY: passes everything on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
 
 fn main() {
     let server = serve();
@@ -133,11 +106,11 @@ async fn per_call<F: Future<Output = ()>>(mut call: impl FnMut() -> F) -> f64 {
     for _ in 0..WARM_UP {
         call().await;
     }
-    let before = ALLOCATIONS.with(Cell::get);
+    let before = allocations();
     for _ in 0..CALLS {
         call().await;
     }
-    (ALLOCATIONS.with(Cell::get) - before) as f64 / CALLS as f64
+    (allocations() - before) as f64 / CALLS as f64
 }
 
 async fn hyper_alone(server: SocketAddr) -> f64 {

@@ -57,7 +57,8 @@ pub fn outbound(route: Outbound) -> Stack {
     outbound_over(route, Sockets)
 }
 
-fn outbound_over(route: Outbound, transport: impl Transport) -> Stack {
+/// The same over something else than sockets, for tests and benchmarks of the layers alone.
+pub fn outbound_over(route: Outbound, transport: impl Transport) -> Stack {
     let observe = ObserveLayer {
         metrics: route.metrics,
         log: route.log,
