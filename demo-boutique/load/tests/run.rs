@@ -244,7 +244,9 @@ async fn visitors_of_the_shop_are_told_apart_by_what_they_got() {
     assert_eq!(totals("search").shed, totals("search").offered);
     assert_eq!(totals("cart").ok, totals("cart").offered);
     assert_eq!(totals("product").error, totals("product").offered);
-    assert_eq!(report.failures()["status 500"], totals("product").offered);
+    assert_eq!(totals("checkout").error, totals("checkout").offered);
+    let failed = totals("product").offered + totals("checkout").offered;
+    assert_eq!(report.failures()["status 500"], failed);
     let all = report.summary().totals;
     assert_eq!((all.offered, all.done), (200, 200));
 }
