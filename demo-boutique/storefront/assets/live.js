@@ -23,14 +23,24 @@ function follow(timeline, tries = 0) {
   const events = new EventSource(`/live/orders/${timeline.dataset.timeline}`);
   events.onmessage = ({ data }) => {
     tries = 0;
-    const { step, note, last } = JSON.parse(data);
-    if (!timeline.querySelector(`[data-step="${CSS.escape(step)}"]`)) timeline.append(chip(step, note));
+    const { step, note, title, last } = JSON.parse(data);
+    // All are told from the beginning, and the page has some of them.
+    if (!timeline.querySelector(`[data-step="${step}"]`)) {
+      timeline.append(chip(step, note));
+      if (title) retitle(timeline.closest('[data-order]'), title);
+    }
     if (last) events.close(); // else the browser would ask again
   };
   events.onerror = () => {
     // It comes back by itself from a stream that broke, and not from one that was refused.
     if (events.readyState === EventSource.CLOSED && tries < TRIES_MAX) setTimeout(follow, SOON_MS, timeline, tries + 1);
   };
+}
+
+/** What else the page said of how the order stands is old now. */
+function retitle(order, title) {
+  order.querySelector('h1').textContent = title;
+  order.querySelector('[data-said]')?.remove();
 }
 
 function chip(step, note) {

@@ -38,40 +38,58 @@ export type OrderEvent = { readonly seq: number; readonly orderId: string } & {
   readonly [Name in keyof Facts]?: Facts[Name] | null;
 };
 
+/** What a page says above an order that stands so. */
+export const TITLES: Record<Order['status'], string> = {
+  ORDER_STATUS_UNSPECIFIED: 'Order accepted, payment pending',
+  PLACED: 'Order accepted, payment pending',
+  PAID: 'Paid, and being packed',
+  SHIPPED: 'On its way',
+  CONFIRMED: 'Thank you!',
+  CANCELLED: 'Order cancelled',
+};
+
 /** One chip of the timeline. */
 export interface Step {
   /** Undefined where an order is known as it stands, and not by its facts. */
   readonly seq: number | undefined;
   readonly name: string;
   readonly note: string;
+  /** How the order stands after it; undefined where that is as before. */
+  readonly standing: Standing | undefined;
   /** Nothing comes after it. */
   readonly last: boolean;
 }
 
 /** Undefined for a fact that says nothing to a customer. */
 export function stepOf(event: OrderEvent): Step | undefined {
-  const step = (name: string, note = '', last = false): Step => ({ seq: event.seq, name, note, last });
-  if (event.orderPlaced) return step('Placed');
-  if (event.paymentAuthorized) return step('Paid');
-  if (event.paymentDeclined) return step('Declined', event.paymentDeclined.reason);
-  if (event.paymentRefunded) return step('Refunded');
-  if (event.orderShipped) return step('Shipped', event.orderShipped.trackingId);
-  if (event.shipmentFailed) return step('Not shipped', event.shipmentFailed.reason);
-  if (event.orderConfirmed) return step('Confirmed', '', true);
-  if (event.orderCancelled) return step('Cancelled', event.orderCancelled.reason, true);
+  const { seq } = event;
+  if (event.orderPlaced) return step(seq, 'Placed', '', 'PLACED');
+  if (event.paymentAuthorized) return step(seq, 'Paid', '', 'PAID');
+  if (event.paymentDeclined) return step(seq, 'Declined', event.paymentDeclined.reason);
+  if (event.paymentRefunded) return step(seq, 'Refunded');
+  if (event.orderShipped) return step(seq, 'Shipped', event.orderShipped.trackingId, 'SHIPPED');
+  if (event.shipmentFailed) return step(seq, 'Not shipped', event.shipmentFailed.reason);
+  if (event.orderConfirmed) return step(seq, 'Confirmed', '', 'CONFIRMED');
+  if (event.orderCancelled) return step(seq, 'Cancelled', event.orderCancelled.reason, 'CANCELLED');
   return undefined;
 }
 
 /** The chips of an order of which only the end is known: what must have happened on the way. */
 export function stepsOf(order: Order): Step[] {
-  const step = (name: string, note = '', last = false): Step => ({ seq: undefined, name, note, last });
-  const steps = [step('Placed')];
-  if (order.transactionId) steps.push(step('Paid'));
-  if (order.trackingId) steps.push(step('Shipped', order.trackingId));
-  if (order.refunded) steps.push(step('Refunded'));
-  if (order.status === 'CONFIRMED') steps.push(step('Confirmed', '', true));
-  if (order.status === 'CANCELLED') steps.push(step('Cancelled', order.reason, true));
+  const steps = [PLACED_STEP];
+  if (order.transactionId) steps.push(step(undefined, 'Paid', '', 'PAID'));
+  if (order.trackingId) steps.push(step(undefined, 'Shipped', order.trackingId, 'SHIPPED'));
+  if (order.refunded) steps.push(step(undefined, 'Refunded'));
+  if (order.status === 'CONFIRMED') steps.push(step(undefined, 'Confirmed', '', 'CONFIRMED'));
+  if (order.status === 'CANCELLED') steps.push(step(undefined, 'Cancelled', order.reason, 'CANCELLED'));
   return steps;
+}
+
+/** Of an order of which no more is known. */
+export const PLACED_STEP = step(undefined, 'Placed', '', 'PLACED');
+
+function step(seq: number | undefined, name: string, note = '', standing?: Standing): Step {
+  return { seq, name, note, standing, last: standing === 'CONFIRMED' || standing === 'CANCELLED' };
 }
 
 /** Whose order it is; undefined while the log does not say that it was placed. */

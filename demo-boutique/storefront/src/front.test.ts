@@ -366,7 +366,7 @@ test('a timeline fills in as events until the order is over, with the trace of w
   neighbours.append('o-live', { orderConfirmed: {} });
   const heard = await events.text();
   assert.deepEqual(told(heard), ['Placed', 'Paid', 'Shipped', 'Confirmed']);
-  assert.match(heard, /^retry: 2000\n\nid: \d+\ndata: {"seq":\d+,"step":"Placed","note":"","last":false}\n\n/);
+  assert.match(heard, /^retry: 2000\n\nid: \d+\ndata: {"seq":\d+,"step":"Placed","note":"","title":"Order accepted, payment pending","last":false}\n\n/);
 
   const last = Number(/id: (\d+)\n[^]*?Paid/.exec(heard)![1]) + 1;
   const again = await visit('/live/orders/o-live', { headers: { ...ANN.headers, 'last-event-id': String(last) } });

@@ -1,6 +1,6 @@
 /** Server-sent events: what happens to one order, until it is over. The id of an event is the seq of its fact. */
 import { IncomingMessage, ServerResponse } from 'node:http';
-import { Step } from './facts';
+import { Step, TITLES } from './facts';
 import { beginEvents } from './live';
 import { Reply, text } from './reply';
 import { Sink, Timelines } from './timelines';
@@ -55,7 +55,10 @@ export function sinkOf(response: Pick<ServerResponse, 'write' | 'end' | 'destroy
     return response.writableLength <= UNREAD_BYTES_MAX;
   };
   return {
-    tell: ({ seq, name, note, last }: Step) => write(`id: ${seq}\ndata: ${JSON.stringify({ seq, step: name, note, last })}\n\n`),
+    tell: ({ seq, name, note, standing, last }: Step) => {
+      const title = standing && TITLES[standing];
+      return write(`id: ${seq}\ndata: ${JSON.stringify({ seq, step: name, note, title, last })}\n\n`);
+    },
     ping: () => write(':\n\n'),
     end: () => void response.end(),
     drop: () => void response.destroy(),

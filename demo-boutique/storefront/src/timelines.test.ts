@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { EventEmitter } from 'node:events';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { OrderEvent, orderOf, Step, stepsOf } from './facts';
+import { OrderEvent, orderOf, PLACED_STEP, Step, stepsOf } from './facts';
 import { sinkOf } from './timeline';
 import { Log, Sink, Timelines } from './timelines';
 
@@ -229,7 +229,7 @@ test('a browser with 4 KiB unread is too slow, and one that is being closed gets
   const sink = sinkOf(response as never);
   assert.equal(sink.ping(), true);
   response.writableLength = 4097;
-  assert.equal(sink.tell({ seq: 1, name: 'Paid', note: '', last: false }), false);
+  assert.equal(sink.tell(PLACED_STEP), false);
   response.writableEnded = true;
   assert.equal(sink.ping(), true);
   assert.equal(written.length, 2);

@@ -1,4 +1,5 @@
 /** From the cart to the order: a form, and what came of it. */
+import { PLACED_STEP } from '../facts';
 import { format } from '../money';
 import { newKey, Typed } from '../orderform';
 import { CartContent, OrderOutcome } from '../shop';
@@ -52,8 +53,8 @@ export function placedPage(outcome: OrderOutcome): string {
   return layout(outcome, title, html`
     <section class="order" data-order="${orderId}" data-state="${placed.state}">
       <h1>${title}</h1>
-      <p>${text}</p>
-      ${placed.state === 'ACCEPTED' ? timeline(orderId, [{ seq: undefined, name: 'Placed', note: '', last: false }]) : undefined}
+      <p data-said>${text}</p>
+      ${placed.state === 'ACCEPTED' ? timeline(orderId, [PLACED_STEP]) : undefined}
       ${orderLines(lines, total, shippingCost)}
       <p class="hint">Order ${orderId}${placed.state === 'ACCEPTED' ? html`. <a href="/orders/${orderId}">What became of it</a>` : undefined}</p>
     </section>`);

@@ -1,18 +1,9 @@
 /** Orders as their facts have them: one, and all of a visitor. */
-import { Order, Step } from '../facts';
+import { Order, Step, TITLES } from '../facts';
 import { format, Money } from '../money';
 import { Frame, OrderDetail, OrderLine, OrderList } from '../shop';
 import { Html, html } from './html';
 import { layout } from './layout';
-
-const TITLES: Record<Order['status'], string> = {
-  ORDER_STATUS_UNSPECIFIED: 'Order accepted, payment pending',
-  PLACED: 'Order accepted, payment pending',
-  PAID: 'Paid, and being packed',
-  SHIPPED: 'On its way',
-  CONFIRMED: 'Thank you!',
-  CANCELLED: 'Order cancelled',
-};
 
 export function orderPage(detail: OrderDetail): string {
   const { orderId, order, lines, steps, asOfSeq } = detail;
@@ -22,7 +13,7 @@ export function orderPage(detail: OrderDetail): string {
   return layout(detail, title, html`
     <section class="order" data-order="${orderId}" data-state="${order ? status : 'UNKNOWN'}">
       <h1>${title}</h1>
-      <p>${text(order)}</p>
+      <p data-said>${text(order)}</p>
       ${degradedNote(detail)}
       ${timeline(orderId, steps, isOver)}
       ${order ? orderLines(lines, order.total) : undefined}
