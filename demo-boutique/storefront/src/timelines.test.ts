@@ -192,7 +192,8 @@ test('a reader that does not keep up is dropped, and the others hear on', async 
   assert.deepEqual([quick.dropped, timelines.listeners, log.streams.size], [true, 0, 0]);
 });
 
-test('listeners are as many as there may be, and get signs of life', async () => {
+test('listeners are as many as there may be, and get signs of life', async (t) => {
+  const cleared = t.mock.method(globalThis, 'clearInterval');
   const log = new FakeLog();
   const timelines = new Timelines(log, LIMITS);
   log.append('a', PLACED);
@@ -206,6 +207,7 @@ test('listeners are as many as there may be, and get signs of life', async () =>
   const before = pages[0]!.pings;
   await sleep(30);
   assert.deepEqual([timelines.listeners, timelines.isFollowing, log.streams.size, pages[0]!.pings], [0, false, 0, before]);
+  assert.equal(cleared.mock.callCount(), 1);
 });
 
 test('whoever leaves while the past is read, or asks for another’s order, takes no place', async () => {
