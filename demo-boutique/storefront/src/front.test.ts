@@ -9,11 +9,15 @@ import { Cart } from './clients/cart';
 import { Catalog } from './clients/catalog';
 import { Checkout } from './clients/checkout';
 import { Currency } from './clients/currency';
+import { OrderLog } from './clients/orderlog';
+import { OrderView } from './clients/orderview';
 import { Recommendation } from './clients/recommendation';
+import { Order } from './facts';
 import { Front } from './front';
 import { Neighbours } from './neighbours';
 import { Settings, settingsFrom } from './settings';
 import { Shop } from './shop';
+import { Timelines } from './timelines';
 
 const DOWN = { ...NO_FAULTS, errorPct: 100 };
 const TRACEPARENT = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
@@ -30,8 +34,8 @@ before(async () => {
 });
 
 afterEach(() => {
-  const { catalog, currency, cart, recommendation, ads, checkout } = neighbours;
-  for (const each of [faults, catalog, currency, cart, recommendation, ads, checkout]) each.set(NO_FAULTS);
+  const { catalog, currency, cart, recommendation, ads, checkout, orderview, orderlog } = neighbours;
+  for (const each of [faults, catalog, currency, cart, recommendation, ads, checkout, orderview, orderlog]) each.set(NO_FAULTS);
 });
 
 after(async () => {
@@ -41,6 +45,7 @@ after(async () => {
 
 async function open(settings: Settings): Promise<[Front, number]> {
   const catalog = new Catalog(settings);
+  const log = new OrderLog(settings);
   const shop = new Shop(
     catalog,
     new Currency(settings),
@@ -48,8 +53,10 @@ async function open(settings: Settings): Promise<[Front, number]> {
     new Recommendation(settings),
     new Ads(settings),
     new Checkout(settings),
+    new OrderView(settings),
+    log,
   );
-  const front = new Front(shop, catalog, faults);
+  const front = new Front(shop, catalog, new Timelines(log), faults);
   return [front, await front.listen(0)];
 }
 
@@ -218,7 +225,7 @@ test('a visitor orders what is in the cart, with a form and nothing else', async
 test('an order that is only written down is said to be pending', async () => {
   const [eventful, at] = await open({ ...settings, checkoutMode: 'EVENT' });
   const page = await (await visit('/checkout', form(ORDER, await shopper('patient')), at)).text();
-  assert.match(page, /Order accepted, payment pending[^]*data-state="ACCEPTED"/);
+  assert.match(page, /Order accepted, payment pending[^]*data-state="ACCEPTED"[^]*data-timeline="order-1"[^]*href="\/orders\/order-1"/);
   assert.equal(settings.checkoutMode, 'SYNC');
   assert.throws(() => settingsFrom({ CHECKOUT_MODE: 'ASYNC' }), /expected SYNC or EVENT/);
   await eventful.drain(100);
@@ -268,6 +275,145 @@ test('nonsense in the checkout form goes nowhere', async () => {
   }
   assert.ok(!neighbours.calls.includes('placeOrder'));
 });
+
+const MUGS = [{ productId: 'mug', quantity: 2, cost: { currencyCode: 'EUR', units: 40, nanos: 0 } }];
+const TOTAL = { currencyCode: 'EUR', units: 44, nanos: 0 };
+const ANN = { headers: { cookie: 'session=ann' } };
+const placed = { orderPlaced: { userId: 'ann', items: MUGS, total: TOTAL } };
+
+function known(orderId: string, more: Partial<Order>): Order {
+  const order = { orderId, status: 'PLACED' as const, userId: 'ann', items: MUGS, total: TOTAL, transactionId: '', trackingId: '', refunded: false, reason: '', ...more };
+  neighbours.orders.set(orderId, order);
+  neighbours.asOfSeq = 17;
+  return order;
+}
+
+test('an order’s page shows it as orderview has it, and needs no script', async () => {
+  known('o-shipped', { status: 'SHIPPED', transactionId: 't', trackingId: 'WB-<7>' });
+  const shown = await visit('/orders/o-shipped', ANN);
+  const page = await shown.text();
+  assert.deepEqual([shown.status, shown.headers.get('boutique-degraded')], [200, null]);
+  assert.match(page, /data-state="SHIPPED"[^]*On its way[^]*data-tracking>WB-&#60;7&#62;/);
+  assert.deepEqual(chips(page), ['Placed', 'Paid', 'Shipped']);
+  assert.match(page, /2 × Mug[^]*€40\.00[^]*data-total>€44\.00[^]*as of fact 17[^]*<a href="\/orders\/o-shipped">Look again/);
+  assert.match(page, /aria-live="polite"[^>]*data-timeline="o-shipped"/);
+});
+
+test('an order that is over has nothing to wait for', async () => {
+  known('o-over', { status: 'CANCELLED', transactionId: 't', refunded: true, reason: 'nobody delivers to Atlantis' });
+  const page = await (await visit('/orders/o-over', ANN)).text();
+  assert.match(page, /Order cancelled[^]*nobody delivers to Atlantis[^]*Your money is on its way back/);
+  assert.deepEqual(chips(page), ['Placed', 'Paid', 'Refunded', 'Cancelled']);
+  assert.doesNotMatch(page, /data-timeline/);
+});
+
+test('an order that orderview does not know yet is read in the log', async () => {
+  neighbours.append('o-new', placed);
+  const shown = await visit('/orders/o-new', ANN);
+  const page = await shown.text();
+  assert.deepEqual([shown.status, shown.headers.get('boutique-degraded')], [200, 'orderview']);
+  assert.match(page, /data-state="PLACED"[^]*Order accepted, payment pending[^]*straight from the log[^]*2 × Mug/);
+  assert.match(page, new RegExp(`as of fact ${neighbours.facts.length}<`));
+});
+
+test('with orderview down and the log up, the page is as new as the log', async () => {
+  neighbours.append('o-paid', placed);
+  neighbours.append('o-paid', { paymentAuthorized: { transactionId: 't' } });
+  neighbours.orderview.set(DOWN);
+  const shown = await visit('/orders/o-paid', ANN);
+  assert.deepEqual([shown.status, shown.headers.get('boutique-degraded')], [200, 'orderview']);
+  assert.deepEqual(chips(await shown.text()), ['Placed', 'Paid']);
+});
+
+test('with orderview and the log down, an order is still accepted, and pending', async () => {
+  neighbours.orderview.set(DOWN);
+  neighbours.orderlog.set(DOWN);
+  const shown = await visit('/orders/o-paid', ANN);
+  assert.deepEqual([shown.status, shown.headers.get('boutique-degraded')], [200, 'orderview']);
+  assert.match(await shown.text(), /data-state="UNKNOWN"[^]*Order accepted, payment pending[^]*as of when it was placed/);
+  neighbours.orderview.set(NO_FAULTS);
+  assert.match(await (await visit('/orders/o-paid', ANN)).text(), new RegExp(`data-state="UNKNOWN"[^]*as of fact ${neighbours.asOfSeq}<`));
+});
+
+test('nobody sees the order of another, nor one that there is not', async () => {
+  known('o-hers', {});
+  neighbours.append('o-hers-too', placed);
+  for (const id of ['o-hers', 'o-hers-too', 'o-nobodys']) {
+    const shown = await visit(`/orders/${id}`, { headers: { cookie: 'session=eve' } });
+    assert.deepEqual([shown.status, shown.headers.get('boutique-degraded')], [404, null], id);
+    assert.equal((await visit(`/live/orders/${id}`, { headers: { cookie: 'session=eve' } })).status, 404, id);
+  }
+});
+
+test('a visitor’s orders are listed; with orderview down there is an honest 503', async () => {
+  known('o-listed', { status: 'CONFIRMED' });
+  assert.match(await (await visit('/orders', ANN)).text(), /href="\/orders\/o-listed"[^]*Thank you![^]*€44\.00[^]*as of fact 17/);
+  assert.match(await (await visit('/orders', { headers: { cookie: 'session=new' } })).text(), /No orders yet/);
+  neighbours.orderview.set(DOWN);
+  const gone = await visit('/orders', ANN);
+  assert.equal(gone.status, 503);
+  assert.match(await gone.text(), /data-unavailable="orderview"/);
+});
+
+test('a timeline fills in as events until the order is over, with the trace of who asked', async () => {
+  neighbours.append('o-live', placed);
+  neighbours.traceparents.clear();
+  const events = await visit('/live/orders/o-live', { headers: { ...ANN.headers, traceparent: TRACEPARENT } });
+  assert.equal(events.headers.get('content-type'), 'text/event-stream');
+  assert.deepEqual([...neighbours.traceparents], [TRACEPARENT]);
+  neighbours.append('o-live', { paymentAuthorized: { transactionId: 't' } });
+  neighbours.append('o-live', { orderShipped: { trackingId: 'WB-1' } });
+  neighbours.append('o-live', { orderConfirmed: {} });
+  const heard = await events.text();
+  assert.deepEqual(told(heard), ['Placed', 'Paid', 'Shipped', 'Confirmed']);
+  assert.match(heard, /^retry: 2000\n\nid: \d+\ndata: {"seq":\d+,"step":"Placed","note":"","title":"Order accepted, payment pending","last":false}\n\n/);
+
+  const last = Number(/id: (\d+)\n[^]*?Paid/.exec(heard)![1]) + 1;
+  const again = await visit('/live/orders/o-live', { headers: { ...ANN.headers, 'last-event-id': String(last) } });
+  assert.deepEqual(told(await again.text()), ['Shipped', 'Confirmed']);
+  const over = await visit('/live/orders/o-live', { headers: { ...ANN.headers, 'last-event-id': String(last + 2) } });
+  assert.deepEqual([over.status, over.headers.get('content-length')], [204, null]);
+  assert.ok(await soon(() => neighbours.followers.size === 0), 'nobody listens, and the log is still followed');
+});
+
+test('a browser that goes away is forgotten, and the log with it', async () => {
+  neighbours.append('o-left', placed);
+  const stop = new AbortController();
+  const events = await visit('/live/orders/o-left', { ...ANN, signal: stop.signal });
+  assert.equal(events.status, 200);
+  assert.ok(await soon(() => neighbours.followers.size === 1));
+  stop.abort();
+  assert.ok(await soon(() => neighbours.followers.size === 0));
+});
+
+test('a timeline outlasts a log that goes and comes back', async () => {
+  neighbours.append('o-cut', placed);
+  const events = await visit('/live/orders/o-cut', ANN);
+  assert.ok(await soon(() => neighbours.followers.size === 1));
+  neighbours.append('o-cut', { paymentAuthorized: { transactionId: 't' } });
+  const paid = neighbours.facts.length;
+  neighbours.calls.length = 0;
+  neighbours.hangUp();
+  neighbours.append('o-cut', { orderCancelled: { reason: 'no parcels left' } });
+  assert.deepEqual(told(await events.text()), ['Placed', 'Paid', 'Cancelled']);
+  assert.deepEqual(neighbours.calls, [`subscribe ${paid + 1}`]);
+});
+
+test('with the log down, there is no timeline and the browser may come again', async () => {
+  neighbours.orderlog.set(DOWN);
+  const refused = await visit('/live/orders/o-cut', ANN);
+  assert.deepEqual([refused.status, refused.headers.get('retry-after')], [503, '2']);
+});
+
+/** The steps that a page, or a stream of events, shows. */
+const chips = (page: string): string[] => [...page.matchAll(/data-step="([^"]+)"/g)].map((found) => found[1]!);
+const told = (events: string): string[] => [...events.matchAll(/"step":"([^"]+)"/g)].map((found) => found[1]!);
+
+/** Whether it becomes so within two seconds. */
+async function soon(isSo: () => boolean): Promise<boolean> {
+  for (let tries = 0; tries < 200 && !isSo(); tries++) await new Promise((resolve) => setTimeout(resolve, 10));
+  return isSo();
+}
 
 test('with the catalog down, there is an honest 503, a page for people and JSON for programs', async () => {
   neighbours.catalog.set(DOWN);
@@ -323,6 +469,8 @@ test('a drain finishes the page in flight, ends streams and sockets, and accepts
   neighbours.currency.set({ ...NO_FAULTS, latencyMs: 200 });
   const page = visit('/', {}, at);
   const events = await visit('/live', {}, at);
+  neighbours.append('o-drained', placed);
+  const timeline = await visit('/live/orders/o-drained', ANN, at);
   const socket = new WebSocket(`ws://127.0.0.1:${at}/ws`);
   await once(socket, 'open');
   await new Promise((resolve) => setTimeout(resolve, 80));
@@ -334,6 +482,8 @@ test('a drain finishes the page in flight, ends streams and sockets, and accepts
   assert.equal((await page).status, 200);
   assert.match(await (await page).text(), /€20\.00/);
   await events.text();
+  assert.deepEqual(told(await timeline.text()), ['Placed']);
+  assert.ok(await soon(() => neighbours.followers.size === 0));
   assert.equal((await closed)[0], 1001);
   await assert.rejects(visit('/', {}, at));
 });

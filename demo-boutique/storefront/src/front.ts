@@ -6,9 +6,11 @@ import { AddressInfo } from 'node:net';
 import { Catalog } from './clients/catalog';
 import { Echo } from './echo';
 import { live } from './live';
+import { timelineOrder, tellTimeline } from './timeline';
 import { Reply, send, text } from './reply';
 import { answer } from './routes';
 import { Shop } from './shop';
+import { Timelines } from './timelines';
 
 /** Longer than whoever keeps connections to us, so that it is not us who closes one just being used. */
 const KEEP_ALIVE_MS = 75_000;
@@ -22,6 +24,7 @@ export class Front {
   constructor(
     private readonly shop: Shop,
     private readonly catalog: Catalog,
+    private readonly timelines: Timelines,
     private readonly faults: Faults,
   ) {
     this.#server = createServer((request, response) => void this.#handle(request, response));
@@ -53,7 +56,10 @@ export class Front {
       // Probes see the process, not the knobs.
       if (request.url === '/healthz') return this.#send(response, text(...(this.#draining ? GONE : WELL)));
       await this.faults.before(gone(response));
-      if (request.url?.split('?')[0] === '/live') return this.#live(request, response);
+      const path = request.url?.split('?')[0];
+      if (path === '/live') return this.#live(request, response);
+      const order = timelineOrder(path);
+      if (order !== undefined && request.method === 'GET') return await this.#timeline(order, request, response);
       this.#send(response, await answer(this.shop, request));
     } catch (error) {
       if (error instanceof Refusal) return this.#send(response, text(`${error.details}\n`, httpStatus(error.code)));
@@ -69,9 +75,21 @@ export class Front {
   }
 
   #live(request: IncomingMessage, response: ServerResponse): void {
+    this.#track(response);
+    live(this.catalog, request, response);
+  }
+
+  async #timeline(orderId: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const open = () => this.#track(response);
+    const refused = await tellTimeline(this.timelines, orderId, request, response, open);
+    if (refused) this.#send(response, refused);
+  }
+
+  /** A stream that never ends is ended when the server drains. */
+  #track(response: ServerResponse): void {
     this.#streams.add(response);
     response.once('close', () => this.#streams.delete(response));
-    live(this.catalog, request, response);
+    if (this.#draining) response.end();
   }
 }
 

@@ -7,13 +7,18 @@ import { format } from './money';
 /** What a browser waits before it opens a new stream in place of one that ended. */
 const RETRY_MS = 2_000;
 
-export function live(catalog: Catalog, request: IncomingMessage, response: ServerResponse): void {
+/** Begins a stream of events. */
+export function beginEvents(response: ServerResponse): void {
   response.writeHead(200, {
     'content-type': 'text/event-stream',
     'cache-control': 'no-store',
     connection: 'close', // it will have been used for minutes
   });
   response.write(`retry: ${RETRY_MS}\n\n`);
+}
+
+export function live(catalog: Catalog, request: IncomingMessage, response: ServerResponse): void {
+  beginEvents(response);
 
   const ticks = catalog.watchPrices(traceparentIn(request.headers));
   ticks.on('data', (tick: PriceTick) => {

@@ -5,15 +5,19 @@ import { Cart } from './clients/cart';
 import { Catalog } from './clients/catalog';
 import { Checkout } from './clients/checkout';
 import { Currency } from './clients/currency';
+import { OrderLog } from './clients/orderlog';
+import { OrderView } from './clients/orderview';
 import { Recommendation } from './clients/recommendation';
 import { Front } from './front';
 import { settingsFrom } from './settings';
 import { Shop } from './shop';
+import { Timelines } from './timelines';
 
 async function main(): Promise<void> {
   const settings = settingsFrom(process.env);
   const faults = new Faults(knobsFrom(process.env));
   const catalog = new Catalog(settings);
+  const orderlog = new OrderLog(settings);
   const shop = new Shop(
     catalog,
     new Currency(settings),
@@ -21,8 +25,10 @@ async function main(): Promise<void> {
     new Recommendation(settings),
     new Ads(settings),
     new Checkout(settings),
+    new OrderView(settings),
+    orderlog,
   );
-  const front = new Front(shop, catalog, faults);
+  const front = new Front(shop, catalog, new Timelines(orderlog), faults);
 
   if (settings.chaosPort !== 0) await listen(chaosServer(faults), LOOPBACK, settings.chaosPort);
   const port = await front.listen(settings.port);

@@ -1,8 +1,9 @@
 /** For tests: stand-ins of the services that the storefront calls, with faults of their own. */
-import { boutiqueService, Faults, listen, LOOPBACK, Refusal, unary } from '@boutique/chassis';
-import { Server, ServerWritableStream, status, UntypedServiceImplementation } from '@grpc/grpc-js';
+import { boutiqueService, Faults, listen, LOOPBACK, Refusal, serviceOf, unary } from '@boutique/chassis';
+import { Server, ServerWritableStream, ServiceDefinition, status, UntypedServiceImplementation } from '@grpc/grpc-js';
 import { CartItem } from './clients/cart';
 import { PriceTick, Product } from './clients/catalog';
+import { Order, OrderEvent } from './facts';
 import { Money } from './money';
 import { Settings, settingsFrom } from './settings';
 
@@ -25,6 +26,14 @@ export class Neighbours {
   readonly recommendation = new Faults();
   readonly ads = new Faults();
   readonly checkout = new Faults();
+  readonly orderview = new Faults();
+  readonly orderlog = new Faults();
+  /** What orderview knows, and as of which fact. */
+  readonly orders = new Map<string, Order>();
+  asOfSeq = 0;
+  /** What is in the log, and who is told of more. */
+  readonly facts: OrderEvent[] = [];
+  readonly followers = new Set<ServerWritableStream<{ fromSeq: number }, OrderEvent>>();
   /** Methods called, and the traceparents that came along. */
   readonly calls: string[] = [];
   readonly traceparents = new Set<string>();
@@ -64,8 +73,19 @@ export class Neighbours {
           ads: [{ redirectUrl: '/product/mug', text: `Mugs & more for ${contextKeys.join() || 'all'}` }],
         }),
       }),
+      ORDERVIEW_SERVICE_ADDR: await this.#serve(events('OrderView'), this.orderview, {
+        getOrder: ({ orderId }: { orderId: string }) => ({ order: this.#order(orderId), asOfSeq: this.asOfSeq }),
+        listOrders: ({ userId, limit }: { userId: string; limit: number }) => ({
+          orders: [...this.orders.values()].filter((order) => order.userId === userId).slice(0, limit),
+          asOfSeq: this.asOfSeq,
+        }),
+      }),
+      ORDERLOG_SERVICE_ADDR: await this.#serve(events('OrderLog'), this.orderlog, {}, {
+        read: (call: ServerWritableStream<{ orderId: string }, OrderEvent>) => void this.#read(call),
+        subscribe: (call: ServerWritableStream<{ fromSeq: number }, OrderEvent>) => this.#subscribe(call),
+      }),
       CHECKOUT_SERVICE_ADDR: await this.#serve('Checkout', this.checkout, {
-        placeOrder: (request: OrderRequest) => this.#order(request),
+        placeOrder: (request: OrderRequest) => this.#place(request),
       }),
     });
   }
@@ -74,8 +94,26 @@ export class Neighbours {
     for (const server of this.#servers) server.forceShutdown();
   }
 
-  async #serve(name: string, faults: Faults, answers: Record<string, (request: any) => object>): Promise<string> {
-    const handlers: UntypedServiceImplementation = { watchPrices: ticks };
+  /** Adds a fact to the log, and tells whoever follows it. */
+  append(orderId: string, fact: Partial<OrderEvent>): void {
+    const event = { seq: this.facts.length + 1, orderId, ...fact } as OrderEvent;
+    this.facts.push(event);
+    for (const follower of this.followers) follower.write(event);
+  }
+
+  /** Ends all subscriptions, as a log that drains. */
+  hangUp(): void {
+    for (const follower of this.followers) follower.end();
+    this.followers.clear();
+  }
+
+  async #serve(
+    of: string | ServiceDefinition,
+    faults: Faults,
+    answers: Record<string, (request: any) => object>,
+    streams: UntypedServiceImplementation = { watchPrices: ticks },
+  ): Promise<string> {
+    const handlers: UntypedServiceImplementation = { ...streams };
     for (const [method, answer] of Object.entries(answers)) {
       const handle = unary(faults, answer);
       handlers[method] = ((call, callback) => {
@@ -85,13 +123,13 @@ export class Neighbours {
       }) as typeof handle;
     }
     const server = new Server();
-    server.addService(boutiqueService(name), handlers);
+    server.addService(typeof of === 'string' ? boutiqueService(of) : of, handlers);
     this.#servers.push(server);
     return `127.0.0.1:${await listen(server, LOOPBACK, 0)}`;
   }
 
   /** Cards that begin with a 3 are declined; the tracking id says what was asked. */
-  #order({ userId, userCurrency, idempotencyKey, mode, creditCard }: OrderRequest): object {
+  #place({ userId, userCurrency, idempotencyKey, mode, creditCard }: OrderRequest): object {
     const items = this.#carts.get(userId) ?? [];
     if (items.length === 0) throw new Refusal(status.FAILED_PRECONDITION, 'there is nothing in the cart');
     if (creditCard.creditCardNumber.startsWith('3')) throw new Refusal(status.FAILED_PRECONDITION, 'payment: no such <card>');
@@ -104,11 +142,39 @@ export class Neighbours {
     };
   }
 
+  #order(id: string): Order {
+    const found = this.orders.get(id);
+    if (!found) throw new Refusal(status.NOT_FOUND, `no order '${id}' as of seq ${this.asOfSeq}`);
+    return found;
+  }
+
+  async #read(call: ServerWritableStream<{ orderId: string }, OrderEvent>): Promise<void> {
+    this.traceparents.add(call.metadata.get('traceparent').join());
+    try {
+      await this.orderlog.before(new AbortController().signal);
+      for (const event of this.facts) if (event.orderId === call.request.orderId) call.write(event);
+      call.end();
+    } catch (error) {
+      call.emit('error', error);
+    }
+  }
+
+  #subscribe(call: ServerWritableStream<{ fromSeq: number }, OrderEvent>): void {
+    this.calls.push(`subscribe ${call.request.fromSeq}`);
+    for (const event of this.facts) if (event.seq >= call.request.fromSeq) call.write(event);
+    this.followers.add(call);
+    call.on('cancelled', () => this.followers.delete(call));
+  }
+
   #product(id: string): Product {
     const found = [MUG, STOOL].find((product) => product.id === id);
     if (!found) throw new Refusal(status.NOT_FOUND, 'nobody sells that');
     return found;
   }
+}
+
+function events(name: string): ServiceDefinition {
+  return serviceOf(`boutique/events/v1/${name.toLowerCase()}.proto`, `boutique.events.v1.${name}`);
 }
 
 interface OrderRequest {

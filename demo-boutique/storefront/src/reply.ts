@@ -38,6 +38,7 @@ export function reply(status: number, type: string, body: string, headers: Reply
 
 export function send(response: ServerResponse, { status, headers, body }: Reply): void {
   if (response.destroyed || response.headersSent) return; // the visitor left meanwhile
-  response.writeHead(status, { ...headers, 'content-length': Buffer.byteLength(body) });
+  const length = status === 204 ? {} : { 'content-length': Buffer.byteLength(body) }; // RFC 9110, section 8.6
+  response.writeHead(status, { ...headers, ...length });
   response.end(body);
 }

@@ -6,8 +6,9 @@ import { CartItem } from './clients/cart';
 import { format } from './money';
 import { EXAMPLE, orderDetails, typed } from './orderform';
 import { cartPage } from './pages/cart';
-import { checkoutPage, orderPage } from './pages/checkout';
+import { checkoutPage, placedPage } from './pages/checkout';
 import { homePage, searchPage } from './pages/home';
+import { noSuchOrderPage, orderPage, ordersPage } from './pages/order';
 import { noSuchProductPage, productPage } from './pages/product';
 import { messagePage, unavailablePage } from './pages/unavailable';
 import { json, page, Reply, reply, seeOther, text } from './reply';
@@ -61,6 +62,8 @@ async function route(shop: Shop, visit: Visit, request: IncomingMessage, url: UR
     }
     case 'POST /checkout':
       return ordered(shop, visit, await fields(request));
+    case 'GET /orders':
+      return page(ordersPage(await shop.orders(visit)));
     case 'POST /currency':
       return chosen(await fields(request));
     case 'GET /api/products': {
@@ -90,6 +93,11 @@ async function route(shop: Shop, visit: Visit, request: IncomingMessage, url: UR
     const detail = await shop.product(visit, product);
     return detail ? page(productPage(detail)) : page(noSuchProductPage(shop.bareFrame(visit)), 404);
   }
+  const order = /^\/orders\/([\w-]{1,64})$/.exec(url.pathname)?.[1];
+  if (method === 'GET' && order) {
+    const detail = await shop.order(visit, order);
+    return detail ? page(orderPage(detail)) : page(noSuchOrderPage(shop.bareFrame(visit)), 404);
+  }
   throw new BadRequest('There is no such page.', 404);
 }
 
@@ -97,7 +105,7 @@ async function route(shop: Shop, visit: Visit, request: IncomingMessage, url: UR
 async function ordered(shop: Shop, visit: Visit, form: Map<string, string>): Promise<Reply> {
   const details = orderDetails(form);
   const placed = typeof details === 'string' ? { refused: details } : await shop.placeOrder(visit, details);
-  if (!('refused' in placed)) return page(orderPage(await shop.orderOutcome(visit, placed)));
+  if (!('refused' in placed)) return page(placedPage(await shop.orderOutcome(visit, placed)));
 
   const cart = await shop.cartContent(visit);
   if (cart.lines.length === 0) return seeOther('/cart');

@@ -11,6 +11,8 @@ export interface Settings {
   readonly recommendationAddr: string;
   readonly adsAddr: string;
   readonly checkoutAddr: string;
+  readonly orderviewAddr: string;
+  readonly orderlogAddr: string;
   /** Whether an order is done when the page says so, or only written down. */
   readonly checkoutMode: 'SYNC' | 'EVENT';
   /** Generous: who wants calls to fail earlier puts something between that knows better. */
@@ -31,6 +33,8 @@ export function settingsFrom(from: env.Environment): Settings {
     recommendationAddr: env.text(from, 'RECOMMENDATION_SERVICE_ADDR', '127.0.0.1:8081'),
     adsAddr: env.text(from, 'AD_SERVICE_ADDR', '127.0.0.1:9555'),
     checkoutAddr: env.text(from, 'CHECKOUT_SERVICE_ADDR', '127.0.0.1:5050'),
+    orderviewAddr: env.text(from, 'ORDERVIEW_SERVICE_ADDR', '127.0.0.1:7310'),
+    orderlogAddr: env.text(from, 'ORDERLOG_SERVICE_ADDR', '127.0.0.1:7300'),
     checkoutMode: env.oneOf(from, 'CHECKOUT_MODE', ['SYNC', 'EVENT']),
     timeoutMs: env.integer(from, 'GRPC_TIMEOUT_MS', 10_000),
     channelsPerDependency: Math.max(1, env.integer(from, 'CHANNELS_PER_DEPENDENCY', 6)),

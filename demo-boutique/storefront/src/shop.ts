@@ -8,7 +8,10 @@ import { Cart, CartItem } from './clients/cart';
 import { Catalog, Product } from './clients/catalog';
 import { Checkout, OrderDetails, PlacedOrder, RefusedOrder } from './clients/checkout';
 import { Currency } from './clients/currency';
+import { OrderLog } from './clients/orderlog';
+import { OrderView } from './clients/orderview';
 import { Recommendation } from './clients/recommendation';
+import { Order, orderOf, ownerOf, Step, stepOf, stepsOf } from './facts';
 import { Money, payable, sum, times } from './money';
 import { watched } from './trouble';
 import { BASE_CURRENCY, Part, Visit } from './visit';
@@ -55,10 +58,36 @@ export interface CartContent extends Frame {
 
 export interface OrderOutcome extends Frame {
   readonly placed: PlacedOrder;
-  readonly lines: { readonly name: string; readonly quantity: number; readonly cost: Money }[];
+  readonly lines: OrderLine[];
 }
 
-type Needed = 'catalog' | 'cart' | 'checkout';
+export interface OrderLine {
+  readonly name: string;
+  readonly quantity: number;
+  readonly cost: Money | null;
+}
+
+/** An order as it stands. */
+export interface OrderDetail extends Frame {
+  readonly orderId: string;
+  /** Undefined when nobody can be reached who knows more than that it was accepted. */
+  readonly order: Order | undefined;
+  readonly lines: OrderLine[];
+  readonly steps: Step[];
+  /** The latest fact that this includes; undefined when nobody says. */
+  readonly asOfSeq: number | undefined;
+}
+
+export interface OrderList extends Frame {
+  readonly orders: Order[];
+  readonly asOfSeq: number;
+}
+
+type Known = Pick<OrderDetail, 'order' | 'steps' | 'asOfSeq'>;
+
+const ORDERS_SHOWN = 20;
+
+type Needed = 'catalog' | 'cart' | 'checkout' | 'orderview';
 
 /** The page has nothing to show without this dependency. */
 export class Unavailable extends Error {
@@ -75,6 +104,8 @@ export class Shop {
     private readonly recommendation: Recommendation,
     private readonly ads: Ads,
     private readonly checkout: Checkout,
+    private readonly orderview: OrderView,
+    private readonly orderlog: OrderLog,
   ) {}
 
   async home(visit: Visit): Promise<Home> {
@@ -129,9 +160,7 @@ export class Shop {
 
   /** What the visitor sees of an order: that it was placed is not hidden because something else fails. */
   async orderOutcome(visit: Visit, placed: PlacedOrder): Promise<OrderOutcome> {
-    const products = this.catalog.list(visit.traceparent).catch((): Product[] => []); // then ids have to do
-    const [frame, known] = await Promise.all([this.#frame(visit), products]);
-    const names = new Map(known.map(({ id, name }) => [id, name]));
+    const [frame, names] = await Promise.all([this.#frame(visit), this.#names(visit)]);
     const lines = placed.order.items.map(({ item: { productId, quantity }, cost }) => ({
       name: names.get(productId) ?? productId,
       quantity,
@@ -140,9 +169,50 @@ export class Shop {
     return { ...frame, placed, lines };
   }
 
+  /** Undefined for an order that this visitor does not have. */
+  async order(visit: Visit, orderId: string): Promise<OrderDetail | undefined> {
+    const [frame, names, known] = await Promise.all([this.#frame(visit), this.#names(visit), this.#known(visit, orderId)]);
+    if (!known) return undefined;
+    const items = known.order?.items ?? [];
+    const lines = items.map(({ productId, quantity, cost }) => ({ name: names.get(productId) ?? productId, quantity, cost }));
+    return { ...frame, orderId, ...known, lines };
+  }
+
+  /** The visitor's latest. */
+  async orders(visit: Visit): Promise<OrderList> {
+    const list = needed('orderview', this.orderview.list(visit.user, ORDERS_SHOWN, visit.traceparent));
+    const [frame, { orders, asOfSeq }] = await Promise.all([this.#frame(visit), list]);
+    return { ...frame, orders, asOfSeq };
+  }
+
   /** What a page that failed still has around it: nothing that could fail again. */
   bareFrame(visit: Visit): Frame {
     return { visit, currencies: [visit.currency], cartCount: undefined };
+  }
+
+  /** Of all products by id; where it has none, ids have to do. */
+  async #names(visit: Visit): Promise<Map<string, string>> {
+    const known = await this.catalog.list(visit.traceparent).catch((): Product[] => []);
+    return new Map(known.map(({ id, name }) => [id, name]));
+  }
+
+  /**
+   * An order as orderview has it. Where that is behind, or gone, the few facts of the order are read in the log
+   * itself, and where that is gone too, all that can be said is that accepted orders are kept.
+   */
+  async #known(visit: Visit, orderId: string): Promise<Known | undefined> {
+    const { user, traceparent } = visit;
+    const view = await watched('orderview', this.orderview.get(orderId, traceparent)).catch(() => undefined);
+    if (view?.order) {
+      const { order, asOfSeq } = view;
+      return order.userId === user ? { order, steps: stepsOf(order), asOfSeq } : undefined;
+    }
+    const facts = await watched('orderlog', this.orderlog.read(orderId, traceparent)).catch(() => undefined);
+    if (facts && ownerOf(facts) !== user) return undefined;
+    visit.degraded.add('orderview');
+    if (!facts) return { order: undefined, steps: [], asOfSeq: view?.asOfSeq };
+    const steps = facts.map(stepOf).filter((step) => step !== undefined) as Step[];
+    return { order: orderOf(facts), steps, asOfSeq: facts.at(-1)!.seq };
   }
 
   async #frame(visit: Visit, items?: CartItem[]): Promise<Frame> {

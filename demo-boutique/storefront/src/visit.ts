@@ -7,7 +7,7 @@ import { IncomingMessage } from 'node:http';
 export const BASE_CURRENCY = 'USD';
 const FIRST_CURRENCY = 'EUR';
 
-export type Part = 'currency' | 'cart' | 'recommendation' | 'ads';
+export type Part = 'currency' | 'cart' | 'recommendation' | 'ads' | 'orderview';
 
 export class Visit {
   /** Parts of the answer that had to be left out or replaced. */

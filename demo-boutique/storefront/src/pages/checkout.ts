@@ -1,9 +1,11 @@
 /** From the cart to the order: a form, and what came of it. */
+import { PLACED_STEP } from '../facts';
 import { format } from '../money';
 import { newKey, Typed } from '../orderform';
 import { CartContent, OrderOutcome } from '../shop';
 import { Html, html } from './html';
 import { layout } from './layout';
+import { orderLines, timeline } from './order';
 
 /** @param wrong what was wrong with the form that was sent before, if one was. */
 export function checkoutPage(cart: CartContent, typed: Typed, wrong?: string): string {
@@ -40,7 +42,8 @@ function field(label: string, name: string, value: string, attributes: string): 
   return html`<label>${label} <input name="${name}" value="${value}" maxlength="100" ${new Html(attributes)}></label>`;
 }
 
-export function orderPage(outcome: OrderOutcome): string {
+/** What checkout answered. An order that is only accepted has facts, and a page of its own to come back to. */
+export function placedPage(outcome: OrderOutcome): string {
   const { placed, lines } = outcome;
   const { orderId, shippingTrackingId, shippingCost, total } = placed.order;
   const [title, text]: [string, Html] =
@@ -50,13 +53,9 @@ export function orderPage(outcome: OrderOutcome): string {
   return layout(outcome, title, html`
     <section class="order" data-order="${orderId}" data-state="${placed.state}">
       <h1>${title}</h1>
-      <p>${text}</p>
-      <table>
-        <tbody>${lines.map(({ name, quantity, cost }) => html`
-        <tr><td>${quantity} × ${name}</td><td class="price">${format(cost)}</td></tr>`)}
-        <tr><td>Shipping</td><td class="price">${format(shippingCost)}</td></tr></tbody>
-        <tfoot><tr><td>Together</td><td class="price" data-total>${format(total)}</td></tr></tfoot>
-      </table>
-      <p class="hint">Order ${orderId}</p>
+      <p data-said>${text}</p>
+      ${placed.state === 'ACCEPTED' ? timeline(orderId, [PLACED_STEP]) : undefined}
+      ${orderLines(lines, total, shippingCost)}
+      <p class="hint">Order ${orderId}${placed.state === 'ACCEPTED' ? html`. <a href="/orders/${orderId}">What became of it</a>` : undefined}</p>
     </section>`);
 }

@@ -22,6 +22,7 @@ export function layout(frame: Frame, title: string, content: Html, query = ''): 
       <input name="q" type="search" value="${query}" placeholder="Lantern, wool, river…" aria-label="Search products">
     </form>
     ${currencyChoice(frame)}
+    <a class="orders" href="/orders">Orders</a>
     <a class="cart" href="/cart">Cart <span class="count">${frame.cartCount ?? '–'}</span></a>
   </header>
   ${degraded.has('currency') ? note(`Exchange rates are taking a break: prices are in ${BASE_CURRENCY}.`) : undefined}

@@ -6,6 +6,7 @@ import { layout } from './layout';
 const WORDS: Record<Unavailable['dependency'], [title: string, text: string]> = {
   catalog: ['The shelves cannot be reached', 'Our catalog does not answer, so there is nothing that we could show you.'],
   checkout: ['The till cannot be reached', 'Your order could not be completed, and your cart is kept.'],
+  orderview: ['Your orders cannot be listed', 'Nothing that you ordered is lost.'],
   cart: ['Your cart cannot be reached', 'Nothing was changed in it, and nothing in it is lost.'],
 };
 

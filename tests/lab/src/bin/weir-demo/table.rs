@@ -10,8 +10,9 @@ use crate::AnyError;
 use crate::shop::{Mesh, Shop};
 use weir_lab::metrics::{Metrics, quantile};
 
-/// Nobody has to call these while visitors only look around: they keep the facts about orders, or follow them.
-const QUIET: [&str; 4] = ["orderlog", "orderview", "fulfilment", "notifier"];
+/// Nobody has to call these while visitors look around and order: they say what became of orders when
+/// somebody asks, or follow the facts about them.
+const QUIET: [&str; 3] = ["orderview", "fulfilment", "notifier"];
 
 /// What all sidecars together say of one service since the table was made.
 #[derive(Clone, Debug, Default)]
