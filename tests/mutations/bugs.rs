@@ -393,6 +393,11 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "recorder::has_notes(key)" => "false",
             "layer::observe::tests::a_good_answer_is_kept_with_its_tries_when_it_took_several_and_not_otherwise";
     }
+    "pool.rs" {
+        "the kernel takes in megabytes of an answer that nobody reads":
+            "socket::bound_answers(&stream)" => "std::io::Result::Ok(())",
+            "http1::tests::an_answer_that_nobody_reads_fills_no_more_than_a_stream_of_http2";
+    }
     "mentions.rs" {
         "a caller's deadline is overlooked":
             "found.timeout = true" => "()",

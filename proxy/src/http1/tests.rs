@@ -1,11 +1,14 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::connector::Connector;
 use crate::pool::Pool;
 
 /// A connection, its other end, and the pool to which it may return.
@@ -382,4 +385,19 @@ async fn informational_responses_are_passed_on_and_the_final_one_is_the_answer()
     assert_eq!(hint.status(), 103);
     assert_eq!(hint.headers()["link"], "</a>");
     assert!(pool.has_idle_http1());
+}
+
+/// Planted: the kernel takes in megabytes of an answer that nobody reads.
+#[tokio::test]
+async fn an_answer_that_nobody_reads_fills_no_more_than_a_stream_of_http2() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let address = listener.local_addr().expect("it is bound");
+    let connector = Connector {
+        identity: Arc::default(),
+        mark: None,
+    };
+    let connection = Pool::new(address, None).http1(&connector).await;
+    let connection = connection.unwrap_or_else(|error| panic!("it listens: {error}"));
+    let buffer = SockRef::from(connection.reader.as_ref()).recv_buffer_size();
+    assert_eq!(buffer.expect("a socket"), 64 * 1024);
 }
