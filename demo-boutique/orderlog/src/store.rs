@@ -8,6 +8,8 @@
 //! | acks | consumer → the last seq that it is done with |
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use prost::Message;
@@ -15,6 +17,7 @@ use redb::{
     Builder, Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata,
     TableDefinition,
 };
+use tempfile::NamedTempFile;
 
 use crate::append::{Append, Verdict, judge};
 use crate::pb::OrderEvent;
@@ -53,15 +56,12 @@ pub struct Store {
 }
 
 impl Store {
+    /// Creates it if it is not there.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = Builder::new().set_cache_size(CACHE_BYTES).create(path);
-        let database = database.named()?;
-        let transaction = database.begin_write().named()?;
-        transaction.open_table(EVENTS).named()?;
-        transaction.open_table(ORDERS).named()?;
-        transaction.open_table(KEYS).named()?;
-        transaction.open_table(ACKS).named()?;
-        transaction.commit().named()?;
+        if std::fs::metadata(path).is_err() {
+            create(path)?;
+        }
+        let database = builder().open(path).named()?;
         Ok(Self {
             database,
             path: path.to_owned(),
@@ -152,6 +152,40 @@ impl Store {
         let seq = orders.get((order_id, version)).named()?;
         Ok(seq.map(|seq| seq.value()))
     }
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
+}
+
+/// An empty log that is there as a whole, or not: a process that was killed while it created one in its
+/// place would leave a file that is no log, and could never start again.
+fn create(path: &Path) -> Result<(), StoreError> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let file = NamedTempFile::new_in(folder).named()?;
+    let database = builder().create(file.path()).named()?;
+    let transaction = database.begin_write().named()?;
+    transaction.open_table(EVENTS).named()?;
+    transaction.open_table(ORDERS).named()?;
+    transaction.open_table(KEYS).named()?;
+    transaction.open_table(ACKS).named()?;
+    transaction.commit().named()?;
+    drop(database);
+    // Of two processes that are started at once, both find the log of the first.
+    match file.persist_noclobber(path) {
+        Err(refused) if refused.error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(refused.error).named();
+        }
+        _ => {}
+    }
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .named()
 }
 
 #[derive(Debug)]

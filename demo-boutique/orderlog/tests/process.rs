@@ -9,7 +9,7 @@ use std::time::Duration;
 use boutique_orderlog::pb::{AppendRequest, SubscribeRequest};
 use rustix::process::{Pid, Signal, kill_process};
 use support::port::free_addr;
-use support::{all, append, assert_sound, client, event, patient_client, spawn};
+use support::{all, append, assert_sound, client, event, patient_client, spawn, start};
 use tokio::process::Child;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -78,6 +78,25 @@ async fn killed_again_and_again_it_loses_nothing_acknowledged_and_has_nothing_tw
     for event in events {
         let seqs = acknowledged[&(event.order_id, event.idempotency_key)];
         assert_eq!(seqs, (event.seq, event.seq), "where it was acknowledged");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_while_it_creates_its_log_it_starts_again() {
+    const TRIES: u32 = 8;
+
+    for _ in 0..TRIES {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let (path, addr) = (folder.path().join("log"), free_addr().await);
+        let mut process = start(addr, &path);
+        // Now, or never: it is killed at the first byte of its log.
+        while std::fs::metadata(&path).map_or(0, |file| file.len()) == 0 {
+            assert!(process.try_wait().expect("our own child").is_none());
+            std::thread::yield_now();
+        }
+        process.kill().await.expect("our own child");
+        let _process = spawn(addr, &path).await;
+        assert_eq!(all(&mut client(addr).await).await, []);
     }
 }
 

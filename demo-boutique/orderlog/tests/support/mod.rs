@@ -112,9 +112,9 @@ pub(crate) fn assert_sound(events: &[OrderEvent]) {
     }
 }
 
-/// The log as a process at this address, killed with the test.
-pub(crate) async fn spawn(addr: SocketAddr, log_file: &Path) -> Child {
-    let child = Command::new(env!("CARGO_BIN_EXE_boutique-orderlog"))
+/// The log as a process, killed with the test, from its first moment on.
+pub(crate) fn start(addr: SocketAddr, log_file: &Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_boutique-orderlog"))
         .env("PORT", addr.port().to_string())
         .env("CHAOS_PORT", "0")
         .env("DRAIN_DELAY_MS", "50")
@@ -122,7 +122,12 @@ pub(crate) async fn spawn(addr: SocketAddr, log_file: &Path) -> Child {
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()
-        .expect("the binary of this crate");
+        .expect("the binary of this crate")
+}
+
+/// The same once it listens at this address.
+pub(crate) async fn spawn(addr: SocketAddr, log_file: &Path) -> Child {
+    let child = start(addr, log_file);
     let patience = Instant::now() + Duration::from_secs(10);
     while tokio::net::TcpStream::connect(addr).await.is_err() {
         assert!(Instant::now() < patience, "nothing listens on {addr}");
