@@ -4,12 +4,7 @@
 use crate::figure::Figure::{self, *};
 use crate::plan::Case;
 
-const PROBES: &str = "it takes connections, so the check before a probe passes, and each probe is somebody's request: after 1, 3 and 7 s, \
-                      from then on seldom, once in 30 s at last; where it may be repeated, nobody gets an error from it";
-
 const KNOWN: &[(&str, &str, Figure, &str)] = &[
-    ("G1", "one of three goes silent", SentAfterEjection, PROBES),
-    ("G1", "… 250 ms a try", SentAfterEjection, PROBES),
     (
         "G6",
         "… nine short, one 31 × as long",
@@ -23,13 +18,6 @@ const KNOWN: &[(&str, &str, Figure, &str)] = &[
         Success,
         "ten successes pay for one retry, so retries make up for a tenth of the calls and not for 30 %: the same rule that keeps the row \
          above at 1.1",
-    ),
-    (
-        "G9",
-        "1 % of requests stall for 500 ms",
-        P999ToHedged,
-        "the learnt delay lets exactly as many calls be hedged as are paid for, so that now and then one has to wait for twice as long; \
-         Envoy is told a delay that suits this load",
     ),
 ];
 

@@ -30,10 +30,12 @@ use crate::identity::{SpiffeId, alpn};
 use crate::learnt::{Config, Learnt, Newest, Started, open_max};
 use crate::member::Member;
 use crate::policy::aperture::{self, Aperture};
+use crate::policy::gate::{ProbeKind, ProbeResult};
 use crate::policy::latency::Latency;
 use crate::policy::ring::{self, Bound, Place, Ring};
 use crate::policy::transition::{Phase, Transition, Why};
 use crate::policy::window::Counts;
+use crate::question;
 use crate::request::{Context, Request};
 use crate::tally::{Mirror, Standing, Tally};
 use crate::telemetry::BackendMetrics;
@@ -571,8 +573,8 @@ impl Endpoints {
             self.publish(member, &mut learnt);
             closed &= learnt.gate.state() == Phase::Closed;
             drop(learnt);
-            if probe.is_some() {
-                tokio::spawn(self.clone().probe(member.clone()));
+            if let Some(kind) = probe {
+                tokio::spawn(self.clone().probe(member.clone(), kind));
             }
         }
         let list = self.list.load();
@@ -580,17 +582,22 @@ impl Endpoints {
         self.set_reach(&list);
     }
 
-    /// Connects and shakes hands, so that a black hole costs no user's request.
-    async fn probe(self: Arc<Self>, member: Arc<Member>) {
+    /// So that neither a black hole nor an app that hangs costs a user's request.
+    async fn probe(self: Arc<Self>, member: Arc<Member>, kind: ProbeKind) {
         let identity = member.endpoint.identity.as_ref();
-        let connected = self
-            .connector
-            .connect(member.address(), identity, alpn::HTTP2)
-            .await;
+        let address = member.address();
+        let result = match self.connector.connect(address, identity, alpn::HTTP2).await {
+            Err(_) => ProbeResult::Failed,
+            Ok(_) if kind == ProbeKind::Connect => ProbeResult::Passed,
+            Ok(stream) => match question::is_answered(stream, address).await {
+                true => ProbeResult::Passed,
+                false => ProbeResult::Unanswered,
+            },
+        };
         let mut learnt = member.learnt();
         learnt
             .gate
-            .probe_result(connected.is_ok(), Instant::now(), fastrand::u64(..));
+            .probe_result(result, Instant::now(), fastrand::u64(..));
         self.publish(&member, &mut learnt);
     }
 }

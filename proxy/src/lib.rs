@@ -35,6 +35,7 @@ pub mod policy;
 pub mod pool;
 pub mod prober;
 pub mod push;
+pub mod question;
 pub mod race;
 pub mod recorder;
 pub mod redirect;

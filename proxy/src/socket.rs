@@ -7,7 +7,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
 /// So that the kernel is not the hidden queue between a fast sender and a slow reader (resilience.md section 8).
-const NOTSENT_LOWAT: u32 = 128 * 1024;
+const NOTSENT_LOWAT: u32 = 64 * 1024;
 /// What the kernel takes in for an HTTP/1.1 answer that nobody reads: it doubles the figure for its own use, and has then as
 /// much as a stream of HTTP/2. Without a bound that grows to megabytes.
 const ANSWER_BUFFER: usize = 32 * 1024;

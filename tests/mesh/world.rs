@@ -54,6 +54,11 @@ pub(crate) fn binary(name: &str) -> PathBuf {
 
 /// So many pods of `lab-app`.
 fn deployment(name: &str, replicas: u32) -> String {
+    labelled(name, &format!("app: {name}"), replicas)
+}
+
+/// The same with these labels, as YAML.
+pub(crate) fn labelled(name: &str, labels: &str, replicas: u32) -> String {
     let app = binary("lab-app").display().to_string();
     format!(
         "
@@ -63,7 +68,7 @@ metadata: {{name: {name}, namespace: tests}}
 spec:
   replicas: {replicas}
   template:
-    metadata: {{labels: {{app: {name}}}}}
+    metadata: {{labels: {{{labels}}}}}
     spec:
       serviceAccountName: {name}
       terminationGracePeriodSeconds: 10

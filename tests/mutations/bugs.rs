@@ -42,6 +42,20 @@ pub(crate) const BUGS: &[Bug] = bugs! {
         "a user's request is the first probe":
             "self.synthetic == Synthetic::Passed && self.request.is_none()" => "self.request.is_none()",
             "policy::gate::tests::a_black_hole_costs_no_user_request_once_it_is_open";
+        "a request is the next to wait for a silent endpoint":
+            "self.unanswered + 1 < QUESTIONS" => "false",
+            "policy::gate::tests::a_silent_one_is_asked_before_a_request_tries_it_and_not_for_ever";
+        "who knows no answer stays out for ever":
+            "self.unanswered + 1 < QUESTIONS" => "true",
+            "policy::gate::tests::a_silent_one_is_asked_before_a_request_tries_it_and_not_for_ever";
+    }
+    "question.rs" {
+        "no answer is one":
+            "answered.unwrap_or(false)" => "answered.unwrap_or(true)",
+            "question::tests::an_app_that_hangs_is_not";
+        "a sidecar answers for its app":
+            "!headers.contains_key(&head::UNPROCESSED)" => "true",
+            "question::tests::by_way_of_its_sidecar_the_app_counts_and_not_the_sidecar";
     }
     "policy/stall.rs" {
         "silence is a stall although the others are silent too":

@@ -59,14 +59,26 @@ impl Copy {
             .output()
             .await
             .expect("cargo runs");
-        assert!(output.status.success(), "a bug does not compile");
         let told = String::from_utf8(output.stdout).expect("JSON is UTF-8");
+        if !output.status.success() {
+            panic!("a bug does not compile:\n{}", errors(&told));
+        }
         let executable = told.lines().rev().find_map(|line| {
             let message: serde_json::Value = serde_json::from_str(line).ok()?;
             Some(PathBuf::from(message.get("executable")?.as_str()?))
         });
         executable.expect("it says what it has built")
     }
+}
+
+/// What the compiler says for people.
+fn errors(told: &str) -> String {
+    let error = |line: &str| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        let message = &message["message"];
+        (message["level"] == "error").then(|| message["rendered"].as_str().map(str::to_owned))?
+    };
+    told.lines().filter_map(error).collect()
 }
 
 /// Where cargo has put this program: `…/target/debug/deps/mutations-…`.

@@ -12,7 +12,7 @@ use weir_config::snapshot::{Outbound, Retries};
 use weir_proxy::balance;
 use weir_proxy::learnt::{Config, Ended, Learnt, Newest, Started, open_max};
 use weir_proxy::policy::budget::Budget;
-use weir_proxy::policy::gate::Pool;
+use weir_proxy::policy::gate::{Pool, ProbeResult};
 use weir_proxy::policy::latency::Latency;
 use weir_proxy::policy::outcome::{Fault, Outcome};
 use weir_proxy::policy::transition::Phase;
@@ -159,7 +159,7 @@ impl Sidecar {
         self.report(index, before, now)
     }
 
-    /// Returns the endpoints that are to be connected to, and the calls that waited for one that was ejected.
+    /// Returns the endpoints that are to be probed, and the calls that waited for one that was ejected.
     pub fn tick(&mut self, now: Instant, rng: &mut Rng) -> (Vec<usize>, Vec<CallId>) {
         self.p99 = self.latency.p99(now);
         let newest = Newest::of(self.members.iter().map(|m| m.learnt.last_completion));
@@ -184,10 +184,10 @@ impl Sidecar {
         (probes, ejected)
     }
 
-    pub fn probed(&mut self, index: usize, passed: bool, now: Instant, rng: &mut Rng) {
+    pub fn probed(&mut self, index: usize, result: ProbeResult, now: Instant, rng: &mut Rng) {
         let before = self.members[index].is_eligible();
         let gate = &mut self.members[index].learnt.gate;
-        gate.probe_result(passed, now, rng.u64(..));
+        gate.probe_result(result, now, rng.u64(..));
         self.report(index, before, now);
     }
 

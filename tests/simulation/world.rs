@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use weir_config::snapshot::Outbound;
 use weir_proxy::learnt::{Ended, Started};
 use weir_proxy::policy::deadline::Deadline;
+use weir_proxy::policy::gate::ProbeResult;
 use weir_proxy::policy::outcome::{Fault, Outcome};
 use weir_proxy::policy::retry::{Attempt, Decision, Verdict, decide};
 
@@ -87,7 +88,7 @@ enum Event {
     Probed {
         sidecar: usize,
         member: usize,
-        passed: bool,
+        result: ProbeResult,
     },
 }
 
@@ -300,10 +301,10 @@ impl World {
             Event::Probed {
                 sidecar,
                 member,
-                passed,
+                result,
             } => {
                 let (now, rng) = (self.engine.now(), &mut self.engine.rng);
-                self.sidecars[sidecar].probed(member, passed, now, rng);
+                self.sidecars[sidecar].probed(member, result, now, rng);
             }
         }
     }
@@ -612,15 +613,16 @@ impl World {
         let (probes, ejected) = self.sidecars[sidecar].tick(now, &mut self.engine.rng);
         for member in probes {
             let server = self.sidecars[sidecar].members[member].server;
-            let connects = self.servers[server].server.connects();
-            let (took, passed) = match connects {
-                Some(passed) => (CONNECT, passed),
-                None => (CONNECT_TIMEOUT, false),
+            let (took, result) = match self.servers[server].server.connects() {
+                // Whoever connects here is awake.
+                Some(true) => (CONNECT, ProbeResult::Passed),
+                Some(false) => (CONNECT, ProbeResult::Failed),
+                None => (CONNECT_TIMEOUT, ProbeResult::Failed),
             };
             let probed = Event::Probed {
                 sidecar,
                 member,
-                passed,
+                result,
             };
             self.engine.after(took, probed);
         }

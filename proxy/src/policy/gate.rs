@@ -15,8 +15,9 @@
 //! Sources: consecutive failures and backoff as in linkerd's and Finagle's failure accrual, rates over exact
 //! buckets as in Hystrix, comparison with the pool as in gRFC A50 and Envoy's outlier detection, slow start as
 //! in Envoy. What is ours: the [stall rule](super::stall), which notices a black hole long before its requests time out; the
-//! synthetic first probe, so that a black hole costs no user request (resilience.md section 2); the rule that
-//! nothing is ejected for failing like everybody else.
+//! synthetic first probe, so that a black hole costs no user request (resilience.md section 2), which asks a
+//! silent one something, as active health checks would; the rule that nothing is ejected for failing like
+//! everybody else.
 //!
 //! How many endpoints of a pool may be open at once is the pool's knowledge and comes in as `may_open`. Where
 //! it is `false` (always, for the only endpoint of a service) the gate stays and only reports what it would have
@@ -50,6 +51,9 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 const PROBE_SUCCESSES: u32 = 3;
 /// A probe that has not come back by now counts for nothing and is replaced.
 const PROBE_MAX: Duration = Duration::from_secs(10);
+/// A silent endpoint is asked so often before a request tries it all the same: one that is awake and answers no
+/// question would stay out for ever.
+const QUESTIONS: u32 = 3;
 /// How long the next probe waits for a request that could be retried elsewhere, should it fail.
 const RETRY_SAFE_WAIT: Duration = Duration::from_secs(1);
 
@@ -63,6 +67,8 @@ pub struct Gate {
     /// The k of `open_for × 2^k`, and the same for connects.
     doublings: u32,
     connect_doublings: u32,
+    /// Questions in a row that nobody answered.
+    unanswered: u32,
     /// Since when it passes calls, if it was open before.
     healthy_since: Option<Instant>,
     /// Until then it has been said that it would open.
@@ -80,10 +86,11 @@ enum State {
     Ramping(Ramp),
 }
 
-/// Decides which backoff applies when it opens again.
+/// Decides which backoff applies when it opens again, and how it is probed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Cause {
     Evidence,
+    Silence,
     Connect,
 }
 
@@ -110,11 +117,21 @@ enum Synthetic {
 #[must_use = "an admitted call must be recorded, also when it is cancelled"]
 pub struct Ticket(u64);
 
-/// What the caller has to do to probe an endpoint.
+/// What the caller has to do to probe an endpoint: no user's request. The answer goes to [`Gate::probe_result`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeKind {
-    /// Connect and shake hands, or ping: no user's request. Answer with [`Gate::probe_result`].
-    Synthetic,
+    /// Connect and shake hands.
+    Connect,
+    /// And ask something harmless: the kernel connects for an app that hangs, and its sidecar shakes hands.
+    Question,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeResult {
+    Passed,
+    Failed,
+    /// It was connected to, and did not react to the question.
+    Unanswered,
 }
 
 /// What a gate must know of the endpoints around it. Only read when a call failed.
@@ -137,6 +154,7 @@ impl Gate {
             failures_in_row: 0,
             doublings: 0,
             connect_doublings: 0,
+            unanswered: 0,
             healthy_since: None,
             reported_until: None,
             generation: 0,
@@ -216,7 +234,7 @@ impl Gate {
         let before = self.generation;
         match self.state {
             State::Closed | State::Ramping(_) => {
-                self.trip(Cause::Evidence, Why::Stall, reason, may_open, now, rand);
+                self.trip(Cause::Silence, Why::Stall, reason, may_open, now, rand);
             }
             State::HalfOpen(probing) if probing.request.is_some() => {
                 self.open(probing.cause, Why::Stall, reason(), now, rand);
@@ -239,27 +257,37 @@ impl Gate {
         match &mut self.state {
             State::HalfOpen(probing) if probing.synthetic == Synthetic::Wanted => {
                 probing.synthetic = Synthetic::Running { since: now };
-                Some(ProbeKind::Synthetic)
+                Some(match probing.cause {
+                    Cause::Silence => ProbeKind::Question,
+                    Cause::Evidence | Cause::Connect => ProbeKind::Connect,
+                })
             }
             _ => None,
         }
     }
 
-    pub fn probe_result(&mut self, passed: bool, now: Instant, rand: u64) {
+    pub fn probe_result(&mut self, result: ProbeResult, now: Instant, rand: u64) {
         let State::HalfOpen(probing) = &mut self.state else {
             return;
         };
         if !matches!(probing.synthetic, Synthetic::Running { .. }) {
             return;
         }
-        if passed {
-            probing.synthetic = Synthetic::Passed;
-            probing.vacant_since = now;
-        } else {
-            let cause = probing.cause;
-            let reason = "the synthetic probe failed".into();
-            self.open(cause, Why::ProbesFailed, reason, now, rand);
-        }
+        let reason = match result {
+            ProbeResult::Unanswered if self.unanswered + 1 < QUESTIONS => {
+                self.unanswered += 1;
+                "it did not answer the synthetic probe"
+            }
+            ProbeResult::Passed | ProbeResult::Unanswered => {
+                self.unanswered = 0;
+                probing.synthetic = Synthetic::Passed;
+                probing.vacant_since = now;
+                return;
+            }
+            ProbeResult::Failed => "the synthetic probe failed",
+        };
+        let cause = probing.cause;
+        self.open(cause, Why::ProbesFailed, reason.into(), now, rand);
     }
 
     /// Whether the next request should go here, as a probe, rather than where the balancer would send it: no
@@ -461,7 +489,7 @@ impl Gate {
             self.connect_doublings = self.connect_doublings.saturating_sub(forgiven);
         }
         let (doublings, first, max) = match cause {
-            Cause::Evidence => {
+            Cause::Evidence | Cause::Silence => {
                 let config = &self.config;
                 (&mut self.doublings, *config.open_for, *config.max_open_for)
             }

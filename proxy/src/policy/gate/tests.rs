@@ -40,8 +40,8 @@ fn opened() -> (Gate, Instant) {
 fn probing() -> (Gate, Instant) {
     let (mut gate, mut now) = opened();
     now += open_for(&gate, now);
-    assert_eq!(gate.wants_probe(now), Some(ProbeKind::Synthetic));
-    gate.probe_result(true, now, MIDDLE);
+    assert_eq!(gate.wants_probe(now), Some(ProbeKind::Connect));
+    gate.probe_result(ProbeResult::Passed, now, MIDDLE);
     (gate, now)
 }
 
@@ -168,7 +168,7 @@ fn one_failed_connect_opens_it_with_a_backoff_of_its_own() {
         waits.push(open_for(&gate, now));
         now += open_for(&gate, now);
         assert!(gate.wants_probe(now).is_some());
-        gate.probe_result(false, now, MIDDLE);
+        gate.probe_result(ProbeResult::Failed, now, MIDDLE);
     }
     assert!(about(waits[0], Duration::from_millis(100)));
     assert!(about(waits[1], Duration::from_millis(200)));
@@ -194,7 +194,7 @@ fn the_open_time_doubles_up_to_its_maximum_whatever_the_jitter() {
             last = wait;
             now += wait;
             assert!(gate.wants_probe(now).is_some());
-            gate.probe_result(false, now, rand);
+            gate.probe_result(ProbeResult::Failed, now, rand);
         }
         assert!(last >= secs(20), "{last:?}");
     }
@@ -236,12 +236,51 @@ fn a_black_hole_costs_no_user_request_once_it_is_open() {
         now += open_for(&gate, now);
         assert!(gate.admit(now).is_none(), "the synthetic probe comes first");
         assert!(!gate.wants_request(true, now));
-        assert_eq!(gate.wants_probe(now), Some(ProbeKind::Synthetic));
+        assert_eq!(gate.wants_probe(now), Some(ProbeKind::Connect));
         assert_eq!(gate.wants_probe(now), None, "handed out once");
         assert!(gate.admit(now).is_none(), "and must have passed");
-        gate.probe_result(false, now, MIDDLE);
+        gate.probe_result(ProbeResult::Failed, now, MIDDLE);
         assert_eq!(gate.state(), Phase::Open);
     }
+}
+
+#[test]
+fn a_silent_one_is_asked_before_a_request_tries_it_and_not_for_ever() {
+    let (mut gate, mut now) = gate();
+    assert!(gate.check_stall(now, stalled(now), true, MIDDLE));
+    for _ in 1..QUESTIONS {
+        now += open_for(&gate, now);
+        assert_eq!(gate.wants_probe(now), Some(ProbeKind::Question));
+        gate.probe_result(ProbeResult::Unanswered, now, MIDDLE);
+        assert_eq!(gate.state(), Phase::Open);
+        assert!(!gate.wants_request(true, now));
+    }
+    now += open_for(&gate, now);
+    assert_eq!(gate.wants_probe(now), Some(ProbeKind::Question));
+    gate.probe_result(ProbeResult::Unanswered, now, MIDDLE);
+    assert!(
+        gate.wants_request(true, now),
+        "it may be awake and not know the question"
+    );
+
+    let probe = gate.admit(now).expect("a probe");
+    assert!(
+        gate.check_stall(now, stalled(now), true, MIDDLE),
+        "it was not"
+    );
+    gate.record(probe, Outcome::Cancelled, now, MIDDLE, ALLOWED);
+    now += open_for(&gate, now);
+    assert_eq!(
+        gate.wants_probe(now),
+        Some(ProbeKind::Question),
+        "and again"
+    );
+    gate.probe_result(ProbeResult::Unanswered, now, MIDDLE);
+    assert_eq!(gate.state(), Phase::Open, "it is counted anew");
+    now += open_for(&gate, now);
+    assert_eq!(gate.wants_probe(now), Some(ProbeKind::Question));
+    gate.probe_result(ProbeResult::Passed, now, MIDDLE);
+    assert!(gate.wants_request(true, now), "awake");
 }
 
 #[test]
@@ -356,7 +395,7 @@ fn calls_from_before_the_opening_are_no_evidence() {
     }
     let later = now + secs(1);
     assert!(gate.wants_probe(later).is_some());
-    gate.probe_result(true, later, MIDDLE);
+    gate.probe_result(ProbeResult::Passed, later, MIDDLE);
     let probe = gate.admit(later).expect("a probe");
     for ticket in early {
         gate.record(ticket, HARD, later, MIDDLE, ALLOWED);
@@ -386,7 +425,7 @@ enum Step {
     FailConnect(usize),
     Lose(usize),
     Stall,
-    Probe(bool),
+    Probe(ProbeResult),
     Raise(u64),
     Wait(u64),
 }
@@ -407,7 +446,11 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<usize>().prop_map(Step::FailConnect),
         1 => any::<usize>().prop_map(Step::Lose),
         1 => Just(Step::Stall),
-        4 => any::<bool>().prop_map(Step::Probe),
+        4 => prop::sample::select(&[
+            ProbeResult::Passed,
+            ProbeResult::Failed,
+            ProbeResult::Unanswered,
+        ]).prop_map(Step::Probe),
         1 => (0u64..100).prop_map(Step::Raise),
         3 => (1u64..12_000).prop_map(Step::Wait),
     ]
@@ -444,8 +487,8 @@ proptest! {
                 }
                 Step::Finish(..) | Step::FailConnect(_) | Step::Lose(_) => {}
                 Step::Stall => { gate.check_stall(now, stalled(now), may_open, rand); }
-                Step::Probe(passed) => if gate.wants_probe(now).is_some() {
-                    gate.probe_result(passed, now, rand);
+                Step::Probe(result) => if gate.wants_probe(now).is_some() {
+                    gate.probe_result(result, now, rand);
                 },
                 Step::Raise(secs) => gate.raise(Duration::from_secs(secs), now),
                 Step::Wait(millis) => now += Duration::from_millis(millis),
@@ -462,7 +505,7 @@ proptest! {
         }
         now += secs(30);
         if gate.wants_probe(now).is_some() {
-            gate.probe_result(true, now, rand);
+            gate.probe_result(ProbeResult::Passed, now, rand);
         }
         for _ in 0..4 {
             if let Some(ticket) = gate.admit(now) {
@@ -470,7 +513,7 @@ proptest! {
             }
             now += PROBE_MAX;
             if gate.wants_probe(now).is_some() {
-                gate.probe_result(true, now, rand);
+                gate.probe_result(ProbeResult::Passed, now, rand);
             }
         }
         let _ticket = gate.admit(now + RAMP);
