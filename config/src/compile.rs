@@ -13,6 +13,7 @@ use crate::resource::{
 };
 use crate::snapshot::{self, Mode, Protocol, ServiceKey};
 
+mod faults;
 mod routes;
 
 pub(crate) use routes::route_match;
@@ -59,14 +60,17 @@ pub fn effective(index: &Index, key: &ServiceKey) -> Option<Effective<snapshot::
     from.extend(outbound.from);
     fields.extend(outbound.fields);
     let routes = routes::compile(&policies, &mut from, &mut fields);
+    let protocol = protocol::of_port(port).protocol;
+    let faults = faults::compile(index, &name, port, protocol, &mut from, &mut fields);
     let mut value = snapshot::Service {
         key: key.clone(),
-        protocol: protocol::of_port(port).protocol,
+        protocol,
         mode: policies.mode,
         forced: None,
         outbound: outbound.value,
         routes,
         priorities: merge::priorities(&policies.inbound(), index.trust_domain()).value,
+        faults,
     };
     without_itself(&mut value);
     Some(Effective {

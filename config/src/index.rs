@@ -11,11 +11,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::resource::{
-    EndpointSlice, Kind, MeshConfig, ObjectName, Pod, ResiliencePolicy, Resource, ResourceRef,
-    Service,
+    EndpointSlice, FaultPolicy, Kind, MeshConfig, ObjectName, Pod, ResiliencePolicy, Resource,
+    ResourceRef, Service,
 };
 use crate::snapshot::ServiceKey;
 
+use attachment::Attached;
 pub use attachment::{Attachment, Target};
 pub use change::Touched;
 
@@ -27,7 +28,8 @@ pub struct Index {
     services: BTreeMap<ObjectName, Arc<Service>>,
     slices: HashMap<ObjectName, Arc<EndpointSlice>>,
     pods: HashMap<ObjectName, Arc<Pod>>,
-    policies: BTreeMap<ObjectName, Arc<ResiliencePolicy>>,
+    policies: Attached<ResiliencePolicy>,
+    faults: Attached<FaultPolicy>,
     mesh_configs: BTreeMap<ObjectName, Arc<MeshConfig>>,
 
     by_cluster_ip: HashMap<(IpAddr, u16), BTreeSet<ObjectName>>,
@@ -36,7 +38,6 @@ pub struct Index {
     services_of_pod: HashMap<ObjectName, BTreeMap<ObjectName, usize>>,
     /// By namespace and one label of the selector: enough to find the few that may select a pod.
     by_selector: HashMap<(String, String, String), BTreeSet<ObjectName>>,
-    by_target: HashMap<Target, BTreeSet<ObjectName>>,
 }
 
 /// What somebody who dials an address means by it.
@@ -60,6 +61,7 @@ impl Index {
             Kind::ResiliencePolicy => {
                 Resource::ResiliencePolicy(ResiliencePolicy::clone(self.policies.get(name)?))
             }
+            Kind::FaultPolicy => Resource::FaultPolicy(FaultPolicy::clone(self.faults.get(name)?)),
             Kind::MeshConfig => {
                 Resource::MeshConfig(MeshConfig::clone(self.mesh_configs.get(name)?))
             }
@@ -76,7 +78,8 @@ impl Index {
         (self.services.keys().map(of(Kind::Service)))
             .chain(self.slices.keys().map(of(Kind::EndpointSlice)))
             .chain(self.pods.keys().map(of(Kind::Pod)))
-            .chain(self.policies.keys().map(of(Kind::ResiliencePolicy)))
+            .chain(self.policies.names().map(of(Kind::ResiliencePolicy)))
+            .chain(self.faults.names().map(of(Kind::FaultPolicy)))
             .chain(self.mesh_configs.keys().map(of(Kind::MeshConfig)))
     }
 
@@ -102,11 +105,20 @@ impl Index {
     }
 
     pub fn policies(&self) -> impl Iterator<Item = &Arc<ResiliencePolicy>> {
-        self.policies.values()
+        self.policies.all()
     }
 
     pub fn policy(&self, name: &ObjectName) -> Option<&Arc<ResiliencePolicy>> {
         self.policies.get(name)
+    }
+
+    pub fn fault_policies(&self) -> impl Iterator<Item = &Arc<FaultPolicy>> {
+        self.faults.all()
+    }
+
+    /// All that are attached to a target, the oldest first: faults add up.
+    pub fn faults_on(&self, target: &Target) -> Vec<&Arc<FaultPolicy>> {
+        self.faults.on(target)
     }
 
     /// The one in force: the oldest.
@@ -193,4 +205,17 @@ fn selects(service: &Service, pod: &Pod) -> bool {
         && selector
             .iter()
             .all(|(key, value)| pod.metadata.labels.get(key) == Some(value))
+}
+
+fn forget<K: std::hash::Hash + Eq>(
+    map: &mut HashMap<K, BTreeSet<ObjectName>>,
+    key: &K,
+    name: &ObjectName,
+) {
+    if let Some(names) = map.get_mut(key) {
+        names.remove(name);
+        if names.is_empty() {
+            map.remove(key);
+        }
+    }
 }

@@ -26,6 +26,8 @@ pub enum Source {
     Policy(ObjectName),
     /// One of a policy's `routes`, by its place in the list.
     Route(ObjectName, usize),
+    /// One of a FaultPolicy's `faults`, by its place in the list.
+    Fault(ObjectName, usize),
 }
 
 /// A value and, for each of its fields, who said so.
@@ -232,16 +234,22 @@ pub(crate) fn rate_limits(layers: &[Layer<'_, Inbound>]) -> Effective<Vec<snapsh
 
 fn priority_rule(rule: PriorityRule, trust_domain: &str) -> snapshot::PriorityRule {
     let said = rule.matches;
-    let whole = |identity: String| match identity.starts_with("spiffe://") {
-        true => identity,
-        false => format!("spiffe://{trust_domain}/{identity}"),
-    };
     let grpc = said.grpc.map(RouteSelector::Grpc);
     let selector = grpc.or_else(|| said.http.map(RouteSelector::Http));
     snapshot::PriorityRule {
-        identity: said.identity.map(whole),
+        identity: said
+            .identity
+            .map(|said| whole_identity(&said, trust_domain)),
         matches: selector.as_ref().map(route_match),
         tier: rule.tier,
+    }
+}
+
+/// Identities are written without what is the same in all of the mesh.
+pub(crate) fn whole_identity(said: &str, trust_domain: &str) -> String {
+    match said.starts_with("spiffe://") {
+        true => said.to_owned(),
+        false => format!("spiffe://{trust_domain}/{said}"),
     }
 }
 
@@ -484,7 +492,7 @@ fn fallback_answer(said: &Fallback) -> Option<snapshot::FallbackAnswer> {
 }
 
 /// As grpc-gateway and google.rpc.Code have it.
-const fn http_for_grpc(status: GrpcStatus) -> u16 {
+pub(crate) const fn http_for_grpc(status: GrpcStatus) -> u16 {
     match status {
         GrpcStatus::Cancelled => 499,
         GrpcStatus::InvalidArgument | GrpcStatus::FailedPrecondition | GrpcStatus::OutOfRange => {
@@ -503,7 +511,7 @@ const fn http_for_grpc(status: GrpcStatus) -> u16 {
 }
 
 /// gRPC's own table ("HTTP to gRPC status code mapping"), and its sensible inverse where that one is coarse.
-const fn grpc_for_http(status: u16) -> GrpcStatus {
+pub(crate) const fn grpc_for_http(status: u16) -> GrpcStatus {
     match status {
         400 => GrpcStatus::InvalidArgument,
         401 => GrpcStatus::Unauthenticated,
@@ -523,7 +531,7 @@ impl Source {
     fn namespace(&self) -> &str {
         match self {
             Self::BuiltIn | Self::MeshConfig(_) => "",
-            Self::Policy(name) | Self::Route(name, _) => &name.namespace,
+            Self::Policy(name) | Self::Route(name, _) | Self::Fault(name, _) => &name.namespace,
         }
     }
 }
@@ -535,6 +543,7 @@ impl fmt::Display for Source {
             Self::MeshConfig(name) => write!(f, "MeshConfig {name}"),
             Self::Policy(name) => write!(f, "ResiliencePolicy {name}"),
             Self::Route(name, index) => write!(f, "ResiliencePolicy {name} routes[{index}]"),
+            Self::Fault(name, index) => write!(f, "FaultPolicy {name} faults[{index}]"),
         }
     }
 }

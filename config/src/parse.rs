@@ -169,6 +169,7 @@ impl Reader<'_> {
             Kind::ResiliencePolicy => {
                 decode_as(tree, root, Resource::ResiliencePolicy, &mut findings)
             }
+            Kind::FaultPolicy => decode_as(tree, root, Resource::FaultPolicy, &mut findings),
             Kind::MeshConfig => decode_as(tree, root, Resource::MeshConfig, &mut findings),
         };
         if let Some(resource) = &resource {

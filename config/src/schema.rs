@@ -4,10 +4,10 @@
 
 use serde_json::{Value, json};
 
-use crate::resource::{Kind, MeshConfigSpec, ResiliencePolicySpec};
+use crate::resource::{FaultPolicySpec, Kind, MeshConfigSpec, ResiliencePolicySpec};
 
 /// The kinds there is a schema of.
-pub const KINDS: [Kind; 2] = [Kind::ResiliencePolicy, Kind::MeshConfig];
+pub const KINDS: [Kind; 3] = [Kind::ResiliencePolicy, Kind::FaultPolicy, Kind::MeshConfig];
 
 /// The schema of a whole resource; `None` for kinds that are Kubernetes' own.
 pub fn json_schema(kind: Kind) -> Option<Value> {
@@ -44,6 +44,7 @@ pub fn json_schema(kind: Kind) -> Option<Value> {
 pub fn spec_schema(kind: Kind) -> Option<Value> {
     match kind {
         Kind::ResiliencePolicy => Some(schemars::schema_for!(ResiliencePolicySpec).to_value()),
+        Kind::FaultPolicy => Some(schemars::schema_for!(FaultPolicySpec).to_value()),
         Kind::MeshConfig => Some(schemars::schema_for!(MeshConfigSpec).to_value()),
         Kind::Service | Kind::EndpointSlice | Kind::Pod => None,
     }

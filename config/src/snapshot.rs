@@ -5,6 +5,7 @@
 //! quietly enforcing less (security.md: version skew).
 
 mod balance;
+mod fault;
 
 use std::fmt;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::units::{Count, Duration, Percent, Ratio};
 
 pub use balance::{Balance, BalanceAlgorithm, ConsistentHash, HashBy, ZonePreference};
+pub use fault::{BrokenConnection, Fault, FaultAnswer, FaultDelay, FaultEffect};
 
 /// `namespace/name:port`, the key by which policy, metrics and push know a destination.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -61,6 +63,9 @@ pub struct Service {
     /// holds calls back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub priorities: Vec<PriorityRule>,
+    /// In the order in which they come to pass; those that are over too, for sidecars know the time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<Fault>,
 }
 
 /// All that a service's own sidecar needs to know of one port of its pod.

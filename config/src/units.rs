@@ -1,6 +1,7 @@
 //! Values that cannot hold a mistake: built once at the edge, trusted everywhere after it.
 
 mod duration;
+mod moment;
 mod token;
 
 use std::fmt;
@@ -9,6 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 pub use duration::Duration;
+pub use moment::Moment;
 pub use token::Token;
 
 /// A whole percentage, 0 to 100.

@@ -2,6 +2,7 @@
 //!
 //! The types have seen to every single value by now. Here is what involves two of them, or a name.
 
+mod faults;
 mod inbound;
 mod names;
 mod outbound;
@@ -12,7 +13,9 @@ use std::collections::HashSet;
 
 use crate::diagnostic::Severity;
 use crate::merge::{self, Layer, Source};
-use crate::resource::{MeshConfig, Outbound, Pod, ResiliencePolicy, Resource, TargetKind};
+use crate::resource::{
+    MeshConfig, Outbound, Pod, ResiliencePolicy, Resource, TargetKind, Targeting,
+};
 
 /// Targets of one policy, and its routes: each costs every sidecar that gets them.
 const TARGETS_MAX: usize = 16;
@@ -94,6 +97,7 @@ pub(crate) fn check(resource: &Resource) -> Vec<Contradiction> {
     let mut found = names::check(resource);
     match resource {
         Resource::ResiliencePolicy(policy) => check_policy(policy, &mut found),
+        Resource::FaultPolicy(policy) => faults::check(policy, &mut found),
         Resource::MeshConfig(mesh) => check_mesh(mesh, &mut found),
         Resource::Pod(pod) => check_pod(pod, &mut found),
         Resource::Service(_) | Resource::EndpointSlice(_) => {}
@@ -146,8 +150,8 @@ fn check_mesh(mesh: &MeshConfig, found: &mut Vec<Contradiction>) {
     }
 }
 
-fn check_targets(policy: &ResiliencePolicy, found: &mut Vec<Contradiction>) {
-    let targets = &policy.spec.target_refs;
+fn check_targets(policy: &impl Targeting, found: &mut Vec<Contradiction>) {
+    let targets = policy.target_refs();
     let all = "spec.targetRefs";
     if targets.is_empty() {
         found.push(
@@ -166,7 +170,7 @@ fn check_targets(policy: &ResiliencePolicy, found: &mut Vec<Contradiction>) {
         );
         return; // comparing thousands with each other is what somebody may be after
     }
-    let namespace = policy.metadata.namespace();
+    let namespace = policy.metadata().namespace();
     for (index, target) in targets.iter().enumerate() {
         let path = format!("{all}[{index}]");
         if target

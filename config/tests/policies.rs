@@ -71,6 +71,7 @@ fn what_is_written_back_reads_the_same() {
 fn forget_status(resource: &mut Resource) {
     match resource {
         Resource::ResiliencePolicy(policy) => policy.status = serde::de::IgnoredAny,
+        Resource::FaultPolicy(policy) => policy.status = serde::de::IgnoredAny,
         Resource::MeshConfig(mesh) => mesh.status = serde::de::IgnoredAny,
         Resource::Service(_) | Resource::EndpointSlice(_) | Resource::Pod(_) => {}
     }

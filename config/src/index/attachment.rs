@@ -1,11 +1,11 @@
 //! What a policy is attached to, and which of several is in force there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::{Index, keys_of};
+use super::{Index, forget, keys_of};
 use crate::merge;
-use crate::resource::{ObjectName, ResiliencePolicy, TargetKind, TargetRef};
+use crate::resource::{ObjectName, ResiliencePolicy, TargetKind, TargetRef, Targeting};
 use crate::snapshot::ServiceKey;
 
 /// What a policy is attached to.
@@ -28,12 +28,76 @@ pub enum Attachment {
     },
 }
 
+/// The policies of one kind, by name and by what they are attached to.
+#[derive(Clone, Debug)]
+pub(super) struct Attached<P> {
+    by_name: BTreeMap<ObjectName, Arc<P>>,
+    by_target: HashMap<Target, BTreeSet<ObjectName>>,
+}
+
+impl<P> Default for Attached<P> {
+    fn default() -> Self {
+        Self {
+            by_name: BTreeMap::new(),
+            by_target: HashMap::new(),
+        }
+    }
+}
+
+impl<P: Targeting + PartialEq> Attached<P> {
+    pub(super) fn get(&self, name: &ObjectName) -> Option<&Arc<P>> {
+        self.by_name.get(name)
+    }
+
+    pub(super) fn holds(&self, name: &ObjectName, policy: &P) -> bool {
+        self.get(name).is_some_and(|known| **known == *policy)
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &ObjectName> {
+        self.by_name.keys()
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<P>> {
+        self.by_name.values()
+    }
+
+    /// Those attached there, the oldest first.
+    pub(super) fn on(&self, target: &Target) -> Vec<&Arc<P>> {
+        let names = self.by_target.get(target).into_iter().flatten();
+        let mut found: Vec<_> = names.filter_map(|name| self.by_name.get(name)).collect();
+        found.sort_by(|a, b| a.metadata().seniority().cmp(&b.metadata().seniority()));
+        found
+    }
+
+    /// What it is attached to.
+    pub(super) fn insert(&mut self, policy: Arc<P>) -> Vec<Target> {
+        let name = policy.metadata().object_name();
+        let targets: Vec<Target> = Target::all(&*policy).collect();
+        for target in &targets {
+            let there = self.by_target.entry(target.clone()).or_default();
+            there.insert(name.clone());
+        }
+        self.by_name.insert(name, policy);
+        targets
+    }
+
+    /// What it was attached to.
+    pub(super) fn remove(&mut self, name: &ObjectName) -> Vec<Target> {
+        let Some(policy) = self.by_name.remove(name) else {
+            return Vec::new();
+        };
+        let targets: Vec<Target> = Target::all(&*policy).collect();
+        for target in &targets {
+            forget(&mut self.by_target, target, name);
+        }
+        targets
+    }
+}
+
 impl Index {
     /// The policy in force for a target: of several, the oldest.
     pub fn policy_on(&self, target: &Target) -> Option<&Arc<ResiliencePolicy>> {
-        (self.by_target.get(target)?.iter())
-            .filter_map(|name| self.policies.get(name))
-            .min_by(|a, b| a.metadata.seniority().cmp(&b.metadata.seniority()))
+        self.policies.on(target).into_iter().next()
     }
 
     /// How a policy fares, one answer a `targetRef`.
@@ -53,6 +117,12 @@ impl Index {
             };
             (target_ref, attachment)
         })
+    }
+
+    /// The targets of a policy that are not there.
+    pub fn missing_targets<'a>(&self, policy: &'a impl Targeting) -> Vec<&'a TargetRef> {
+        let is_missing = |target: &&TargetRef| !self.exists(&Target::of(policy, target));
+        policy.target_refs().iter().filter(is_missing).collect()
     }
 
     /// What a policy would fall back on and cannot: there is no such Service, or it has no such port.
@@ -85,8 +155,8 @@ impl Index {
 }
 
 impl Target {
-    pub fn of(policy: &ResiliencePolicy, target: &TargetRef) -> Self {
-        let service = ObjectName::new(policy.metadata.namespace(), &target.name);
+    pub fn of(policy: &impl Targeting, target: &TargetRef) -> Self {
+        let service = ObjectName::new(policy.metadata().namespace(), &target.name);
         match (target.kind, &target.section_name) {
             // Its own namespace is the only one it may name, which validation has seen to.
             (TargetKind::Namespace, _) => Self::Namespace(service.namespace),
@@ -95,7 +165,7 @@ impl Target {
         }
     }
 
-    pub(super) fn all(policy: &ResiliencePolicy) -> impl Iterator<Item = Self> {
-        (policy.spec.target_refs.iter()).map(|target| Self::of(policy, target))
+    fn all(policy: &impl Targeting) -> impl Iterator<Item = Self> {
+        (policy.target_refs().iter()).map(|target| Self::of(policy, target))
     }
 }

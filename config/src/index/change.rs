@@ -1,13 +1,11 @@
 //! The three verbs that change the index, and what each of them touched.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Index, Target};
-use crate::resource::{
-    EndpointSlice, Kind, ObjectName, Pod, ResiliencePolicy, Resource, ResourceRef, Service,
-};
+use super::{Index, Target, forget};
+use crate::resource::{EndpointSlice, Kind, ObjectName, Pod, Resource, ResourceRef, Service};
 
 /// What a change may have changed for others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,7 +41,8 @@ impl Index {
                 self.add_slice(Arc::new(it), &mut touched);
             }
             Resource::Pod(it) => self.add_pod(Arc::new(it), &mut touched),
-            Resource::ResiliencePolicy(it) => self.add_policy(Arc::new(it), &mut touched),
+            Resource::ResiliencePolicy(it) => touched.targets(self.policies.insert(Arc::new(it))),
+            Resource::FaultPolicy(it) => touched.targets(self.faults.insert(Arc::new(it))),
             Resource::MeshConfig(it) => {
                 touched.everything = true;
                 self.mesh_configs.insert(reference.name, Arc::new(it));
@@ -60,7 +59,8 @@ impl Index {
             Kind::Service => self.remove_service(name, &mut touched),
             Kind::EndpointSlice => self.remove_slice(name, &mut touched),
             Kind::Pod => self.remove_pod(name, &mut touched),
-            Kind::ResiliencePolicy => self.remove_policy(name, &mut touched),
+            Kind::ResiliencePolicy => touched.targets(self.policies.remove(name)),
+            Kind::FaultPolicy => touched.targets(self.faults.remove(name)),
             Kind::MeshConfig => {
                 touched.everything = self.mesh_configs.remove(name).is_some();
             }
@@ -107,9 +107,8 @@ impl Index {
                 self.slices.get(name).is_some_and(|known| **known == *it)
             }
             Resource::Pod(it) => self.pods.get(name).is_some_and(|known| **known == *it),
-            Resource::ResiliencePolicy(it) => {
-                self.policies.get(name).is_some_and(|known| **known == *it)
-            }
+            Resource::ResiliencePolicy(it) => self.policies.holds(name, it),
+            Resource::FaultPolicy(it) => self.faults.holds(name, it),
             Resource::MeshConfig(it) => self
                 .mesh_configs
                 .get(name)
@@ -219,28 +218,6 @@ impl Index {
                 .cloned(),
         );
     }
-
-    fn add_policy(&mut self, policy: Arc<ResiliencePolicy>, touched: &mut Touched) {
-        let name = policy.metadata.object_name();
-        for target in Target::all(&policy) {
-            touched.target(&target);
-            self.by_target
-                .entry(target)
-                .or_default()
-                .insert(name.clone());
-        }
-        self.policies.insert(name, policy);
-    }
-
-    fn remove_policy(&mut self, name: &ObjectName, touched: &mut Touched) {
-        let Some(policy) = self.policies.remove(name) else {
-            return;
-        };
-        for target in Target::all(&policy) {
-            touched.target(&target);
-            forget(&mut self.by_target, &target, name);
-        }
-    }
 }
 
 impl Touched {
@@ -261,13 +238,18 @@ impl Touched {
         self.addresses.insert(name.clone());
     }
 
-    fn target(&mut self, target: &Target) {
-        match target {
-            Target::Namespace(namespace) => {
-                self.namespaces.insert(namespace.clone());
+    /// What a policy is, or was, attached to.
+    fn targets(&mut self, targets: Vec<Target>) {
+        for target in targets {
+            match target {
+                Target::Namespace(namespace) => {
+                    self.namespaces.insert(namespace);
+                }
+                // Its inbound half changes the workloads behind the service.
+                Target::Service(service) | Target::Port(service, _) => {
+                    self.service_itself(&service);
+                }
             }
-            // Its inbound half changes the workloads behind the service.
-            Target::Service(service) | Target::Port(service, _) => self.service_itself(service),
         }
     }
 }
@@ -312,17 +294,4 @@ fn own_addresses(pod: &Pod) -> Vec<IpAddr> {
         return Vec::new();
     }
     pod.addresses().collect()
-}
-
-fn forget<K: std::hash::Hash + Eq>(
-    map: &mut HashMap<K, BTreeSet<ObjectName>>,
-    key: &K,
-    name: &ObjectName,
-) {
-    if let Some(names) = map.get_mut(key) {
-        names.remove(name);
-        if names.is_empty() {
-            map.remove(key);
-        }
-    }
 }

@@ -4,6 +4,7 @@
 //! set. Those of Kubernetes are the subset we read, and tolerate what newer versions add.
 
 mod endpoint_slice;
+mod fault_policy;
 mod inbound;
 mod load_balancing;
 mod mesh_config;
@@ -13,12 +14,14 @@ mod pod;
 mod rate_limit;
 mod resilience_policy;
 mod service;
+mod target;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use endpoint_slice::{Conditions, EndpointSlice, SliceEndpoint, SlicePort, TargetObject};
+pub use fault_policy::{Fault, FaultAbort, FaultDelay, FaultPolicy, FaultPolicySpec, SlowBody};
 pub use inbound::{Adaptive, Concurrency, InboundQueue, PriorityMatch, PriorityRule};
 pub use load_balancing::{ConsistentHash, HashAttribute, LoadBalancing};
 pub use mesh_config::{MeshConfig, MeshConfigSpec};
@@ -33,10 +36,10 @@ pub use pod::{
 };
 pub use rate_limit::{RateLimit, RateLimitKey};
 pub use resilience_policy::{
-    GrpcMatch, HttpMatch, Inbound, InboundLimits, ResiliencePolicy, ResiliencePolicySpec,
-    RoutePolicy, RouteSelector, TargetKind, TargetRef,
+    Inbound, InboundLimits, ResiliencePolicy, ResiliencePolicySpec, RoutePolicy,
 };
 pub use service::{IntOrString, Service, ServicePort, ServiceSpec};
+pub use target::{GrpcMatch, HttpMatch, RouteSelector, TargetKind, TargetRef, Targeting};
 
 /// The API group and version of our own kinds.
 pub const API_VERSION: &str = "weir.dev/v1alpha1";
@@ -47,6 +50,7 @@ pub enum Resource {
     EndpointSlice(EndpointSlice),
     Pod(Pod),
     ResiliencePolicy(ResiliencePolicy),
+    FaultPolicy(FaultPolicy),
     MeshConfig(MeshConfig),
 }
 
@@ -56,6 +60,7 @@ pub enum Kind {
     EndpointSlice,
     Pod,
     ResiliencePolicy,
+    FaultPolicy,
     MeshConfig,
 }
 
@@ -67,11 +72,12 @@ pub struct ResourceRef {
 }
 
 impl Kind {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Service,
         Self::EndpointSlice,
         Self::Pod,
         Self::ResiliencePolicy,
+        Self::FaultPolicy,
         Self::MeshConfig,
     ];
 
@@ -81,6 +87,7 @@ impl Kind {
             Self::EndpointSlice => "EndpointSlice",
             Self::Pod => "Pod",
             Self::ResiliencePolicy => "ResiliencePolicy",
+            Self::FaultPolicy => "FaultPolicy",
             Self::MeshConfig => "MeshConfig",
         }
     }
@@ -89,13 +96,16 @@ impl Kind {
         match self {
             Self::Service | Self::Pod => "v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
-            Self::ResiliencePolicy | Self::MeshConfig => API_VERSION,
+            Self::ResiliencePolicy | Self::FaultPolicy | Self::MeshConfig => API_VERSION,
         }
     }
 
     /// Ours: written by people, refused when anything in them is not understood.
     pub const fn is_ours(self) -> bool {
-        matches!(self, Self::ResiliencePolicy | Self::MeshConfig)
+        matches!(
+            self,
+            Self::ResiliencePolicy | Self::FaultPolicy | Self::MeshConfig
+        )
     }
 }
 
@@ -106,6 +116,7 @@ impl Resource {
             Self::EndpointSlice(_) => Kind::EndpointSlice,
             Self::Pod(_) => Kind::Pod,
             Self::ResiliencePolicy(_) => Kind::ResiliencePolicy,
+            Self::FaultPolicy(_) => Kind::FaultPolicy,
             Self::MeshConfig(_) => Kind::MeshConfig,
         }
     }
@@ -116,6 +127,7 @@ impl Resource {
             Self::EndpointSlice(it) => &it.metadata,
             Self::Pod(it) => &it.metadata,
             Self::ResiliencePolicy(it) => &it.metadata,
+            Self::FaultPolicy(it) => &it.metadata,
             Self::MeshConfig(it) => &it.metadata,
         }
     }
@@ -164,6 +176,12 @@ impl Serialize for Resource {
             }
             .serialize(serializer),
             Self::ResiliencePolicy(body) => Typed {
+                api_version,
+                kind,
+                body,
+            }
+            .serialize(serializer),
+            Self::FaultPolicy(body) => Typed {
                 api_version,
                 kind,
                 body,

@@ -4,7 +4,10 @@ use schemars::JsonSchema;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::{Concurrency, InboundQueue, Metadata, Outbound, PriorityRule, RateLimit, metadata};
+use super::{
+    Concurrency, InboundQueue, Metadata, Outbound, PriorityRule, RateLimit, RouteSelector,
+    TargetRef, Targeting, metadata,
+};
 use crate::snapshot::Mode;
 use crate::units::{Count, Duration};
 
@@ -17,6 +20,16 @@ pub struct ResiliencePolicy {
     /// Written by the control plane, never read.
     #[serde(default, skip_serializing)]
     pub status: IgnoredAny,
+}
+
+impl Targeting for ResiliencePolicy {
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    fn target_refs(&self) -> &[TargetRef] {
+        &self.spec.target_refs
+    }
 }
 
 /// How calls to a service are made, and how it takes them.
@@ -40,30 +53,6 @@ pub struct ResiliencePolicySpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 128))]
     pub routes: Vec<RoutePolicy>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct TargetRef {
-    /// Empty for Service and Namespace, so it may be left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 0))]
-    pub group: Option<String>,
-    pub kind: TargetKind,
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-    /// The name of one port of the Service.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
-    pub section_name: Option<String>,
-}
-
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-pub enum TargetKind {
-    Service,
-    Namespace,
 }
 
 /// What the service's own sidecar does.
@@ -114,41 +103,4 @@ pub struct RoutePolicy {
     pub idempotent: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outbound: Option<Outbound>,
-}
-
-/// Which calls a route is for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub enum RouteSelector {
-    Grpc(GrpcMatch),
-    Http(HttpMatch),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct GrpcMatch {
-    /// With its package: `boutique.v1.Payment`.
-    #[schemars(length(min = 1, max = 253))]
-    pub service: String,
-    /// Every method of the service when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
-    pub method: Option<String>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct HttpMatch {
-    /// GET, POST, …; every method when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 32))]
-    pub method: Option<String>,
-    /// The whole path.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 1024))]
-    pub path: Option<String>,
-    /// By whole segments: `/a` matches `/a` and `/a/b`, not `/ab`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 1024))]
-    pub path_prefix: Option<String>,
 }

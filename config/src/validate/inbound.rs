@@ -164,7 +164,7 @@ fn check_match(matches: &PriorityMatch, path: &str, found: &mut Vec<Contradictio
     }
 }
 
-fn is_identity(identity: &str) -> bool {
+pub(super) fn is_identity(identity: &str) -> bool {
     let path = match identity.strip_prefix("spiffe://") {
         Some(rest) => rest
             .split_once('/')

@@ -1,7 +1,7 @@
 //! Names: what Kubernetes would refuse is refused here too, with the reason.
 
 use super::Contradiction;
-use crate::resource::Resource;
+use crate::resource::{Resource, Targeting};
 
 const SUBDOMAIN_MAX: usize = 253;
 const LABEL_MAX: usize = 63;
@@ -43,24 +43,24 @@ pub(super) fn check(resource: &Resource) -> Vec<Contradiction> {
                 found.push(Contradiction::error("spec.trustDomain", message).help(help));
             }
         }
-        Resource::ResiliencePolicy(policy) => {
-            for (index, target) in policy.spec.target_refs.iter().enumerate() {
-                let path = format!("spec.targetRefs[{index}]");
-                if !is_label(&target.name) {
-                    found.push(wrong(&format!("{path}.name"), &target.name, LABEL_MAX, ""));
-                }
-                if let Some(port) = target
-                    .section_name
-                    .as_deref()
-                    .filter(|port| !is_label(port))
-                {
-                    found.push(wrong(&format!("{path}.sectionName"), port, LABEL_MAX, ""));
-                }
-            }
-        }
+        Resource::ResiliencePolicy(policy) => check_targets(policy, &mut found),
+        Resource::FaultPolicy(policy) => check_targets(policy, &mut found),
         Resource::Service(_) | Resource::EndpointSlice(_) | Resource::Pod(_) => {}
     }
     found
+}
+
+fn check_targets(policy: &impl Targeting, found: &mut Vec<Contradiction>) {
+    for (index, target) in policy.target_refs().iter().enumerate() {
+        let path = format!("spec.targetRefs[{index}]");
+        if !is_label(&target.name) {
+            found.push(wrong(&format!("{path}.name"), &target.name, LABEL_MAX, ""));
+        }
+        let port = target.section_name.as_deref();
+        if let Some(port) = port.filter(|port| !is_label(port)) {
+            found.push(wrong(&format!("{path}.sectionName"), port, LABEL_MAX, ""));
+        }
+    }
 }
 
 fn wrong(path: &str, name: &str, length: usize, more: &str) -> Contradiction {

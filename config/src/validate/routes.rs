@@ -91,7 +91,7 @@ fn check_scope(outbound: &Outbound, path: &str, found: &mut Vec<Contradiction>) 
     }
 }
 
-fn check_match(matches: &RouteSelector, path: &str, found: &mut Vec<Contradiction>) {
+pub(super) fn check_match(matches: &RouteSelector, path: &str, found: &mut Vec<Contradiction>) {
     match matches {
         RouteSelector::Grpc(grpc) => check_grpc(grpc, &format!("{path}.grpc"), found),
         RouteSelector::Http(http) => check_http(http, &format!("{path}.http"), found),

@@ -1,0 +1,113 @@
+//! The faults that a service's callers meet, from every policy that is attached to it.
+
+use serde_json::Value;
+
+use super::route_match;
+use crate::index::{Index, Target};
+use crate::merge::{self, Source};
+use crate::resource::{self, FaultAbort, FaultPolicy, ObjectName, ServicePort};
+use crate::snapshot::{Fault, FaultAnswer, FaultDelay, FaultEffect, Protocol};
+use crate::units::{Count, Moment};
+
+/// Those of a port before those of the whole service, those of older policies before those of newer ones: they add up.
+pub(super) fn compile(
+    index: &Index,
+    service: &ObjectName,
+    port: &ServicePort,
+    protocol: Protocol,
+    from: &mut Vec<(String, Source)>,
+    fields: &mut Vec<(String, Value)>,
+) -> Vec<Fault> {
+    let mut faults: Vec<Fault> = Vec::new();
+    for (policy, until_ms) in in_force(index, service, port, protocol) {
+        let name = policy.metadata.object_name();
+        for (place, said) in policy.spec.faults.iter().enumerate() {
+            let fault = fault(said, &name, until_ms, index.trust_domain());
+            let field = format!("faults[{}]", faults.len());
+            let value = serde_json::to_value(&fault).expect("a fault is plain data");
+            fields.push((field.clone(), value));
+            from.push((field, Source::Fault(name.clone(), place)));
+            faults.push(fault);
+        }
+    }
+    faults
+}
+
+fn in_force<'a>(
+    index: &'a Index,
+    service: &ObjectName,
+    port: &ServicePort,
+    protocol: Protocol,
+) -> Vec<(&'a FaultPolicy, u64)> {
+    if protocol == Protocol::Opaque {
+        return Vec::new(); // where nobody looks for calls, none can be told from another
+    }
+    let targets = [
+        Target::Port(service.clone(), port.name().to_owned()),
+        Target::Service(service.clone()),
+    ];
+    let mut found: Vec<(&FaultPolicy, u64)> = Vec::new();
+    for policy in targets.iter().flat_map(|target| index.faults_on(target)) {
+        let known = |(other, _): &(&FaultPolicy, u64)| std::ptr::eq(*other, &**policy);
+        if !found.iter().any(known)
+            && let Some(end) = end(policy)
+        {
+            found.push((&**policy, end));
+        }
+    }
+    found
+}
+
+/// `None`: nobody can tell, and what has no end is not begun.
+fn end(policy: &FaultPolicy) -> Option<u64> {
+    let created = policy.metadata.creation_timestamp.as_deref();
+    let created = created.and_then(|text| text.parse::<Moment>().ok());
+    let lasts = policy.spec.duration.map(|duration| {
+        let created = created?.unix_millis();
+        created.checked_add(u64::try_from(duration.as_millis()).ok()?)
+    });
+    match (policy.spec.ends_at.map(Moment::unix_millis), lasts) {
+        (at, None) => at,
+        (None, Some(lasts)) => lasts,
+        (Some(at), Some(lasts)) => Some(at.min(lasts?)),
+    }
+}
+
+fn fault(said: &resource::Fault, policy: &ObjectName, until_ms: u64, trust_domain: &str) -> Fault {
+    let callers = said.callers.iter();
+    let abort = said.abort.as_ref().and_then(answer);
+    let effect = abort
+        .map(FaultEffect::Abort)
+        .or_else(|| said.connection.map(FaultEffect::Connection))
+        .or_else(|| {
+            said.slow_body.map(|slow| FaultEffect::SlowBody {
+                bytes_per_second: slow.bytes_per_second,
+            })
+        });
+    Fault {
+        policy: policy.to_string(),
+        until_ms,
+        matches: said.matches.as_ref().map(route_match),
+        callers: callers
+            .map(|caller| merge::whole_identity(caller, trust_domain))
+            .collect(),
+        percentage: said.percentage.unwrap_or(Count::of(100)),
+        delay: said.delay.map(|delay| FaultDelay {
+            time: delay.time,
+            jitter: delay.jitter,
+        }),
+        effect,
+    }
+}
+
+fn answer(said: &FaultAbort) -> Option<FaultAnswer> {
+    let http = said.http_status.map(Count::get);
+    let http = http.and_then(|status| u16::try_from(status).ok());
+    let grpc = said
+        .grpc_status
+        .or_else(|| http.map(merge::grpc_for_http))?;
+    Some(FaultAnswer {
+        grpc_status: grpc.code(),
+        http_status: http.unwrap_or_else(|| merge::http_for_grpc(grpc)),
+    })
+}
