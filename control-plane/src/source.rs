@@ -21,7 +21,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::journal::{Fact, Journal};
 use crate::mesh::{Change, Mesh};
 
-use self::files::{Content, Files};
+use self::files::{Content, Files, Text};
 use self::memory::Memory;
 
 const POLL_EVERY: Duration = Duration::from_millis(150);
@@ -131,7 +131,7 @@ impl Source {
         }
         let update = self.files.update(news);
         for (name, text) in &update.remember {
-            self.memory.keep(name, text.as_deref());
+            self.memory.keep(name, text.as_ref());
         }
         Scan {
             changes: update.changes,
@@ -189,10 +189,20 @@ fn read(path: &Path, metadata: &Metadata) -> Content {
         return Content::Unreadable(format!("the file is larger than {FILE_BYTES_MAX} bytes"));
     }
     match std::fs::read_to_string(path) {
-        Ok(text) => Content::Text(text),
+        Ok(text) => Content::Text(Text {
+            text,
+            written_ms: written_ms(metadata),
+        }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Content::Gone,
         Err(error) => Content::Unreadable(error.to_string()),
     }
+}
+
+/// Never later than now: what a clock of somewhere else has written is not to last the longer for it.
+fn written_ms(metadata: &Metadata) -> Option<u64> {
+    let written = metadata.modified().ok()?.min(SystemTime::now());
+    let since = written.duration_since(UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_millis()).ok()
 }
 
 fn display(path: &Path) -> String {

@@ -1,7 +1,7 @@
 //! `weir schema`: what an editor needs to complete and check our kinds.
 
 use serde_json::json;
-use weir_config::resource::{API_VERSION, MeshConfigSpec, ResiliencePolicySpec};
+use weir_config::resource::{API_VERSION, FaultPolicySpec, MeshConfigSpec, ResiliencePolicySpec};
 
 use super::{Failure, print};
 
@@ -20,6 +20,8 @@ pub(super) struct Arguments {
 enum Kind {
     #[value(name = "ResiliencePolicy")]
     ResiliencePolicy,
+    #[value(name = "FaultPolicy")]
+    FaultPolicy,
     #[value(name = "MeshConfig")]
     MeshConfig,
 }
@@ -30,6 +32,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             "ResiliencePolicy",
             schemars::schema_for!(ResiliencePolicySpec),
         ),
+        Kind::FaultPolicy => ("FaultPolicy", schemars::schema_for!(FaultPolicySpec)),
         Kind::MeshConfig => ("MeshConfig", schemars::schema_for!(MeshConfigSpec)),
     };
     let mut spec = spec.to_value();

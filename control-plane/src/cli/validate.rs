@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use weir_config::index::{Attachment, Index};
-use weir_config::resource::ResiliencePolicy;
+use weir_config::resource::{ResiliencePolicy, Targeting};
 use weir_config::{Diagnostic, Resource, ResourceRef, parse};
 
 use super::{Failure, Output, print};
@@ -110,19 +110,36 @@ impl Found {
         if self.index.services().next().is_none() {
             return Vec::new();
         }
-        self.index
-            .policies()
-            .flat_map(|policy| self.unattached_targets(policy))
+        let resilience = self.index.policies();
+        let resilience = resilience.flat_map(|policy| self.unattached_targets(policy));
+        let faults = self.index.fault_policies().flat_map(|policy| {
+            let reference = Resource::FaultPolicy((**policy).clone()).reference();
+            self.missing_targets(&reference, &**policy)
+        });
+        resilience.chain(faults).collect()
+    }
+
+    fn missing_targets(&self, reference: &ResourceRef, policy: &impl Targeting) -> Vec<String> {
+        let file = self.place(reference);
+        let missing = self.index.missing_targets(policy).into_iter();
+        missing
+            .map(|target| {
+                format!(
+                    "{file}: {reference} targets {}, which none of these files has",
+                    target.name
+                )
+            })
             .collect()
+    }
+
+    fn place(&self, reference: &ResourceRef) -> &str {
+        let place = self.places.get(reference);
+        place.map(String::as_str).unwrap_or_default()
     }
 
     fn unattached_targets(&self, policy: &ResiliencePolicy) -> Vec<String> {
         let reference = Resource::ResiliencePolicy(policy.clone()).reference();
-        let file = self
-            .places
-            .get(&reference)
-            .map(String::as_str)
-            .unwrap_or_default();
+        let file = self.place(&reference);
         let attachments = self.index.attachments(policy);
         let told = attachments.filter_map(|(target, attachment)| match attachment {
             Attachment::Accepted => None,

@@ -5,16 +5,25 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use weir_config::resource::FaultPolicy;
 use weir_config::{Resource, ResourceRef, parse};
 
 use crate::journal::Fact;
 use crate::mesh::Change;
+use crate::time::rfc3339;
 
 #[derive(Clone, Debug)]
 pub(super) enum Content {
-    Text(String),
+    Text(Text),
     Unreadable(String),
     Gone,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Text {
+    pub(super) text: String,
+    /// In milliseconds since the Unix epoch, where that is known.
+    pub(super) written_ms: Option<u64>,
 }
 
 pub(super) struct Files {
@@ -30,7 +39,7 @@ struct File {
     /// Why the newest content was refused; empty when it was not.
     diagnostics: Vec<String>,
     /// Refused because of another file: looked at again when anything else changes.
-    conflicted: Option<String>,
+    conflicted: Option<Text>,
 }
 
 #[derive(Default)]
@@ -38,13 +47,13 @@ pub(super) struct Update {
     pub(super) changes: Vec<Change>,
     pub(super) facts: Vec<Fact>,
     /// Policy files to be remembered across restarts, or (`None`) forgotten.
-    pub(super) remember: Vec<(String, Option<String>)>,
+    pub(super) remember: Vec<(String, Option<Text>)>,
 }
 
 /// A file as it was just read.
 struct Candidate {
     name: String,
-    text: String,
+    text: Text,
     resources: HashMap<ResourceRef, Resource>,
 }
 
@@ -105,8 +114,8 @@ impl Files {
         update
     }
 
-    fn read(&self, name: &str, text: &str) -> Result<HashMap<ResourceRef, Resource>, Vec<String>> {
-        let located = parse(name, text).map_err(|diagnostics| {
+    fn read(&self, name: &str, text: &Text) -> Result<HashMap<ResourceRef, Resource>, Vec<String>> {
+        let located = parse(name, &text.text).map_err(|diagnostics| {
             diagnostics
                 .iter()
                 .map(ToString::to_string)
@@ -114,7 +123,7 @@ impl Files {
         })?;
         let mut resources = HashMap::new();
         for located in located {
-            let (line, resource) = (located.line, located.value);
+            let (line, mut resource) = (located.line, located.value);
             if let Resource::MeshConfig(mesh) = &resource
                 && let Some(other) = mesh
                     .spec
@@ -128,6 +137,9 @@ impl Files {
                 )]);
             }
             let reference = resource.reference();
+            if let Resource::FaultPolicy(policy) = &mut resource {
+                self.date(name, &reference, policy, text.written_ms);
+            }
             if resources.insert(reference.clone(), resource).is_some() {
                 return Err(vec![format!(
                     "error: {name}:{line}: {reference} is there twice"
@@ -135,6 +147,28 @@ impl Files {
             }
         }
         Ok(resources)
+    }
+
+    /// A fault lasts from when it was written down like this, whatever else changes in its file; after a restart, from when
+    /// the file was written.
+    fn date(
+        &self,
+        file: &str,
+        reference: &ResourceRef,
+        policy: &mut FaultPolicy,
+        written_ms: Option<u64>,
+    ) {
+        if policy.metadata.creation_timestamp.is_some() {
+            return;
+        }
+        let before = self.files.get(file);
+        let before = before.and_then(|file| file.resources.get(reference));
+        policy.metadata.creation_timestamp = match before {
+            Some(Resource::FaultPolicy(known)) if known.spec == policy.spec => {
+                known.metadata.creation_timestamp.clone()
+            }
+            _ => written_ms.map(rfc3339),
+        };
     }
 
     /// What these files do not hold any more is free for others: a resource may move from one file to another.
@@ -229,7 +263,7 @@ impl Files {
         &mut self,
         name: &str,
         diagnostics: Vec<String>,
-        conflicted: Option<String>,
+        conflicted: Option<Text>,
         update: &mut Update,
     ) {
         let file = self.files.entry(name.to_owned()).or_default();

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::files::Text;
+
 pub(super) struct Memory {
     folder: PathBuf,
 }
@@ -16,6 +18,8 @@ pub(super) struct Memory {
 struct Remembered {
     file: String,
     text: String,
+    #[serde(default)]
+    written_ms: Option<u64>,
 }
 
 impl Memory {
@@ -24,7 +28,7 @@ impl Memory {
     }
 
     /// File name and content. What cannot be read is left out: it is a copy.
-    pub(super) fn recall(&self) -> Vec<(String, String)> {
+    pub(super) fn recall(&self) -> Vec<(String, Text)> {
         let entries = std::fs::read_dir(&self.folder)
             .into_iter()
             .flatten()
@@ -40,12 +44,15 @@ impl Memory {
         };
         remembered
             .filter_map(|entry| read(entry.path()))
-            .map(|it| (it.file, it.text))
+            .map(|it| {
+                let (text, written_ms) = (it.text, it.written_ms);
+                (it.file, Text { text, written_ms })
+            })
             .collect()
     }
 
     /// `None`: forget it.
-    pub(super) fn keep(&self, file: &str, text: Option<&str>) {
+    pub(super) fn keep(&self, file: &str, text: Option<&Text>) {
         let path = self.folder.join(format!("{}.json", digest(file)));
         let result = match text {
             Some(text) => write(
@@ -53,7 +60,8 @@ impl Memory {
                 &path,
                 &Remembered {
                     file: file.to_owned(),
-                    text: text.to_owned(),
+                    text: text.text.clone(),
+                    written_ms: text.written_ms,
                 },
             ),
             None => std::fs::remove_file(&path).or_else(|error| match error.kind() {

@@ -1,5 +1,7 @@
 use std::fs;
 
+use weir_config::Resource;
+
 use super::*;
 
 struct World {
@@ -219,4 +221,64 @@ fn another_trust_domain_than_the_certificates_is_refused() {
     let (changes, facts) = world.scan();
     assert_eq!(changes, [""; 0]);
     assert!(facts[0].contains("weir.local"), "{facts:?}");
+}
+
+fn fault(name: &str, rest: &str) -> String {
+    format!(
+        "apiVersion: weir.dev/v1alpha1\nkind: FaultPolicy\nmetadata: {{name: {name}, namespace: boutique}}\n\
+         spec:\n  targetRefs: [{{kind: Service, name: cart}}]\n  duration: 10m\n  faults: [{{{rest}}}]\n---\n"
+    )
+}
+
+/// A fault with a duration must end after that, however often the control plane is started and its file is touched.
+#[test]
+fn a_fault_lasts_from_when_it_was_written_down_like_this() {
+    let mut world = World::new();
+    let begun = |scan: Scan| -> Vec<String> {
+        let faults = scan.changes.into_iter().filter_map(|change| match change {
+            Change::Apply(resource) => match *resource {
+                Resource::FaultPolicy(policy) => policy.metadata.creation_timestamp,
+                _ => None,
+            },
+            Change::Delete(_) => None,
+        });
+        faults.collect()
+    };
+    let set_time = |seconds: u64| {
+        let path = world.folder.path().join("source/faults.yaml");
+        let file = fs::File::options().append(true).open(path).expect("opens");
+        let time = UNIX_EPOCH + Duration::from_secs(seconds);
+        file.set_modified(time).expect("it is ours");
+    };
+    let reset = fault("reset", "connection: Reset");
+    world.write("faults.yaml", &reset);
+    set_time(1_000_000_000);
+    let nine = "2001-09-09T01:46:40.000Z";
+    assert_eq!(begun(world.source.scan()), [nine]);
+
+    world.write(
+        "faults.yaml",
+        &(reset.clone() + &fault("slow", "delay: {time: 1s}")),
+    );
+    set_time(1_000_000_060);
+    let later = "2001-09-09T01:47:40.000Z";
+    assert_eq!(
+        begun(world.source.scan()),
+        [later],
+        "the other is as it was"
+    );
+
+    let mut restarted = open(world.folder.path());
+    let mut recalled = begun(restarted.recall());
+    recalled.sort();
+    assert_eq!(
+        recalled,
+        [later, later],
+        "those of its file, which is no later than it was written"
+    );
+    assert!(begun(restarted.scan()).is_empty(), "nothing is begun anew");
+
+    world.write("faults.yaml", &fault("reset", "connection: GoAway"));
+    set_time(1_000_000_120);
+    assert_eq!(begun(world.source.scan()), ["2001-09-09T01:48:40.000Z"]);
 }
