@@ -30,6 +30,7 @@ use weir_proxy::layer::breaker::{self, BreakerLayer};
 use weir_proxy::layer::deadline::DeadlineLayer;
 use weir_proxy::layer::doomed::DoomedLayer;
 use weir_proxy::layer::fallback::{Choices, FallbackLayer};
+use weir_proxy::layer::fault;
 use weir_proxy::layer::hedge::{self, HedgeLayer};
 use weir_proxy::layer::inherit::{BequeathLayer, InheritLayer};
 use weir_proxy::layer::limit::{self, LimitLayer};
@@ -255,6 +256,7 @@ fn outbound() -> Vec<Subject> {
             mode: Mode::Enforce,
         },
         endpoints: endpoints.clone(),
+        faults: Arc::new(fault::Shared::new(service.clone())),
     };
     let observe = ObserveLayer {
         metrics: route.metrics.clone(),
@@ -265,6 +267,7 @@ fn outbound() -> Vec<Subject> {
     };
     let attempt = Attempt {
         endpoints,
+        faults: Arc::new(fault::Shared::new(service)),
         transport: AtOnce,
     };
     vec![

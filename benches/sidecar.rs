@@ -165,6 +165,7 @@ async fn outbound_stack(server: SocketAddr) -> f64 {
         },
         routes: Vec::new(),
         priorities: Vec::new(),
+        faults: Vec::new(),
     };
     let backend = Backend::new(&policy, environment);
     let endpoint = Described {

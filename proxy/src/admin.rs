@@ -182,9 +182,13 @@ impl Admin {
                         let forced = if forced { "forced " } else { "" };
                         (route, format!("{forced}{phase}").into())
                     }).collect();
+                let faults: Vec<Value> = backend.faults().into_iter().map(|(policy, left)| {
+                    json!({"policy": policy, "secondsLeft": left.as_secs_f64()})
+                }).collect();
                 let state = json!({
                     "inFlight": in_flight,
                     "queued": queued,
+                    "faults": faults,
                     "inOwnZone": backend.endpoints.list().near(),
                     "p99Ms": backend.endpoints.p99().as_secs_f64() * 1e3,
                     "throttled": backend.throttled(),

@@ -25,6 +25,7 @@ use crate::layer::alternate::Alternate;
 use crate::layer::breaker::{self, BreakerLayer};
 use crate::layer::deadline::DeadlineLayer;
 use crate::layer::fallback::{Choices, FallbackLayer};
+use crate::layer::fault;
 use crate::layer::hedge::{self, HedgeLayer};
 use crate::layer::inherit::{self, InheritLayer};
 use crate::layer::limit::{self, LimitLayer};
@@ -75,6 +76,7 @@ pub struct Backend {
     standing_in: Arc<limit::Shared>,
     budget: Arc<Mutex<Budget>>,
     throttle: Arc<throttle::Shared>,
+    faults: Arc<fault::Shared>,
     /// By route; empty: of the whole service.
     breakers: Mutex<HashMap<String, Arc<breaker::Shared>>>,
     /// By route; empty: of what no route matches.
@@ -151,12 +153,14 @@ impl Backend {
             Instant::now(),
         )));
         let throttle = Arc::new(throttle::Shared::new(service.clone(), endpoints.clone()));
+        let faults = Arc::new(fault::Shared::new(service.clone()));
         let parts = Parts {
             service: &service,
             endpoints: &endpoints,
             limit: &limit,
             budget: &budget,
             throttle: &throttle,
+            faults: &faults,
             metrics: &metrics,
             environment: &environment,
         };
@@ -171,6 +175,7 @@ impl Backend {
             standing_in: Arc::new(standing_in),
             budget,
             throttle,
+            faults,
             breakers: Mutex::new(breakers),
             hedges: Mutex::new(hedges),
             metrics,
@@ -204,6 +209,7 @@ impl Backend {
             limit: &self.limit,
             budget: &self.budget,
             throttle: &self.throttle,
+            faults: &self.faults,
             metrics: &self.metrics,
             environment: &self.environment,
         };
@@ -246,6 +252,11 @@ impl Backend {
     /// The share of calls that is dropped because the service is overloaded, 0.0 to 1.0.
     pub fn throttled(&self) -> f64 {
         self.throttle.probability()
+    }
+
+    /// The policies whose faults its calls meet, and for how much longer.
+    pub fn faults(&self) -> Vec<(String, Duration)> {
+        self.faults.in_force()
     }
 
     /// Route and state of each breaker, and whether it is forced.
@@ -315,6 +326,7 @@ struct Parts<'a> {
     limit: &'a Arc<limit::Shared>,
     budget: &'a Arc<Mutex<Budget>>,
     throttle: &'a Arc<throttle::Shared>,
+    faults: &'a Arc<fault::Shared>,
     metrics: &'a Arc<BackendMetrics>,
     environment: &'a Environment,
 }
@@ -326,6 +338,8 @@ impl Parts<'_> {
         breakers: &mut HashMap<String, Arc<breaker::Shared>>,
         hedges: &mut HashMap<String, Arc<hedge::Shared>>,
     ) -> Routes {
+        self.faults
+            .reconfigure(&policy.faults, self.identity().as_deref());
         let mut hedged = HashMap::new();
         let mut hedge = |name: &str, config: Option<snapshot::Hedging>| {
             let hedge = self.hedge(config?, hedges.remove(name));
@@ -459,8 +473,7 @@ impl Parts<'_> {
         hedge: Option<HedgeLayer>,
         policy: &snapshot::Service,
     ) -> Stack {
-        let own = self.environment.connector.identity.current();
-        let own = own.as_ref().map(|credentials| credentials.id.as_str());
+        let own = self.identity();
         pipeline::outbound(pipeline::Outbound {
             service: self.service.clone(),
             route: route.into(),
@@ -470,7 +483,7 @@ impl Parts<'_> {
                 shared: self.environment.inherit.clone(),
                 deadline: outbound.deadline.is_some(),
             },
-            priorities: PriorityLayer::of_caller(&policy.priorities, own),
+            priorities: PriorityLayer::of_caller(&policy.priorities, own.as_deref()),
             fallback: self.fallback(outbound),
             breaker,
             deadline: DeadlineLayer {
@@ -489,7 +502,13 @@ impl Parts<'_> {
                 mode: policy.mode,
             },
             endpoints: self.endpoints.clone(),
+            faults: self.faults.clone(),
         })
+    }
+
+    fn identity(&self) -> Option<String> {
+        let own = self.environment.connector.identity.current()?;
+        Some(own.id.as_str().to_owned())
     }
 }
 

@@ -17,10 +17,12 @@ use tokio::time::Sleep;
 use crate::error::Error;
 use crate::exchange::Download;
 use crate::http1;
+use crate::layer::fault::Injection;
 use crate::policy::outcome::{Fault, Outcome};
 use crate::replay::{Attempt, Replay};
 
 mod copy;
+mod slow;
 
 pub use copy::{Copy, Room};
 
@@ -47,6 +49,7 @@ enum Source {
     /// From an endpoint's connection, which serves nobody else meanwhile.
     Http1(Box<http1::Download>),
     Attempt(Attempt),
+    Slow(Box<slow::Slow>),
 }
 
 impl Body {
@@ -65,6 +68,16 @@ impl Body {
             mutual_tls: false,
             endpoint: None,
         }
+    }
+
+    /// Comes no faster than that while the fault lasts.
+    pub fn slowed(mut self, bytes_per_second: u32, fault: Box<Injection>) -> Self {
+        if !self.source.is_end_stream() {
+            let source = std::mem::take(&mut self.source);
+            let slow = slow::Slow::new(source, bytes_per_second, fault);
+            self.source = Source::Slow(Box::new(slow));
+        }
+        self
     }
 
     /// One try's view of a request body that may have to be sent again.
@@ -95,7 +108,7 @@ impl Body {
         match &self.source {
             Source::Attempt(attempt) => Ok((attempt.replay(), false)),
             Source::Incoming(_) | Source::Download(_) => Ok((Replay::new(self), true)),
-            Source::Empty | Source::Full(_) | Source::Http1(_) => Err(self),
+            Source::Empty | Source::Full(_) | Source::Http1(_) | Source::Slow(_) => Err(self),
         }
     }
 
@@ -130,7 +143,7 @@ impl Twin {
         let (replay, own) = match &body.source {
             Source::Empty => (None, false),
             Source::Attempt(attempt) => (Some(attempt.replay()), false),
-            Source::Full(_) => return None,
+            Source::Full(_) | Source::Slow(_) => return None,
             Source::Incoming(_) | Source::Download(_) | Source::Http1(_) => {
                 let replay = Replay::new(std::mem::take(body));
                 *body = Body::attempt(replay.attempt());
@@ -184,6 +197,7 @@ impl Source {
             Self::Download(download) => download.is_end_stream(),
             Self::Http1(download) => download.is_end_stream(),
             Self::Attempt(attempt) => attempt.is_end_stream(),
+            Self::Slow(slow) => slow.is_end_stream(),
         }
     }
 
@@ -201,6 +215,19 @@ impl Source {
             Self::Download(download) => download.poll_frame(cx),
             Self::Http1(download) => download.poll_frame(cx),
             Self::Attempt(attempt) => attempt.poll_frame(cx),
+            Self::Slow(slow) => slow.poll_frame(cx),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Incoming(incoming) => http_body::Body::size_hint(incoming),
+            Self::Download(download) => download.size_hint(),
+            Self::Http1(download) => download.size_hint(),
+            Self::Attempt(attempt) => attempt.size_hint(),
+            Self::Slow(slow) => slow.size_hint(),
         }
     }
 }
@@ -249,14 +276,7 @@ impl http_body::Body for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.source {
-            Source::Empty => SizeHint::with_exact(0),
-            Source::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Source::Incoming(incoming) => http_body::Body::size_hint(incoming),
-            Source::Download(download) => download.size_hint(),
-            Source::Http1(download) => download.size_hint(),
-            Source::Attempt(attempt) => attempt.size_hint(),
-        }
+        self.source.size_hint()
     }
 }
 

@@ -38,6 +38,11 @@ impl Endpoint {
         }
     }
 
+    /// New requests of this worker get new connections; those that are under way keep theirs.
+    pub fn forget_connections(&self, worker: usize) {
+        self.pools[worker].forget();
+    }
+
     /// Sends the request; the response is here when its head is.
     pub async fn call(
         &self,

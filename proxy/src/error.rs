@@ -13,6 +13,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use crate::body::{Body, BodyError};
 use crate::head;
+use crate::layer::fault;
 use crate::policy::admission::Reason;
 use crate::policy::outcome::{Fault, Outcome};
 use crate::policy::retry::Verdict;
@@ -74,6 +75,9 @@ pub enum Error {
         per: &'static str,
         retry_after: Duration,
     },
+    /// A FaultPolicy made it fail, in every way like a failure of its own accord.
+    #[error("{policy} made it fail on purpose: {like}")]
+    Injected { policy: Arc<str>, like: Box<Error> },
     #[error("the caller broke off while it sent its request: {0}")]
     Aborted(BodyError),
     #[error("CONNECT is not supported")]
@@ -182,6 +186,7 @@ impl Error {
             Self::Shed { reason, .. } => row(S::SERVICE_UNAVAILABLE, RESOURCE_EXHAUSTED, reason.as_str(), "UpstreamOverflow", Proxy, V::Final),
             Self::Throttled { .. } => row(S::SERVICE_UNAVAILABLE, RESOURCE_EXHAUSTED, "throttled", "UpstreamOverflow", Proxy, V::Overloaded { service: true }),
             Self::RateLimited { .. } => row(S::TOO_MANY_REQUESTS, RESOURCE_EXHAUSTED, "rate-limited", "RateLimited", Proxy, V::Final),
+            Self::Injected { like, .. } => Facts { code: fault::CODE, flag: "FaultInjected", ..like.facts() },
             Self::Aborted(_) => row(S::BAD_REQUEST, CANCELLED, "request-aborted", "DownstreamRemoteDisconnect", Downstream, V::Final),
             Self::ConnectMethod => row(S::NOT_IMPLEMENTED, UNIMPLEMENTED, "connect-not-supported", "DownstreamProtocolError", Downstream, V::Final),
             Self::BadRequest(_) => row(S::BAD_REQUEST, INTERNAL, "bad-request", "DownstreamProtocolError", Downstream, V::Final),
@@ -190,10 +195,19 @@ impl Error {
         facts
     }
 
+    /// The same, known to be the doing of that policy.
+    pub fn injected_by(self, policy: &Arc<str>) -> Self {
+        Self::Injected {
+            policy: policy.clone(),
+            like: Box::new(self),
+        }
+    }
+
     /// What the failure says about whoever was called.
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::DeadlineExceeded | Self::Doomed { .. } => Outcome::Failure(Fault::Deadline),
+            Self::Injected { like, .. } => like.outcome(),
             Self::Aborted(_) => Outcome::Cancelled,
             Self::QueueFull { .. } | Self::QueueTimeout { .. } | Self::Shed { .. } => {
                 Outcome::Failure(Fault::Overload)
@@ -210,6 +224,7 @@ impl Error {
     pub fn endpoint(&self) -> Option<SocketAddr> {
         match self {
             Self::Connect(error) => error.endpoint(),
+            Self::Injected { like, .. } => like.endpoint(),
             Self::Refused { address, .. }
             | Self::Upstream { address, .. }
             | Self::Ejected { address }
@@ -308,6 +323,11 @@ impl Error {
         response
             .headers_mut()
             .insert(&PROXY_ERROR, HeaderValue::from_static(facts.code));
+        if let Self::Injected { policy, .. } = &self
+            && let Ok(policy) = HeaderValue::from_str(policy)
+        {
+            response.headers_mut().insert(&head::FAULT, policy);
+        }
         if let Some(whose) = self.overload() {
             response
                 .headers_mut()

@@ -27,6 +27,8 @@ pub static UNPROCESSED: HeaderName = HeaderName::from_static("x-weir-unprocessed
 pub static RETRY: HeaderName = HeaderName::from_static("x-weir-retry");
 /// The answer is not what was asked for but what the policy says instead.
 pub static DEGRADED: HeaderName = HeaderName::from_static("x-weir-degraded");
+/// On an answer that is what it is because of a fault on purpose: the policy that says so.
+pub static FAULT: HeaderName = HeaderName::from_static("x-weir-fault");
 /// What a request that failed is called, for `weir explain`.
 pub static OWN_REQUEST_ID: HeaderName = HeaderName::from_static("x-weir-request-id");
 /// What goes first when not all can be served: believed from callers that have proven who they are.

@@ -339,11 +339,15 @@ fn finish(response: &mut Response<Body>, version: Version, to_app: bool) {
     head::strip_connection_headers(response.headers_mut(), upgraded);
     *response.version_mut() = version;
     if to_app && head::has_own_headers(response.headers()) {
-        // The app asked its neighbour, not its sidecar; that an answer is a fallback is the one thing it may know.
-        let degraded: Option<HeaderValue> = response.headers().get(&head::DEGRADED).cloned();
-        head::strip_own_headers(response.headers_mut());
-        if let Some(degraded) = degraded {
-            response.headers_mut().insert(&head::DEGRADED, degraded);
+        // The app asked its neighbour, not its sidecar; that an answer is a fallback, or a fault on purpose, is all that it
+        // may know.
+        let headers = response.headers_mut();
+        let told = [&head::DEGRADED, &head::FAULT].map(|name| (name, headers.get(name).cloned()));
+        head::strip_own_headers(headers);
+        for (name, value) in told {
+            if let Some(value) = value {
+                headers.insert(name, value);
+            }
         }
     }
 }

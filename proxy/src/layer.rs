@@ -9,6 +9,7 @@ mod chain;
 pub mod deadline;
 pub mod doomed;
 pub mod fallback;
+pub mod fault;
 pub mod hedge;
 pub mod inherit;
 pub mod limit;

@@ -21,6 +21,7 @@ use crate::layer::breaker::BreakerLayer;
 use crate::layer::deadline::DeadlineLayer;
 use crate::layer::doomed::DoomedLayer;
 use crate::layer::fallback::FallbackLayer;
+use crate::layer::fault;
 use crate::layer::hedge::HedgeLayer;
 use crate::layer::inherit::{BequeathLayer, InheritLayer};
 use crate::layer::limit::{self, LimitLayer};
@@ -50,6 +51,7 @@ pub struct Outbound {
     pub hedge: Option<HedgeLayer>,
     pub throttle: ThrottleLayer,
     pub endpoints: Arc<Endpoints>,
+    pub faults: Arc<fault::Shared>,
 }
 
 /// From the app to another service.
@@ -79,6 +81,7 @@ pub fn outbound_over(route: Outbound, transport: impl Transport) -> Stack {
         .layer(route.throttle) //              spare a service what it would refuse
         .service(Attempt {
             endpoints: route.endpoints, //     one try: choose an endpoint whose gate is open, send, learn
+            faults: route.faults,       //           unless something is to go wrong on purpose
             transport,
         });
     Stack::new(stack)

@@ -33,6 +33,7 @@
 //! | [`throttle`] | whether an overloaded service is asked at all | SRE book |
 //! | [`load`] | how busy an endpoint says it is | ORCA, Prequal |
 //! | [`hedge`] | whether a slow call is made a second time | The Tail at Scale |
+//! | [`fault`] | what goes wrong with a try on purpose | Envoy, gRFC A33; ours |
 //! | [`stale`] | which answers are kept, and who gets them when nobody gives a fresh one | RFC 5861, RFC 9111 |
 //!
 //! and the words they share: [`outcome`] (success, failure and whose fault, cancelled), [`transition`] (the
@@ -50,6 +51,7 @@ pub mod deadline;
 pub mod doomed;
 pub mod ewma;
 pub mod fair;
+pub mod fault;
 pub mod gate;
 pub mod hedge;
 pub mod inheritance;

@@ -113,6 +113,13 @@ impl Pool {
         lock(&self.connections).remove(&slot.0);
     }
 
+    /// No connection takes another request; each ends with those that are on it.
+    pub fn forget(&self) {
+        let mut connections = lock(&self.connections);
+        connections.http2.clear();
+        connections.http1.clear();
+    }
+
     /// The connection is made by a task of its own: a caller that hangs up does not take it from those who wait too.
     fn start_http2(
         &self,

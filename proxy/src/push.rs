@@ -128,6 +128,7 @@ fn direct(
             outbound: snapshot::Outbound::default(),
             routes: Vec::new(),
             priorities: Vec::new(),
+            faults: Vec::new(),
         };
         Arc::new(Backend::new(&policy, mesh.environment.clone()))
     });

@@ -40,6 +40,8 @@ struct Metrics {
     inbound: InboundVecs,
     would_refuse: IntCounterVec,
     fallbacks: IntCounterVec,
+    faults_injected: IntCounterVec,
+    faults_spared: IntCounterVec,
     stale_answers: IntGauge,
     stale_bytes: IntGauge,
     breaker_state: IntGaugeVec,
@@ -235,6 +237,16 @@ impl Metrics {
                 "Calls that failed, and what their callers got instead.",
                 &["service", "kind"],
             ),
+            faults_injected: counter(
+                "weir_faults_injected_total",
+                "Tries that a FaultPolicy did something to.",
+                &["service", "policy", "kind"],
+            ),
+            faults_spared: counter(
+                "weir_faults_spared_total",
+                "Tries that were left alone, because faults held as many as they may.",
+                &["service"],
+            ),
             stale_answers: single_gauge(
                 "weir_stale_answers",
                 "Answers kept for when nobody gives a fresh one.",
@@ -350,6 +362,16 @@ impl FallbackMetrics {
             fixed: kind("fixed"),
         }
     }
+}
+
+/// `policy`: its name, which the control plane says.
+pub fn fault_injected(service: &str, policy: &str, kind: &'static str) {
+    let labels = [service, policy, kind];
+    METRICS.faults_injected.with_label_values(&labels).inc();
+}
+
+pub fn fault_spared(service: &str) {
+    METRICS.faults_spared.with_label_values(&[service]).inc();
 }
 
 pub fn stale_kept(answers: usize, bytes: usize) {

@@ -12,6 +12,7 @@ mod admission;
 mod chain;
 mod explain;
 mod fallback;
+mod fault;
 mod forced;
 mod grpc;
 mod hang;

@@ -126,6 +126,7 @@ fn policy(outbound: snapshot::Outbound) -> snapshot::Service {
         outbound,
         routes: Vec::new(),
         priorities: Vec::new(),
+        faults: Vec::new(),
     }
 }
 

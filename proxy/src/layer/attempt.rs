@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 use tower::Service;
 
-use super::{Answer, AnswerFuture};
+use super::{Answer, AnswerFuture, fault};
 use crate::body::{Body, Guard};
 use crate::endpoints::Endpoints;
 use crate::error::Error;
@@ -22,6 +22,7 @@ const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 #[derive(Clone)]
 pub struct Attempt<T = Sockets> {
     pub endpoints: Arc<Endpoints>,
+    pub faults: Arc<fault::Shared>,
     pub transport: T,
 }
 
@@ -60,6 +61,7 @@ impl<T: Transport> Service<Request> for Attempt<T> {
 
     fn call(&mut self, mut request: Request) -> AnswerFuture {
         let (endpoints, transport) = (self.endpoints.clone(), self.transport.clone());
+        let faults = self.faults.clone();
         Box::pin(async move {
             endpoints.first().await;
             // Before the choice: whoever is chosen counts as in flight until its guard is settled.
@@ -75,7 +77,17 @@ impl<T: Transport> Service<Request> for Attempt<T> {
             let member = chosen.member.clone();
             let ejected = member.until_ejected(chosen.was_eligible());
             let guard = Guard::new(chosen);
-            let call = transport.send(&endpoints, &member, request);
+            let fault = faults.of(&request);
+            let injected = fault.as_ref().map(|fault| fault.policy());
+            let call = async {
+                match fault {
+                    None => transport.send(&endpoints, &member, request).await,
+                    // Rare, and larger than the rest: every request would have room for it.
+                    Some(fault) => {
+                        Box::pin(fault.send(&transport, &endpoints, &member, request)).await
+                    }
+                }
+            };
             let result = tokio::select! {
                 biased;
                 result = call => result,
@@ -86,8 +98,21 @@ impl<T: Transport> Service<Request> for Attempt<T> {
                     Error::PerTryTimeout { address: member.address() }
                 }),
             };
-            guard.settle(result)
+            guard.settle(match injected {
+                Some(policy) => result.map_err(|error| in_whose_time(error, &policy)),
+                None => result,
+            })
         })
+    }
+}
+
+/// Who ran out of time while a fault held the call did so because of it.
+fn in_whose_time(error: Error, policy: &Arc<str>) -> Error {
+    match error {
+        Error::Ejected { .. } | Error::PerTryTimeout { .. } | Error::DeadlineExceeded => {
+            error.injected_by(policy)
+        }
+        other => other,
     }
 }
 
@@ -128,6 +153,10 @@ mod tests {
     use crate::endpoints::tests::{fail, pool, pool_at};
     use crate::request::{Context, Protocol};
 
+    fn no_faults() -> Arc<fault::Shared> {
+        Arc::new(fault::Shared::new("a/b:1".into()))
+    }
+
     fn request(deadline: Deadline, try_until: Deadline, grpc: bool) -> Request {
         Request {
             head: http::Request::new(()).into_parts().0,
@@ -158,6 +187,7 @@ mod tests {
             let (mut attempt, started) = (
                 Attempt {
                     endpoints: pool_at(&[address]),
+                    faults: no_faults(),
                     transport: Sockets,
                 },
                 Instant::now(),
@@ -185,6 +215,7 @@ mod tests {
         let endpoints = pool(1);
         let mut attempt = Attempt {
             endpoints: endpoints.clone(),
+            faults: no_faults(),
             transport: Sockets,
         };
         let late = attempt.call(request(deadline, Deadline::NEVER, true)).await;
@@ -218,6 +249,7 @@ mod tests {
             let [bad, good] = [0, 1].map(|index| endpoints.list()[index].address());
             let attempt = Attempt {
                 endpoints,
+                faults: no_faults(),
                 transport: Hangs(bad, Arc::default()),
             };
             let call = || {
@@ -268,6 +300,7 @@ mod tests {
         let mut attempt = Attempt {
             transport: Ejecting(endpoints.clone()),
             endpoints,
+            faults: no_faults(),
         };
         let error = attempt.call(request).await.err().expect("no answer");
         assert!(matches!(error, Error::Ejected { .. }), "{error}");

@@ -129,6 +129,7 @@ fn sidecar(outbound: &snapshot::Outbound, servers: &[Serve]) -> Sidecar {
             mode: snapshot::Mode::Enforce,
         },
         endpoints: endpoints.clone(),
+        faults: Arc::new(fault::Shared::new(service.clone())),
     };
     let servers = addresses.into_iter().zip(servers.iter().cloned());
     let stack = outbound_over(route, Servers(Arc::new(servers.collect())));

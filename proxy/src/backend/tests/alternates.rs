@@ -23,6 +23,7 @@ fn policy(name: &str, port: u16) -> snapshot::Service {
         outbound: snapshot::Outbound::default(),
         routes: Vec::new(),
         priorities: Vec::new(),
+        faults: Vec::new(),
     }
 }
 
