@@ -4,7 +4,12 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::world::{PATIENCE, WEB, World, binary, eventually};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::client::conn::http1::SendRequest;
+use hyper::{Request, Response};
+
+use crate::world::{PATIENCE, WEB, World, binary, eventually, whole};
 
 const CONTROL_PLANE: &str = "weir-control-plane";
 const FAULT: &str = "x-weir-fault";
@@ -16,7 +21,7 @@ metadata: {name: server, namespace: tests}
 spec:
   targetRefs: [{kind: Service, name: server}]
   outbound:
-    circuitBreaker: {window: 10s, minimumCalls: 20, failureRate: 30, openFor: 1s}
+    circuitBreaker: {window: 10s, minimumCalls: 10, failureRate: 10, openFor: 1s}
 ";
 
 /// Of the caller: another service account is not meant.
@@ -27,7 +32,7 @@ kind: FaultPolicy
 metadata: {name: fails, namespace: tests}
 spec:
   targetRefs: [{kind: Service, name: server, sectionName: http-web}]
-  duration: 15s
+  duration: 20s
   faults:
   - {callers: [ns/tests/sa/nobody], connection: BlackHole}
   - {callers: [ns/tests/sa/caller], percentage: 50, abort: {httpStatus: 503}}
@@ -50,6 +55,13 @@ fn said(world: &World) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+async fn get(sender: &mut SendRequest<Full<Bytes>>) -> Response<String> {
+    let request = Request::get("/").header("host", "server");
+    let request = request.body(Full::default()).expect("a request");
+    sender.ready().await.expect("the connection is kept");
+    whole(sender.send_request(request).await.expect("an answer")).await
+}
+
 /// Planted bugs that this finds: an abort that is no failure to the breaker, a fault that waits for a push to end.
 #[tokio::test(flavor = "multi_thread")]
 async fn half_of_the_calls_to_an_app_that_is_well_fail_for_a_while_and_then_none_with_nobody_to_end_it()
@@ -64,11 +76,12 @@ async fn half_of_the_calls_to_an_app_that_is_well_fail_for_a_while_and_then_none
 
     let sum = |name: &str, labels: &[(&str, &str)]| world.metrics("caller").sum(name, labels);
     let opened = [("service", WEB), ("to", "open")];
+    let mut sender = world.http1("server:80").await;
     let (mut marked, mut good) = (0, 0);
     while marked == 0 || good == 0 || sum("weir_breaker_transitions_total", &opened) == 0.0 {
-        assert!(begun.elapsed() < Duration::from_secs(12), "{marked} {good}");
+        assert!(begun.elapsed() < Duration::from_secs(15), "{marked} {good}");
         for _ in 0..20 {
-            let answer = world.get("server:80", "/").await;
+            let answer = get(&mut sender).await;
             let fault = answer.headers().get(FAULT);
             match answer.status().as_u16() {
                 200 => good += 1,
@@ -105,14 +118,15 @@ async fn half_of_the_calls_to_an_app_that_is_well_fail_for_a_while_and_then_none
     .await;
     let lasted = begun.elapsed();
     assert!(
-        lasted > Duration::from_secs(10) && lasted < Duration::from_secs(18),
+        lasted > Duration::from_secs(15) && lasted < Duration::from_secs(23),
         "{lasted:?}"
     );
+    let mut sender = world.http1("server:80").await; // the other has idled for too long
     let since = Instant::now();
     let mut in_a_row = 0;
     while in_a_row < 50 {
         assert!(since.elapsed() < PATIENCE, "the breaker stays open");
-        let answer = world.get("server:80", "/").await;
+        let answer = get(&mut sender).await;
         assert!(!answer.headers().contains_key(FAULT));
         in_a_row = if answer.status() == 200 {
             in_a_row + 1

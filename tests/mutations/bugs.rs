@@ -463,6 +463,22 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "facts.blame != Blame::Downstream" => "true",
             "layer::fallback::tests::what_the_caller_did_wrong_and_what_the_app_itself_answered_are_not_covered_up";
     }
+    "policy/fault.rs" {
+        "a fault on purpose does not end by itself":
+            "now >= self.until" => "false",
+            "policy::fault::tests::it_is_over_at_its_end_whatever_the_clock_says_by_then";
+        "a fault meets callers that it does not name":
+            "said.callers.is_empty()" => "true",
+            "policy::fault::tests::only_the_callers_that_it_names_meet_it";
+    }
+    "layer/fault.rs" {
+        "a black hole swallows any number of calls":
+            "self.held.fetch_add(1, Ordering::Relaxed) >= HELD_MAX" => "{ self.held.fetch_add(1, Ordering::Relaxed); false }",
+            "layer::fault::tests::no_more_calls_are_held_than_may_be_and_the_others_pass";
+        "who is held hears nothing of a policy that is gone":
+            "!self.shared.faults.load().has(&self.fault)" => "false",
+            "layer::fault::tests::who_is_held_is_let_go_when_the_fault_ends_or_nobody_says_so_any_more";
+    }
     "backend.rs" {
         "a new policy begins with new breakers":
             "breakers\n                .remove(name)" => "None::<Arc<breaker::Shared>>",
