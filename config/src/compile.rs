@@ -1,5 +1,6 @@
 //! From what users wrote to what a sidecar needs: pure, complete, every default filled in.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use serde_json::Value;
@@ -13,6 +14,7 @@ use crate::resource::{
 };
 use crate::snapshot::{self, Mode, Protocol, ServiceKey};
 
+mod authorization;
 mod faults;
 mod routes;
 
@@ -150,6 +152,7 @@ pub fn workload(index: &Index, pod: &ObjectName) -> Option<snapshot::Workload> {
     let pod = index.pod(pod)?;
     let mesh = index.mesh_config();
     let mut ports: Vec<snapshot::Inbound> = Vec::new();
+    let mut leading: BTreeMap<u16, Vec<(ObjectName, &ServicePort)>> = BTreeMap::new();
     for name in index.services_selecting(pod) {
         let Some(service) = index.service(&name) else {
             continue;
@@ -158,6 +161,8 @@ pub fn workload(index: &Index, pod: &ObjectName) -> Option<snapshot::Workload> {
             let Some(number) = target_port(index, &name, port, pod) else {
                 continue;
             };
+            let to_port = leading.entry(number).or_default();
+            to_port.push((name.clone(), port));
             let inbound = inbound(index, &name, port, number);
             match ports.iter_mut().find(|known| known.port == number) {
                 None => ports.push(inbound),
@@ -167,6 +172,12 @@ pub fn workload(index: &Index, pod: &ObjectName) -> Option<snapshot::Workload> {
         }
     }
     ports.sort_by_key(|inbound| inbound.port);
+    let namespace = pod.metadata.namespace();
+    for inbound in &mut ports {
+        // Whichever service a caller means, it is the same app: what any of them forbids is forbidden.
+        let leading = leading.get(&inbound.port).map_or(&[][..], Vec::as_slice);
+        inbound.authorization = authorization::compile(index, namespace, leading);
+    }
     let of_namespace = Policies::of(index, pod.metadata.namespace(), None);
     Some(snapshot::Workload {
         identity: pod.identity(index.trust_domain()),
@@ -184,6 +195,7 @@ pub fn workload(index: &Index, pod: &ObjectName) -> Option<snapshot::Workload> {
             limits: merge::inbound(&of_namespace.inbound(), of_namespace.mode).value,
             priorities: merge::priorities(&of_namespace.inbound(), index.trust_domain()).value,
             rate_limits: merge::rate_limits(&of_namespace.inbound()).value,
+            authorization: authorization::compile(index, namespace, &[]),
         },
     })
 }
@@ -205,6 +217,10 @@ pub fn effective_inbound(
     from.extend(rates.from);
     fields.extend(inbound.fields.into_iter().chain(priorities.fields));
     fields.extend(rates.fields);
+    for (field, value, source) in authorization::said(index, &key.namespace, &[(name, port)]) {
+        fields.push((field.clone(), value));
+        from.push((field, source));
+    }
     Some(Effective {
         value: inbound.value,
         from,
@@ -243,6 +259,8 @@ fn inbound(
         limits: merge::inbound(&policies.inbound(), policies.mode).value,
         priorities: merge::priorities(&policies.inbound(), index.trust_domain()).value,
         rate_limits: merge::rate_limits(&policies.inbound()).value,
+        // That of all services that lead there, by whoever knows them.
+        authorization: None,
     }
 }
 

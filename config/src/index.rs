@@ -11,8 +11,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::resource::{
-    EndpointSlice, FaultPolicy, Kind, MeshConfig, ObjectName, Pod, ResiliencePolicy, Resource,
-    ResourceRef, Service,
+    AuthorizationPolicy, EndpointSlice, FaultPolicy, Kind, MeshConfig, ObjectName, Pod,
+    ResiliencePolicy, Resource, ResourceRef, Service,
 };
 use crate::snapshot::ServiceKey;
 
@@ -30,6 +30,7 @@ pub struct Index {
     pods: HashMap<ObjectName, Arc<Pod>>,
     policies: Attached<ResiliencePolicy>,
     faults: Attached<FaultPolicy>,
+    authorizations: Attached<AuthorizationPolicy>,
     mesh_configs: BTreeMap<ObjectName, Arc<MeshConfig>>,
 
     by_cluster_ip: HashMap<(IpAddr, u16), BTreeSet<ObjectName>>,
@@ -62,6 +63,10 @@ impl Index {
                 Resource::ResiliencePolicy(ResiliencePolicy::clone(self.policies.get(name)?))
             }
             Kind::FaultPolicy => Resource::FaultPolicy(FaultPolicy::clone(self.faults.get(name)?)),
+            Kind::AuthorizationPolicy => {
+                let policy = self.authorizations.get(name)?;
+                Resource::AuthorizationPolicy(AuthorizationPolicy::clone(policy))
+            }
             Kind::MeshConfig => {
                 Resource::MeshConfig(MeshConfig::clone(self.mesh_configs.get(name)?))
             }
@@ -80,6 +85,11 @@ impl Index {
             .chain(self.pods.keys().map(of(Kind::Pod)))
             .chain(self.policies.names().map(of(Kind::ResiliencePolicy)))
             .chain(self.faults.names().map(of(Kind::FaultPolicy)))
+            .chain(
+                self.authorizations
+                    .names()
+                    .map(of(Kind::AuthorizationPolicy)),
+            )
             .chain(self.mesh_configs.keys().map(of(Kind::MeshConfig)))
     }
 
@@ -119,6 +129,15 @@ impl Index {
     /// All that are attached to a target, the oldest first: faults add up.
     pub fn faults_on(&self, target: &Target) -> Vec<&Arc<FaultPolicy>> {
         self.faults.on(target)
+    }
+
+    pub fn authorization_policies(&self) -> impl Iterator<Item = &Arc<AuthorizationPolicy>> {
+        self.authorizations.all()
+    }
+
+    /// All that are attached to a target, the oldest first.
+    pub fn authorizations_on(&self, target: &Target) -> Vec<&Arc<AuthorizationPolicy>> {
+        self.authorizations.on(target)
     }
 
     /// The one in force: the oldest.

@@ -8,6 +8,7 @@
 //! | [`index`] | everything the sources have said, kept so that questions are cheap |
 //! | [`merge`] | which of several policies a value comes from |
 //! | [`protocol`] | what a Service says is spoken on a port |
+//! | [`path`](mod@path) | what a path is compared by when it is decided who may call it |
 //! | [`compile`] | resources to snapshots, pure |
 //! | [`schema`] | the same kinds as JSON Schema, for editors and for the API server |
 //! | [`snapshot`] | what those compile to: complete, immutable, ready for the request path |
@@ -20,6 +21,7 @@ pub mod diagnostic;
 pub mod index;
 pub mod merge;
 mod parse;
+pub mod path;
 pub mod pb;
 pub mod protocol;
 pub mod record;

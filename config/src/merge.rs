@@ -28,6 +28,8 @@ pub enum Source {
     Route(ObjectName, usize),
     /// One of a FaultPolicy's `faults`, by its place in the list.
     Fault(ObjectName, usize),
+    /// One of an AuthorizationPolicy's `rules`, by its place in the list.
+    Authorization(ObjectName, usize),
 }
 
 /// A value and, for each of its fields, who said so.
@@ -531,7 +533,10 @@ impl Source {
     fn namespace(&self) -> &str {
         match self {
             Self::BuiltIn | Self::MeshConfig(_) => "",
-            Self::Policy(name) | Self::Route(name, _) | Self::Fault(name, _) => &name.namespace,
+            Self::Policy(name)
+            | Self::Route(name, _)
+            | Self::Fault(name, _)
+            | Self::Authorization(name, _) => &name.namespace,
         }
     }
 }
@@ -543,6 +548,9 @@ impl fmt::Display for Source {
             Self::MeshConfig(name) => write!(f, "MeshConfig {name}"),
             Self::Policy(name) => write!(f, "ResiliencePolicy {name}"),
             Self::Route(name, index) => write!(f, "ResiliencePolicy {name} routes[{index}]"),
+            Self::Authorization(name, index) => {
+                write!(f, "AuthorizationPolicy {name} rules[{index}]")
+            }
             Self::Fault(name, index) => write!(f, "FaultPolicy {name} faults[{index}]"),
         }
     }

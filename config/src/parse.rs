@@ -170,6 +170,9 @@ impl Reader<'_> {
                 decode_as(tree, root, Resource::ResiliencePolicy, &mut findings)
             }
             Kind::FaultPolicy => decode_as(tree, root, Resource::FaultPolicy, &mut findings),
+            Kind::AuthorizationPolicy => {
+                decode_as(tree, root, Resource::AuthorizationPolicy, &mut findings)
+            }
             Kind::MeshConfig => decode_as(tree, root, Resource::MeshConfig, &mut findings),
         };
         if let Some(resource) = &resource {

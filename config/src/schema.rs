@@ -4,10 +4,17 @@
 
 use serde_json::{Value, json};
 
-use crate::resource::{FaultPolicySpec, Kind, MeshConfigSpec, ResiliencePolicySpec};
+use crate::resource::{
+    AuthorizationPolicySpec, FaultPolicySpec, Kind, MeshConfigSpec, ResiliencePolicySpec,
+};
 
 /// The kinds there is a schema of.
-pub const KINDS: [Kind; 3] = [Kind::ResiliencePolicy, Kind::FaultPolicy, Kind::MeshConfig];
+pub const KINDS: [Kind; 4] = [
+    Kind::ResiliencePolicy,
+    Kind::FaultPolicy,
+    Kind::AuthorizationPolicy,
+    Kind::MeshConfig,
+];
 
 /// The schema of a whole resource; `None` for kinds that are Kubernetes' own.
 pub fn json_schema(kind: Kind) -> Option<Value> {
@@ -45,6 +52,9 @@ pub fn spec_schema(kind: Kind) -> Option<Value> {
     match kind {
         Kind::ResiliencePolicy => Some(schemars::schema_for!(ResiliencePolicySpec).to_value()),
         Kind::FaultPolicy => Some(schemars::schema_for!(FaultPolicySpec).to_value()),
+        Kind::AuthorizationPolicy => {
+            Some(schemars::schema_for!(AuthorizationPolicySpec).to_value())
+        }
         Kind::MeshConfig => Some(schemars::schema_for!(MeshConfigSpec).to_value()),
         Kind::Service | Kind::EndpointSlice | Kind::Pod => None,
     }

@@ -4,6 +4,7 @@
 //! ignored, so a sidecar that is older than the control plane answers *nack* with the field's path instead of
 //! quietly enforcing less (security.md: version skew).
 
+mod authorization;
 mod balance;
 mod fault;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::{Count, Duration, Percent, Ratio};
 
+pub use authorization::{Access, AccessRule, AccessRules, Authorization, Peer};
 pub use balance::{Balance, BalanceAlgorithm, ConsistentHash, HashBy, ZonePreference};
 pub use fault::{BrokenConnection, Fault, FaultAnswer, FaultDelay, FaultEffect};
 
@@ -82,6 +84,9 @@ pub struct Inbound {
     pub priorities: Vec<PriorityRule>,
     /// Those of single keys first, the one of everybody last.
     pub rate_limits: Vec<RateLimit>,
+    /// `None`: whoever calls may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorization: Option<Authorization>,
 }
 
 /// A workload's own view: who it is and how it takes calls.

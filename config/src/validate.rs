@@ -2,6 +2,7 @@
 //!
 //! The types have seen to every single value by now. Here is what involves two of them, or a name.
 
+mod authorization;
 mod faults;
 mod inbound;
 mod names;
@@ -98,6 +99,7 @@ pub(crate) fn check(resource: &Resource) -> Vec<Contradiction> {
     match resource {
         Resource::ResiliencePolicy(policy) => check_policy(policy, &mut found),
         Resource::FaultPolicy(policy) => faults::check(policy, &mut found),
+        Resource::AuthorizationPolicy(policy) => authorization::check(policy, &mut found),
         Resource::MeshConfig(mesh) => check_mesh(mesh, &mut found),
         Resource::Pod(pod) => check_pod(pod, &mut found),
         Resource::Service(_) | Resource::EndpointSlice(_) => {}

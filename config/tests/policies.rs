@@ -72,6 +72,7 @@ fn forget_status(resource: &mut Resource) {
     match resource {
         Resource::ResiliencePolicy(policy) => policy.status = serde::de::IgnoredAny,
         Resource::FaultPolicy(policy) => policy.status = serde::de::IgnoredAny,
+        Resource::AuthorizationPolicy(policy) => policy.status = serde::de::IgnoredAny,
         Resource::MeshConfig(mesh) => mesh.status = serde::de::IgnoredAny,
         Resource::Service(_) | Resource::EndpointSlice(_) | Resource::Pod(_) => {}
     }

@@ -78,6 +78,11 @@ pub enum Error {
     /// A FaultPolicy made it fail, in every way like a failure of its own accord.
     #[error("{policy} made it fail on purpose: {like}")]
     Injected { policy: Arc<str>, like: Box<Error> },
+    #[error("{service} may not be called like this by this caller ({reason})")]
+    Denied {
+        service: Arc<str>,
+        reason: &'static str,
+    },
     #[error("the caller broke off while it sent its request: {0}")]
     Aborted(BodyError),
     #[error("CONNECT is not supported")]
@@ -147,6 +152,7 @@ pub struct Facts {
 
 const CANCELLED: u8 = 1;
 const DEADLINE_EXCEEDED: u8 = 4;
+const PERMISSION_DENIED: u8 = 7;
 const RESOURCE_EXHAUSTED: u8 = 8;
 const UNIMPLEMENTED: u8 = 12;
 const INTERNAL: u8 = 13;
@@ -187,6 +193,7 @@ impl Error {
             Self::Throttled { .. } => row(S::SERVICE_UNAVAILABLE, RESOURCE_EXHAUSTED, "throttled", "UpstreamOverflow", Proxy, V::Overloaded { service: true }),
             Self::RateLimited { .. } => row(S::TOO_MANY_REQUESTS, RESOURCE_EXHAUSTED, "rate-limited", "RateLimited", Proxy, V::Final),
             Self::Injected { like, .. } => Facts { code: fault::CODE, flag: "FaultInjected", ..like.facts() },
+            Self::Denied { .. } => row(S::FORBIDDEN, PERMISSION_DENIED, "permission-denied", "PermissionDenied", Proxy, V::Final),
             Self::Aborted(_) => row(S::BAD_REQUEST, CANCELLED, "request-aborted", "DownstreamRemoteDisconnect", Downstream, V::Final),
             Self::ConnectMethod => row(S::NOT_IMPLEMENTED, UNIMPLEMENTED, "connect-not-supported", "DownstreamProtocolError", Downstream, V::Final),
             Self::BadRequest(_) => row(S::BAD_REQUEST, INTERNAL, "bad-request", "DownstreamProtocolError", Downstream, V::Final),
@@ -239,6 +246,7 @@ impl Error {
             | Self::Shed { .. }
             | Self::Throttled { .. }
             | Self::RateLimited { .. }
+            | Self::Denied { .. }
             | Self::Aborted(_)
             | Self::ConnectMethod
             | Self::BadRequest(_)

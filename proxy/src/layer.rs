@@ -3,6 +3,7 @@
 pub mod admission;
 pub mod alternate;
 pub mod attempt;
+pub mod authorize;
 pub mod breaker;
 #[cfg(test)]
 mod chain;

@@ -19,7 +19,7 @@ use crate::backend::{Backend, Environment};
 use crate::layer::doomed::DoomedLayer;
 use crate::layer::inherit::BequeathLayer;
 use crate::layer::priority::PriorityLayer;
-use crate::layer::{admission, rate_limit};
+use crate::layer::{admission, authorize, rate_limit};
 use crate::pipeline::{self, Stack};
 use crate::telemetry::{Direction, InboundMetrics, RouteMetrics};
 
@@ -42,13 +42,30 @@ pub struct Known {
     last_used: AtomicU64,
 }
 
+/// What of a port outlives policies, with what it has counted: a new policy holds for open connections too.
+#[derive(Clone, Default)]
+struct Standing {
+    rate_limits: Arc<rate_limit::Shared>,
+    authorization: Arc<authorize::Shared>,
+}
+
+impl Standing {
+    fn reconfigure(&self, policy: &snapshot::Inbound) {
+        let service = service_of(policy);
+        self.rate_limits
+            .reconfigure(&policy.rate_limits, policy.mode, &service);
+        self.authorization
+            .reconfigure(policy.authorization.as_ref(), &service);
+    }
+}
+
 /// One of the app's ports.
 pub struct InboundPort {
     pub protocol: snapshot::Protocol,
     pub service: Arc<str>,
     pub admission: Arc<admission::Shared>,
     priorities: PriorityLayer,
-    rate_limits: Arc<rate_limit::Shared>,
+    standing: Standing,
     doomed: DoomedLayer,
     metrics: Arc<RouteMetrics>,
     load: InboundMetrics,
@@ -60,8 +77,8 @@ pub struct Mesh {
     known: ArcSwap<HashMap<SocketAddr, Arc<Known>>>,
     workload: ArcSwapOption<snapshot::Workload>,
     ports: Mutex<HashMap<u16, (snapshot::Inbound, Arc<InboundPort>)>>,
-    /// By port; they outlive policies, with what they have counted, and a new one holds for open connections too.
-    rate_limits: Mutex<HashMap<u16, Arc<rate_limit::Shared>>>,
+    /// By port.
+    standing: Mutex<HashMap<u16, Standing>>,
     wanted: mpsc::Sender<SocketAddr>,
     changed: watch::Sender<()>,
     started: Instant,
@@ -83,7 +100,7 @@ impl Mesh {
             known: ArcSwap::default(),
             workload: ArcSwapOption::empty(),
             ports: Mutex::default(),
-            rate_limits: Mutex::default(),
+            standing: Mutex::default(),
             wanted,
             changed: watch::Sender::new(()),
             started: Instant::now(),
@@ -204,14 +221,13 @@ impl Mesh {
             let policy = policy_of(&workload, *port);
             if policy != inbound {
                 let before = (policy.service == inbound.service).then_some(&**made);
-                let limits = made.rate_limits.clone();
-                *made = Arc::new(InboundPort::new(policy, before, limits));
+                let standing = made.standing.clone();
+                *made = Arc::new(InboundPort::new(policy, before, standing));
                 *inbound = policy.clone();
             }
         }
-        for (port, limits) in &*self.rate_limits.lock().expect("no panic while locked") {
-            let policy = policy_of(&workload, *port);
-            limits.reconfigure(&policy.rate_limits, policy.mode, &service_of(policy));
+        for (port, standing) in &*self.standing.lock().expect("no panic while locked") {
+            standing.reconfigure(policy_of(&workload, *port));
         }
         self.workload.store(Some(Arc::new(workload)));
     }
@@ -244,20 +260,20 @@ impl Mesh {
         if let Some((_, known)) = ports.get(&port) {
             return Some(known.clone());
         }
-        let limits = self.rate_limits_of(port, policy);
-        let made = Arc::new(InboundPort::new(policy, None, limits));
+        let standing = self.standing_of(port, policy);
+        let made = Arc::new(InboundPort::new(policy, None, standing));
         ports.insert(port, (policy.clone(), made.clone()));
         Some(made)
     }
 
-    fn rate_limits_of(&self, port: u16, policy: &snapshot::Inbound) -> Arc<rate_limit::Shared> {
-        let mut known = self.rate_limits.lock().expect("no panic while locked");
-        let limits = known.entry(port).or_insert_with(|| {
-            let limits = rate_limit::Shared::default();
-            limits.reconfigure(&policy.rate_limits, policy.mode, &service_of(policy));
-            Arc::new(limits)
-        });
-        limits.clone()
+    fn standing_of(&self, port: u16, policy: &snapshot::Inbound) -> Standing {
+        let mut known = self.standing.lock().expect("no panic while locked");
+        let make = || {
+            let standing = Standing::default();
+            standing.reconfigure(policy);
+            standing
+        };
+        known.entry(port).or_insert_with(make).clone()
     }
 }
 
@@ -274,11 +290,7 @@ fn policy_of(workload: &snapshot::Workload, port: u16) -> &snapshot::Inbound {
 impl InboundPort {
     /// `before`: the same port under an earlier policy. What it has learnt stays, and what connections hold of it follows
     /// the new policy.
-    fn new(
-        policy: &snapshot::Inbound,
-        before: Option<&Self>,
-        rate_limits: Arc<rate_limit::Shared>,
-    ) -> Self {
+    fn new(policy: &snapshot::Inbound, before: Option<&Self>, standing: Standing) -> Self {
         let service = service_of(policy);
         let (admission, priorities) = match before {
             Some(before) => {
@@ -296,12 +308,17 @@ impl InboundPort {
             doomed: DoomedLayer::new(service.clone(), admission.clone(), policy.mode),
             admission,
             priorities,
-            rate_limits,
+            standing,
             metrics: Arc::new(RouteMetrics::new(Direction::Inbound, &service, "")),
             load: InboundMetrics::new(&service),
             service,
             stacks: Mutex::default(),
         }
+    }
+
+    /// Who may send bytes to it, or call it.
+    pub fn authorization(&self) -> &authorize::Shared {
+        &self.standing.authorization
     }
 
     pub fn stack(&self, app: SocketAddr, environment: &Environment) -> Stack {
@@ -313,7 +330,8 @@ impl InboundPort {
                 log: environment.inbound_log.clone(),
                 priorities: self.priorities.clone(),
                 admission: self.admission.clone(),
-                rate_limits: self.rate_limits.clone(),
+                authorization: self.standing.authorization.clone(),
+                rate_limits: self.standing.rate_limits.clone(),
                 doomed: self.doomed.clone(),
                 bequeath: BequeathLayer {
                     shared: environment.inherit.clone(),

@@ -17,6 +17,7 @@ use crate::endpoints::Endpoints;
 use crate::error::Error;
 use crate::layer::admission::{self, AdmissionLayer};
 use crate::layer::attempt::{Attempt, Sockets, Transport};
+use crate::layer::authorize::{self, AuthorizeLayer};
 use crate::layer::breaker::BreakerLayer;
 use crate::layer::deadline::DeadlineLayer;
 use crate::layer::doomed::DoomedLayer;
@@ -94,6 +95,7 @@ pub struct Inbound {
     pub log: AccessLog,
     pub priorities: PriorityLayer,
     pub admission: Arc<admission::Shared>,
+    pub authorization: Arc<authorize::Shared>,
     pub rate_limits: Arc<rate_limit::Shared>,
     pub doomed: DoomedLayer,
     pub bequeath: BequeathLayer,
@@ -111,6 +113,9 @@ pub fn inbound(port: Inbound) -> Stack {
     };
     let stack = ServiceBuilder::new()
         .layer(observe) //                       count, time, log and, where it failed, keep what the caller got
+        .layer(AuthorizeLayer {
+            authorization: port.authorization, // who may not call gets no further
+        })
         .layer(RateLimitLayer {
             limits: port.rate_limits, //         who asks too often is told when to come back
         })

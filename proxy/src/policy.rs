@@ -29,6 +29,7 @@
 //! | [`callers`] | who wants more than its share | max-min fairness |
 //! | [`cutoff`] | down to which priority requests are taken | DAGOR, Cinnamon |
 //! | [`priority`] | whose request comes first when not all can be served | Cinnamon, DAGOR |
+//! | [`authorize`] | who may call what | SPIFFE; ours |
 //! | [`rate_limit`] | whether a caller asks more often than it may | GCRA |
 //! | [`throttle`] | whether an overloaded service is asked at all | SRE book |
 //! | [`load`] | how busy an endpoint says it is | ORCA, Prequal |
@@ -42,6 +43,7 @@
 
 pub mod admission;
 pub mod aperture;
+pub mod authorize;
 pub mod breaker;
 pub mod budget;
 pub mod callers;

@@ -40,6 +40,8 @@ struct Metrics {
     inbound: InboundVecs,
     would_refuse: IntCounterVec,
     fallbacks: IntCounterVec,
+    denied: IntCounterVec,
+    would_deny: IntCounterVec,
     faults_injected: IntCounterVec,
     faults_spared: IntCounterVec,
     stale_answers: IntGauge,
@@ -237,6 +239,16 @@ impl Metrics {
                 "Calls that failed, and what their callers got instead.",
                 &["service", "kind"],
             ),
+            denied: counter(
+                "weir_denied_total",
+                "Requests and opaque connections whose caller may not, by the policy that says so (empty: none that it may).",
+                &["service", "policy", "reason"],
+            ),
+            would_deny: counter(
+                "weir_would_deny_total",
+                "Those that would be denied if policies in mode Audit were enforced.",
+                &["service", "policy", "reason"],
+            ),
             faults_injected: counter(
                 "weir_faults_injected_total",
                 "Tries that a FaultPolicy did something to.",
@@ -362,6 +374,17 @@ impl FallbackMetrics {
             fixed: kind("fixed"),
         }
     }
+}
+
+/// `policy`: its name, which the control plane says.
+pub fn denied(service: &str, policy: Option<&str>, reason: &'static str) {
+    let labels = [service, policy.unwrap_or_default(), reason];
+    METRICS.denied.with_label_values(&labels).inc();
+}
+
+pub fn would_deny(service: &str, policy: Option<&str>, reason: &'static str) {
+    let labels = [service, policy.unwrap_or_default(), reason];
+    METRICS.would_deny.with_label_values(&labels).inc();
 }
 
 /// `policy`: its name, which the control plane says.

@@ -9,6 +9,7 @@
 )]
 
 mod admission;
+mod authorization;
 mod chain;
 mod explain;
 mod fallback;

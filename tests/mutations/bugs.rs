@@ -479,6 +479,21 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "!self.shared.faults.load().has(&self.fault)" => "false",
             "layer::fault::tests::who_is_held_is_let_go_when_the_fault_ends_or_nobody_says_so_any_more";
     }
+    "policy/authorize.rs" {
+        "what cannot be decided is allowed":
+            "rule.is_for(question, true)" =>
+            "match rule.is_for(question, true) { Match::Unknown => Match::Not, other => other }",
+            "policy::authorize::tests::a_rule_that_denies_is_stronger_and_one_that_may_be_meant_denies_too";
+        "whoever begins like somebody is taken for him":
+            "Match::of(identity == caller)" => "Match::of(caller.starts_with(identity.as_str()))",
+            "policy::authorize::tests::who_is_allowed_is_who_has_proven_to_be_that";
+    }
+    "layer/authorize.rs" {
+        "a caller is who its headers say":
+            "request.context.caller.as_deref()" =>
+            "request.head.headers.get(\"x-weir-caller\").and_then(|said| said.to_str().ok())",
+            "layer::authorize::tests::who_may_not_call_is_told_so_in_its_own_protocol_and_headers_prove_nothing";
+    }
     "backend.rs" {
         "a new policy begins with new breakers":
             "breakers\n                .remove(name)" => "None::<Arc<breaker::Shared>>",
@@ -489,8 +504,11 @@ pub(crate) const BUGS: &[Bug] = bugs! {
     }
     "mesh.rs" {
         "a new policy begins with full buckets":
-            "made.rate_limits.clone()" => "{ let new = rate_limit::Shared::default(); new.reconfigure(&policy.rate_limits, policy.mode, &service_of(policy)); Arc::new(new) }",
+            "made.standing.clone()" => "{ let new = Standing::default(); new.reconfigure(policy); new }",
             "mesh::tests::a_new_policy_keeps_the_buckets_and_who_is_in_the_app";
+        "connections that are open keep a right that is taken away":
+            "made.standing.clone()" => "{ let new = Standing::default(); new.reconfigure(policy); new }",
+            "mesh::tests::a_new_policy_that_takes_a_right_away_holds_for_connections_that_are_open";
         "a new policy does not know who is in the app":
             "before.admission.clone()" => "Arc::new(admission::Shared::new(&policy.limits))",
             "mesh::tests::a_new_policy_keeps_the_buckets_and_who_is_in_the_app";

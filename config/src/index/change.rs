@@ -42,6 +42,9 @@ impl Index {
             }
             Resource::Pod(it) => self.add_pod(Arc::new(it), &mut touched),
             Resource::ResiliencePolicy(it) => touched.targets(self.policies.insert(Arc::new(it))),
+            Resource::AuthorizationPolicy(it) => {
+                touched.targets(self.authorizations.insert(Arc::new(it)));
+            }
             Resource::FaultPolicy(it) => touched.targets(self.faults.insert(Arc::new(it))),
             Resource::MeshConfig(it) => {
                 touched.everything = true;
@@ -61,6 +64,7 @@ impl Index {
             Kind::Pod => self.remove_pod(name, &mut touched),
             Kind::ResiliencePolicy => touched.targets(self.policies.remove(name)),
             Kind::FaultPolicy => touched.targets(self.faults.remove(name)),
+            Kind::AuthorizationPolicy => touched.targets(self.authorizations.remove(name)),
             Kind::MeshConfig => {
                 touched.everything = self.mesh_configs.remove(name).is_some();
             }
@@ -109,6 +113,7 @@ impl Index {
             Resource::Pod(it) => self.pods.get(name).is_some_and(|known| **known == *it),
             Resource::ResiliencePolicy(it) => self.policies.holds(name, it),
             Resource::FaultPolicy(it) => self.faults.holds(name, it),
+            Resource::AuthorizationPolicy(it) => self.authorizations.holds(name, it),
             Resource::MeshConfig(it) => self
                 .mesh_configs
                 .get(name)

@@ -5,7 +5,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::{Metadata, Outbound, metadata};
-use crate::snapshot::{AccessLog, MtlsMode};
+use crate::snapshot::{Access, AccessLog, MtlsMode};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -32,6 +32,9 @@ pub struct MeshConfigSpec {
     /// Disabled when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_log: Option<AccessLog>,
+    /// Whether whoever calls may, as long as no AuthorizationPolicy says who: Allow when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_authorization: Option<Access>,
     /// What callers' sidecars do for a service as long as no policy says otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub defaults: Option<Outbound>,

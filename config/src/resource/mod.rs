@@ -3,6 +3,7 @@
 //! Ours (`weir.dev/v1alpha1`) refuse a field they do not know: a misspelt knob must never look as if it were
 //! set. Those of Kubernetes are the subset we read, and tolerate what newer versions add.
 
+mod authorization_policy;
 mod endpoint_slice;
 mod fault_policy;
 mod inbound;
@@ -20,6 +21,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
 
+pub use authorization_policy::{
+    AuthorizationMode, AuthorizationPolicy, AuthorizationPolicySpec, AuthorizationRule, Peer,
+};
 pub use endpoint_slice::{Conditions, EndpointSlice, SliceEndpoint, SlicePort, TargetObject};
 pub use fault_policy::{Fault, FaultAbort, FaultDelay, FaultPolicy, FaultPolicySpec, SlowBody};
 pub use inbound::{Adaptive, Concurrency, InboundQueue, PriorityMatch, PriorityRule};
@@ -51,6 +55,7 @@ pub enum Resource {
     Pod(Pod),
     ResiliencePolicy(ResiliencePolicy),
     FaultPolicy(FaultPolicy),
+    AuthorizationPolicy(AuthorizationPolicy),
     MeshConfig(MeshConfig),
 }
 
@@ -61,6 +66,7 @@ pub enum Kind {
     Pod,
     ResiliencePolicy,
     FaultPolicy,
+    AuthorizationPolicy,
     MeshConfig,
 }
 
@@ -72,12 +78,13 @@ pub struct ResourceRef {
 }
 
 impl Kind {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Service,
         Self::EndpointSlice,
         Self::Pod,
         Self::ResiliencePolicy,
         Self::FaultPolicy,
+        Self::AuthorizationPolicy,
         Self::MeshConfig,
     ];
 
@@ -88,6 +95,7 @@ impl Kind {
             Self::Pod => "Pod",
             Self::ResiliencePolicy => "ResiliencePolicy",
             Self::FaultPolicy => "FaultPolicy",
+            Self::AuthorizationPolicy => "AuthorizationPolicy",
             Self::MeshConfig => "MeshConfig",
         }
     }
@@ -96,7 +104,10 @@ impl Kind {
         match self {
             Self::Service | Self::Pod => "v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
-            Self::ResiliencePolicy | Self::FaultPolicy | Self::MeshConfig => API_VERSION,
+            Self::ResiliencePolicy
+            | Self::FaultPolicy
+            | Self::AuthorizationPolicy
+            | Self::MeshConfig => API_VERSION,
         }
     }
 
@@ -104,7 +115,10 @@ impl Kind {
     pub const fn is_ours(self) -> bool {
         matches!(
             self,
-            Self::ResiliencePolicy | Self::FaultPolicy | Self::MeshConfig
+            Self::ResiliencePolicy
+                | Self::FaultPolicy
+                | Self::AuthorizationPolicy
+                | Self::MeshConfig
         )
     }
 }
@@ -117,6 +131,7 @@ impl Resource {
             Self::Pod(_) => Kind::Pod,
             Self::ResiliencePolicy(_) => Kind::ResiliencePolicy,
             Self::FaultPolicy(_) => Kind::FaultPolicy,
+            Self::AuthorizationPolicy(_) => Kind::AuthorizationPolicy,
             Self::MeshConfig(_) => Kind::MeshConfig,
         }
     }
@@ -128,6 +143,7 @@ impl Resource {
             Self::Pod(it) => &it.metadata,
             Self::ResiliencePolicy(it) => &it.metadata,
             Self::FaultPolicy(it) => &it.metadata,
+            Self::AuthorizationPolicy(it) => &it.metadata,
             Self::MeshConfig(it) => &it.metadata,
         }
     }
@@ -182,6 +198,12 @@ impl Serialize for Resource {
             }
             .serialize(serializer),
             Self::FaultPolicy(body) => Typed {
+                api_version,
+                kind,
+                body,
+            }
+            .serialize(serializer),
+            Self::AuthorizationPolicy(body) => Typed {
                 api_version,
                 kind,
                 body,

@@ -45,6 +45,7 @@ pub(super) fn check(resource: &Resource) -> Vec<Contradiction> {
         }
         Resource::ResiliencePolicy(policy) => check_targets(policy, &mut found),
         Resource::FaultPolicy(policy) => check_targets(policy, &mut found),
+        Resource::AuthorizationPolicy(policy) => check_targets(policy, &mut found),
         Resource::Service(_) | Resource::EndpointSlice(_) | Resource::Pod(_) => {}
     }
     found
@@ -101,7 +102,7 @@ pub(super) fn is_label(name: &str) -> bool {
         && !name.ends_with('-')
 }
 
-fn is_subdomain(name: &str) -> bool {
+pub(super) fn is_subdomain(name: &str) -> bool {
     name.len() <= SUBDOMAIN_MAX && name.split('.').all(is_label)
 }
 

@@ -270,7 +270,7 @@ impl Check<'_> {
 
     fn path(&self, field: &str) -> Option<String> {
         match self.source(field) {
-            Source::BuiltIn | Source::Fault(..) => None,
+            Source::BuiltIn | Source::Fault(..) | Source::Authorization(..) => None,
             Source::Policy(_) => Some(format!("spec.{field}")),
             Source::Route(_, index) => Some(format!("spec.routes[{index}].{field}")),
             Source::MeshConfig(_) => Some(mesh_path(field)),

@@ -1,7 +1,9 @@
 //! `weir schema`: what an editor needs to complete and check our kinds.
 
 use serde_json::json;
-use weir_config::resource::{API_VERSION, FaultPolicySpec, MeshConfigSpec, ResiliencePolicySpec};
+use weir_config::resource::{
+    API_VERSION, AuthorizationPolicySpec, FaultPolicySpec, MeshConfigSpec, ResiliencePolicySpec,
+};
 
 use super::{Failure, print};
 
@@ -22,6 +24,8 @@ enum Kind {
     ResiliencePolicy,
     #[value(name = "FaultPolicy")]
     FaultPolicy,
+    #[value(name = "AuthorizationPolicy")]
+    AuthorizationPolicy,
     #[value(name = "MeshConfig")]
     MeshConfig,
 }
@@ -33,6 +37,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             schemars::schema_for!(ResiliencePolicySpec),
         ),
         Kind::FaultPolicy => ("FaultPolicy", schemars::schema_for!(FaultPolicySpec)),
+        Kind::AuthorizationPolicy => (
+            "AuthorizationPolicy",
+            schemars::schema_for!(AuthorizationPolicySpec),
+        ),
         Kind::MeshConfig => ("MeshConfig", schemars::schema_for!(MeshConfigSpec)),
     };
     let mut spec = spec.to_value();

@@ -116,7 +116,11 @@ impl Found {
             let reference = Resource::FaultPolicy((**policy).clone()).reference();
             self.missing_targets(&reference, &**policy)
         });
-        resilience.chain(faults).collect()
+        let authorizations = self.index.authorization_policies().flat_map(|policy| {
+            let reference = Resource::AuthorizationPolicy((**policy).clone()).reference();
+            self.missing_targets(&reference, &**policy)
+        });
+        resilience.chain(faults).chain(authorizations).collect()
     }
 
     fn missing_targets(&self, reference: &ResourceRef, policy: &impl Targeting) -> Vec<String> {

@@ -89,6 +89,8 @@ impl App<'_> {
 
     /// What a client says that was silent for a while; `None` when it was bytes, and they have been carried.
     async fn late(&self, stream: TcpStream) -> Result<Option<Beginning>, Rejected> {
+        // It has proven nothing, and the app may be the first to speak.
+        self.authorized(&stream, None)?;
         let app = self.connect(&stream).await?;
         let (stream, app, prefix) = match first_bytes::late(stream, app).await {
             Late::Client { beginning, .. }
@@ -156,6 +158,7 @@ impl App<'_> {
             MeshProtocol::Http2 => self.http(tls, Protocol::Http2, Some(caller)).await,
             MeshProtocol::Http1 => self.http(tls, Protocol::Http1, Some(caller)).await,
             MeshProtocol::Tcp => {
+                self.authorized(tls.get_ref().0.get_ref(), Some(&*caller))?;
                 telemetry::connection(INBOUND, &self.port.service, true, "opaque");
                 let connector = &self.mesh.environment.connector;
                 let Ok(mut app) = connector.plain(self.address).await else {
@@ -184,6 +187,7 @@ impl App<'_> {
                 self.http(beginning.rewound(), Protocol::Http2, None).await
             }
             _ => {
+                self.authorized(&beginning.stream, None)?;
                 let app = self.connect(&beginning.stream).await?;
                 self.forward(beginning.stream, app, beginning.prefix).await;
                 Ok(())
@@ -215,6 +219,12 @@ impl App<'_> {
         http::serve(stream, protocol, connection, self.drain)
             .await
             .map_err(|_| Rejected::Protocol)
+    }
+
+    /// Whether bytes may pass that nobody looks at.
+    fn authorized(&self, stream: &TcpStream, caller: Option<&str>) -> Result<(), Rejected> {
+        let admitted = self.port.authorization().admit_bytes(caller);
+        admitted.map_err(|_| reset(stream, Rejected::Denied))
     }
 
     async fn forward(&self, stream: TcpStream, app: TcpStream, prefix: Bytes) {

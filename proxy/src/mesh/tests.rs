@@ -29,6 +29,7 @@ fn workload(queue: u32) -> snapshot::Workload {
             burst: Count::of(BURST as u32),
             per: snapshot::RateLimitKey::Total,
         }],
+        authorization: None,
     };
     snapshot::Workload {
         identity: "spiffe://cluster.local/ns/boutique/sa/cart".into(),
@@ -82,4 +83,35 @@ async fn a_new_policy_keeps_the_buckets_and_who_is_in_the_app() {
     assert!(passed <= earned, "{passed} of a bucket that was empty");
     assert_eq!(inside.await.expect("no panic").expect("an answer"), 200);
     assert_eq!(new.admission.load().in_flight, 0);
+}
+
+/// On connections that were there before: what they hold of the port is what the new policy says.
+#[tokio::test]
+async fn a_new_policy_that_takes_a_right_away_holds_for_connections_that_are_open() {
+    let (mesh, _) = Mesh::new(environment());
+    let app = TestApp::start(200).await;
+    app.answers.add_permits(1000);
+    mesh.set_workload(workload(10));
+    let old = mesh.inbound_port(PORT).expect("it has a policy");
+    let status = call(&mesh, &old, &app).await;
+    assert_eq!(status.expect("nobody says who may"), 200);
+
+    let nobody = snapshot::AccessRules {
+        deny: Vec::new(),
+        allow: Some(Vec::new()),
+    };
+    let mut denies = workload(10);
+    denies.ports[0].authorization = Some(snapshot::Authorization {
+        enforced: nobody,
+        audited: None,
+    });
+    mesh.set_workload(denies);
+    let new = mesh.inbound_port(PORT).expect("it has a policy");
+    for port in [&old, &new] {
+        let denied = call(&mesh, port, &app).await;
+        assert!(matches!(denied, Err(Error::Denied { .. })));
+        assert!(port.authorization().admit_bytes(None).is_err());
+    }
+    mesh.set_workload(workload(10));
+    assert_eq!(call(&mesh, &old, &app).await.expect("given back"), 200);
 }

@@ -1,0 +1,141 @@
+//! Who may call whom: enforced by the sidecar of whoever is called, by what mutual TLS proves.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::client::conn::http1::SendRequest;
+use hyper::{Request, Response};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::world::{PATIENCE, World, hop, http1_over, http2_over, whole};
+
+/// Only the caller may call, and nobody what is below /status.
+fn policies(mode: &str) -> String {
+    format!(
+        "
+apiVersion: weir.dev/v1alpha1
+kind: AuthorizationPolicy
+metadata: {{name: only-caller, namespace: tests}}
+spec:
+  targetRefs: [{{kind: Service, name: server}}]
+  mode: {mode}
+  rules: [{{from: [{{identity: ns/tests/sa/caller}}]}}]
+---
+apiVersion: weir.dev/v1alpha1
+kind: AuthorizationPolicy
+metadata: {{name: no-status, namespace: tests}}
+spec:
+  targetRefs: [{{kind: Service, name: server, sectionName: http-web}}]
+  mode: {mode}
+  action: Deny
+  rules: [{{to: [{{http: {{pathPrefix: /status}}}}]}}]
+"
+    )
+}
+
+async fn get(sender: &mut SendRequest<Full<Bytes>>, path: &str) -> Response<String> {
+    let request = Request::get(path).header("host", "server");
+    let request = request.body(Full::default()).expect("a request");
+    sender.ready().await.expect("the connection is kept");
+    whole(sender.send_request(request).await.expect("an answer")).await
+}
+
+/// Until the same connection is answered otherwise.
+async fn until(sender: &mut SendRequest<Full<Bytes>>, status: u16) -> Response<String> {
+    let begun = Instant::now();
+    loop {
+        let answer = get(sender, "/").await;
+        if answer.status() == status {
+            return answer;
+        }
+        assert!(begun.elapsed() < PATIENCE, "still {}", answer.status());
+    }
+}
+
+async fn grpc_status(world: &World, from: &str) -> Option<String> {
+    let mut sender = http2_over(world.dial_from(Some(from), "server:9090")).await;
+    let message = Full::new(crate::grpc::message(b"x"));
+    let answer = sender
+        .send_request(crate::grpc::call("Echo", message))
+        .await;
+    let answer = answer.expect("an answer");
+    assert_eq!(answer.status(), 200, "gRPC has its own word for it");
+    let status = answer.headers().get("grpc-status")?;
+    Some(status.to_str().expect("a number").to_owned())
+}
+
+/// What comes back of what is sent to a port of which nobody knows the protocol.
+async fn echo(world: &World, from: &str) -> Vec<u8> {
+    let mut stream = world.dial_from(Some(from), "server:7000");
+    let mut back = vec![0; 5];
+    let exchanged = async {
+        stream.write_all(b"hello").await?;
+        stream.read_exact(&mut back).await
+    };
+    match exchanged.await {
+        Ok(_) => back,
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Planted bugs that this finds: identity by namespace of the address, a policy that holds for new connections only, paths
+/// compared as they come.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_call_is_denied_in_its_own_protocol_on_open_connections_too() {
+    let world = World::with(1, "", &hop("other"));
+    let mut other = http1_over(world.dial_from(Some("other"), "server:80")).await;
+    assert_eq!(
+        get(&mut other, "/").await.status(),
+        200,
+        "nobody says who may"
+    );
+    assert_eq!(
+        grpc_status(&world, "other").await,
+        None,
+        "it comes in the trailers"
+    );
+    assert_eq!(echo(&world, "other").await, b"hello");
+
+    world.write_policy(&policies("Enforce"));
+    let denied = until(&mut other, 403).await;
+    assert_eq!(denied.headers()["weir-proxy-error"], "permission-denied");
+    assert_eq!(grpc_status(&world, "other").await.as_deref(), Some("7"));
+    assert_eq!(echo(&world, "other").await, b"");
+
+    assert_eq!(grpc_status(&world, "caller").await, None);
+    assert_eq!(echo(&world, "caller").await, b"hello");
+    for (path, status) in [
+        ("/", 200),
+        ("/statusquo", 200),
+        ("/status/200", 403),
+        ("/%73tatus/200", 403),
+        ("/x//status/200", 403),
+        ("/x/..;/status/200", 403),
+        ("/x/%2e%2e/status/200", 403),
+        ("/x%2Fstatus/200", 403),
+    ] {
+        assert_eq!(
+            world.get("server:80", path).await.status(),
+            status,
+            "{path}"
+        );
+    }
+
+    let metrics = world.metrics("server");
+    let nobody = [("policy", ""), ("reason", "allowed-by-nobody")];
+    assert!(metrics.sum("weir_denied_total", &nobody) >= 3.0);
+    let by_rule = [("policy", "tests/no-status"), ("reason", "denied-by-rule")];
+    assert!(metrics.sum("weir_denied_total", &by_rule) >= 2.0);
+    let unclear = [("policy", "tests/no-status"), ("reason", "cannot-decide")];
+    assert!(metrics.sum("weir_denied_total", &unclear) >= 4.0);
+    let reset = [("direction", "inbound"), ("reason", "permission-denied")];
+    assert!(metrics.sum("weir_rejected_connections_total", &reset) >= 1.0);
+
+    world.write_policy(&policies("Audit"));
+    until(&mut other, 200).await;
+    assert_eq!(world.get("server:80", "/status/200").await.status(), 200);
+    let metrics = world.metrics("server");
+    assert!(metrics.sum("weir_would_deny_total", &nobody) >= 1.0);
+    assert!(metrics.sum("weir_would_deny_total", &by_rule) >= 1.0);
+}
