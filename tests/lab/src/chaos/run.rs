@@ -17,9 +17,7 @@ use super::stage::Stage;
 use crate::error::{Error, Result};
 use crate::shop::Mesh;
 
-/// What a visitor waits.
-const TIMEOUT: Duration = Duration::from_secs(5);
-/// More than any rate of ours can have waiting for that long.
+/// More than any rate of ours can have waiting.
 const IN_FLIGHT_MAX: usize = 4000;
 const SEED: u64 = 1;
 /// For the last facts to arrive.
@@ -198,7 +196,7 @@ impl<'a> Performance<'a> {
             None => vec![(0.0, load.rate)],
         };
         let bounds = Bounds::new(self.phases.total())
-            .and_then(|bounds| bounds.timeout(TIMEOUT))
+            .and_then(|bounds| bounds.timeout(load.patience))
             .and_then(|bounds| bounds.max_in_flight(IN_FLIGHT_MAX));
         Ok(Plan {
             target: Target::parse(&format!("http://{address}"), &Reach::loopback())

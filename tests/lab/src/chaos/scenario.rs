@@ -97,6 +97,9 @@ pub struct Load {
     /// What visitors do, by weight.
     #[serde(default)]
     pub journeys: Option<String>,
+    /// What a visitor waits for a page.
+    #[serde(default = "patience", deserialize_with = "span")]
+    pub patience: Duration,
     /// In place of journeys, and of the storefront.
     #[serde(default)]
     pub get: Option<Get>,
@@ -158,6 +161,10 @@ pub struct Sign {
     pub facts: Vec<String>,
     /// A part of what the fact is about, such as `boutique/catalog`.
     pub about: String,
+}
+
+fn patience() -> Duration {
+    Duration::from_secs(5)
 }
 
 fn storefront() -> Vec<String> {

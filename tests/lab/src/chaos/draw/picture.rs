@@ -149,7 +149,7 @@ fn numbers(
     let during = record.run.marks.of(Phase::Fault);
     let fault = match &subject.scenario.load.fault_rate {
         Some(rate) => format!(
-            "grey: {rate}/s in place of {}/s for {:.0} s",
+            "grey: {rate}/s in place of {}/s for {:.1} s",
             subject.scenario.load.rate,
             during.end - during.start
         ),
@@ -159,7 +159,7 @@ fn numbers(
                 .steps
                 .first()
                 .map_or("", |(_, what)| what.as_str());
-            format!("grey, {:.0} s: {first}", during.end - during.start)
+            format!("grey, {:.1} s: {first}", during.end - during.start)
         }
     };
     lines(page, "note", &fault);
