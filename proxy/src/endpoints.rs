@@ -195,29 +195,34 @@ impl Endpoints {
             member.place(described.weight, described.zone.as_deref());
             next.insert(described.address, member);
         }
-        for member in old
+        let gone = old
             .iter()
-            .filter(|member| !next.contains_key(&member.address()))
-        {
-            let address = member.address().to_string();
-            self.metrics.endpoint_gone(&address);
-            let phase = member.learnt().gate.state();
-            if phase != Phase::Closed {
-                // Nobody will hear of its gate again: it must not look open for ever.
-                let gone = Transition {
-                    from: phase,
-                    to: Phase::Closed,
-                    enforced: true,
-                    why: Why::Gone,
-                    reason: "discovery took the endpoint away".into(),
-                };
-                self.facts.endpoint_changed(&self.service, &address, gone);
-            }
-        }
+            .filter(|member| !next.contains_key(&member.address()));
+        let gone: Vec<&Arc<Member>> = gone.collect();
         let arrived = !next.is_empty();
         self.arrange(next.into_values().collect());
+        // Not before: whoever publishes what its gate does looks whether it is still listed.
+        gone.into_iter().for_each(|member| self.say_goodbye(member));
         if arrived {
             self.arrived.notify_waiters();
+        }
+    }
+
+    /// Nobody will hear of its gate again: it must not look open for ever.
+    fn say_goodbye(&self, member: &Member) {
+        let address = member.address().to_string();
+        let learnt = member.learnt();
+        self.metrics.endpoint_gone(&address);
+        let phase = learnt.gate.state();
+        if phase != Phase::Closed {
+            let gone = Transition {
+                from: phase,
+                to: Phase::Closed,
+                enforced: true,
+                why: Why::Gone,
+                reason: "discovery took the endpoint away".into(),
+            };
+            self.facts.endpoint_changed(&self.service, &address, gone);
         }
     }
 
@@ -414,9 +419,18 @@ impl Endpoints {
         }
     }
 
+    /// Calls and probes may outlive what discovery says of an endpoint.
+    fn lists(&self, member: &Member) -> bool {
+        let list = self.list.load();
+        list.iter().any(|listed| std::ptr::eq(&**listed, member))
+    }
+
     /// Reports what a gate did. To be called with the member locked, after anything that may change it.
     fn publish(&self, member: &Member, learnt: &mut Learnt) {
         while let Some(transition) = learnt.gate.take_transition() {
+            if !self.lists(member) {
+                continue;
+            }
             let address = member.address().to_string();
             self.metrics.endpoint_changed(&address, &transition);
             self.facts

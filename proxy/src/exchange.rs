@@ -38,7 +38,7 @@ pub enum Failure {
 pub async fn send(
     sender: &mut SendRequest<Bytes>,
     request: Request<Body>,
-    slot: StreamSlot,
+    mut slot: StreamSlot,
     interim: Option<Interim>,
 ) -> Result<Response<Body>, Failure> {
     let (head, body) = request.into_parts();
@@ -62,7 +62,10 @@ pub async fn send(
         }
         Pin::new(&mut response).poll(cx).map_err(Failure::Broken)
     });
-    let response = answered.await?;
+    let answered = answered.await;
+    // Dropped before this, it was given up.
+    slot.answered();
+    let response = answered?;
     let upload = upload.map(|mut upload| {
         let sending = std::future::poll_fn(move |cx| upload.poll(cx).map(drop));
         tokio::spawn(sending).abort_handle()

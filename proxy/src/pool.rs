@@ -32,6 +32,9 @@ const HTTP2_CONNECTIONS_MAX: usize = 8;
 const HTTP1_IDLE_MAX: usize = 100;
 const HTTP1_IDLE_TIME: Duration = Duration::from_secs(60);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
+/// Requests in a row that were given up without an answer: the connection may lead nowhere. After a partition TCP sends
+/// again only seconds after the network is whole, and whoever calls on a connection of its own is answered at once.
+const UNANSWERED_MAX: usize = 3;
 /// What a peer is assumed to allow until its SETTINGS have come (RFC 9113 section 6.5.2 recommends no less).
 const INITIAL_STREAMS: usize = 100;
 
@@ -58,14 +61,40 @@ struct Http2 {
 struct Streams {
     open: AtomicUsize,
     allowed: AtomicUsize,
+    /// Since the last answer.
+    unanswered: AtomicUsize,
+}
+
+impl Streams {
+    fn new(allowed: usize) -> Self {
+        Self {
+            open: AtomicUsize::new(0),
+            allowed: AtomicUsize::new(allowed),
+            unanswered: AtomicUsize::new(0),
+        }
+    }
 }
 
 /// A place on an HTTP/2 connection, given back on drop.
-pub struct StreamSlot(Arc<Streams>);
+pub struct StreamSlot {
+    streams: Arc<Streams>,
+    answered: bool,
+}
+
+impl StreamSlot {
+    /// The peer said something on it, good or bad.
+    pub fn answered(&mut self) {
+        self.answered = true;
+        self.streams.unanswered.store(0, Ordering::Relaxed);
+    }
+}
 
 impl Drop for StreamSlot {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.streams.open.fetch_sub(1, Ordering::Relaxed);
+        if !self.answered {
+            self.streams.unanswered.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -110,7 +139,7 @@ impl Pool {
 
     /// This connection takes no more requests: it is going, or gone.
     pub fn discard(&self, slot: &StreamSlot) {
-        lock(&self.connections).remove(&slot.0);
+        lock(&self.connections).remove(&slot.streams);
     }
 
     /// No connection takes another request; each ends with those that are on it.
@@ -248,6 +277,10 @@ impl Connections {
     }
 
     fn roomy(&mut self) -> Option<(SendRequest<Bytes>, StreamSlot)> {
+        // What is still open on such a connection goes on there.
+        self.http2.retain(|connection| {
+            connection.streams.unanswered.load(Ordering::Relaxed) < UNANSWERED_MAX
+        });
         let emptiest = self
             .http2
             .iter()
@@ -257,7 +290,11 @@ impl Connections {
             return None;
         }
         streams.open.fetch_add(1, Ordering::Relaxed);
-        Some((emptiest.sender.clone(), StreamSlot(streams.clone())))
+        let slot = StreamSlot {
+            streams: streams.clone(),
+            answered: false,
+        };
+        Some((emptiest.sender.clone(), slot))
     }
 }
 
@@ -287,10 +324,7 @@ async fn connect_http2(
         address,
         reason: error.to_string(),
     })?;
-    let streams = Arc::new(Streams {
-        open: AtomicUsize::new(0),
-        allowed: AtomicUsize::new(INITIAL_STREAMS),
-    });
+    let streams = Arc::new(Streams::new(INITIAL_STREAMS));
     let shared = streams.clone();
     let pings = connection.ping_pong().expect("it is taken once");
     let driver = async move {
@@ -316,3 +350,6 @@ async fn connect_http2(
     };
     Ok((sender, streams, driver))
 }
+
+#[cfg(test)]
+mod tests;

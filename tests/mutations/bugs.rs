@@ -124,6 +124,11 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "ring::hash(head?.uri.path().as_bytes())" => "ring::hash(b\"/\")",
             "affinity::tests::calls_are_told_apart_by_the_header_the_cookie_or_the_path_that_the_policy_names";
     }
+    "pool.rs" {
+        "a connection that leads nowhere is used for as long as TCP hopes":
+            "connection.streams.unanswered.load(Ordering::Relaxed) < UNANSWERED_MAX" => "true",
+            "pool::tests::a_connection_on_which_three_requests_in_a_row_were_given_up_gets_no_more";
+    }
     "endpoints.rs" {
         "opaque connections have no cap":
             "before < self.config.load().connections_max" => "true",
@@ -134,6 +139,9 @@ pub(crate) const BUGS: &[Bug] = bugs! {
         "an endpoint that is named again is another one":
             "member.endpoint.identity == described.identity" => "false",
             "backend::tests::a_new_policy_keeps_gates_latencies_hedges_and_connections";
+        "an endpoint that discovery took away is ejected once more":
+            "!self.lists(member)" => "false",
+            "endpoints::tests::what_fails_after_discovery_took_an_endpoint_away_does_not_eject_it_once_more";
         "who waits for an endpoint that is ejected goes on waiting":
             "member.ejected.notify_waiters();" => "()",
             "layer::attempt::tests::who_waits_for_an_endpoint_that_is_ejected_hears_of_it_if_it_may_go_elsewhere";

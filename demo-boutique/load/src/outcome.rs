@@ -13,6 +13,7 @@
 //! measurement that took it for deliberate shedding would flatter.
 
 use hyper::HeaderMap;
+use hyper::header::RETRY_AFTER;
 use hyper::http::StatusCode;
 use serde::Serialize;
 
@@ -60,8 +61,16 @@ impl Fault {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    Http { class: Class, status: u16 },
-    Grpc { class: Class, status: u16 },
+    Http {
+        class: Class,
+        status: u16,
+        /// It said when to come back.
+        retry_after: bool,
+    },
+    Grpc {
+        class: Class,
+        status: u16,
+    },
     Fault(Fault),
 }
 
@@ -83,7 +92,12 @@ impl Outcome {
         Self::Http {
             class,
             status: status.as_u16(),
+            retry_after: headers.contains_key(RETRY_AFTER),
         }
+    }
+
+    pub(crate) fn retry_after(self) -> bool {
+        matches!(self, Self::Http { retry_after, .. } if retry_after)
     }
 
     pub(crate) fn grpc(status: u16) -> Self {

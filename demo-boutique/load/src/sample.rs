@@ -63,6 +63,11 @@ impl Sample {
         self.outcome.status()
     }
 
+    /// Whether the answer said when to come back.
+    pub fn retry_after(&self) -> bool {
+        self.outcome.retry_after()
+    }
+
     /// `status 503`, `no connection`, …
     pub fn why(&self) -> String {
         self.outcome.why()
@@ -89,6 +94,7 @@ impl Sample {
             status: Option<u16>,
             class: Class,
             why: String,
+            retry_after: bool,
         }
         Line {
             t_intended: self.intended().as_secs_f64(),
@@ -98,6 +104,7 @@ impl Sample {
             status: self.status(),
             class: self.class(),
             why: self.why(),
+            retry_after: self.retry_after(),
         }
     }
 }

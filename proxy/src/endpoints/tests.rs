@@ -91,6 +91,26 @@ async fn an_endpoint_that_asks_for_patience_is_dearer_and_stays_out_for_longer()
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_fails_after_discovery_took_an_endpoint_away_does_not_eject_it_once_more() {
+    let addresses: Vec<SocketAddr> = (1..=3)
+        .map(|number| ([127, 0, 7, number], 1).into())
+        .collect();
+    let endpoints = pool_at(&addresses);
+    let state = || {
+        let all = String::from_utf8(crate::telemetry::render()).expect("text");
+        all.contains("endpoint=\"127.0.7.1:1\"")
+    };
+    let started: Vec<Guard<Chosen>> = (0..5).map(|_| Guard::new(call(&endpoints, 0))).collect();
+    endpoints.update(false, Vec::new(), &addresses[..1]);
+    for guard in started {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+        drop(guard.settle(Ok(response)));
+    }
+    assert!(!state(), "nobody would ever say that this is over");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_endpoint_that_forbids_retrying_one_request_is_priced_like_any_that_fails() {
     let endpoints = pool(3);
     fail(&endpoints, 0, &[("grpc-retry-pushback-ms", "-1")]);

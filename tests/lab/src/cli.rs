@@ -58,6 +58,17 @@ pub enum Verb {
     /// Faults of the network between pods
     #[command(subcommand)]
     Net(Net),
+    /// Scenarios in which something of the boutique fails, with the mesh and without
+    #[command(subcommand)]
+    Chaos(Chaos),
+    /// Draw the pictures of a `chaos run` again, from what it recorded
+    Report {
+        /// As `chaos run` left it
+        folder: PathBuf,
+        /// Copy the overview sheet here, too
+        #[arg(long, value_name = "FILE")]
+        overview: Option<PathBuf>,
+    },
     /// Print what a pod's containers said
     Logs {
         pod: String,
@@ -76,6 +87,52 @@ pub enum Verb {
         #[arg(trailing_var_arg = true, required = true)]
         command: Vec<String>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Chaos {
+    /// List the scenarios
+    List,
+    /// Print a scenario as it is written
+    Show { name: String },
+    /// Run scenarios, judge them, and draw what happened; exit code 1 when something did not hold with the mesh
+    #[command(after_help = CHAOS_EXAMPLES)]
+    Run(ChaosRun),
+}
+
+const CHAOS_EXAMPLES: &str = "Examples:
+  weir-lab chaos run frozen-replica
+  weir-lab chaos run C2 C5 --mesh on --out /tmp/records
+  weir-lab chaos run gate --quick        what every submission must pass
+  weir-lab chaos run all                 about 25 minutes";
+
+#[derive(Debug, Args)]
+pub struct ChaosRun {
+    /// Names or numbers; `all`, or `gate`: those of every submission
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Shorter phases, where a scenario has them; the claims are the same
+    #[arg(long)]
+    pub quick: bool,
+    /// With sidecars, without, or both
+    #[arg(long, value_enum, default_value = "both")]
+    pub mesh: Mode,
+    /// Where records, summaries and pictures go; target/chaos by default
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// In a user namespace with a single user, also when run by root
+    #[arg(long)]
+    pub rootless: bool,
+    /// Do not look whether something has to be built
+    #[arg(long)]
+    pub no_build: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
+pub enum Mode {
+    Both,
+    On,
+    Off,
 }
 
 #[derive(Debug, Subcommand)]

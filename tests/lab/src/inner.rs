@@ -96,7 +96,6 @@ struct Lab {
 /// Everything that must happen before there are threads: mounts, network, names.
 fn prepare(settings: Settings) -> Result<Lab> {
     let mut manifests = Manifests::read(&settings.manifests)?;
-    check_replicas(&settings, &manifests)?;
     let (news_in, news) = mpsc::unbounded_channel();
     let mut node = Node {
         settings,
@@ -110,6 +109,7 @@ fn prepare(settings: Settings) -> Result<Lab> {
         manifests.workloads.insert(0, workload);
         manifests.services.insert(0, service);
     }
+    check_replicas(&node.settings, &manifests)?;
     node.manifests = manifests;
     let mut addresses = Addresses::default();
     let services = with_addresses(&node.manifests.services, &mut addresses);

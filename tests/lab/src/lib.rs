@@ -15,6 +15,7 @@
 
 pub mod address;
 pub mod build;
+pub mod chaos;
 pub mod cli;
 pub mod client;
 pub mod cluster;
@@ -41,6 +42,7 @@ pub mod run;
 pub mod sandbox;
 pub mod server;
 pub mod settings;
+pub mod shop;
 pub mod spec;
 pub mod supervisor;
 pub mod target;

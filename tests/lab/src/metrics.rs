@@ -49,6 +49,11 @@ impl Metrics {
         )
     }
 
+    /// Whoever did not answer said nothing.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The sum of all series of that name with these labels.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.matching(name, labels).map(|series| series.value).sum()

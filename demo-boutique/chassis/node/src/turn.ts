@@ -1,4 +1,4 @@
-/** Turns the knobs of a running service from the command line: see demo-boutique/chaos. */
+/** Turns the knobs of a running service from the command line: see demo-boutique/knobs. */
 import { Client, credentials } from '@grpc/grpc-js';
 import { Knobs, NO_FAULTS } from './knobs';
 import { boutiqueService } from './proto';

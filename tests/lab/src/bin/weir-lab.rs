@@ -14,7 +14,7 @@ use weir_lab::control::{Bulletin, Request, Status};
 use weir_lab::error::Doing;
 use weir_lab::outer::Outer;
 use weir_lab::wire::Inbox;
-use weir_lab::{Error, Lab, Result, run};
+use weir_lab::{Error, Lab, Result, chaos, run};
 
 /// Prints a line. A reader that went away (`weir-lab up | head`) is no reason to end a lab.
 macro_rules! say {
@@ -42,6 +42,10 @@ fn carry_out(cli: Cli) -> Result<ExitCode> {
         Verb::Up(up) => return start(up),
         Verb::Down { id, all } => return down(id.or(cli.run), all),
         Verb::Runs => return runs(),
+        Verb::Chaos(verb) => return chaos::command::carry_out(verb),
+        Verb::Report { folder, overview } => {
+            return chaos::command::report(&folder, overview.as_deref());
+        }
         Verb::Ps => return ps(&client(cli.run)?),
         Verb::Logs {
             pod,

@@ -8,7 +8,9 @@
 //! | `/status/CODE` | that |
 //! | `/headers` | the request's headers, a line each |
 //! | `/ledger` | see `ledger.rs` |
-//! | `/after/…`, `/work/…`, `/begun` | see `relay.rs` |
+//! | `/after/…`, `/work/…`, `/begun`, `/insist/…` | see `relay.rs` |
+//! | `/poke/…`, `/poked` | see `poison.rs` |
+//! | `/leaf`, `/flip/CODE`, `/leaves` | 200 until it is flipped; how often it was called |
 //! | `/chunks/N` | N chunks of 1 KiB and a trailer `x-chunks: N` |
 //! | `POST /echo` | the request's body, as it comes |
 //! | `Upgrade: websocket` | a WebSocket that echoes messages |
@@ -32,7 +34,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use crate::{Ending, ledger, relay};
+use crate::{Ending, ledger, poison, relay};
 
 /// What `/work` needs.
 static WORKERS: Semaphore = Semaphore::const_new(8);
@@ -94,6 +96,21 @@ async fn route(request: Request<Incoming>) -> Reply {
             let (status, body) = relay::work(rest).await;
             text(status, body)
         }
+        "insist" => {
+            let (status, body) = relay::insist(rest, trace).await;
+            text(status, body)
+        }
+        "poke" => {
+            let (status, body) = poison::poke(rest).await;
+            text(status, body)
+        }
+        "poked" => text(StatusCode::OK, poison::arrived()),
+        "leaf" => text(relay::leaf(), String::new()),
+        "flip" => {
+            relay::flip(number);
+            text(StatusCode::OK, String::new())
+        }
+        "leaves" => text(StatusCode::OK, relay::leaves()),
         "begun" => text(StatusCode::OK, relay::begun()),
         "headers" => text(StatusCode::OK, headers),
         "ledger" => text(StatusCode::OK, ledger::render()),

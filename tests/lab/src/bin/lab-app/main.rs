@@ -5,6 +5,7 @@
 //! | 8080 | HTTP/1.1: answers, bodies, WebSocket, any other upgrade (`http.rs`) |
 //! | 8081 | HTTP/1.1 by hand: 103 Early Hints at once, the response a while later (`tcp.rs`) |
 //! | 9090 | HTTP/2 without TLS: gRPC of every kind, and streams that never end (`grpc.rs`) |
+//! | 9091 | the same, and misbehaves when it is told to (`poison.rs`) |
 //! | 2525 | a greeting first, as SMTP and MySQL do, then echo |
 //! | 7000 | echo, half-close passed on |
 //! | 7001 | takes and never reads |
@@ -14,6 +15,7 @@
 mod grpc;
 mod http;
 mod ledger;
+mod poison;
 mod relay;
 mod tcp;
 
@@ -37,6 +39,7 @@ async fn main() -> std::io::Result<ExitCode> {
     listen(8080, &ending, http::serve).await?;
     listen(8081, &ending, tcp::hint).await?;
     listen(9090, &ending, grpc::serve).await?;
+    listen(poison::PORT, &ending, poison::serve).await?;
     listen(2525, &ending, tcp::greet).await?;
     listen(7000, &ending, tcp::echo).await?;
     listen(7001, &ending, tcp::hold).await?;

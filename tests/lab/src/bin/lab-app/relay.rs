@@ -1,10 +1,12 @@
-//! Apps that call apps: a hop that waits and then asks the next one, and work that is written down when it begins.
+//! Apps that call apps: a hop that waits and then asks the next one, one that insists, a leaf that can be told to fail,
+//! and work that is written down when it begins.
 //!
 //! A hop passes on `traceparent` and nothing else, as any traced app does. It works in tasks of its own, as apps with a
 //! queue do: that its caller has left does not stop it.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -39,7 +41,50 @@ pub(crate) async fn after(rest: &str, trace: Option<HeaderValue>) -> (StatusCode
     }
 }
 
-async fn ask(
+/// `TRIES/HOST/REST`: GET /REST of HOST port 80, and again at once for as long as it fails: what an app does that was
+/// told to retry and knows of nobody else who does.
+pub(crate) async fn insist(rest: &str, trace: Option<HeaderValue>) -> (StatusCode, String) {
+    let mut parts = rest.splitn(3, '/');
+    let tries = parts.next().and_then(|tries| tries.parse::<u8>().ok());
+    let (Some(tries @ 1..), Some(host), Some(path)) = (tries, parts.next(), parts.next()) else {
+        return (StatusCode::BAD_REQUEST, rest.to_owned());
+    };
+    let path = format!("/{path}");
+    let mut last = (StatusCode::BAD_GATEWAY, String::new());
+    for _ in 0..tries {
+        match ask(host, &path, trace.clone()).await {
+            Ok(answer) if answer.0.is_success() => return answer,
+            Ok(answer) => last = answer,
+            Err(error) => last.1 = error.to_string(),
+        }
+    }
+    last
+}
+
+/// How often the leaf was called, and what it answers.
+static LEAVES: AtomicU64 = AtomicU64::new(0);
+static LEAF: AtomicU16 = AtomicU16::new(200);
+
+/// Counts the call, and answers as it was told to.
+pub(crate) fn leaf() -> StatusCode {
+    LEAVES.fetch_add(1, Ordering::Relaxed);
+    StatusCode::from_u16(LEAF.load(Ordering::Relaxed)).unwrap_or(StatusCode::BAD_REQUEST)
+}
+
+/// From now on the leaf answers with this.
+pub(crate) fn flip(code: u64) {
+    LEAF.store(u16::try_from(code).unwrap_or_default(), Ordering::Relaxed);
+}
+
+pub(crate) fn is_flipped() -> bool {
+    LEAF.load(Ordering::Relaxed) != 200
+}
+
+pub(crate) fn leaves() -> String {
+    LEAVES.load(Ordering::Relaxed).to_string()
+}
+
+pub(crate) async fn ask(
     host: &str,
     path: &str,
     trace: Option<HeaderValue>,

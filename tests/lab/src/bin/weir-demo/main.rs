@@ -1,8 +1,6 @@
 //! The boutique on this machine, in the mesh: one command that builds what is missing, starts the shop, sends visitors
 //! and shows what the sidecars do for it.
 
-mod chaos;
-mod shop;
 mod table;
 
 use std::io::IsTerminal;
@@ -13,8 +11,10 @@ use clap::{Parser, ValueEnum};
 
 use weir_lab::build;
 
-use crate::chaos::Scenario;
-use crate::shop::{Mesh, Shop};
+use weir_lab::chaos::command;
+use weir_lab::chaos::session::Session;
+use weir_lab::shop::{Mesh, Opening, Shop};
+
 use crate::table::Table;
 
 /// Runs the boutique in the mesh on this machine: a page to click on, a load, a live table.
@@ -31,11 +31,12 @@ struct Arguments {
 
     /// The same shop with or without sidecars.
     #[arg(long, value_enum, default_value = "on")]
-    mesh: Mesh,
+    mesh: Switch,
 
-    /// Make something fail, with the mesh and without, and show both side by side.
-    #[arg(long, value_enum, conflicts_with_all = ["span", "mesh"])]
-    chaos: Option<Scenario>,
+    /// Make something fail, without the mesh and with it: what visitors got of it, judged and drawn. A scenario's name or
+    /// number, as `weir-lab chaos list` has them.
+    #[arg(long, value_name = "SCENARIO", conflicts_with_all = ["span", "mesh", "rate", "port"])]
+    chaos: Option<String>,
 
     /// Visitors' requests per second.
     #[arg(long, default_value_t = 40.0)]
@@ -54,43 +55,76 @@ struct Arguments {
     no_build: bool,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
 const EXAMPLES: &str = "Examples:
   cargo demo                                 the shop, until Ctrl-C
   cargo demo -- --for 60s                    a minute of it, judged
   cargo demo -- --mesh off                   the same without the mesh
   cargo demo -- --chaos frozen-replica       one of three catalogs hangs
-  cargo demo -- --chaos slow-currency        exchange rates take 300 ms longer";
+  cargo demo -- --chaos slow-currency        exchange rates take 300 ms longer
+  cargo demo -- --chaos C5                   four times as many visitors as there is room for";
 
 pub(crate) type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime can be made");
-    let ended = runtime.block_on(async {
-        tokio::select! {
-            ended = run(arguments) => ended,
-            _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(130)),
-        }
-    });
+    let ended = match &arguments.chaos {
+        Some(name) => chaos(name, &arguments),
+        None => show(arguments),
+    };
     ended.unwrap_or_else(|error| {
         eprintln!("weir-demo: {error}");
         ExitCode::FAILURE
     })
 }
 
-async fn run(arguments: Arguments) -> Result<ExitCode, AnyError> {
+fn chaos(name: &str, arguments: &Arguments) -> Result<ExitCode, AnyError> {
     let root = build::root();
+    let scenarios = command::named(&root, name)?;
     if !arguments.no_build {
         build::everything(&root)?;
     }
-    match arguments.chaos {
-        Some(scenario) => chaos::run(scenario, &root, arguments.rate, arguments.rootless).await,
-        None => demonstrate(&root, &arguments).await,
-    }
+    let session = Session {
+        scenarios,
+        modes: vec![Mesh::Off, Mesh::On],
+        quick: false,
+        rootless: arguments.rootless,
+        folder: command::default_folder(&root),
+        command: format!("cargo demo -- --chaos {name}"),
+    };
+    Ok(command::run_session(&root, session)?)
+}
+
+fn show(arguments: Arguments) -> Result<ExitCode, AnyError> {
+    let root = build::root();
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(async {
+        if !arguments.no_build {
+            build::everything(&root)?;
+        }
+        tokio::select! {
+            ended = demonstrate(&root, &arguments) => ended,
+            _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(130)),
+        }
+    })
 }
 
 async fn demonstrate(root: &std::path::Path, arguments: &Arguments) -> Result<ExitCode, AnyError> {
-    let shop = Shop::open(root, arguments.mesh, arguments.port, arguments.rootless).await?;
+    let mesh = match arguments.mesh {
+        Switch::On => Mesh::On,
+        Switch::Off => Mesh::Off,
+    };
+    let opening = Opening {
+        port: arguments.port,
+        rootless: arguments.rootless,
+        ..Opening::new(mesh)
+    };
+    let shop = Shop::open(root, opening).await?;
     println!("\nThe shop is open: http://{}/\n", shop.address());
     if let Some(command_line) = shop.command_line() {
         println!("Ask the control plane:  {command_line}\n");
@@ -140,29 +174,16 @@ async fn demonstrate(root: &std::path::Path, arguments: &Arguments) -> Result<Ex
         summary.totals.served(),
         summary.totals.success_ratio() * 100.0
     );
-    let mut broken = table.broken_promises(arguments.mesh);
+    let mut broken = table.broken_promises(mesh);
     if summary.totals.served() != summary.totals.offered {
         broken.push(format!("visitors: {:?}", report.failures()));
     }
     shop.close()?;
-    if arguments.mesh == Mesh::Off || broken.is_empty() {
+    if mesh == Mesh::Off || broken.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
     for promise in broken {
         println!("broken promise: {promise}");
     }
     Ok(ExitCode::FAILURE)
-}
-
-impl ValueEnum for Mesh {
-    fn value_variants<'a>() -> &'a [Self] {
-        &[Self::On, Self::Off]
-    }
-
-    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
-        Some(match self {
-            Self::On => "on".into(),
-            Self::Off => "off".into(),
-        })
-    }
 }

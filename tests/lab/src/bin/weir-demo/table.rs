@@ -7,8 +7,8 @@ use boutique_load::Tick;
 use tokio::time::Instant;
 
 use crate::AnyError;
-use crate::shop::{Mesh, Shop};
 use weir_lab::metrics::{Metrics, quantile};
+use weir_lab::shop::{Mesh, Shop};
 
 /// Nobody has to call these while visitors look around and order: they say what became of orders when
 /// somebody asks, or follow the facts about them.
@@ -44,9 +44,9 @@ pub(crate) struct Table {
 impl Table {
     pub(crate) async fn new(shop: &Shop) -> Result<Self, AnyError> {
         let mut workloads: Vec<String> = shop
-            .pods
-            .iter()
-            .map(|(workload, _)| workload.clone())
+            .pods()
+            .into_iter()
+            .map(|(workload, _)| workload)
             .collect();
         workloads.dedup();
         let mut table = Self {
@@ -61,7 +61,7 @@ impl Table {
     }
 
     pub(crate) async fn refresh(&mut self, shop: &Shop) -> Result<(), AnyError> {
-        let metrics = shop.metrics().await?;
+        let metrics = shop.metrics().await;
         let mut rows = BTreeMap::new();
         for workload in &self.workloads {
             let mut row = Row::default();

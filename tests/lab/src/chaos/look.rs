@@ -1,0 +1,220 @@
+//! Looks at the watched sidecars all the time, and at whatever else a claim is about before and after.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, interval, sleep};
+
+use super::action::get;
+use super::claim::Measure;
+use super::record::Look;
+use super::scenario::Scenario;
+use super::stage::Stage;
+use crate::error::{Error, Result};
+
+const EVERY: Duration = Duration::from_millis(200);
+/// After a stream broke, before the next is opened.
+const REOPEN: Duration = Duration::from_millis(500);
+const SETTLED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Looks until it is aborted.
+pub async fn keep_looking(
+    stage: Stage,
+    scenario: Scenario,
+    start: Instant,
+    looks: tokio::sync::mpsc::UnboundedSender<Look>,
+) {
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        ticks.tick().await;
+        if let Some(look) = look(&stage, &scenario, start).await
+            && looks.send(look).is_err()
+        {
+            return;
+        }
+    }
+}
+
+async fn look(stage: &Stage, scenario: &Scenario, start: Instant) -> Option<Look> {
+    let watched = |workload: &str| scenario.watch.iter().any(|watched| watched == workload);
+    let all = stage.shop().metrics_where(watched).await;
+    let first = &all.first()?.1;
+    let silent = all.iter().any(|(_, metrics)| metrics.is_empty());
+    let focus = scenario.focus.as_deref();
+    let attempts = focus.filter(|_| !silent).map(|focus| {
+        let of = [("service", focus)];
+        let each = all.iter();
+        each.map(|(_, metrics)| metrics.sum("weir_attempts_total", &of))
+            .sum()
+    });
+    Some(Look {
+        t: start.elapsed().as_secs_f64(),
+        attempts,
+        in_flight: first.sum("weir_inbound_in_flight", &[]),
+        limit: first.sum("weir_inbound_limit", &[]),
+        connected: silent || first.sum("weir_control_plane_connected", &[]) == 1.0,
+    })
+}
+
+/// Holds a page open that never ends; whenever it ends all the same, that is counted, and it is opened again.
+pub async fn hold(stage: Stage, path: String, counts: tokio::sync::watch::Sender<(u64, u64)>) {
+    loop {
+        let _ = follow(&stage, &path, &counts).await;
+        counts.send_modify(|(_, breaks)| *breaks += 1);
+        sleep(REOPEN).await;
+    }
+}
+
+async fn follow(
+    stage: &Stage,
+    path: &str,
+    counts: &tokio::sync::watch::Sender<(u64, u64)>,
+) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect(stage.shop().address()).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: shop\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut bytes = vec![0; 4096];
+    loop {
+        let read = stream.read(&mut bytes).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        let events = bytes[..read]
+            .windows(6)
+            .filter(|six| six == b"data: ")
+            .count();
+        counts.send_modify(|(seen, _)| *seen += events as u64);
+    }
+}
+
+/// What is counted before and after.
+#[derive(Clone, Debug, Default)]
+pub struct Counts(pub BTreeMap<String, f64>);
+
+impl Counts {
+    pub async fn of(stage: &Stage, scenario: &Scenario) -> Result<Self> {
+        let mut counts = BTreeMap::new();
+        if let Some(counter) = &scenario.counter {
+            let text = get(stage, &counter.pod, counter.port, &counter.path).await?;
+            let number = text.trim().parse();
+            let number = number.map_err(|_| {
+                Error::Request(format!(
+                    "{}{}: {text:?} is no number",
+                    counter.pod, counter.path
+                ))
+            })?;
+            counts.insert("arrivals".to_owned(), number);
+        }
+        for claim in scenario.must.iter().chain(&scenario.without) {
+            if let (Measure::Memory, Some(workload)) = (claim.measure, &claim.about) {
+                let name = format!("memory of {workload}");
+                counts.insert(name, sidecar_mib(stage, workload)?);
+            }
+        }
+        counts.insert("crashes".to_owned(), sidecar_restarts(stage)?);
+        Ok(Self(counts))
+    }
+
+    pub fn since(&self, before: &Self) -> BTreeMap<String, f64> {
+        let mut grown = self.0.clone();
+        for (name, value) in &mut grown {
+            *value -= before.0.get(name).copied().unwrap_or_default();
+        }
+        grown
+    }
+}
+
+/// What the sidecars of a workload have in memory.
+fn sidecar_mib(stage: &Stage, workload: &str) -> Result<f64> {
+    let lab = stage.shop().lab();
+    let pods = lab.status()?.pods.into_iter();
+    let sidecars = pods
+        .filter(|pod| pod.workload == workload)
+        .flat_map(|pod| pod.containers)
+        .filter(|container| container.name == "weir-proxy");
+    let mut kib = 0.0;
+    for sidecar in sidecars {
+        let Some(pid) = sidecar.state.pid else {
+            continue;
+        };
+        let path = format!("/proc/{pid}/status");
+        let said = lab.exec(None, &["grep", "VmRSS", &path])?.stdout;
+        let number = said
+            .split_whitespace()
+            .nth(1)
+            .and_then(|kib| kib.parse::<f64>().ok());
+        kib += number.ok_or_else(|| Error::Lab(format!("{path} has no VmRSS")))?;
+    }
+    Ok(kib / 1024.0)
+}
+
+fn sidecar_restarts(stage: &Stage) -> Result<f64> {
+    let pods = stage.shop().lab().status()?.pods.into_iter();
+    let containers = pods.flat_map(|pod| pod.containers);
+    let sidecars = containers.filter(|container| container.name == "weir-proxy");
+    Ok(sidecars
+        .map(|sidecar| f64::from(sidecar.state.restarts))
+        .sum())
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Stats {
+    // Protobuf's JSON has 64-bit numbers as text.
+    confirmed: String,
+    cancelled: String,
+    open: String,
+}
+
+/// What became of orders: confirmed, cancelled, still open. Waits until none is open, for a while.
+pub async fn orders(stage: &Stage) -> Result<(f64, f64, f64)> {
+    let until = Instant::now() + SETTLED_WITHIN;
+    let run = stage.root().join("demo-boutique/orderview/run");
+    let run = std::path::absolute(run).map_err(|error| Error::Request(error.to_string()))?;
+    let run = run.display().to_string();
+    loop {
+        let stage = stage.clone();
+        let argv = [run.clone(), "--rebuild".to_owned()];
+        let asked = tokio::task::spawn_blocking(move || {
+            let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+            stage.shop().lab().exec(Some("orderview/0"), &argv)
+        });
+        let output = asked.await.expect("asking does not panic")?;
+        let stats: Result<Stats, _> = serde_json::from_str(output.stdout.trim());
+        let stats = stats.map_err(|error| {
+            Error::Request(format!("orderview --rebuild: {error}: {}", output.stderr))
+        })?;
+        let number = |text: &str| text.parse::<f64>().unwrap_or(f64::NAN);
+        let open = number(&stats.open);
+        if open == 0.0 || Instant::now() >= until {
+            return Ok((number(&stats.confirmed), number(&stats.cancelled), open));
+        }
+        sleep(REOPEN).await;
+    }
+}
+
+/// The most charges that any order has in payment's ledger.
+pub async fn charges_per_order(stage: &Stage) -> Result<f64> {
+    let stage = stage.clone();
+    let read = move || {
+        let ledger = "cat \"${LEDGER_FILE:-/var/lib/payment/ledger.txt}\"";
+        stage
+            .shop()
+            .lab()
+            .exec(Some("payment/0"), &["sh", "-c", ledger])
+    };
+    let output = tokio::task::spawn_blocking(read)
+        .await
+        .expect("reading does not panic")?;
+    let mut charges: BTreeMap<&str, u32> = BTreeMap::new();
+    for line in output.stdout.lines() {
+        let mut words = line.split(' ');
+        if let (Some("CHARGE"), Some(order)) = (words.next(), words.next()) {
+            *charges.entry(order).or_default() += 1;
+        }
+    }
+    Ok(charges.into_values().max().map_or(0.0, f64::from))
+}
