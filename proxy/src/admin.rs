@@ -27,10 +27,13 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::backend::Backend;
 use crate::connection::Proxy;
 use crate::control_plane::Keeper;
 use crate::discovery::Once;
+use crate::member::Member;
 use crate::mesh::{Destination, InboundPort, Mesh};
+use crate::policy::transition::Phase;
 use crate::prober::Probers;
 use crate::telemetry;
 
@@ -157,46 +160,7 @@ impl Admin {
         let services: serde_json::Map<String, Value> = mesh
             .backends()
             .values()
-            .map(|backend| {
-                let (in_flight, queued) = backend.load();
-                let endpoints: Vec<Value> = backend
-                    .endpoints
-                    .list()
-                    .iter()
-                    .map(|member| {
-                        json!({
-                            "address": member.address().to_string(),
-                            "pod": member.pod,
-                            "identity": member.endpoint.identity.as_ref().map(|id| id.as_str().to_owned()),
-                            "state": member.learnt().gate.state().as_str(),
-                            "draining": member.is_draining(),
-                            "weight": member.weight(),
-                            "zone": member.zone().as_deref(),
-                            "inFlight": member.in_flight.load(Ordering::Relaxed),
-                            "load": member.learnt().load.get(Instant::now()),
-                        })
-                    })
-                    .collect();
-                let breakers: serde_json::Map<String, Value> =
-                    backend.breakers().into_iter().map(|(route, phase, forced)| {
-                        let forced = if forced { "forced " } else { "" };
-                        (route, format!("{forced}{phase}").into())
-                    }).collect();
-                let faults: Vec<Value> = backend.faults().into_iter().map(|(policy, left)| {
-                    json!({"policy": policy, "secondsLeft": left.as_secs_f64()})
-                }).collect();
-                let state = json!({
-                    "inFlight": in_flight,
-                    "queued": queued,
-                    "faults": faults,
-                    "inOwnZone": backend.endpoints.list().near(),
-                    "p99Ms": backend.endpoints.p99().as_secs_f64() * 1e3,
-                    "throttled": backend.throttled(),
-                    "breakers": breakers,
-                    "endpoints": endpoints,
-                });
-                (backend.service.to_string(), state)
-            })
+            .map(|backend| (backend.service.to_string(), outbound(backend)))
             .collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -208,6 +172,45 @@ impl Admin {
             "inbound": inbound(mesh),
         })
     }
+}
+
+/// A service that the app calls, as this sidecar has got to know it.
+fn outbound(backend: &Backend) -> Value {
+    let (in_flight, queued) = backend.limit().load();
+    let endpoint = |member: &Arc<Member>| {
+        json!({
+            "address": member.address().to_string(),
+            "pod": member.pod,
+            "identity": member.endpoint.identity.as_ref().map(|id| id.as_str().to_owned()),
+            "state": member.learnt().gate.state().as_str(),
+            "draining": member.is_draining(),
+            "weight": member.weight(),
+            "zone": member.zone().as_deref(),
+            "inFlight": member.in_flight.load(Ordering::Relaxed),
+            "load": member.learnt().load.get(Instant::now()),
+        })
+    };
+    let list = backend.endpoints.list();
+    let endpoints: Vec<Value> = list.iter().map(endpoint).collect();
+    let breaker = |(route, phase, forced): (String, Phase, bool)| {
+        let forced = if forced { "forced " } else { "" };
+        (route, format!("{forced}{phase}").into())
+    };
+    let breakers: serde_json::Map<String, Value> =
+        backend.breakers().into_iter().map(breaker).collect();
+    let fault = |(policy, left): (_, Duration)| json!({"policy": policy, "secondsLeft": left.as_secs_f64()});
+    let faults: Vec<Value> = backend.faults().into_iter().map(fault).collect();
+    json!({
+        "inFlight": in_flight,
+        "inFlightMax": backend.limit().in_flight_max(),
+        "queued": queued,
+        "faults": faults,
+        "inOwnZone": list.near(),
+        "p99Ms": backend.endpoints.p99().as_secs_f64() * 1e3,
+        "throttled": backend.throttled(),
+        "breakers": breakers,
+        "endpoints": endpoints,
+    })
 }
 
 /// What the app has to do, by its ports.
@@ -238,4 +241,41 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_config::snapshot::{Breaker, Outbound};
+    use weir_config::units::Count;
+
+    use super::*;
+    use crate::backend::tests::{App, backend, request};
+
+    #[tokio::test]
+    async fn state_says_of_a_service_its_breaker_latency_and_calls_in_flight_of_how_many() {
+        let app = App::start(200).await;
+        let mut policy = Outbound::default();
+        policy.limits.in_flight = Count::of(3);
+        policy.breaker = Some(Breaker::default());
+        let backend = backend(policy, &[&app]);
+        let call = || {
+            let backend = backend.clone();
+            tokio::spawn(async move { backend.call(request(false)).await })
+        };
+        call().await.expect("no panic").expect("an answer");
+        backend.tick(Instant::now());
+        app.answers.forget_permits(1000);
+        let calls = [call(), call()];
+        while backend.limit().load() != (2, 0) {
+            tokio::task::yield_now().await;
+        }
+
+        let state = outbound(&backend);
+        let numbers = ["inFlight", "inFlightMax", "queued"].map(|name| state[name].as_u64());
+        assert_eq!(numbers, [Some(2), Some(3), Some(0)], "{state}");
+        assert_eq!(state["breakers"], json!({"": "closed"}));
+        assert!(state["p99Ms"].as_f64().is_some_and(|p99| p99 > 0.0));
+        assert_eq!(state["endpoints"][0]["state"], "closed");
+        calls.iter().for_each(tokio::task::JoinHandle::abort);
+    }
 }

@@ -244,9 +244,9 @@ impl Backend {
         self.connections.load(Ordering::Relaxed) > 0
     }
 
-    /// (in flight, waiting)
-    pub fn load(&self) -> (u32, u32) {
-        self.limit.load()
+    /// Who is in flight, who waits, and how many may be.
+    pub fn limit(&self) -> &limit::Shared {
+        &self.limit
     }
 
     /// The share of calls that is dropped because the service is overloaded, 0.0 to 1.0.

@@ -124,16 +124,22 @@ impl Connection {
         let (head, ()) = response.into_parts();
         let framing = Framing::of(&method, &head).map_err(|why| Failure::Broken(why.into()))?;
         let mut download = Download::new(reader, incoming.bytes, framing);
+        // A writer that is merely dropped tells the app that nothing more comes. Some (Node) take that for a caller who
+        // has gone, and break off the answer; so it is forgotten, and the connection ends with its reader.
         if let Some(mut upload) = upload {
             let sending = async move {
                 // What stops it, the response says, or the connection does.
-                let _ = std::future::poll_fn(|cx| upload.poll(cx)).await;
+                if std::future::poll_fn(|cx| upload.poll(cx)).await.is_ok() {
+                    upload.into_writer().forget();
+                }
             };
             download.sends_meanwhile(tokio::spawn(sending).abort_handle());
-        } else if let Some(writer) = writer
-            && self::head::keeps_alive(&head)
-        {
-            download.returns(writer, home);
+        } else if let Some(writer) = writer {
+            if self::head::keeps_alive(&head) {
+                download.returns(writer, home);
+            } else {
+                writer.forget();
+            }
         }
         Ok(Response::from_parts(head, Body::http1(download)))
     }

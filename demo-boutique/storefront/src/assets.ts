@@ -13,4 +13,4 @@ function asset(name: string, type: string): [string, Asset] {
   return [`/${name}`, { type: `${type}; charset=utf-8`, body: readFileSync(join(FOLDER, name), 'utf8') }];
 }
 
-export const ASSETS = new Map([asset('style.css', 'text/css'), asset('live.js', 'text/javascript')]);
+export const ASSETS = new Map([asset('style.css', 'text/css'), asset('live.js', 'text/javascript'), asset('strip.js', 'text/javascript')]);

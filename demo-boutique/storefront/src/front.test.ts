@@ -4,20 +4,10 @@ import { once } from 'node:events';
 import { after, afterEach, before, test } from 'node:test';
 import { Faults, NO_FAULTS } from '@boutique/chassis';
 import { WebSocket } from 'ws';
-import { Ads } from './clients/ads';
-import { Cart } from './clients/cart';
-import { Catalog } from './clients/catalog';
-import { Checkout } from './clients/checkout';
-import { Currency } from './clients/currency';
-import { OrderLog } from './clients/orderlog';
-import { OrderView } from './clients/orderview';
-import { Recommendation } from './clients/recommendation';
 import { Order } from './facts';
 import { Front } from './front';
-import { Neighbours } from './neighbours';
+import { Neighbours, open } from './neighbours';
 import { Settings, settingsFrom } from './settings';
-import { Shop } from './shop';
-import { Timelines } from './timelines';
 
 const DOWN = { ...NO_FAULTS, errorPct: 100 };
 const TRACEPARENT = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
@@ -30,7 +20,7 @@ let port: number;
 
 before(async () => {
   settings = await neighbours.start();
-  [front, port] = await open(settings);
+  [front, port] = await open(settings, faults);
 });
 
 afterEach(() => {
@@ -42,23 +32,6 @@ after(async () => {
   await front.drain(100);
   neighbours.stop();
 });
-
-async function open(settings: Settings): Promise<[Front, number]> {
-  const catalog = new Catalog(settings);
-  const log = new OrderLog(settings);
-  const shop = new Shop(
-    catalog,
-    new Currency(settings),
-    new Cart(settings),
-    new Recommendation(settings),
-    new Ads(settings),
-    new Checkout(settings),
-    new OrderView(settings),
-    log,
-  );
-  const front = new Front(shop, catalog, new Timelines(log), faults);
-  return [front, await front.listen(0)];
-}
 
 function visit(path: string, init: RequestInit = {}, to = port): Promise<Response> {
   return fetch(`http://127.0.0.1:${to}${path}`, { redirect: 'manual', ...init });
@@ -123,7 +96,7 @@ test('currency is asked once a product, or once in all when batching is on', asy
   await visit('/api/products');
   assert.equal(neighbours.calls.filter((method) => method === 'convert').length, 2);
 
-  const [batching, at] = await open({ ...settings, currencyBatch: true });
+  const [batching, at] = await open({ ...settings, currencyBatch: true }, faults);
   const { products } = await (await visit('/api/products', {}, at)).json();
   assert.equal(products[0].priceText, '€20.00');
   assert.deepEqual(neighbours.calls.slice(-2), ['listProducts', 'convertBatch']);
@@ -136,14 +109,16 @@ test('the traceparent goes along to every service, and nothing else takes its pl
   assert.deepEqual([...neighbours.traceparents], [TRACEPARENT]);
 });
 
-test('with currency down, all prices are in dollars and the page says so', async () => {
+test('with currency down, a shop that never heard of rates has all prices in dollars and says so', async () => {
   neighbours.currency.set(DOWN);
-  const home = await visit('/');
+  const [other, at] = await open(settings);
+  const home = await visit('/', {}, at);
   const page = await home.text();
   assert.equal(home.status, 200);
   assert.equal(home.headers.get('boutique-degraded'), 'currency');
   assert.match(page, /prices are in USD[^]*\$10\.00[^]*\$55\.00/);
   assert.doesNotMatch(page, /€/);
+  await other.drain(100);
 });
 
 test('with currency merely slow, the page waits for it', async () => {
@@ -465,7 +440,7 @@ test('a web socket elsewhere is refused', async () => {
 });
 
 test('a drain finishes the page in flight, ends streams and sockets, and accepts nothing more', async () => {
-  const [own, at] = await open(settings);
+  const [own, at] = await open(settings, faults);
   neighbours.currency.set({ ...NO_FAULTS, latencyMs: 200 });
   const page = visit('/', {}, at);
   const events = await visit('/live', {}, at);

@@ -11,6 +11,7 @@ import { Recommendation } from './clients/recommendation';
 import { Front } from './front';
 import { settingsFrom } from './settings';
 import { Shop } from './shop';
+import { Strip } from './strip';
 import { Timelines } from './timelines';
 
 async function main(): Promise<void> {
@@ -27,6 +28,7 @@ async function main(): Promise<void> {
     new Checkout(settings),
     new OrderView(settings),
     orderlog,
+    new Strip(settings),
   );
   const front = new Front(shop, catalog, new Timelines(orderlog), faults);
 

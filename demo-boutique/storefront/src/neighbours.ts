@@ -1,11 +1,21 @@
 /** For tests: stand-ins of the services that the storefront calls, with faults of their own. */
 import { boutiqueService, Faults, listen, LOOPBACK, Refusal, serviceOf, unary } from '@boutique/chassis';
 import { Server, ServerWritableStream, ServiceDefinition, status, UntypedServiceImplementation } from '@grpc/grpc-js';
-import { CartItem } from './clients/cart';
-import { PriceTick, Product } from './clients/catalog';
+import { Ads } from './clients/ads';
+import { Cart, CartItem } from './clients/cart';
+import { Catalog, PriceTick, Product } from './clients/catalog';
+import { Checkout } from './clients/checkout';
+import { Currency } from './clients/currency';
+import { OrderLog } from './clients/orderlog';
+import { OrderView } from './clients/orderview';
+import { Recommendation } from './clients/recommendation';
 import { Order, OrderEvent } from './facts';
+import { Front } from './front';
 import { Money } from './money';
 import { Settings, settingsFrom } from './settings';
+import { Shop } from './shop';
+import { Strip } from './strip';
+import { Timelines } from './timelines';
 
 const dollars = (units: number): Money => ({ currencyCode: 'USD', units, nanos: 0 });
 
@@ -45,6 +55,7 @@ export class Neighbours {
     return settingsFrom({
       CHANNELS_PER_DEPENDENCY: '2',
       GRPC_TIMEOUT_MS: '2000',
+      SIDECAR_ADMIN_ADDR: '127.0.0.1:9', // nobody listens there
       PRODUCT_CATALOG_SERVICE_ADDR: await this.#serve('Catalog', this.catalog, {
         listProducts: () => ({ products: [MUG, STOOL] }),
         getProduct: ({ id }: { id: string }) => this.#product(id),
@@ -171,6 +182,25 @@ export class Neighbours {
     if (!found) throw new Refusal(status.NOT_FOUND, 'nobody sells that');
     return found;
   }
+}
+
+/** A storefront for these neighbours, and its port. */
+export async function open(settings: Settings, faults = new Faults()): Promise<[Front, number]> {
+  const catalog = new Catalog(settings);
+  const log = new OrderLog(settings);
+  const shop = new Shop(
+    catalog,
+    new Currency(settings),
+    new Cart(settings),
+    new Recommendation(settings),
+    new Ads(settings),
+    new Checkout(settings),
+    new OrderView(settings),
+    log,
+    new Strip(settings),
+  );
+  const front = new Front(shop, catalog, new Timelines(log), faults);
+  return [front, await front.listen(0)];
 }
 
 function events(name: string): ServiceDefinition {

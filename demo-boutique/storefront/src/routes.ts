@@ -10,6 +10,7 @@ import { checkoutPage, placedPage } from './pages/checkout';
 import { homePage, searchPage } from './pages/home';
 import { noSuchOrderPage, orderPage, ordersPage } from './pages/order';
 import { noSuchProductPage, productPage } from './pages/product';
+import { stripJson } from './pages/strip';
 import { messagePage, unavailablePage } from './pages/unavailable';
 import { json, page, Reply, reply, seeOther, text } from './reply';
 import { Offer, Shop, Unavailable } from './shop';
@@ -25,6 +26,7 @@ export async function answer(shop: Shop, request: IncomingMessage): Promise<Repl
   if (asset) return reply(200, asset.type, asset.body, { 'cache-control': 'max-age=60' });
 
   const visit = Visit.from(request, url);
+  shop.strip.refresh();
   const isApi = url.pathname.startsWith('/api/');
   const made = await route(shop, visit, request, url).catch((error: unknown) => {
     if (error instanceof Unavailable) {
@@ -37,6 +39,7 @@ export async function answer(shop: Shop, request: IncomingMessage): Promise<Repl
       ? json({ error: error.message }, error.status)
       : page(messagePage(shop.bareFrame(visit), 'That did not work', error.message), error.status);
   });
+  shop.strip.note(visit);
   return withVisit(visit, made);
 }
 
@@ -68,13 +71,15 @@ async function route(shop: Shop, visit: Visit, request: IncomingMessage, url: UR
       return chosen(await fields(request));
     case 'GET /api/products': {
       const offers = await shop.offers(visit, query);
-      return json({ products: offers.map(offerJson), degraded: [...visit.degraded] });
+      return json({ products: offers.map(offerJson), degraded: [...visit.degraded], pricesAsOf: visit.pricesAsOf });
     }
     case 'GET /api/cart': {
       const { lines, total } = await shop.cartContent(visit);
       const items = lines.map((line) => ({ ...offerJson(line), quantity: line.quantity }));
-      return json({ items, total, degraded: [...visit.degraded] });
+      return json({ items, total, degraded: [...visit.degraded], pricesAsOf: visit.pricesAsOf });
     }
+    case 'GET /api/mesh':
+      return json(stripJson(await shop.strip.now()));
     case 'POST /api/cart':
       await shop.addToCart(visit, cartItem(await fields(request)));
       return json({ added: true }, 201);

@@ -13,6 +13,8 @@ export interface Settings {
   readonly checkoutAddr: string;
   readonly orderviewAddr: string;
   readonly orderlogAddr: string;
+  /** Where a sidecar would say how these are. */
+  readonly sidecarAddr: string;
   /** Whether an order is done when the page says so, or only written down. */
   readonly checkoutMode: 'SYNC' | 'EVENT';
   /** Generous: who wants calls to fail earlier puts something between that knows better. */
@@ -35,6 +37,7 @@ export function settingsFrom(from: env.Environment): Settings {
     checkoutAddr: env.text(from, 'CHECKOUT_SERVICE_ADDR', '127.0.0.1:5050'),
     orderviewAddr: env.text(from, 'ORDERVIEW_SERVICE_ADDR', '127.0.0.1:7310'),
     orderlogAddr: env.text(from, 'ORDERLOG_SERVICE_ADDR', '127.0.0.1:7300'),
+    sidecarAddr: env.text(from, 'SIDECAR_ADMIN_ADDR', '127.0.0.1:14191'),
     checkoutMode: env.oneOf(from, 'CHECKOUT_MODE', ['SYNC', 'EVENT']),
     timeoutMs: env.integer(from, 'GRPC_TIMEOUT_MS', 10_000),
     channelsPerDependency: Math.max(1, env.integer(from, 'CHANNELS_PER_DEPENDENCY', 6)),

@@ -13,6 +13,8 @@ import { OrderView } from './clients/orderview';
 import { Recommendation } from './clients/recommendation';
 import { Order, orderOf, ownerOf, Step, stepOf, stepsOf } from './facts';
 import { Money, payable, sum, times } from './money';
+import { Rates } from './rates';
+import { Strip } from './strip';
 import { watched } from './trouble';
 import { BASE_CURRENCY, Part, Visit } from './visit';
 
@@ -29,6 +31,7 @@ export interface CartLine extends Offer {
 /** What every page has around its own content. */
 export interface Frame {
   readonly visit: Visit;
+  readonly strip: Strip;
   /** Without the currency service, there is no choice but the one in use. */
   readonly currencies: string[];
   /** Undefined when the cart service does not say. */
@@ -97,6 +100,8 @@ export class Unavailable extends Error {
 }
 
 export class Shop {
+  readonly #rates = new Rates();
+
   constructor(
     private readonly catalog: Catalog,
     private readonly currency: Currency,
@@ -106,6 +111,7 @@ export class Shop {
     private readonly checkout: Checkout,
     private readonly orderview: OrderView,
     private readonly orderlog: OrderLog,
+    readonly strip: Strip,
   ) {}
 
   async home(visit: Visit): Promise<Home> {
@@ -117,7 +123,7 @@ export class Shop {
   async offers(visit: Visit, query = ''): Promise<Offer[]> {
     const { traceparent } = visit;
     const found = query ? this.catalog.search(query, traceparent) : this.catalog.list(traceparent);
-    return this.#priced(visit, await needed('catalog', found));
+    return this.#priced(visit, await needed(visit, 'catalog', found));
   }
 
   async search(visit: Visit, query: string): Promise<Listing> {
@@ -129,7 +135,7 @@ export class Shop {
   async product(visit: Visit, id: string): Promise<ProductDetail | undefined> {
     const [frame, product, recommended] = await Promise.all([
       this.#frame(visit),
-      needed('catalog', this.#find(visit, id)),
+      needed(visit, 'catalog', this.#find(visit, id)),
       this.#recommended(visit, [id]),
     ]);
     if (!product) return undefined;
@@ -138,24 +144,24 @@ export class Shop {
   }
 
   async cartContent(visit: Visit): Promise<CartContent> {
-    const items = await needed('cart', this.cart.get(visit.user, visit.traceparent));
+    const items = await needed(visit, 'cart', this.cart.get(visit.user, visit.traceparent));
     const [frame, lines] = await Promise.all([this.#frame(visit, items), this.#lines(visit, items)]);
     const currency = lines[0]?.total.currencyCode ?? visit.currency;
     return { ...frame, lines, total: sum(currency, lines.map((line) => line.total)) };
   }
 
   async addToCart(visit: Visit, item: CartItem): Promise<void> {
-    await needed('cart', this.cart.add(visit.user, item, visit.traceparent));
+    await needed(visit, 'cart', this.cart.add(visit.user, item, visit.traceparent));
   }
 
   async emptyCart(visit: Visit): Promise<void> {
-    await needed('cart', this.cart.empty(visit.user, visit.traceparent));
+    await needed(visit, 'cart', this.cart.empty(visit.user, visit.traceparent));
   }
 
   /** Orders what is in the cart. */
   async placeOrder(visit: Visit, details: OrderDetails): Promise<PlacedOrder | RefusedOrder> {
     const { user, currency, traceparent } = visit;
-    return needed('checkout', this.checkout.place(user, currency, details, traceparent));
+    return needed(visit, 'checkout', this.checkout.place(user, currency, details, traceparent));
   }
 
   /** What the visitor sees of an order: that it was placed is not hidden because something else fails. */
@@ -180,14 +186,14 @@ export class Shop {
 
   /** The visitor's latest. */
   async orders(visit: Visit): Promise<OrderList> {
-    const list = needed('orderview', this.orderview.list(visit.user, ORDERS_SHOWN, visit.traceparent));
+    const list = needed(visit, 'orderview', this.orderview.list(visit.user, ORDERS_SHOWN, visit.traceparent));
     const [frame, { orders, asOfSeq }] = await Promise.all([this.#frame(visit), list]);
     return { ...frame, orders, asOfSeq };
   }
 
   /** What a page that failed still has around it: nothing that could fail again. */
   bareFrame(visit: Visit): Frame {
-    return { visit, currencies: [visit.currency], cartCount: undefined };
+    return { visit, strip: this.strip, currencies: [visit.currency], cartCount: undefined };
   }
 
   /** Of all products by id; where it has none, ids have to do. */
@@ -204,12 +210,15 @@ export class Shop {
     const { user, traceparent } = visit;
     const view = await watched('orderview', this.orderview.get(orderId, traceparent)).catch(() => undefined);
     if (view?.order) {
+      visit.saw('orderview', 'live');
       const { order, asOfSeq } = view;
       return order.userId === user ? { order, steps: stepsOf(order), asOfSeq } : undefined;
     }
     const facts = await watched('orderlog', this.orderlog.read(orderId, traceparent)).catch(() => undefined);
     if (facts && ownerOf(facts) !== user) return undefined;
     visit.degraded.add('orderview');
+    visit.saw('orderview', 'fallback');
+    visit.saw('orderlog', facts ? 'live' : 'fallback');
     if (!facts) return { order: undefined, steps: [], asOfSeq: view?.asOfSeq };
     const steps = facts.map(stepOf).filter((step) => step !== undefined) as Step[];
     return { order: orderOf(facts), steps, asOfSeq: facts.at(-1)!.seq };
@@ -223,19 +232,32 @@ export class Shop {
     ]);
     return {
       visit,
+      strip: this.strip,
       currencies: currencies ?? [visit.currency],
       cartCount: cart?.reduce((count, item) => count + item.quantity, 0),
     };
   }
 
-  /** In the visitor's currency, or all of them in the base currency: never a mixture. */
+  /**
+   * In the visitor's currency, as of now or as of a while ago, or all of them in the base currency: never a mixture.
+   */
   async #priced(visit: Visit, products: Product[]): Promise<Offer[]> {
     const list = products.map((product) => product.priceUsd);
     let prices: Money[] | undefined = list;
     if (visit.currency !== BASE_CURRENCY && list.length > 0) {
       prices = await spared(visit, 'currency', this.currency.convert(list, visit.currency, visit.traceparent));
+      if (prices) this.#rates.remember(products, prices);
+      else prices = this.#recalled(visit, products);
     }
     return products.map((product, i) => ({ product, price: payable(prices?.[i] ?? product.priceUsd) }));
+  }
+
+  #recalled(visit: Visit, products: Product[]): Money[] | undefined {
+    const then = this.#rates.recall(products, visit.currency);
+    if (!then) return undefined;
+    visit.saw('currency', 'cached');
+    visit.pricesAsOf = then.asOf;
+    return then.prices;
   }
 
   async #find(visit: Visit, id: string): Promise<Product | undefined> {
@@ -268,7 +290,7 @@ export class Shop {
   async #lines(visit: Visit, items: CartItem[]): Promise<CartLine[]> {
     if (items.length === 0) return [];
     const products = new Map(
-      (await needed('catalog', this.catalog.list(visit.traceparent))).map((product) => [product.id, product]),
+      (await needed(visit, 'catalog', this.catalog.list(visit.traceparent))).map((product) => [product.id, product]),
     );
     const sold = items.filter((item) => products.has(item.productId));
     const offers = await this.#priced(visit, sold.map((item) => products.get(item.productId)!));
@@ -282,17 +304,23 @@ export class Shop {
 /** The answer, or nothing and a note of what is missing. */
 async function spared<T>(visit: Visit, part: Part, call: Promise<T>): Promise<T | undefined> {
   try {
-    return await watched(part, call);
+    const answer = await watched(part, call);
+    visit.saw(part, 'live');
+    return answer;
   } catch {
     visit.degraded.add(part);
+    visit.saw(part, 'fallback');
     return undefined;
   }
 }
 
-async function needed<T>(dependency: Needed, call: Promise<T>): Promise<T> {
+async function needed<T>(visit: Visit, dependency: Needed, call: Promise<T>): Promise<T> {
   try {
-    return await watched(dependency, call);
+    const answer = await watched(dependency, call);
+    visit.saw(dependency, 'live');
+    return answer;
   } catch {
+    visit.saw(dependency, 'missing');
     throw new Unavailable(dependency);
   }
 }

@@ -8,10 +8,20 @@ export const BASE_CURRENCY = 'USD';
 const FIRST_CURRENCY = 'EUR';
 
 export type Part = 'currency' | 'cart' | 'recommendation' | 'ads' | 'orderview';
+export type Dependency = Part | 'catalog' | 'checkout' | 'orderlog';
+
+/** Where what is shown of a dependency comes from: itself, what it said before, something else, or nowhere. */
+export type Source = 'live' | 'missing' | 'fallback' | 'cached';
+
+/** Of several calls to a dependency the later of these counts: it is what the visitor notices. */
+const SOURCES: readonly Source[] = ['live', 'missing', 'fallback', 'cached'];
 
 export class Visit {
   /** Parts of the answer that had to be left out or replaced. */
   readonly degraded = new Set<Part>();
+  readonly shown = new Map<Dependency, Source>();
+  /** Of when the prices are, if that is not now. */
+  pricesAsOf: Date | undefined;
 
   constructor(
     readonly user: string,
@@ -20,6 +30,11 @@ export class Visit {
     /** The visitor came without a session and has to be given one. */
     readonly isNew: boolean,
   ) {}
+
+  saw(dependency: Dependency, source: Source): void {
+    const before = this.shown.get(dependency) ?? source;
+    if (SOURCES.indexOf(source) >= SOURCES.indexOf(before)) this.shown.set(dependency, source);
+  }
 
   static from(request: IncomingMessage, url: URL): Visit {
     const cookies = cookiesOf(request.headers.cookie ?? '');

@@ -130,7 +130,7 @@ fn policy(outbound: snapshot::Outbound) -> snapshot::Service {
     }
 }
 
-fn backend(outbound: snapshot::Outbound, apps: &[&Arc<App>]) -> Arc<Backend> {
+pub(crate) fn backend(outbound: snapshot::Outbound, apps: &[&Arc<App>]) -> Arc<Backend> {
     let backend = Backend::new(&policy(outbound), environment());
     backend.endpoints.update(true, described(apps), &[]);
     Arc::new(backend)
@@ -150,7 +150,7 @@ fn described(apps: &[&Arc<App>]) -> Vec<Described> {
 
 impl Backend {
     /// As a new request finds its way: by the routes of the policy that is in force now.
-    async fn call(&self, request: Request) -> Result<StatusCode, Error> {
+    pub(crate) async fn call(&self, request: Request) -> Result<StatusCode, Error> {
         let stack = self.routes().route(&request).stack();
         answered(stack, request).await
     }
@@ -275,13 +275,13 @@ async fn calls_in_flight_and_those_that_wait_outlive_their_policy() {
     };
     let (first, second) = (call(), call());
     let load = async |wanted| {
-        while backend.load() != wanted {
+        while backend.limit().load() != wanted {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
     load((1, 1)).await;
     backend.reconfigure(&policy(one_at_a_time(1)));
-    assert_eq!(backend.load(), (1, 1));
+    assert_eq!(backend.limit().load(), (1, 1));
     let refused = backend.call(request(false)).await;
     assert!(
         matches!(refused, Err(Error::QueueFull { .. })),

@@ -333,6 +333,38 @@ async fn an_answer_that_comes_before_the_request_has_ended_does_not_wait_for_it(
     assert_eq!(body.to_bytes(), "ok");
 }
 
+/// Node breaks off an answer whose caller has ended its side: the shop's price ticks, with `Connection: close`, stopped
+/// before the first.
+#[tokio::test]
+async fn an_app_that_is_still_answering_is_not_told_that_its_caller_has_ended() {
+    const HEAD: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for is_early in [false, true] {
+        let (connection, mut far, pool) = pair().await;
+        let (uploaded, mut caller) = streamed(b"").await;
+        let request = match is_early {
+            false => request("GET", Body::empty()),
+            true => request("POST", uploaded),
+        };
+        far.write_all(HEAD.as_bytes()).await.expect("there is room");
+        let Ok(response) = connection.send(request, pool.home(), None).await else {
+            panic!("no response");
+        };
+        heard(&mut far, "\r\n\r\n").await;
+        if is_early {
+            caller.write_all(b"0\r\n\r\n").await.expect("room");
+            heard(&mut far, "0\r\n\r\n").await;
+        }
+        let more = tokio::time::timeout(Duration::from_millis(100), far.read(&mut [0; 1]));
+        assert!(more.await.is_err(), "{is_early}: an end that is none");
+
+        far.write_all(b"2\r\nok\r\n0\r\n\r\n").await.expect("room");
+        let body = response.into_body().collect().await.expect("a body");
+        assert_eq!(body.to_bytes(), "ok");
+        let ended = tokio::time::timeout(Duration::from_secs(5), far.read(&mut [0; 1]));
+        assert_eq!(ended.await.expect("it is closed").unwrap_or(0), 0);
+    }
+}
+
 #[tokio::test]
 async fn who_stops_reading_an_answer_closes_its_connection() {
     let (connection, mut far, pool) = pair().await;

@@ -80,6 +80,11 @@ impl Shared {
         (state.policy.in_flight(), state.policy.queued())
     }
 
+    pub fn in_flight_max(&self) -> u32 {
+        let state = self.state.lock().expect("no panic while locked");
+        state.policy.in_flight_max()
+    }
+
     /// In flight over the limit: 0.0 idle, 1.0 full.
     pub fn utilisation(&self) -> f32 {
         let state = self.state.lock().expect("no panic while locked");

@@ -104,6 +104,10 @@ impl Limit {
         self.in_flight
     }
 
+    pub fn in_flight_max(&self) -> u32 {
+        self.in_flight_max
+    }
+
     /// In flight over the limit: 0.0 idle, 1.0 full.
     pub fn utilisation(&self) -> f32 {
         self.in_flight as f32 / self.in_flight_max.max(1) as f32

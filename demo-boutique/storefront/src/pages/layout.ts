@@ -2,6 +2,7 @@
 import { Frame } from '../shop';
 import { BASE_CURRENCY } from '../visit';
 import { Html, html } from './html';
+import { strip } from './strip';
 
 export function layout(frame: Frame, title: string, content: Html, query = ''): string {
   const { degraded } = frame.visit;
@@ -14,6 +15,7 @@ export function layout(frame: Frame, title: string, content: Html, query = ''): 
   <link rel="stylesheet" href="/style.css">
   <link rel="icon" href="data:,">
   <script src="/live.js" defer></script>
+  <script src="/strip.js" defer></script>
 </head>
 <body>
   <header>
@@ -25,10 +27,11 @@ export function layout(frame: Frame, title: string, content: Html, query = ''): 
     <a class="orders" href="/orders">Orders</a>
     <a class="cart" href="/cart">Cart <span class="count">${frame.cartCount ?? '–'}</span></a>
   </header>
-  ${degraded.has('currency') ? note(`Exchange rates are taking a break: prices are in ${BASE_CURRENCY}.`) : undefined}
-  ${degraded.has('cart') ? note('Your cart cannot be reached just now. Nothing in it is lost.') : undefined}
+  ${degraded.has('currency') ? note(html`Exchange rates are taking a break: prices are ${ofPrices(frame.visit.pricesAsOf)}.`) : undefined}
+  ${degraded.has('cart') ? note(html`Your cart cannot be reached just now. Nothing in it is lost.`) : undefined}
   <main>${content}</main>
   <footer>A shop of small services. Whatever breaks, it says so.</footer>
+  ${strip(frame.strip.of(frame.visit))}
 </body>
 </html>
 `.text
@@ -45,6 +48,12 @@ function currencyChoice({ visit, currencies }: Frame): Html {
     </form>`;
 }
 
-function note(text: string): Html {
+function ofPrices(then: Date | undefined): Html {
+  if (!then) return html`in ${BASE_CURRENCY}`;
+  const at = then.toISOString();
+  return html`as of <time datetime="${at}" data-prices-as-of>${at.slice(11, 19)} UTC</time>`;
+}
+
+function note(text: Html): Html {
   return html`<p class="note" role="status">${text}</p>`;
 }

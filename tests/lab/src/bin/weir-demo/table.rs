@@ -29,6 +29,8 @@ struct Row {
     /// The worst that any caller says.
     breaker: Option<f64>,
     buckets: Vec<(f64, f64)>,
+    /// Streams that its app serves now.
+    streams: f64,
     /// Called from outside the mesh: in plain text, as browsers do.
     edge: bool,
 }
@@ -69,6 +71,7 @@ impl Table {
                 row.add_callers(workload, metrics);
                 if of == workload {
                     row.add_edge(workload, metrics);
+                    row.add_streams(metrics);
                 }
             }
             if let Some(before) = self.before.get(workload) {
@@ -204,6 +207,11 @@ impl Row {
         );
     }
 
+    /// Nobody counts a stream as a request before it has ended.
+    fn add_streams(&mut self, metrics: &Metrics) {
+        self.streams += metrics.sum("weir_inbound_streams", &[]);
+    }
+
     fn add_requests(&mut self, of: &[(&str, &str)], metrics: &Metrics) {
         let count =
             |more: &[(&str, &str)]| metrics.sum("weir_requests_total", &[of, more].concat());
@@ -238,8 +246,12 @@ impl Row {
     fn rate(&self, seconds: f64) -> String {
         if self.requests > 0.0 {
             format!("{:.1}/s", self.requests / seconds)
-        } else {
+        } else if self.opaque > 0.0 {
             format!("{} conn", self.opaque)
+        } else if self.streams > 0.0 {
+            format!("{} open", self.streams)
+        } else {
+            "–".into()
         }
     }
 
@@ -287,5 +299,23 @@ fn millis(seconds: Option<f64>) -> String {
         Some(seconds) if seconds.is_infinite() => "> 10 s".into(),
         Some(seconds) => format!("≤ {} ms", seconds * 1e3),
         None => "–".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_shows_its_requests_else_its_connections_else_its_streams_and_one_that_nobody_calls_nothing()
+     {
+        let mut row = Row::default();
+        assert_eq!(row.rate(2.0), "–");
+        row.streams = 3.0;
+        assert_eq!(row.rate(2.0), "3 open");
+        row.opaque = 4.0;
+        assert_eq!(row.rate(2.0), "4 conn");
+        row.requests = 5.0;
+        assert_eq!(row.rate(2.0), "2.5/s");
     }
 }

@@ -1,0 +1,50 @@
+/** Whether everybody can use a page: axe's rules for WCAG 2.2 AA, contrast among them, and the keyboard alone. */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { Tab } from './tab';
+
+const AXE = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
+const RULES = { type: 'tag', values: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] };
+
+interface Violation {
+  readonly id: string;
+  readonly help: string;
+  readonly nodes: readonly { readonly html: string; readonly failureSummary: string }[];
+}
+
+export async function accessible(tab: Tab, page: string): Promise<void> {
+  await tab.see(`${AXE}; undefined`);
+  const options = JSON.stringify({ runOnly: RULES, resultTypes: ['violations'] });
+  const violations = await tab.see<Violation[]>(`axe.run(document, ${options}).then(({ violations }) => violations)`);
+  const told = violations.map(({ id, help, nodes }) =>
+    `${id}: ${help}\n${nodes.slice(0, 4).map(({ html, failureSummary }) => `    ${html}\n    ${failureSummary}`).join('\n')}`,
+  );
+  assert.equal(violations.length, 0, `${page}:\n${told.join('\n')}`);
+}
+
+interface Focus {
+  readonly what: string;
+  readonly isSeen: boolean;
+}
+
+/** All that can be clicked is reached with the tab key, in the order of the page, and each is seen to be: says how many. */
+export async function reachable(tab: Tab): Promise<number> {
+  const wanted = await tab.see<number>(`[...document.querySelectorAll('a[href], button, select, summary, input:not([type=hidden])')].length`);
+  const reached: string[] = [];
+  for (let presses = 0; presses < wanted; presses++) {
+    await tab.press('Tab');
+    const { what, isSeen } = await tab.see<Focus>(`(() => {
+      const focus = document.activeElement;
+      const { outlineStyle, outlineWidth } = getComputedStyle(focus);
+      const { left, top, width, height } = focus.getBoundingClientRect();
+      const over = document.elementFromPoint(left + width / 2, top + height / 2);
+      const isUncovered = over && (focus.contains(over) || over.contains(focus));
+      const what = focus.outerHTML.slice(0, 100) + [...document.querySelectorAll('*')].indexOf(focus);
+      return { what, isSeen: outlineStyle !== 'none' && parseFloat(outlineWidth) >= 2 && Boolean(isUncovered) };
+    })()`);
+    assert.ok(isSeen, `it has the focus, and nobody sees that: ${what}`);
+    reached.push(what);
+  }
+  assert.equal(new Set(reached).size, wanted, 'each of them once');
+  return wanted;
+}

@@ -1,0 +1,91 @@
+/** What the strip makes of a sidecar that is there, that is not, and of what is none. */
+import assert from 'node:assert/strict';
+import { createServer, RequestListener, Server } from 'node:http';
+import { AddressInfo } from 'node:net';
+import { afterEach, test } from 'node:test';
+import { reportOf, Sidecar } from './sidecar';
+import { isMeant } from './strip';
+
+const servers: Server[] = [];
+
+async function listening(answer: RequestListener): Promise<string> {
+  const server = createServer(answer);
+  servers.push(server);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return `127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+afterEach(() => {
+  for (const server of servers.splice(0)) {
+    server.close();
+    server.closeAllConnections();
+  }
+});
+
+const STATE = {
+  services: {
+    'boutique/catalog:3550': {
+      inFlight: 3,
+      inFlightMax: 1024,
+      p99Ms: 12.5,
+      breakers: { search: 'forced open', '': 'closed' },
+      endpoints: [{ state: 'closed' }, { state: 'open' }, { state: 'ramping' }],
+    },
+    'boutique/cart:7070': { inFlight: 0, inFlightMax: 8, p99Ms: 0, breakers: {}, endpoints: [] },
+  },
+};
+const NOTHING = JSON.stringify({ services: {} });
+
+test('the worst breaker of a service, its latency, calls in flight and endpoints that take calls', () => {
+  const report = reportOf(JSON.stringify(STATE)) as Map<string, object>;
+  const catalog = { breaker: 'open', isForced: true, p99Ms: 12.5, inFlight: 3, inFlightMax: 1024, endpoints: 3, endpointsUp: 2 };
+  assert.deepEqual(report.get('boutique/catalog:3550'), catalog);
+  const cart = { breaker: 'none', isForced: false, p99Ms: undefined, inFlight: 0, inFlightMax: 8, endpoints: 0, endpointsUp: 0 };
+  assert.deepEqual(report.get('boutique/cart:7070'), cart);
+});
+
+test('what makes no sense is no report', () => {
+  const { inFlightMax: _, ...older } = STATE.services['boutique/cart:7070'];
+  for (const text of ['', '<html>', '{}', '{"services":{"a/b:1":{}}}', JSON.stringify({ services: { 'a/b:1': older } })]) {
+    assert.equal(reportOf(text), 'silent', text);
+  }
+});
+
+test('however many look, a sidecar is asked once a second', async () => {
+  let asked = 0;
+  const sidecar = new Sidecar(await listening((request, response) => {
+    asked += Number(request.url === '/state');
+    response.end(NOTHING);
+  }));
+  await Promise.all(Array.from({ length: 20 }, () => sidecar.report()));
+  await sidecar.report();
+  assert.equal(asked, 1);
+  await new Promise((resolve) => setTimeout(resolve, 1_050)); // its second is over
+  await sidecar.report();
+  assert.equal(asked, 2);
+});
+
+test('a sidecar that is not there, hangs, fails or never ends costs a moment and is told apart', async () => {
+  const closed = await listening(() => undefined);
+  await new Promise((resolve) => servers.pop()!.close(resolve));
+  assert.equal(await new Sidecar(closed).report(), 'absent');
+
+  const answers: RequestListener[] = [
+    () => undefined,
+    (_, response) => response.writeHead(403).end(),
+    (_, response) => response.end(NOTHING + ' '.repeat(600 * 1024)),
+    (_, response) => void response.write('{"services":'),
+    (_, response) => void response.socket!.destroy(),
+  ];
+  for (const answer of answers) {
+    const began = performance.now();
+    assert.equal(await new Sidecar(await listening(answer)).report(), 'silent');
+    assert.ok(performance.now() - began < 2_000);
+  }
+});
+
+test('an address means the service of that name and port, in its namespace if it says one', () => {
+  assert.ok(isMeant('cart:7070', 'boutique/cart:7070'));
+  assert.ok(isMeant('cart.boutique.svc:7070', 'boutique/cart:7070'));
+  for (const other of ['cart.other:7070', 'cart:7071', 'art:7070']) assert.ok(!isMeant(other, 'boutique/cart:7070'), other);
+});

@@ -1,0 +1,119 @@
+/** What the sidecar beside this shop, if there is one, says of the services that the shop calls. */
+import { get, IncomingMessage } from 'node:http';
+
+/** Of one service, as far as a visitor may be interested. */
+export interface Known {
+  readonly breaker: Breaker;
+  /** An operator or a policy holds the breaker where it is. */
+  readonly isForced: boolean;
+  /** Undefined when nothing was answered lately. */
+  readonly p99Ms: number | undefined;
+  readonly inFlight: number;
+  readonly inFlightMax: number;
+  readonly endpoints: number;
+  /** Of those that take calls. */
+  readonly endpointsUp: number;
+}
+
+export type Breaker = 'none' | 'closed' | 'half-open' | 'open';
+
+/** By `namespace/name:port`; or why there is nothing: nobody listens there, or what does makes no sense. */
+export type Report = ReadonlyMap<string, Known> | 'absent' | 'silent';
+
+const FRESH_MS = 1_000;
+const TIMEOUT_MS = 300;
+const ANSWER_BYTES_MAX = 512 * 1024;
+
+export class Sidecar {
+  #latest: { readonly at: number; readonly report: Report } | undefined;
+  #asking: Promise<Report> | undefined;
+
+  /** @param address host:port of its admin endpoint. */
+  constructor(private readonly address: string) {}
+
+  /** However many ask: it is asked once a second, and by one at a time. */
+  report(): Promise<Report> {
+    const known = this.latest(FRESH_MS);
+    if (known !== undefined) return Promise.resolve(known);
+    this.#asking ??= this.#ask().finally(() => (this.#asking = undefined));
+    return this.#asking;
+  }
+
+  /** What was said no longer ago than this. */
+  latest(ageMsMax: number): Report | undefined {
+    return this.#latest && Date.now() - this.#latest.at <= ageMsMax ? this.#latest.report : undefined;
+  }
+
+  async #ask(): Promise<Report> {
+    const report = await state(this.address).then(reportOf, (error: NodeJS.ErrnoException): Report =>
+      error.code === 'ECONNREFUSED' ? 'absent' : 'silent',
+    );
+    this.#latest = { at: Date.now(), report };
+    return report;
+  }
+}
+
+function state(address: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const signal = AbortSignal.timeout(TIMEOUT_MS);
+    const request = get(`http://${address}/state`, { signal, agent: false }, (response: IncomingMessage) => {
+      if (response.statusCode !== 200) return void request.destroy(new Error(`status ${response.statusCode}`));
+      const parts: Buffer[] = [];
+      let length = 0;
+      response.on('data', (part: Buffer) => {
+        length += part.length;
+        if (length > ANSWER_BYTES_MAX) request.destroy(new Error('an answer without an end'));
+        parts.push(part);
+      });
+      response.on('end', () => resolve(Buffer.concat(parts).toString()));
+      response.on('error', reject);
+    });
+    request.on('error', reject);
+  });
+}
+
+interface Service {
+  readonly inFlight: number;
+  readonly inFlightMax: number;
+  readonly p99Ms: number;
+  readonly breakers: Record<string, string>;
+  readonly endpoints: readonly { readonly state: string }[];
+}
+
+/** Whatever listens there may be something else altogether. */
+export function reportOf(text: string): Report {
+  try {
+    const { services } = JSON.parse(text) as { services: Record<string, Service> };
+    return new Map(Object.entries(services).map(([key, service]) => [key, known(service)]));
+  } catch {
+    return 'silent';
+  }
+}
+
+function known({ inFlight, inFlightMax, p99Ms, breakers, endpoints }: Service): Known {
+  if (![inFlight, inFlightMax, p99Ms].every(Number.isFinite)) throw new Error('no numbers where there should be');
+  const [breaker, isForced] = worst(Object.values(breakers));
+  return {
+    breaker,
+    isForced,
+    p99Ms: p99Ms > 0 ? p99Ms : undefined,
+    inFlight,
+    inFlightMax,
+    endpoints: endpoints.length,
+    endpointsUp: endpoints.filter(({ state }) => state === 'closed' || state === 'ramping').length,
+  };
+}
+
+/** From good to bad. */
+const BREAKERS: readonly Breaker[] = ['none', 'closed', 'half-open', 'open'];
+
+/** Routes may have breakers of their own: the one that lets the least through, and whether it is forced. */
+function worst(states: readonly string[]): [Breaker, boolean] {
+  let [breaker, isForced]: [Breaker, boolean] = ['none', false];
+  for (const state of states) {
+    const own = BREAKERS.find((each) => each === state.replace('forced ', ''));
+    if (own === undefined || BREAKERS.indexOf(own) < BREAKERS.indexOf(breaker)) continue;
+    [breaker, isForced] = [own, state.startsWith('forced ')];
+  }
+  return [breaker, isForced];
+}
