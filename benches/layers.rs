@@ -261,7 +261,7 @@ fn outbound() -> Vec<Subject> {
     let observe = ObserveLayer {
         metrics: route.metrics.clone(),
         log: route.log.clone(),
-        service,
+        service: service.clone(),
         route: "".into(),
         endpoints: Some(endpoints.clone()),
     };

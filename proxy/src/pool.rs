@@ -35,6 +35,9 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
 /// Requests in a row that were given up without an answer: the connection may lead nowhere. After a partition TCP sends
 /// again only seconds after the network is whole, and whoever calls on a connection of its own is answered at once.
 const UNANSWERED_MAX: usize = 3;
+/// Not more often than this: where all that is asked comes too late, it is not the connection, and a handshake for each
+/// three requests would be one more burden.
+const RETIRE_EVERY: Duration = Duration::from_secs(1);
 /// What a peer is assumed to allow until its SETTINGS have come (RFC 9113 section 6.5.2 recommends no less).
 const INITIAL_STREAMS: usize = 100;
 
@@ -49,6 +52,8 @@ struct Connections {
     http2: Vec<Http2>,
     /// Whoever needs an HTTP/2 connection while one is being made waits for that one.
     connecting: Option<watch::Receiver<Option<ConnectError>>>,
+    /// When a connection that may lead nowhere was left.
+    retired: Option<Instant>,
     http1: VecDeque<(http1::Connection, Instant)>,
     is_swept: bool,
 }
@@ -276,11 +281,25 @@ impl Connections {
             .retain(|connection| !Arc::ptr_eq(&connection.streams, streams));
     }
 
+    /// Leaves a connection on which nobody answers. What is still open there goes on.
+    fn retire(&mut self) {
+        let is_silent = |connection: &Http2| {
+            connection.streams.unanswered.load(Ordering::Relaxed) >= UNANSWERED_MAX
+        };
+        let Some(silent) = self.http2.iter().position(is_silent) else {
+            return;
+        };
+        let now = Instant::now();
+        if (self.retired)
+            .is_none_or(|retired| now.saturating_duration_since(retired) >= RETIRE_EVERY)
+        {
+            self.http2.swap_remove(silent);
+            self.retired = Some(now);
+        }
+    }
+
     fn roomy(&mut self) -> Option<(SendRequest<Bytes>, StreamSlot)> {
-        // What is still open on such a connection goes on there.
-        self.http2.retain(|connection| {
-            connection.streams.unanswered.load(Ordering::Relaxed) < UNANSWERED_MAX
-        });
+        self.retire();
         let emptiest = self
             .http2
             .iter()

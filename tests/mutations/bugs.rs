@@ -126,8 +126,11 @@ pub(crate) const BUGS: &[Bug] = bugs! {
     }
     "pool.rs" {
         "a connection that leads nowhere is used for as long as TCP hopes":
-            "connection.streams.unanswered.load(Ordering::Relaxed) < UNANSWERED_MAX" => "true",
+            "connection.streams.unanswered.load(Ordering::Relaxed) >= UNANSWERED_MAX" => "false",
             "pool::tests::a_connection_on_which_three_requests_in_a_row_were_given_up_gets_no_more";
+        "each three requests that are given up cost a handshake":
+            "now.saturating_duration_since(retired) >= RETIRE_EVERY" => "true",
+            "pool::tests::where_all_that_is_asked_comes_too_late_there_is_a_handshake_a_second_at_most";
     }
     "endpoints.rs" {
         "opaque connections have no cap":

@@ -354,13 +354,14 @@ async fn an_app_that_is_still_answering_is_not_told_that_its_caller_has_ended() 
             caller.write_all(b"0\r\n\r\n").await.expect("room");
             heard(&mut far, "0\r\n\r\n").await;
         }
-        let more = tokio::time::timeout(Duration::from_millis(100), far.read(&mut [0; 1]));
+        let mut byte = [0; 1];
+        let more = tokio::time::timeout(Duration::from_millis(100), far.read(&mut byte));
         assert!(more.await.is_err(), "{is_early}: an end that is none");
 
         far.write_all(b"2\r\nok\r\n0\r\n\r\n").await.expect("room");
         let body = response.into_body().collect().await.expect("a body");
         assert_eq!(body.to_bytes(), "ok");
-        let ended = tokio::time::timeout(Duration::from_secs(5), far.read(&mut [0; 1]));
+        let ended = tokio::time::timeout(Duration::from_secs(5), far.read(&mut byte));
         assert_eq!(ended.await.expect("it is closed").unwrap_or(0), 0);
     }
 }
