@@ -11,12 +11,14 @@
 //! | [`path`](mod@path) | what a path is compared by when it is decided who may call it |
 //! | [`compile`] | resources to snapshots, pure |
 //! | [`schema`] | the same kinds as JSON Schema, for editors and for the API server |
+//! | [`crd`] | as CustomResourceDefinitions, with the rules that an API server evaluates |
 //! | [`snapshot`] | what those compile to: complete, immutable, ready for the request path |
 //! | [`pb`] | the push protocol `weir.mesh.v1` between control plane and sidecars |
 //!
 //! Nothing here does I/O. After [`parse`](fn@parse) nobody checks a percentage or a dangling name again.
 
 pub mod compile;
+pub mod crd;
 pub mod diagnostic;
 pub mod index;
 pub mod merge;

@@ -259,11 +259,14 @@ fn rate_limit(said: &RateLimit) -> snapshot::RateLimit {
     snapshot::RateLimit {
         requests_per_second: said.requests_per_second,
         burst: said.burst.unwrap_or(said.requests_per_second),
-        per: match said.per.clone().unwrap_or_default() {
-            RateLimitKey::Total => snapshot::RateLimitKey::Total,
-            RateLimitKey::Caller => snapshot::RateLimitKey::Caller,
-            RateLimitKey::Method => snapshot::RateLimitKey::Method,
-            RateLimitKey::Header(name) => snapshot::RateLimitKey::Header(name.to_ascii_lowercase()),
+        per: match (said.per.unwrap_or_default(), &said.header) {
+            (RateLimitKey::Caller, _) => snapshot::RateLimitKey::Caller,
+            (RateLimitKey::Method, _) => snapshot::RateLimitKey::Method,
+            (RateLimitKey::Header, Some(name)) => {
+                snapshot::RateLimitKey::Header(name.as_str().to_ascii_lowercase())
+            }
+            // Without a name it does not get past the parser.
+            (RateLimitKey::Total | RateLimitKey::Header, _) => snapshot::RateLimitKey::Total,
         },
     }
 }

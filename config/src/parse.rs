@@ -195,6 +195,7 @@ impl Reader<'_> {
                 Some(earlier) => findings.push(
                     Finding::error(name, format!("{who} is defined twice in this file"))
                         .path("metadata.name")
+                        .help("give one of them another name, or leave it out")
                         .also(earlier.clone(), "first here"),
                 ),
             }

@@ -184,7 +184,9 @@ fn check_targets(policy: &impl Targeting, found: &mut Vec<Contradiction>) {
                 "{:?} is of the core group, which is written as \"\" or left out",
                 target.kind
             );
-            found.push(Contradiction::error(format!("{path}.group"), message));
+            found.push(
+                Contradiction::error(format!("{path}.group"), message).help("leave `group` out"),
+            );
         }
         if target.kind == TargetKind::Namespace && target.name != namespace {
             let message =
@@ -198,7 +200,10 @@ fn check_targets(policy: &impl Targeting, found: &mut Vec<Contradiction>) {
         }
         if target.kind == TargetKind::Namespace && target.section_name.is_some() {
             let message = "a namespace has no sections: `sectionName` is a port of a Service";
-            found.push(Contradiction::error(format!("{path}.sectionName"), message));
+            found.push(
+                Contradiction::error(format!("{path}.sectionName"), message)
+                    .help("leave it out, or write kind: Service"),
+            );
         }
         if let Some(first) = targets[..index]
             .iter()
@@ -206,7 +211,8 @@ fn check_targets(policy: &impl Targeting, found: &mut Vec<Contradiction>) {
         {
             found.push(
                 Contradiction::error(path, "this target is named twice")
-                    .also(format!("{all}[{first}]"), "first here"),
+                    .also(format!("{all}[{first}]"), "first here")
+                    .help("leave one of the two out"),
             );
         }
     }

@@ -496,7 +496,7 @@ fn the_limit_of_one_key_is_looked_at_before_that_of_all_wherever_it_is_written()
     );
     let own = on_cart(
         "own",
-        "inbound: {rateLimits: [{requestsPerSecond: 50}, {requestsPerSecond: 5, burst: 2, per: {header: X-Tenant}}]}",
+        "inbound: {rateLimits: [{requestsPerSecond: 50}, {requestsPerSecond: 5, burst: 2, per: Header, header: X-Tenant}]}",
     );
     let index = index(&[SHOP, &all, &own]);
     let effective = compile::effective_rate_limits(&index, &cart()).expect("the cart");

@@ -20,6 +20,7 @@ fn every_broken_policy_is_refused_in_the_words_beside_it() {
             "{} was accepted",
             file.display()
         );
+        reading.errors.iter().for_each(says_what_to_write);
         if !is_as_committed(&file, &rendered(&reading.errors)) {
             stale.push(file);
         }
@@ -28,6 +29,20 @@ fn every_broken_policy_is_refused_in_the_words_beside_it() {
         stale.is_empty(),
         "other words than committed for {stale:?}: see with UPDATE=1 and git diff"
     );
+}
+
+/// A caret under the mistake, and a sentence by which its writer can go on.
+fn says_what_to_write(diagnostic: &Diagnostic) {
+    assert!(
+        diagnostic.at.line > 0 && diagnostic.at.width > 0,
+        "{diagnostic}"
+    );
+    let expected = ["expected ", "is missing"];
+    let says = diagnostic.help.is_some()
+        || expected
+            .iter()
+            .any(|words| diagnostic.message.contains(words));
+    assert!(says || !diagnostic.is_error(), "{diagnostic}");
 }
 
 #[test]

@@ -215,9 +215,11 @@ pub struct StaleAnswers {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AlternateBackend {
+    #[schemars(length(min = 1, max = 63))]
     pub name: String,
     /// That of the policy, where it says none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
     pub port: Count<1, 65_535>,
 }
@@ -337,13 +339,20 @@ impl<'de> Deserialize<'de> for Deadline {
     }
 }
 
+/// One pattern rather than two alternatives: an API server has no value that is one of two.
 impl JsonSchema for Deadline {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "Deadline".into()
     }
 
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let duration = generator.subschema_for::<Duration>();
-        json_schema!({ "anyOf": [duration, { "const": Self::UNLIMITED }] })
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": format!("^{}$|{}", Self::UNLIMITED, Duration::PATTERN),
+            "minLength": 2,
+            "maxLength": 24,
+            "description": "A duration such as 250ms, 2s or 1m30s (GEP-2257), or Unlimited.",
+            "examples": [Self::UNLIMITED]
+        })
     }
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct Duration(StdDuration);
 
 impl Duration {
+    pub(crate) const PATTERN: &str = "^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,5}s)?([0-9]{1,5}ms)?$";
     const ZERO: Self = Self::from_millis(0);
     /// What five digits can say, so that whatever was read can be written.
     const LONGEST: Self = Self::from_secs(99_999 * 3_600);
@@ -202,7 +203,7 @@ impl JsonSchema for Duration {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "pattern": "^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,5}s)?([0-9]{1,5}ms)?$",
+            "pattern": Self::PATTERN,
             "minLength": 2,
             "maxLength": 24,
             "description": "A duration such as 250ms, 2s or 1m30s (GEP-2257)."

@@ -132,7 +132,8 @@ fn check_fault(fault: &Fault, path: &str, found: &mut Vec<Contradiction>) {
                     format!("{path}.delay"),
                     "what is never answered cannot be delayed",
                 )
-                .also(format!("{path}.connection"), "nothing is answered"),
+                .also(format!("{path}.connection"), "nothing is answered")
+                .help("leave one of the two out"),
             );
         }
     }

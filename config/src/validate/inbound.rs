@@ -82,7 +82,9 @@ fn check_concurrency(inbound: &Inbound, found: &mut Vec<Contradiction>) {
         found.push(
             Contradiction::error(
                 format!("{path}.{said}"),
-                format!("the limit moves between min and max, but min is {min} and max {max}"),
+                format!(
+                    "the limit moves from min up to max, but min is the larger: {min} and {max}"
+                ),
             )
             .help("write both, the smaller as min"),
         );
@@ -129,7 +131,8 @@ fn check_priorities(inbound: &Inbound, found: &mut Vec<Contradiction>) {
         {
             found.push(
                 Contradiction::error(&path, "an earlier rule matches the same calls")
-                    .also(format!("{all}[{first}].match"), "first here"),
+                    .also(format!("{all}[{first}].match"), "first here")
+                    .help("leave one of them out: the first that matches applies"),
             );
         }
         check_match(&rule.matches, &path, found);

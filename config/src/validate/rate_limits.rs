@@ -7,7 +7,6 @@ use crate::resource::{RateLimit, RateLimitKey, ResiliencePolicy};
 const RATE_LIMITS_MAX: usize = 4;
 const ONE: &str = "spec.inbound.rateLimit";
 const SEVERAL: &str = "spec.inbound.rateLimits";
-const HEADER_CHARS_MAX: usize = 64;
 
 pub(super) fn check(policy: &ResiliencePolicy, found: &mut Vec<Contradiction>) {
     let Some(inbound) = &policy.spec.inbound else {
@@ -54,7 +53,7 @@ pub(super) fn check(policy: &ResiliencePolicy, found: &mut Vec<Contradiction>) {
 
 /// What cannot be reached is not what was meant.
 fn check_total(limits: &[RateLimit], found: &mut Vec<Contradiction>) {
-    let is_total = |limit: &RateLimit| key(limit) == RateLimitKey::Total;
+    let is_total = |limit: &RateLimit| key(limit).0 == RateLimitKey::Total;
     let Some(total) = limits.iter().position(is_total) else {
         return;
     };
@@ -77,32 +76,37 @@ fn check_total(limits: &[RateLimit], found: &mut Vec<Contradiction>) {
 }
 
 fn check_key(limit: &RateLimit, path: &str, found: &mut Vec<Contradiction>) {
-    let Some(RateLimitKey::Header(name)) = &limit.per else {
-        return;
-    };
-    let path = format!("{path}.per.header");
-    if !is_header(name) {
-        let message = format!("expected the name of a header, found {name:?}");
-        found.push(Contradiction::error(path, message).help("such as x-tenant"));
-    } else if name.to_ascii_lowercase().starts_with("x-weir-") {
-        let message = format!("`{name}` is between sidecars: no request has it when it is counted");
-        found.push(
-            Contradiction::error(path, message)
-                .help("to limit each caller, write per: Caller: that goes by proven identity"),
-        );
+    let is_per_header = limit.per == Some(RateLimitKey::Header);
+    match &limit.header {
+        None if is_per_header => {
+            let mut missing = Contradiction::error(
+                format!("{path}.per"),
+                "a limit for each value of a header needs the header's name",
+            )
+            .help("write it beside it: {per: Header, header: x-tenant}");
+            missing.looked_at.push(format!("{path}.header"));
+            found.push(missing);
+        }
+        Some(_) if !is_per_header => found.push(
+            Contradiction::error(
+                format!("{path}.header"),
+                "a header's name has no effect unless requests are counted per header",
+            )
+            .help("write per: Header beside it, or take it out"),
+        ),
+        Some(name) if name.as_str().to_ascii_lowercase().starts_with("x-weir-") => found.push(
+            Contradiction::error(
+                format!("{path}.header"),
+                format!("`{name}` is between sidecars: no request has it when it is counted"),
+            )
+            .help("to limit each caller, write per: Caller: that goes by proven identity"),
+        ),
+        None | Some(_) => {}
     }
 }
 
 /// As they are compared: header names know no case, and a limit without `per` is everybody's.
-fn key(limit: &RateLimit) -> RateLimitKey {
-    match limit.per.clone().unwrap_or_default() {
-        RateLimitKey::Header(name) => RateLimitKey::Header(name.to_ascii_lowercase()),
-        key => key,
-    }
-}
-
-/// RFC 9110 section 5.6.2: a token.
-fn is_header(name: &str) -> bool {
-    (1..=HEADER_CHARS_MAX).contains(&name.len())
-        && (name.bytes()).all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+fn key(limit: &RateLimit) -> (RateLimitKey, Option<String>) {
+    let name = (limit.header.as_ref()).map(|name| name.as_str().to_ascii_lowercase());
+    (limit.per.unwrap_or_default(), name)
 }

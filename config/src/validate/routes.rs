@@ -129,7 +129,8 @@ pub(super) fn check_http(http: &HttpMatch, path: &str, found: &mut Vec<Contradic
                 format!("{path}.pathPrefix"),
                 "a match has a path or a prefix of it, not both",
             )
-            .also(format!("{path}.path"), "the other"),
+            .also(format!("{path}.path"), "the other")
+            .help("keep one of them"),
         );
     }
     if *http == HttpMatch::default() {

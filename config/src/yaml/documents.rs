@@ -117,7 +117,8 @@ impl Builder {
                 return Err(Finding::error(
                     at,
                     format!("the alias `*{name}` names no anchor `&{name}` before it"),
-                ));
+                )
+                .help("write the value out, or put the anchor before what it is to repeat"));
             }
             _ => {}
         }
@@ -191,7 +192,7 @@ impl Builder {
             let message = format!(
                 "this document has more than {VALUES_MAX} values, those that aliases repeat included"
             );
-            return Err(Finding::error(node.span, message));
+            return Err(Finding::error(node.span, message).help("write it as several documents"));
         }
         self.nodes.push(node);
         Ok(())
@@ -212,13 +213,14 @@ impl Builder {
             );
         }
         let Some(&original) = self.anchors.get(&anchor) else {
-            return Err(Finding::error(at, "this alias names no anchor before it"));
+            return Err(Finding::error(at, "this alias names no anchor before it")
+                .help("write the value out"));
         };
         if self.open.contains(&original) {
-            return Err(Finding::error(
-                at,
-                "an alias cannot stand inside what it repeats",
-            ));
+            return Err(
+                Finding::error(at, "an alias cannot stand inside what it repeats")
+                    .help("write the value out"),
+            );
         }
         let value = self.nodes[original.0].value.emptied();
         let copy = self.add(at.clone(), value)?;
@@ -302,4 +304,5 @@ fn too_deep(at: Range<usize>) -> Finding {
         at,
         format!("maps and lists are nested deeper than {DEPTH_MAX} levels"),
     )
+    .help("no resource of ours is as deep: check the brackets")
 }

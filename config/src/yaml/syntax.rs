@@ -26,15 +26,19 @@ pub(super) fn explain(error: &ScanError, text: &str) -> Finding {
         ErrorKind::RecursionLimitExceeded => Finding::error(
             here,
             format!("maps and lists are nested deeper than {DEPTH_MAX} levels"),
-        ),
+        )
+        .help("no resource of ours is as deep: check the brackets"),
         ErrorKind::UnclosedFlowCollection { open } => {
             Finding::error(here, format!("this `{open}` is never closed"))
+                .help("write what closes it at the end of its line")
         }
         ErrorKind::MismatchedFlowCollectionEnd { open, close } => Finding::error(
             here,
             format!("`{close}` closes what was opened with `{open}`"),
-        ),
-        ErrorKind::UnclosedQuotedScalar => Finding::error(here, "this quoted text is never closed"),
+        )
+        .help("brackets close in the order in which they were opened, innermost first"),
+        ErrorKind::UnclosedQuotedScalar => Finding::error(here, "this quoted text is never closed")
+            .help("write the quote at its end, too"),
         ErrorKind::MappingValueNotAllowed | ErrorKind::InvalidColonPlacement => {
             Finding::error(here, "a `:` cannot stand here")
                 .help("check the indentation, and put text that contains `: ` in quotes")
@@ -43,7 +47,8 @@ pub(super) fn explain(error: &ScanError, text: &str) -> Finding {
         | ErrorKind::SimpleKeyExpected
         | ErrorKind::InvalidSimpleKey => Finding::error(here, "expected `field: value` here")
             .help("check the indentation, and that each field has its `:` and a space after it"),
-        _ => Finding::error(here, format!("this is not YAML: {}", error.info())),
+        _ => Finding::error(here, format!("this is not YAML: {}", error.info()))
+            .help("check commas, brackets and quotes just before this place"),
     }
 }
 

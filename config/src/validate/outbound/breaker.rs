@@ -76,7 +76,7 @@ impl Check<'_> {
         let path = "outbound.circuitBreaker.halfOpenCalls";
         if breaker.half_open_calls.get() > in_flight {
             let message = format!(
-                "a half-open breaker lets {} probes through, but the limit allows {in_flight} calls in flight",
+                "a half-open breaker lets more probes through than the limit allows calls in flight: {} and {in_flight}",
                 self.of(path, breaker.half_open_calls.get())
             );
             self.tell(

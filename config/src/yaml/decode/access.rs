@@ -81,7 +81,7 @@ impl<'de> NodeDeserializer<'de> {
                 (Ok(it), _) => visitor.visit_u64(it),
                 (_, Ok(it)) => visitor.visit_i64(it),
                 _ => Err(Error::new(format!(
-                    "the number {text} is out of all bounds"
+                    "expected a number that a computer can count to, found {text}"
                 ))),
             },
             Plain::Float(it) => visitor.visit_f64(it),
