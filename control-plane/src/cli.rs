@@ -3,10 +3,13 @@
 //! What was asked for goes to stdout, everything said about it to stderr.
 
 mod breakers;
+mod check;
 mod client;
+mod crds;
 mod events;
 mod explain;
 mod inject;
+mod install;
 mod paint;
 mod policy;
 mod proxy;
@@ -35,6 +38,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
   weir proxy policy boutique/cart-0        what holds for its sidecar, and who said so
   weir explain 4bf92f3577b34da6a3ce929d0e0e4736      what became of a request
   weir inject -f deployment.yaml | kubectl apply -f -
+  weir install | kubectl apply --server-side -f -    the control plane, on Kubernetes
 
 Exit codes: 0 fine, 1 what was asked for failed, 2 wrong usage, 3 the control plane cannot be reached,
 130 interrupted. NO_COLOR=1 switches colours off."
@@ -71,6 +75,14 @@ enum Command {
     Explain(explain::Arguments),
     /// Add the sidecar to every pod in a file; needs no control plane
     Inject(inject::Arguments),
+    /// Look whether a cluster can have Weir, or whether its Weir is in order
+    Check(check::Arguments),
+    /// Print what a cluster needs for Weir, for kubectl apply
+    Install(install::Install),
+    /// Print what weir install made, for kubectl delete
+    Uninstall(install::Uninstall),
+    /// Print the CustomResourceDefinitions of our kinds, for kubectl
+    Crds(crds::Arguments),
     /// Print the JSON schema of a kind, for editors
     Schema(schema::Arguments),
     /// Print the version
@@ -135,6 +147,10 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Breakers(arguments) => breakers::run(control_plane, arguments).await,
         Command::Explain(arguments) => explain::run(control_plane, arguments).await,
         Command::Inject(arguments) => inject::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Install(arguments) => install::install(&arguments),
+        Command::Uninstall(arguments) => install::uninstall(&arguments),
+        Command::Crds(arguments) => crds::run(&arguments),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Version => print(&format!("weir {}\n", env!("CARGO_PKG_VERSION"))),
         Command::Completion { shell } => {

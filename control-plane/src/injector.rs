@@ -9,6 +9,7 @@
 //! A pure function, so that the admission webhook, `weir inject` and the lab do the same thing. It works on
 //! [`Value`] and not on typed pods: fields of a newer Kubernetes survive it.
 
+mod age;
 mod knobs;
 mod patch;
 mod probes;
@@ -16,6 +17,7 @@ mod settings;
 
 use serde_json::Value;
 
+pub use self::age::{Made, made_by};
 pub use self::knobs::warnings;
 pub use self::settings::{InjectorSettings, NamespaceContext};
 

@@ -30,6 +30,10 @@ pub(super) fn by_meaning(text: &str) -> String {
     painted(text, code, std::io::stdout().is_terminal())
 }
 
+pub(super) fn to_stdout(text: &str, code: &str) -> String {
+    painted(text, code, std::io::stdout().is_terminal())
+}
+
 fn painted(text: &str, code: &str, seen: bool) -> String {
     let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     if seen && wanted {

@@ -1,9 +1,6 @@
 //! `weir schema`: what an editor needs to complete and check our kinds.
 
-use serde_json::json;
-use weir_config::resource::{
-    API_VERSION, AuthorizationPolicySpec, FaultPolicySpec, MeshConfigSpec, ResiliencePolicySpec,
-};
+use weir_config::{Kind, schema};
 
 use super::{Failure, print};
 
@@ -14,54 +11,14 @@ use super::{Failure, print};
   # yaml-language-server: $schema=./resiliencepolicy.schema.json"
 )]
 pub(super) struct Arguments {
-    #[arg(value_enum, ignore_case = true)]
-    kind: Kind,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Kind {
-    #[value(name = "ResiliencePolicy")]
-    ResiliencePolicy,
-    #[value(name = "FaultPolicy")]
-    FaultPolicy,
-    #[value(name = "AuthorizationPolicy")]
-    AuthorizationPolicy,
-    #[value(name = "MeshConfig")]
-    MeshConfig,
+    #[arg(ignore_case = true, value_parser = clap::builder::PossibleValuesParser::new(schema::KINDS.map(Kind::name)))]
+    kind: String,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let (kind, spec) = match arguments.kind {
-        Kind::ResiliencePolicy => (
-            "ResiliencePolicy",
-            schemars::schema_for!(ResiliencePolicySpec),
-        ),
-        Kind::FaultPolicy => ("FaultPolicy", schemars::schema_for!(FaultPolicySpec)),
-        Kind::AuthorizationPolicy => (
-            "AuthorizationPolicy",
-            schemars::schema_for!(AuthorizationPolicySpec),
-        ),
-        Kind::MeshConfig => ("MeshConfig", schemars::schema_for!(MeshConfigSpec)),
-    };
-    let mut spec = spec.to_value();
-    let definitions = spec.as_object_mut().and_then(|spec| {
-        spec.shift_remove("$schema");
-        spec.shift_remove("$defs")
-    });
-    let schema = json!({
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": kind,
-        "type": "object",
-        "required": ["apiVersion", "kind", "metadata", "spec"],
-        "properties": {
-            "apiVersion": { "const": API_VERSION },
-            "kind": { "const": kind },
-            "metadata": { "type": "object", "required": ["name"] },
-            "spec": spec,
-            "status": { "type": "object" },
-        },
-        "additionalProperties": false,
-        "$defs": definitions.unwrap_or_else(|| json!({})),
-    });
+    let named = |kind: &Kind| kind.name().eq_ignore_ascii_case(&arguments.kind);
+    let kind = schema::KINDS.into_iter().find(named);
+    let schema = kind.and_then(schema::json_schema);
+    let schema = schema.ok_or_else(|| Failure::Usage(format!("no kind {}", arguments.kind)))?;
     print(&format!("{schema:#}\n"))
 }

@@ -176,14 +176,16 @@ impl Annotations<'_> {
         Ok(resources)
     }
 
+    /// What the pod has, too, was copied to it, or might as well have been: so a pod that is in the mesh has the hash
+    /// that it had before.
     fn inherited(&self) -> BTreeMap<String, String> {
         let ours = self
             .namespace
             .annotations
             .iter()
             .filter(|(key, _)| key.starts_with(KNOB_PREFIX));
-        let missing = ours.filter(|(key, _)| !self.own.is_some_and(|own| own.contains_key(*key)));
-        missing
+        let own = |key: &String| self.own.and_then(|own| own.get(key));
+        ours.filter(|(key, value)| own(key).is_none_or(|own| own == *value))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect()
     }

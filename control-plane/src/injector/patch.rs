@@ -159,7 +159,7 @@ fn identity_volume(knobs: &Knobs) -> Value {
 }
 
 /// What was added, for `weir uninject`, the CNI plugin and people.
-fn status() -> String {
+pub(super) fn status() -> String {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "template-hash": template_hash(),

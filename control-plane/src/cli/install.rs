@@ -1,0 +1,175 @@
+//! `weir install` and `weir uninstall`: the chart's objects for those who have kubectl and no Helm.
+//!
+//! There is one description of them, the chart's templates, which are in this binary. A test holds what comes out
+//! against what Helm makes of them.
+
+mod expression;
+mod template;
+mod values;
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use self::template::Templates;
+use super::{Failure, crds, print};
+
+macro_rules! chart {
+    ($file:literal) => {
+        ($file, include_str!(concat!("../../../charts/weir/", $file)))
+    };
+}
+
+const VALUES: &str = include_str!("../../../charts/weir/values.yaml");
+const VALUES_HA: &str = include_str!("../../../charts/weir/values-ha.yaml");
+const SCHEMA: &str = include_str!("../../../charts/weir/values.schema.json");
+const LABELS: &str = include_str!("../../../charts/weir/templates/_labels.tpl");
+
+/// In the order in which they must be made.
+const TEMPLATES: [(&str, &str); 7] = [
+    chart!("templates/namespace.yaml"),
+    chart!("templates/service-account.yaml"),
+    chart!("templates/rbac.yaml"),
+    chart!("templates/service.yaml"),
+    chart!("templates/deployment.yaml"),
+    chart!("templates/disruption-budget.yaml"),
+    chart!("templates/webhooks.yaml"),
+];
+
+/// Print what a cluster needs for Weir: CRDs, control plane, webhooks; changes nothing itself
+///
+/// The same objects as the charts weir-crds and weir make. The values are the chart's, and so are their names.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  weir install | kubectl apply --server-side -f -
+  weir install --ha --set trustDomain=prod.example | kubectl apply --server-side -f -
+  weir install --values mine.yaml | kubectl diff -f -
+  weir install --show-values               what may be chosen, and what it is for")]
+pub(super) struct Install {
+    #[command(flatten)]
+    release: Release,
+
+    /// Print the chart's values with their comments instead
+    #[arg(long)]
+    show_values: bool,
+
+    /// Leave the CRDs out, because weir crds or the chart weir-crds has installed them
+    #[arg(long)]
+    without_crds: bool,
+}
+
+/// Print what `weir install` made, for kubectl delete; deletes nothing itself
+///
+/// Pods keep their sidecars until they are started anew, and go on by what they were told last. Policies stay, unless
+/// the CRDs go too.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  weir uninstall | kubectl delete --ignore-not-found -f -
+  weir uninstall --with-crds | kubectl delete --ignore-not-found -f -      every policy goes with them")]
+pub(super) struct Uninstall {
+    #[command(flatten)]
+    release: Release,
+
+    /// The CRDs, too: Kubernetes then deletes every policy in the cluster
+    #[arg(long)]
+    with_crds: bool,
+}
+
+#[derive(clap::Args)]
+struct Release {
+    /// Namespace of the control plane
+    #[arg(short, long, value_name = "NAME", default_value = "weir-system")]
+    namespace: String,
+
+    /// Two replicas that take turns, spread over nodes and zones (the chart's values-ha.yaml)
+    #[arg(long)]
+    ha: bool,
+
+    /// A YAML file of values; may be given several times, later ones win
+    #[arg(short = 'f', long, value_name = "FILE")]
+    values: Vec<PathBuf>,
+
+    /// One value, as in --set webhook.failurePolicy=Ignore; may be given several times
+    #[arg(long, value_name = "PATH=VALUE")]
+    set: Vec<String>,
+}
+
+pub(super) fn install(arguments: &Install) -> Result<(), Failure> {
+    if arguments.show_values {
+        return print(VALUES);
+    }
+    let mut text = String::new();
+    if !arguments.without_crds {
+        text.push_str(&crds::text());
+    }
+    for (_, rendered) in arguments.release.render()? {
+        push(&mut text, &rendered);
+    }
+    print(&text)
+}
+
+pub(super) fn uninstall(arguments: &Uninstall) -> Result<(), Failure> {
+    let mut text = String::new();
+    // The webhooks first: with nobody behind them no pod could start.
+    for (_, rendered) in arguments.release.render()?.into_iter().rev() {
+        push(&mut text, &rendered);
+    }
+    if arguments.with_crds {
+        text.push_str(&crds::text());
+    }
+    print(&text)?;
+    eprintln!(
+        "# Left behind: the certificates that sidecars trust, one ConfigMap in each namespace of the mesh. When no pod \
+         has a sidecar any more:\n#   kubectl delete configmap -A --field-selector metadata.name=weir-trust-bundle"
+    );
+    Ok(())
+}
+
+impl Release {
+    /// Name and text of every object that there is with these values.
+    fn render(&self) -> Result<Vec<(&'static str, String)>, Failure> {
+        let scope = json!({
+            "Values": self.values()?,
+            "Release": { "Name": "weir", "Namespace": self.namespace, "Service": "weir" },
+            "Chart": { "AppVersion": env!("CARGO_PKG_VERSION") },
+        });
+        let templates = Templates::read(LABELS).map_err(Failure::Failed)?;
+        let mut rendered = Vec::new();
+        for (name, text) in TEMPLATES {
+            let text = templates
+                .render(text, &scope)
+                .map_err(|error| Failure::Failed(format!("charts/weir/{name}: {error}")))?;
+            if !text.trim().is_empty() {
+                rendered.push((name, text));
+            }
+        }
+        Ok(rendered)
+    }
+
+    fn values(&self) -> Result<Value, Failure> {
+        let mut layers = vec![(
+            "weir".to_owned(),
+            // kubectl makes no namespace that nobody describes.
+            "createNamespace: true".to_owned(),
+        )];
+        if self.ha {
+            layers.push(("values-ha.yaml".to_owned(), VALUES_HA.to_owned()));
+        }
+        for file in &self.values {
+            let name = file.display().to_string();
+            let text = std::fs::read_to_string(file)
+                .map_err(|error| Failure::Failed(format!("{name}: {error}")))?;
+            layers.push((name, text));
+        }
+        values::merged(VALUES, SCHEMA, &layers, &self.set).map_err(Failure::Usage)
+    }
+}
+
+fn push(text: &mut String, rendered: &str) {
+    let rendered = rendered.trim();
+    if !rendered.starts_with("---") {
+        text.push_str("---\n");
+    }
+    text.push_str(rendered);
+    text.push('\n');
+}

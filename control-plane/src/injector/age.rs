@@ -1,0 +1,42 @@
+//! Whether a pod's sidecar is the one that it would get now.
+
+use serde_json::Value;
+
+use super::knobs::Knobs;
+use super::{
+    HASH_ANNOTATION, InjectorSettings, NamespaceContext, STATUS_ANNOTATION, all_containers, patch,
+    skip,
+};
+use super::{PROXY_CONTAINER, name};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// By this version, with these settings.
+    ByThis,
+    /// By another version, or with what has been said otherwise since: it wants to start anew.
+    Otherwise,
+    /// It should have a sidecar, and was there before anybody said so.
+    WithoutSidecar,
+    /// Nobody asks for one, or it cannot have one.
+    OutsideOnPurpose,
+}
+
+pub fn made_by(pod: &Value, namespace: &NamespaceContext, settings: &InjectorSettings) -> Made {
+    if !all_containers(pod).any(|container| name(container) == PROXY_CONTAINER) {
+        return match skip(pod, namespace) {
+            None => Made::WithoutSidecar,
+            Some(_) => Made::OutsideOnPurpose,
+        };
+    }
+    let annotation = |name: &str| {
+        let annotations = pod.pointer("/metadata/annotations")?;
+        annotations.get(name)?.as_str()
+    };
+    let hash = Knobs::resolve(pod, namespace, settings).map(|knobs| knobs.hash());
+    let is_same = hash.is_ok_and(|hash| annotation(HASH_ANNOTATION) == Some(&*hash))
+        && annotation(STATUS_ANNOTATION) == Some(&*patch::status());
+    match is_same {
+        true => Made::ByThis,
+        false => Made::Otherwise,
+    }
+}

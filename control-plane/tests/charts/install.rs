@@ -1,0 +1,153 @@
+//! `weir install` beside what Helm made of the same templates.
+
+use crate::{documents, here, name, read, root, told, weir};
+
+/// What is rendered: the golden file, and how weir is asked for the same.
+pub(crate) const RENDERS: [(&str, &[&str]); 3] = [
+    ("default", &[]),
+    ("ha", &["../charts/weir/values-ha.yaml"]),
+    ("minimal", &["tests/charts/minimal.yaml"]),
+];
+
+#[test]
+fn weir_install_makes_what_helm_makes() {
+    for (golden, values) in RENDERS {
+        let mut asked = vec![
+            "install",
+            "--without-crds",
+            "--set",
+            "createNamespace=false",
+        ];
+        for file in values {
+            asked.extend(["--values", file]);
+        }
+        let ours = documents(&told(&asked));
+        let helms = read(&here(&format!("golden/{golden}.yaml")));
+        // Who says that he made it is the one difference there is meant to be.
+        let mut helms = documents(&helms.replace("managed-by: Helm", "managed-by: weir"));
+        assert!(helms.len() >= 9, "{golden}: {}", helms.len());
+        for object in &ours {
+            let place = helms.iter().position(|other| name(other) == name(object));
+            let place = place.unwrap_or_else(|| panic!("{golden}: Helm has no {}", name(object)));
+            assert_eq!(*object, helms.remove(place), "{golden}");
+        }
+        assert!(
+            helms.is_empty(),
+            "{golden}: weir has no {}",
+            name(&helms[0])
+        );
+    }
+}
+
+#[test]
+fn high_availability_is_the_charts_own() {
+    let file = told(&["install", "--values", "../charts/weir/values-ha.yaml"]);
+    assert_eq!(told(&["install", "--ha"]), file);
+    let kinds = |text: &str| documents(text).iter().map(name).collect::<Vec<_>>();
+    let budget = "PodDisruptionBudget weir-control-plane".to_owned();
+    assert!(kinds(&file).contains(&budget));
+    assert!(
+        !kinds(&told(&["install"])).contains(&budget),
+        "of one replica none can be spared"
+    );
+}
+
+#[test]
+fn the_crds_come_first_and_are_the_charts() {
+    let all = documents(&told(&["install"]));
+    let crds = documents(&told(&["crds"]));
+    assert!(crds.len() >= 2);
+    assert_eq!(all[..crds.len()], crds[..]);
+    for crd in &crds {
+        let plural = crd["spec"]["names"]["plural"].as_str().expect("a name");
+        let file = root().join(format!("charts/weir-crds/templates/{plural}.yaml"));
+        assert_eq!(documents(&read(&file)), std::slice::from_ref(crd));
+    }
+    assert_eq!(name(&all[crds.len()]), "Namespace weir-system");
+}
+
+#[test]
+fn what_is_uninstalled_is_what_was_installed_and_policies_only_when_asked() {
+    let names = |arguments: &[&str]| {
+        let mut names: Vec<_> = documents(&told(arguments)).iter().map(name).collect();
+        names.sort();
+        names
+    };
+    let installed = names(&["install", "--ha"]);
+    assert_eq!(names(&["uninstall", "--ha", "--with-crds"]), installed);
+    assert_eq!(
+        names(&["uninstall", "--ha"]),
+        names(&["install", "--ha", "--without-crds"])
+    );
+    let first = documents(&told(&["uninstall"]));
+    assert!(
+        name(&first[0]).ends_with("WebhookConfiguration weir"),
+        "or no pod could start"
+    );
+}
+
+#[test]
+fn values_that_are_none_are_refused_with_what_there_is() {
+    for (set, says) in [
+        (
+            "replica=2",
+            "there is no value replica; there are global, createNamespace, image",
+        ),
+        (
+            "webhook.failurePolicy=Maybe",
+            "value webhook.failurePolicy: expected Fail or Ignore, found \"Maybe\"",
+        ),
+        (
+            "replicas=none",
+            "value replicas: expected an integer, found \"none\"",
+        ),
+        ("replicas=9", "value replicas: expected 1 to 5, found 9"),
+        ("trustDomain=A B", "value trustDomain: expected what fits"),
+        (
+            "image.repository=\"\"",
+            "value image.repository: expected a text that says something",
+        ),
+        (
+            "imagePullSecrets=[{}]",
+            "value imagePullSecrets[0]: expected a name",
+        ),
+        (
+            "replicas",
+            "--set replicas: expected PATH=VALUE, such as replicas=2",
+        ),
+    ] {
+        let output = weir(&["install", "--set", set]);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{set}: {errors}");
+        assert!(errors.contains(says), "{set}: {errors}");
+        assert!(
+            output.stdout.is_empty(),
+            "{set}: half a manifest could be applied"
+        );
+    }
+}
+
+#[test]
+fn values_reach_what_they_are_for() {
+    let text = told(&[
+        "install",
+        "--namespace",
+        "mesh",
+        "--set",
+        "trustDomain=prod.example",
+        "--set",
+        "image.tag=\"7\"",
+        "--set",
+        "webhook.failurePolicy=Ignore",
+    ]);
+    for said in [
+        "name: mesh",
+        "value: \"prod.example\"",
+        "weir-control-plane:7",
+        "failurePolicy: Ignore",
+        "[kube-system, mesh]",
+    ] {
+        assert!(text.contains(said), "{said}\n{text}");
+    }
+    assert!(!text.contains("weir-system"));
+}
