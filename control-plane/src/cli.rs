@@ -71,6 +71,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Add the sidecar to every pod in a file; needs no control plane
     Inject(inject::Arguments),
+    /// Take the sidecar out of every pod in a file; needs no control plane
+    Uninject(inject::Removal),
     /// Print the JSON schema of a kind, for editors
     Schema(schema::Arguments),
     /// Print the version
@@ -135,6 +137,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Breakers(arguments) => breakers::run(control_plane, arguments).await,
         Command::Explain(arguments) => explain::run(control_plane, arguments).await,
         Command::Inject(arguments) => inject::run(&arguments),
+        Command::Uninject(arguments) => inject::remove(&arguments),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Version => print(&format!("weir {}\n", env!("CARGO_PKG_VERSION"))),
         Command::Completion { shell } => {

@@ -12,11 +12,13 @@
 mod knobs;
 mod patch;
 mod probes;
+mod removal;
 mod settings;
 
 use serde_json::Value;
 
 pub use self::knobs::warnings;
+pub use self::removal::uninject;
 pub use self::settings::{InjectorSettings, NamespaceContext};
 
 use self::knobs::Knobs;
