@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use weir_config::Kind;
+use weir_config::{Kind, snapshot};
 use weir_control_plane::control_plane::ControlPlane;
 
 use cluster::Cluster;
@@ -220,14 +220,13 @@ async fn beside_a_stalled_one(
     back.subscribe(CATALOG_ADDRESS).await;
     let push = back.next().await;
     let newest = cluster.get(Kind::ResiliencePolicy, "catalog").await;
-    let policy = String::from_utf8_lossy(&push.services[0].policy_json).into_owned();
+    let policy: snapshot::Service =
+        serde_json::from_slice(&push.services[0].policy_json).expect("a policy");
+    let has = policy.outbound.deadline.expect("a deadline").as_millis();
     let deadline = newest["spec"]["outbound"]["deadline"]
         .as_str()
         .expect("a deadline");
-    assert!(
-        policy.contains(deadline.trim_end_matches("ms")),
-        "{deadline}: {policy}"
-    );
+    assert_eq!(format!("{has}ms"), deadline, "back, it has an old policy");
     println!("back, it has the newest policy ({deadline})");
     took
 }

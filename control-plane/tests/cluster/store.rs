@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
+/// Real ones do not remember for ever, either.
+const HISTORY_MAX: usize = 4000;
+
 /// An answer that is no success: HTTP status, and the reason in Kubernetes' words.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Failure {
@@ -236,6 +239,10 @@ impl Store {
     }
 
     fn record(&mut self, key: Key, before: Option<Value>, after: Option<Value>) {
+        if self.log.len() == HISTORY_MAX {
+            let forgotten = self.log.drain(..HISTORY_MAX / 2);
+            self.compacted = forgotten.last().map_or(0, |last| last.version);
+        }
         self.version += 1;
         self.log.push(Logged {
             version: self.version,

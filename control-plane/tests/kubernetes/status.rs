@@ -12,8 +12,8 @@ use super::{CATALOG_ADDRESS, subscribed};
 /// Message of a condition, of the first target.
 fn condition(object: &Value, name: &str) -> (String, String) {
     let conditions = &object["status"]["ancestors"][0]["conditions"];
-    let found = conditions.as_array().into_iter().flatten();
-    let found = found.filter(|it| it["type"] == name).next_back();
+    let mut found = conditions.as_array().into_iter().flatten();
+    let found = found.rfind(|it| it["type"] == name);
     let text = |field: &str| {
         let text = found.and_then(|it| it[field].as_str());
         text.unwrap_or_default().to_owned()
