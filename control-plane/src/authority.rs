@@ -38,6 +38,8 @@ pub enum AuthorityError {
     },
     #[error("{}: {problem}", path.display())]
     Content { path: PathBuf, problem: String },
+    #[error("an anchor of the CA cannot be read: {problem}")]
+    Anchor { problem: String },
     #[error("making a certificate failed: {0}")]
     Certificate(#[from] rcgen::Error),
 }
@@ -53,7 +55,8 @@ pub struct AuthorityConfig {
 #[derive(Debug)]
 pub struct Authority {
     config: AuthorityConfig,
-    folder: PathBuf,
+    /// Where anchors are kept; `None`: somebody else sees to that.
+    folder: Option<PathBuf>,
     /// Oldest first; never empty.
     anchors: Vec<Anchor>,
 }
@@ -65,6 +68,15 @@ struct Anchor {
     issuer: Issuer<'static, KeyPair>,
     introduced: SystemTime,
     expires: SystemTime,
+}
+
+/// An anchor that nobody trusts yet.
+#[derive(Clone, Debug)]
+pub struct Minted {
+    /// Its place in the order of all.
+    pub number: usize,
+    /// Certificate and key.
+    pub pem: String,
 }
 
 /// A leaf as it goes out: no intermediates, so the chain is the leaf.
@@ -85,7 +97,7 @@ impl Authority {
         let anchors = store::read(folder)?;
         let mut authority = Self {
             config,
-            folder: folder.to_owned(),
+            folder: Some(folder.to_owned()),
             anchors,
         };
         if authority.anchors.is_empty() {
@@ -95,8 +107,43 @@ impl Authority {
         Ok(authority)
     }
 
+    /// Of anchors that are kept elsewhere, oldest first. Without any it can only [`mint`](Self::mint).
+    pub fn from_pems<'a>(
+        config: AuthorityConfig,
+        pems: impl IntoIterator<Item = &'a String>,
+    ) -> Result<Self, AuthorityError> {
+        let mut authority = Self {
+            config,
+            folder: None,
+            anchors: Vec::new(),
+        };
+        for pem in pems {
+            authority.adopt(pem)?;
+        }
+        Ok(authority)
+    }
+
     /// Adds an anchor: trusted from now on, signing after the settling time.
     pub fn introduce(&mut self, now: SystemTime) -> Result<(), AuthorityError> {
+        let minted = self.mint(now)?;
+        if let Some(folder) = &self.folder {
+            store::write(folder, &minted)?;
+        }
+        self.adopt(&minted.pem)
+    }
+
+    /// Trusts an anchor that is kept by now. One that it has already stays as it is.
+    pub fn adopt(&mut self, pem: &str) -> Result<(), AuthorityError> {
+        let anchor = store::parse(pem).map_err(|problem| AuthorityError::Anchor { problem })?;
+        let is_known = |known: &Anchor| known.certificate == anchor.certificate;
+        if !self.anchors.iter().any(is_known) {
+            self.anchors.push(anchor);
+        }
+        Ok(())
+    }
+
+    /// The next anchor, for whoever keeps it.
+    pub fn mint(&self, now: SystemTime) -> Result<Minted, AuthorityError> {
         let key = KeyPair::generate()?;
         let number = self.anchors.len() + 1;
         let mut params = blank_params(now, now + ANCHOR_LIFETIME);
@@ -115,11 +162,8 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key)?;
-        let pem = certificate.pem();
-        store::write(&self.folder, number, &pem, &key.serialize_pem())?;
-        self.anchors
-            .push(Anchor::new(certificate.der().clone(), pem, key)?);
-        Ok(())
+        let pem = format!("{}{}", certificate.pem(), key.serialize_pem());
+        Ok(Minted { number, pem })
     }
 
     /// Signs `key` for `owner`. The names, the usages and the life are ours to say.
@@ -129,16 +173,41 @@ impl Authority {
         owner: &SpiffeId,
         now: SystemTime,
     ) -> Result<Leaf, AuthorityError> {
-        let anchor = self.signing(now);
-        let expires = (now + self.config.leaf_lifetime).min(anchor.expires);
-        let mut params = blank_params(now, expires);
-        params.subject_alt_names = vec![SanType::URI(owner.to_string().try_into()?)];
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![
+        let names = vec![SanType::URI(owner.to_string().try_into()?)];
+        let usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
+        self.sign(key, names, usages, now)
+    }
+
+    /// For a server that peers outside the mesh know by a name of DNS. Nobody in the mesh accepts it.
+    pub fn issue_for_names(
+        &self,
+        key: &impl PublicKeyData,
+        names: &[String],
+        now: SystemTime,
+    ) -> Result<Leaf, AuthorityError> {
+        let names = names.iter().map(|name| name.as_str().try_into());
+        let names = names.map(|name| name.map(SanType::DnsName));
+        let names = names.collect::<Result<_, rcgen::Error>>()?;
+        self.sign(key, names, vec![ExtendedKeyUsagePurpose::ServerAuth], now)
+    }
+
+    fn sign(
+        &self,
+        key: &impl PublicKeyData,
+        names: Vec<SanType>,
+        usages: Vec<ExtendedKeyUsagePurpose>,
+        now: SystemTime,
+    ) -> Result<Leaf, AuthorityError> {
+        let anchor = self.signing(now);
+        let expires = (now + self.config.leaf_lifetime).min(anchor.expires);
+        let mut params = blank_params(now, expires);
+        params.subject_alt_names = names;
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = usages;
         params.use_authority_key_identifier_extension = true;
         let serial = fastrand::u128(..) >> 1; // RFC 5280: a positive number of at most 20 bytes
         params.serial_number = Some(SerialNumber::from_slice(&serial.to_be_bytes()));

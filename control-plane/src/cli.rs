@@ -83,6 +83,8 @@ enum Command {
     Uninstall(install::Uninstall),
     /// Print the CustomResourceDefinitions of our kinds, for kubectl
     Crds(crds::Arguments),
+    /// Take the sidecar out of every pod in a file; needs no control plane
+    Uninject(inject::Removal),
     /// Print the JSON schema of a kind, for editors
     Schema(schema::Arguments),
     /// Print the version
@@ -151,6 +153,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Install(arguments) => install::install(&arguments),
         Command::Uninstall(arguments) => install::uninstall(&arguments),
         Command::Crds(arguments) => crds::run(&arguments),
+        Command::Uninject(arguments) => inject::remove(&arguments),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Version => print(&format!("weir {}\n", env!("CARGO_PKG_VERSION"))),
         Command::Completion { shell } => {

@@ -22,13 +22,15 @@ use crate::breakers::Breakers;
 use crate::forced;
 use crate::identity::{IdentityServer, Limits};
 use crate::journal::{Fact, Journal, RedbStore, StoreError};
+use crate::kubernetes::ca_secret::CaSecret;
+use crate::kubernetes::{self, Background, WebhookServer};
 use crate::mesh::Mesh;
 use crate::operator::{self, OperatorServer};
 use crate::proxies::Proxies;
 use crate::push::PushServer;
 use crate::questions::Questions;
 use crate::source::{self, Source};
-use crate::tokens::Tokens;
+use crate::tokens::{FileTokens, Tokens};
 use crate::trust::{self, TrustKeeper};
 use crate::version::Versions;
 use crate::{names, spiffe, tls};
@@ -52,10 +54,9 @@ pub const STALLED_AFTER: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug)]
 pub struct Settings {
-    pub sources: Vec<PathBuf>,
+    pub cluster: Cluster,
     pub listen: SocketAddr,
     pub state: PathBuf,
-    pub bootstrap_tokens: PathBuf,
     pub operator_socket: Option<PathBuf>,
     pub trust_bundle_out: Option<PathBuf>,
     pub trust_domain: String,
@@ -70,6 +71,17 @@ pub struct Settings {
     pub stalled_after: Duration,
 }
 
+/// Where resources come from, and what proves who a pod is.
+#[derive(Clone, Debug)]
+pub enum Cluster {
+    /// Directories of YAML, and a directory with one token a pod.
+    Files {
+        sources: Vec<PathBuf>,
+        bootstrap_tokens: PathBuf,
+    },
+    Kubernetes(Box<kubernetes::Settings>),
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("the trust domain {0:?} is no DNS name in lower case")]
@@ -81,6 +93,8 @@ pub enum StartError {
     },
     #[error("source {0}")]
     Source(std::io::Error),
+    #[error("Kubernetes API: {0}")]
+    Kubernetes(String),
     #[error(transparent)]
     Journal(#[from] StoreError),
     #[error(transparent)]
@@ -97,6 +111,8 @@ pub enum StartError {
 /// A control plane that serves.
 pub struct ControlPlane {
     pub address: SocketAddr,
+    /// Of the webhook, on Kubernetes.
+    pub webhook_address: Option<SocketAddr>,
     pub mesh: Mesh,
     pub journal: Journal,
     stop: watch::Sender<bool>,
@@ -116,7 +132,14 @@ impl ControlPlane {
             settings.journal_facts_max,
         )?;
         let journal = Journal::open(store)?;
-        let authority = open_authority(&settings, &journal)?;
+        let connected = match &settings.cluster {
+            Cluster::Files { .. } => None,
+            Cluster::Kubernetes(cluster) => {
+                Some(cluster.connect().map_err(StartError::Kubernetes)?)
+            }
+        };
+        let ca = connected.as_ref().map(|connected| connected.ca.clone());
+        let authority = open_authority(&settings, ca.as_ref(), &journal).await?;
         let path = settings.state.join("version");
         let versions = Versions::open(&path).map_err(|error| StartError::File { path, error })?;
         let mesh = Mesh::new(&settings.trust_domain, versions);
@@ -130,23 +153,32 @@ impl ControlPlane {
             trust_domain: settings.trust_domain.clone(),
         });
 
-        let mut source = Source::open(
-            settings.sources.clone(),
-            settings.state.join("accepted"),
-            &settings.trust_domain,
-        )
-        .map_err(StartError::Source)?;
-        source::put_in_force(source.recall(), &mesh, &journal);
-        source::put_in_force(source.scan(), &mesh, &journal);
-
+        let Attached {
+            tokens,
+            mut background,
+            webhook,
+        } = attach(&settings, connected, &mesh, &journal, &authority).await?;
         let tls = Arc::new(ArcSwap::from_pointee(
             trust::tls_config(&authority).map_err(StartError::Tls)?,
         ));
+        let webhook_address = webhook.as_ref().map(|webhook| webhook.address);
+        let webhook = match webhook {
+            Some(webhook) => {
+                let names = webhook.names.clone();
+                let config = trust::webhook_config(&authority, &names).map_err(StartError::Tls)?;
+                let tls = Arc::new(ArcSwap::from_pointee(config));
+                background.push(webhook.serve(tls.clone()));
+                Some((names, tls))
+            }
+            None => None,
+        };
         let keeper = TrustKeeper {
             authority: authority.clone(),
             mesh: mesh.clone(),
             journal: journal.clone(),
             tls: tls.clone(),
+            webhook,
+            secret: ca,
             bundle_out: settings.trust_bundle_out.clone(),
             renew_every: settings.leaf_lifetime / 2,
         };
@@ -161,7 +193,7 @@ impl ControlPlane {
         let (stop, stopping) = watch::channel(false);
         let identity = IdentityServer {
             authority,
-            tokens: Tokens::new(settings.bootstrap_tokens.clone()),
+            tokens,
             mesh: mesh.clone(),
             journal: journal.clone(),
             proxies: proxies.clone(),
@@ -195,13 +227,16 @@ impl ControlPlane {
             push,
             stopping.clone(),
         ));
-        let background = [
-            tasks.spawn(source::watch(source, mesh.clone(), journal.clone())),
+        let mut background: Vec<_> = background
+            .into_iter()
+            .map(|task| tasks.spawn(task))
+            .collect();
+        background.extend([
             tasks.spawn(keep_resolved(mesh.clone())),
             tasks.spawn(keeper.run()),
             tasks.spawn(forced::expire(mesh.clone(), journal.clone())),
             tasks.spawn(sweep(mesh.clone(), proxies, breakers)),
-        ];
+        ]);
         let mut until = stopping;
         tasks.spawn(async move {
             let _ = until.wait_for(|stopping| *stopping).await;
@@ -210,6 +245,7 @@ impl ControlPlane {
         tracing::info!(%address, trust_domain = settings.trust_domain, version = mesh.version(), "serving");
         Ok(Self {
             address,
+            webhook_address,
             mesh,
             journal,
             stop,
@@ -226,6 +262,57 @@ impl ControlPlane {
         }
         if let Err(error) = self.journal.record(Fact::ControlPlaneStopped {}).await {
             tracing::warn!(%error, "the end is not on record");
+        }
+    }
+}
+
+/// What depends on where the control plane runs.
+struct Attached {
+    tokens: Tokens,
+    background: Vec<Background>,
+    webhook: Option<WebhookServer>,
+}
+
+/// Returns when the sources have been read once.
+async fn attach(
+    settings: &Settings,
+    connected: Option<kubernetes::Connected>,
+    mesh: &Mesh,
+    journal: &Journal,
+    authority: &Arc<Mutex<Authority>>,
+) -> Result<Attached, StartError> {
+    let memory = settings.state.join("accepted");
+    match (&settings.cluster, connected) {
+        (
+            Cluster::Files {
+                sources,
+                bootstrap_tokens,
+            },
+            _,
+        ) => {
+            let mut source = Source::open(sources.clone(), memory, &settings.trust_domain)
+                .map_err(StartError::Source)?;
+            source::put_in_force(source.recall(), mesh, journal);
+            source::put_in_force(source.scan(), mesh, journal);
+            Ok(Attached {
+                tokens: Tokens::Files(FileTokens::new(bootstrap_tokens.clone())),
+                background: vec![Box::pin(source::watch(
+                    source,
+                    mesh.clone(),
+                    journal.clone(),
+                ))],
+                webhook: None,
+            })
+        }
+        (Cluster::Kubernetes(_), None) => unreachable!("it is connected before anything is read"),
+        (Cluster::Kubernetes(cluster), Some(connected)) => {
+            let attached = cluster.attach(connected, &memory, mesh, journal, authority);
+            let attached = attached.await.map_err(StartError::Kubernetes)?;
+            Ok(Attached {
+                tokens: attached.tokens,
+                background: attached.background,
+                webhook: Some(attached.webhook),
+            })
         }
     }
 }
@@ -291,8 +378,9 @@ async fn serve_operator(
     })
 }
 
-fn open_authority(
+async fn open_authority(
     settings: &Settings,
+    ca: Option<&CaSecret>,
     journal: &Journal,
 ) -> Result<Arc<Mutex<Authority>>, StartError> {
     let config = AuthorityConfig {
@@ -300,6 +388,11 @@ fn open_authority(
         leaf_lifetime: settings.leaf_lifetime,
         settle: settings.anchor_settle,
     };
+    if let Some(ca) = ca {
+        let opened = ca.open(&config).await;
+        let authority = opened.map_err(|error| StartError::Kubernetes(error.to_string()))?;
+        return Ok(Arc::new(Mutex::new(authority)));
+    }
     let now = SystemTime::now();
     let mut authority = Authority::open(&settings.state.join("ca"), config, now)?;
     if settings.rotate_anchor {

@@ -64,6 +64,8 @@ enum Refusal {
     Token(#[from] TokenError),
     #[error("this pod is not known to the control plane")]
     UnknownPod,
+    #[error("the token is of service account {0}, which is not this pod's")]
+    OtherAccount(String),
     #[error("this pod's service account has no name that an identity can carry")]
     NoIdentity,
     #[error(transparent)]
@@ -102,12 +104,15 @@ impl IdentityServer {
         if self.limits.has_failed_too_often(peer) {
             return Err(Refusal::TooManyFailures);
         }
-        self.tokens.check(pod, &request.token).await?;
+        let proven = self.tokens.check(pod, &request.token).await?;
         let known = self
             .mesh
             .pod_soon(pod, POD_PATIENCE)
             .await
             .ok_or(Refusal::UnknownPod)?;
+        if let Some(account) = proven.filter(|account| account != known.service_account()) {
+            return Err(Refusal::OtherAccount(account));
+        }
         let owner = SpiffeId::new(
             self.mesh.trust_domain(),
             &pod.namespace,
@@ -148,8 +153,14 @@ impl IdentityServer {
     fn refused(&self, pod: &ObjectName, peer: IpAddr, refusal: Refusal) -> Status {
         let reason = refusal.to_string();
         tracing::warn!(%pod, %peer, reason, "certificate refused");
-        // What is only too fast is not written down: it would be written too fast.
-        if !matches!(refusal, Refusal::TooManyFailures | Refusal::TooOften) {
+        // What is only too fast, or too early, is not written down: it would be written too fast.
+        let transient = matches!(
+            refusal,
+            Refusal::TooManyFailures
+                | Refusal::TooOften
+                | Refusal::Token(TokenError::Unavailable(_))
+        );
+        if !transient {
             self.limits.failed(peer);
             let named = is_name(&pod.namespace) && is_name(&pod.name);
             self.journal.note(Fact::CertificateRefused {
@@ -163,7 +174,8 @@ impl IdentityServer {
         }
         let code = match refusal {
             Refusal::TooManyFailures | Refusal::TooOften => Code::ResourceExhausted,
-            Refusal::Token(_) => Code::Unauthenticated,
+            Refusal::Token(TokenError::Unavailable(_)) => Code::Unavailable,
+            Refusal::Token(_) | Refusal::OtherAccount(_) => Code::Unauthenticated,
             Refusal::UnknownPod => Code::NotFound,
             Refusal::NoIdentity => Code::FailedPrecondition,
             Refusal::Request(_) => Code::InvalidArgument,

@@ -13,12 +13,14 @@ mod age;
 mod knobs;
 mod patch;
 mod probes;
+mod removal;
 mod settings;
 
 use serde_json::Value;
 
 pub use self::age::{Made, made_by};
 pub use self::knobs::warnings;
+pub use self::removal::uninject;
 pub use self::settings::{InjectorSettings, NamespaceContext};
 
 use self::knobs::Knobs;

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`control_plane`] | what starts, in which order, and how it ends |
 //! | [`source`] | directories of YAML: a file is taken whole or not at all |
+//! | [`kubernetes`] | what it does on Kubernetes and nowhere else |
 //! | [`names`] | endpoints that are DNS names, kept resolved |
 //! | [`mesh`] | what is known, who wants which part, what is new for whom |
 //! | [`push`] | the stream of each sidecar, from Hello to its end |
@@ -23,6 +24,7 @@
 //! | [`questions`] | asking all sidecars something |
 //! | [`operator`], [`cli`] | what operators ask, and the command line that asks it |
 //! | [`injector`] | a pod without a sidecar to the same pod with one |
+//! | [`webhook`] | what the API server asks before it admits a pod or a policy |
 
 pub mod authority;
 pub mod breakers;
@@ -33,6 +35,7 @@ pub mod forced;
 pub mod identity;
 pub mod injector;
 pub mod journal;
+pub mod kubernetes;
 pub mod mesh;
 pub mod names;
 pub mod operator;
@@ -47,3 +50,4 @@ pub mod tls;
 pub mod tokens;
 pub mod trust;
 pub mod version;
+pub mod webhook;

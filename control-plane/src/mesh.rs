@@ -15,7 +15,9 @@
 
 mod board;
 mod effective;
+mod enforcement;
 mod mailbox;
+mod membership;
 mod published;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -25,13 +27,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use prost::bytes::Bytes;
 use tokio::sync::watch;
 use weir_config::index::{Index, Touched};
-use weir_config::pb::destination::Target;
 use weir_config::resource::{MeshConfig, ObjectName, Pod};
 use weir_config::snapshot::{Forced, ServiceKey};
-use weir_config::{Kind, Resource, ResourceRef, compile};
+use weir_config::{Kind, Resource, ResourceRef};
 
 pub use self::board::SessionId;
+pub use self::enforcement::Enforcement;
 pub use self::mailbox::{Dirty, Mailbox};
+pub use self::membership::{Held, Membership, News};
 pub use self::published::{Published, endpoints_delta};
 
 use self::board::{Board, Meaning};
@@ -69,25 +72,6 @@ struct State {
     trust_bundle: Arc<[Bytes]>,
     board: Board,
     versions: Versions,
-}
-
-/// A sidecar's place on the board; leaving it is dropping it.
-pub struct Membership {
-    mesh: Mesh,
-    id: SessionId,
-    pod: ObjectName,
-    mailbox: Arc<Mailbox>,
-}
-
-/// The news behind a [`Dirty`], as of `version`.
-pub struct News {
-    pub version: u64,
-    pub destinations: Vec<(SocketAddr, Target)>,
-    pub services: Vec<Arc<Published>>,
-    /// Services that none of the sidecar's addresses leads to any more.
-    pub gone: Vec<ServiceKey>,
-    pub workload: Option<Bytes>,
-    pub trust_bundle: Option<Arc<[Bytes]>>,
 }
 
 impl Mesh {
@@ -142,6 +126,19 @@ impl Mesh {
         tokio::time::timeout(patience, found).await.ok().flatten()
     }
 
+    /// The version, whenever it changes.
+    pub fn versions(&self) -> watch::Receiver<u64> {
+        self.0.version.subscribe()
+    }
+
+    pub fn namespaces_with_sidecars(&self) -> BTreeSet<String> {
+        let state = self.state();
+        let meshed = state.index.pods().filter(|pod| pod.is_meshed());
+        meshed
+            .map(|pod| pod.metadata.namespace().to_owned())
+            .collect()
+    }
+
     /// The names to resolve, whenever they change.
     pub fn names(&self) -> watch::Receiver<BTreeSet<String>> {
         self.0.names.subscribe()
@@ -149,6 +146,18 @@ impl Mesh {
 
     /// All of it at once: whoever looks sees it before or after, never between.
     pub fn change(&self, changes: impl IntoIterator<Item = Change>) -> u64 {
+        // What is known already makes no version: a source that says everything twice wakes nobody.
+        let changes: Vec<Change> = changes
+            .into_iter()
+            .map(|change| self.with_trust_domain(change))
+            .collect();
+        let is_news = {
+            let state = self.state();
+            changes.iter().any(|change| state.is_news(change))
+        };
+        if !is_news {
+            return self.version();
+        }
         self.update(|state| {
             let mut touched = Touched::default();
             // Addresses may mean something else after the change: those the old resources had, and the new ones.
@@ -160,7 +169,7 @@ impl Mesh {
                 };
                 moved.extend(state.addresses(&reference));
                 touched.absorb(match change {
-                    Change::Apply(resource) => state.index.apply(self.with_trust_domain(*resource)),
+                    Change::Apply(resource) => state.index.apply(*resource),
                     Change::Delete(reference) => state.index.delete(&reference),
                 });
                 moved.extend(state.addresses(&reference));
@@ -271,12 +280,7 @@ impl Mesh {
             dirty.trust_bundle = true;
             dirty.urgent = true;
         });
-        Membership {
-            mesh: self.clone(),
-            id,
-            pod: pod.clone(),
-            mailbox,
-        }
+        Membership::new(self.clone(), id, pod.clone(), mailbox)
     }
 
     fn update(&self, change: impl FnOnce(&mut State)) -> u64 {
@@ -285,13 +289,17 @@ impl Mesh {
         change(&mut state);
         let names = state.board.names();
         drop(state);
+        self.publish_names(names);
+        self.0.version.send_replace(version);
+        version
+    }
+
+    fn publish_names(&self, names: BTreeSet<String>) {
         self.0.names.send_if_modified(|known| {
             let changed = *known != names;
             *known = names;
             changed
         });
-        self.0.version.send_replace(version);
-        version
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -299,74 +307,14 @@ impl Mesh {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn with_trust_domain(&self, mut resource: Resource) -> Resource {
-        if let Resource::MeshConfig(mesh) = &mut resource {
+    fn with_trust_domain(&self, mut change: Change) -> Change {
+        if let Change::Apply(resource) = &mut change
+            && let Resource::MeshConfig(mesh) = &mut **resource
+        {
             // The CA decides; the source has refused a file that says otherwise.
             mesh.spec.trust_domain = Some(self.0.trust_domain.clone());
         }
-        resource
-    }
-}
-
-impl Membership {
-    pub fn mailbox(&self) -> &Mailbox {
-        &self.mailbox
-    }
-
-    pub fn subscribe(&self, address: SocketAddr) {
-        let mut state = self.mesh.state();
-        state.subscribe(self.id, address);
-        let names = state.board.names();
-        drop(state);
-        self.mesh.0.names.send_if_modified(|known| {
-            let changed = *known != names;
-            *known = names;
-            changed
-        });
-    }
-
-    pub fn unsubscribe(&self, address: SocketAddr) {
-        let mut state = self.mesh.state();
-        state.board.unsubscribe(self.id, address);
-        state.settle(self.id);
-    }
-
-    pub fn subscriptions(&self) -> usize {
-        self.mesh.state().board.subscriptions(self.id)
-    }
-
-    /// The news behind `dirty`.
-    pub fn collect(&self, dirty: &Dirty) -> News {
-        let state = self.mesh.state();
-        let workload = dirty
-            .workload
-            .then(|| compile::workload(&state.index, &self.pod))
-            .flatten();
-        let wants = |key: &&ServiceKey| state.board.wants(self.id, key);
-        let (wanted, gone): (Vec<_>, Vec<_>) = dirty.services.iter().partition(wants);
-        let services = wanted
-            .into_iter()
-            .filter_map(|key| state.board.published(key))
-            .collect();
-        let gone = gone.into_iter().cloned().collect();
-        News {
-            version: state.versions.current(),
-            destinations: state.board.destinations(self.id, dirty),
-            services,
-            gone,
-            workload: workload.map(|workload| {
-                serde_json::to_vec(&workload)
-                    .expect("a workload is plain data")
-                    .into()
-            }),
-            trust_bundle: dirty.trust_bundle.then(|| state.trust_bundle.clone()),
-        }
-    }
-}
-
-impl Drop for Membership {
-    fn drop(&mut self) {
-        self.mesh.state().board.leave(self.id);
+        change
     }
 }
 
@@ -426,6 +374,13 @@ impl State {
     fn compiled(&self, service: &ServiceKey) -> Published {
         let forced = self.forced.get(service).copied();
         Published::compile(&self.index, service, forced, &self.draining, &self.resolved)
+    }
+
+    fn is_news(&self, change: &Change) -> bool {
+        match change {
+            Change::Apply(resource) => !self.index.holds(&resource.reference(), resource),
+            Change::Delete(reference) => self.index.get(reference).is_some(),
+        }
     }
 
     fn addresses(&self, reference: &ResourceRef) -> Vec<IpAddr> {

@@ -1,14 +1,17 @@
-//! The source directories: Kubernetes YAML on disk, read again when it changes.
+//! Where the mesh's resources come from: the Kubernetes API ([`kubernetes`]), or directories of Kubernetes YAML, read
+//! again when they change.
 //!
-//! A poll of names, times and sizes: no kernel interface that overflows, works on every file system and through
+//! Of directories, a poll of names, times and sizes: no kernel interface that overflows, works on every file system and through
 //! ConfigMap symlinks. Files whose stamp is as it was are not opened.
 //!
 //! | file | noun |
 //! |---|---|
 //! | `files` | what each file says, and what changes when one says something else (pure) |
+//! | `kubernetes/` | the API server, kind by kind |
 //! | `memory` | the last good content of policy files, across restarts |
 
 mod files;
+pub mod kubernetes;
 mod memory;
 
 use std::collections::BTreeMap;
@@ -22,7 +25,7 @@ use crate::journal::{Fact, Journal};
 use crate::mesh::{Change, Mesh};
 
 use self::files::{Content, Files, Text};
-use self::memory::Memory;
+pub use self::memory::Memory;
 
 const POLL_EVERY: Duration = Duration::from_millis(150);
 /// Larger than any mesh's objects in one file; a bomb otherwise.

@@ -74,6 +74,24 @@ pub fn server_config(
     Ok(config)
 }
 
+/// A fresh certificate for names of DNS, which the API server looks at. It shows none of its own.
+pub fn webhook_config(
+    authority: &Authority,
+    names: &[String],
+    now: SystemTime,
+) -> Result<ServerConfig, Box<dyn std::error::Error>> {
+    let key = KeyPair::generate()?;
+    let leaf = authority.issue_for_names(&key, names, now)?;
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(vec![leaf.certificate], key)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
 /// Accepts until the receiver is gone. Each connection uses the configuration of its moment.
 pub async fn accept(
     listener: TcpListener,

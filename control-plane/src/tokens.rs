@@ -1,9 +1,14 @@
-//! Bootstrap tokens: one file a pod, `<folder>/<namespace>/<pod>`, written by whoever starts the pods.
+//! What proves who a pod is: a bootstrap token (one file a pod, `<folder>/<namespace>/<pod>`, written by whoever
+//! starts the pods), or on Kubernetes the token of its service account ([`TokenReviews`]).
+
+mod review;
 
 use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 use weir_config::resource::ObjectName;
+
+pub use self::review::TokenReviews;
 
 use crate::spiffe::is_name;
 
@@ -11,8 +16,14 @@ use crate::spiffe::is_name;
 const TOKEN_CHARS_MIN: usize = 64;
 const TOKEN_CHARS_MAX: usize = 4096;
 
+#[derive(Clone)]
+pub enum Tokens {
+    Files(FileTokens),
+    Reviews(TokenReviews),
+}
+
 #[derive(Clone, Debug)]
-pub struct Tokens {
+pub struct FileTokens {
     folder: PathBuf,
 }
 
@@ -26,9 +37,34 @@ pub enum TokenError {
     Wrong,
     #[error("the token on file is shorter than {TOKEN_CHARS_MIN} characters: it could be guessed")]
     Weak,
+    #[error("the API server does not accept the token: {0}")]
+    Rejected(String),
+    #[error("the token is for {0:?}; this control plane accepts tokens for itself only")]
+    Audience(Vec<String>),
+    #[error("the token is of {0}, which is no pod's service account")]
+    NoServiceAccount(String),
+    #[error("the token is bound to another pod")]
+    OtherPod,
+    /// Nothing is known about the token: whoever asks may ask again.
+    #[error("the token cannot be checked now: {0}")]
+    Unavailable(String),
 }
 
 impl Tokens {
+    /// Whether `presented` is a token of `pod`; if it says of which service account, that one.
+    pub async fn check(
+        &self,
+        pod: &ObjectName,
+        presented: &str,
+    ) -> Result<Option<String>, TokenError> {
+        match self {
+            Self::Files(files) => files.check(pod, presented).await.map(|()| None),
+            Self::Reviews(reviews) => reviews.check(pod, presented).await.map(Some),
+        }
+    }
+}
+
+impl FileTokens {
     pub fn new(folder: PathBuf) -> Self {
         Self { folder }
     }
@@ -81,7 +117,7 @@ mod tests {
         write("boutique/cart-1", &b);
         write("boutique/weak-0", "1234");
         write("secret", &a);
-        let tokens = Tokens::new(folder.path().join("."));
+        let tokens = FileTokens::new(folder.path().join("."));
         let check = async |namespace: &str, pod: &str, token: &str| {
             tokens.check(&ObjectName::new(namespace, pod), token).await
         };

@@ -11,6 +11,7 @@ use rustls::server::ServerConfig;
 
 use crate::authority::{Authority, AuthorityError};
 use crate::journal::{Fact, Journal};
+use crate::kubernetes::ca_secret::CaSecret;
 use crate::mesh::Mesh;
 use crate::tls;
 
@@ -20,6 +21,10 @@ pub struct TrustKeeper {
     pub mesh: Mesh,
     pub journal: Journal,
     pub tls: Arc<ArcSwap<ServerConfig>>,
+    /// The webhook's names, and what it serves with.
+    pub webhook: Option<(Vec<String>, Arc<ArcSwap<ServerConfig>>)>,
+    /// On Kubernetes the CA is in a Secret.
+    pub secret: Option<CaSecret>,
     pub bundle_out: Option<PathBuf>,
     pub renew_every: Duration,
 }
@@ -33,8 +38,19 @@ impl TrustKeeper {
         let mut renewed = tokio::time::Instant::now();
         loop {
             tokio::time::sleep(every).await;
-            if let Err(error) = self.introduce_successor() {
-                tracing::error!(%error, "no new trust anchor could be made");
+            match &self.secret {
+                None => {
+                    if let Err(error) = self.introduce_successor() {
+                        tracing::error!(%error, "no new trust anchor could be made");
+                    }
+                }
+                Some(secret) => match secret.tend(&self.authority).await {
+                    Ok(true) => self.note_introduced(),
+                    Ok(false) => {}
+                    Err(error) => {
+                        tracing::warn!(%error, "the CA's Secret could not be looked after")
+                    }
+                },
             }
             let before = self.mesh.trust_bundle();
             if let Err((path, error)) = self.publish() {
@@ -43,14 +59,19 @@ impl TrustKeeper {
             if before == self.mesh.trust_bundle() && renewed.elapsed() < self.renew_every {
                 continue;
             }
-            match tls_config(&self.authority) {
-                Ok(config) => {
-                    self.tls.store(Arc::new(config));
-                    renewed = tokio::time::Instant::now();
-                }
-                Err(error) => tracing::error!(%error, "the server's certificate was not renewed"),
+            match self.renew() {
+                Ok(()) => renewed = tokio::time::Instant::now(),
+                Err(error) => tracing::error!(error, "the server's certificate was not renewed"),
             }
         }
+    }
+
+    fn renew(&self) -> Result<(), String> {
+        self.tls.store(Arc::new(tls_config(&self.authority)?));
+        if let Some((names, tls)) = &self.webhook {
+            tls.store(Arc::new(webhook_config(&self.authority, names)?));
+        }
+        Ok(())
     }
 
     fn introduce_successor(&self) -> Result<(), AuthorityError> {
@@ -63,10 +84,17 @@ impl TrustKeeper {
             return Ok(());
         }
         authority.introduce(now)?;
-        self.journal.note(Fact::TrustAnchorIntroduced {
-            anchors: authority.trust_bundle(now).len(),
-        });
+        drop(authority);
+        self.note_introduced();
         Ok(())
+    }
+
+    fn note_introduced(&self) {
+        let authority = self.authority.lock();
+        let authority = authority.unwrap_or_else(PoisonError::into_inner);
+        self.journal.note(Fact::TrustAnchorIntroduced {
+            anchors: authority.trust_bundle(SystemTime::now()).len(),
+        });
     }
 
     /// To the sidecars and to the file.
@@ -98,6 +126,15 @@ impl TrustKeeper {
 pub fn tls_config(authority: &Mutex<Authority>) -> Result<ServerConfig, String> {
     let authority = authority.lock().unwrap_or_else(PoisonError::into_inner);
     tls::server_config(&authority, SystemTime::now()).map_err(|error| error.to_string())
+}
+
+pub fn webhook_config(
+    authority: &Mutex<Authority>,
+    names: &[String],
+) -> Result<ServerConfig, String> {
+    let authority = authority.lock().unwrap_or_else(PoisonError::into_inner);
+    let config = tls::webhook_config(&authority, names, SystemTime::now());
+    config.map_err(|error| error.to_string())
 }
 
 /// Whoever reads it reads all of it: written beside, then renamed.

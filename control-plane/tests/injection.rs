@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use weir_control_plane::injector::{InjectorSettings, NamespaceContext, Outcome, inject};
+use weir_control_plane::injector::{InjectorSettings, NamespaceContext, Outcome, inject, uninject};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/injection")
@@ -81,6 +81,64 @@ fn a_second_pass_changes_nothing() {
             story.display()
         );
     }
+}
+
+#[test]
+fn what_was_taken_out_can_be_put_in_again_and_is_the_same() {
+    let settings = InjectorSettings::default();
+    let mut ways = 0;
+    for story in stories() {
+        let (namespace, pod) = read(&story);
+        let Ok(Outcome::Injected(once)) = inject(&pod, &namespace, &settings) else {
+            continue;
+        };
+        ways += 1;
+        let bare = uninject(&once).expect("it has a sidecar");
+        let text = bare.to_string();
+        for ours in [
+            "\"weir-proxy\"",
+            "\"weir-init\"",
+            "\"weir-identity\"",
+            "inject-status",
+            "app-probe",
+        ] {
+            assert!(
+                !text.contains(ours),
+                "{}: {ours} in {text}",
+                story.display()
+            );
+        }
+        assert_eq!(uninject(&bare), None, "there is nothing left to take out");
+        let Ok(Outcome::Injected(mut again)) = inject(&bare, &namespace, &settings) else {
+            panic!("{}: it cannot be injected again", story.display());
+        };
+        // What its namespace said is the pod's own word by now: the same values, by another way.
+        let hash = |pod: &Value| pod["metadata"]["annotations"]["weir.dev/config-hash"].clone();
+        again["metadata"]["annotations"]["weir.dev/config-hash"] = hash(&once);
+        assert_eq!(again, once, "{}", story.display());
+    }
+    assert!(ways >= 8, "{ways}");
+}
+
+#[test]
+fn a_plain_pod_comes_back_as_it_was() {
+    let pod = json!({
+        "metadata": { "name": "cart", "labels": { "app": "cart" } },
+        "spec": {
+            "containers": [{
+                "name": "cart", "image": "cart:1", "ports": [{ "containerPort": 7070 }],
+                "livenessProbe": { "exec": { "command": ["true"] } },
+                "readinessProbe": { "tcpSocket": { "port": 7070 }, "periodSeconds": 3 },
+            }],
+            "volumes": [{ "name": "data", "emptyDir": {} }],
+        },
+    });
+    let namespace = NamespaceContext::enabled("boutique");
+    let Ok(Outcome::Injected(injected)) = inject(&pod, &namespace, &InjectorSettings::default())
+    else {
+        panic!("a plain pod is injected");
+    };
+    assert_eq!(uninject(&injected), Some(pod));
 }
 
 /// Helm 4 applies server-side, where two entries of a list with the same key are an error.

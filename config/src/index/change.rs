@@ -103,7 +103,8 @@ impl Index {
             .unwrap_or_default()
     }
 
-    fn holds(&self, reference: &ResourceRef, resource: &Resource) -> bool {
+    /// Whether this very resource is what the index has under its name.
+    pub fn holds(&self, reference: &ResourceRef, resource: &Resource) -> bool {
         let name = &reference.name;
         match resource {
             Resource::Service(it) => self.services.get(name).is_some_and(|known| **known == *it),

@@ -6,10 +6,10 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rcgen::KeyPair;
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::{Anchor, AuthorityError};
+use super::{Anchor, AuthorityError, Minted};
 
 /// Oldest first. No folder is no anchors; a file that cannot be read is an error, never a reason for a new CA:
 /// that would cut off every sidecar that trusts the old one.
@@ -46,12 +46,16 @@ fn read_anchor(path: &Path) -> Result<Anchor, AuthorityError> {
         )));
     }
     let pem = std::fs::read_to_string(path).map_err(|error| file_error(path, error))?;
-    let certificate = CertificateDer::from_pem_slice(pem.as_bytes())
-        .map_err(|error| content(error.to_string()))?;
-    let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(pem.as_bytes())
-        .map_err(|error| content(error.to_string()))?;
-    let key = KeyPair::try_from(key.secret_der()).map_err(|error| content(error.to_string()))?;
-    Anchor::new(certificate, certificate_of(&pem), key).map_err(|error| content(error.to_string()))
+    parse(&pem).map_err(content)
+}
+
+/// Certificate and key together.
+pub(super) fn parse(pem: &str) -> Result<Anchor, String> {
+    let fail = |error: &dyn std::fmt::Display| error.to_string();
+    let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|it| fail(&it))?;
+    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|it| fail(&it))?;
+    let key = KeyPair::try_from(key.secret_der()).map_err(|it| fail(&it))?;
+    Anchor::new(certificate, certificate_of(pem), key).map_err(|it| fail(&it))
 }
 
 /// The file without its key.
@@ -65,12 +69,8 @@ fn certificate_of(pem: &str) -> String {
 }
 
 /// On disk for good when this returns: a CA that a sidecar has seen must not be forgotten.
-pub(super) fn write(
-    folder: &Path,
-    number: usize,
-    certificate: &str,
-    key: &str,
-) -> Result<(), AuthorityError> {
+pub(super) fn write(folder: &Path, minted: &Minted) -> Result<(), AuthorityError> {
+    let number = minted.number;
     let mut builder = std::fs::DirBuilder::new();
     builder
         .recursive(true)
@@ -79,7 +79,7 @@ pub(super) fn write(
         .map_err(|error| file_error(folder, error))?;
     let path = folder.join(format!("{number:04}.pem"));
     let temporary = folder.join(format!("{number:04}.new"));
-    let result = write_synced(&temporary, &format!("{certificate}{key}"))
+    let result = write_synced(&temporary, &minted.pem)
         .and_then(|()| std::fs::rename(&temporary, &path))
         .and_then(|()| File::open(folder)?.sync_all());
     result.map_err(|error| file_error(&path, error))

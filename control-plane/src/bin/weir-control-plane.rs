@@ -2,30 +2,39 @@
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use weir_config::units::Duration;
-use weir_control_plane::control_plane::{ControlPlane, STALLED_AFTER, Settings, StartError};
+use weir_control_plane::control_plane::{
+    Cluster, ControlPlane, STALLED_AFTER, Settings, StartError,
+};
+use weir_control_plane::injector::InjectorSettings;
+use weir_control_plane::kubernetes;
+
+/// In place of a directory.
+const KUBERNETES: &str = "kubernetes";
 
 /// Weir's control plane: policy and certificates for every sidecar, and a journal of what happened.
 ///
-/// It reads Kubernetes YAML (Services, EndpointSlices, Pods, ResiliencePolicies, MeshConfig) from directories and
-/// reads it again when it changes. A file with a mistake is refused whole: what it held before stays in force, and
-/// `weir events --kind PolicyRejected` says why.
+/// With --source kubernetes it watches the Kubernetes API (Services, EndpointSlices, Pods, and Weir's own kinds).
+/// Otherwise it reads the same as YAML from directories, and reads it again when it changes. A policy with a mistake
+/// is refused (a file whole): what held before stays in force, and `weir events --kind PolicyRejected` says why.
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Example:
+    after_help = "Examples:
+  weir-control-plane --source kubernetes --state /var/lib/weir
   weir-control-plane --source ./cluster --source ./policies \\
     --state /var/lib/weir --bootstrap-tokens /run/weir/tokens --trust-bundle-out /run/weir/ca.crt
   weir --control-plane unix:/run/weir/operator.sock events --follow"
 )]
 struct Arguments {
-    /// A directory of YAML (nested folders too) or a single file; may be given several times
+    /// The word kubernetes, for the API server of the cluster (in a pod by its service account, elsewhere by
+    /// KUBECONFIG); or a directory of YAML (nested folders too) or a single file, which may be given several times
     #[arg(
         long,
         value_name = "PATH",
@@ -48,9 +57,13 @@ struct Arguments {
     #[arg(long, value_name = "DIR", env = "WEIR_STATE")]
     state: PathBuf,
 
-    /// One file a pod, <namespace>/<pod>, with the token by which its sidecar gets a certificate
+    /// Needed with directories: one file a pod, <namespace>/<pod>, with the token by which its sidecar gets a
+    /// certificate. On Kubernetes the API server reviews the tokens of service accounts instead
     #[arg(long, value_name = "DIR", env = "WEIR_BOOTSTRAP_TOKENS")]
-    bootstrap_tokens: PathBuf,
+    bootstrap_tokens: Option<PathBuf>,
+
+    #[command(flatten)]
+    kubernetes: KubernetesArguments,
 
     /// The unix socket on which `weir` asks; none when absent
     #[arg(long, value_name = "PATH", env = "WEIR_OPERATOR_SOCKET")]
@@ -106,6 +119,57 @@ struct Arguments {
     log_format: LogFormat,
 }
 
+#[derive(clap::Args)]
+#[command(next_help_heading = "With --source kubernetes")]
+struct KubernetesArguments {
+    /// The control plane's own namespace: of its Lease and its Secret
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "weir-system",
+        env = "WEIR_NAMESPACE"
+    )]
+    namespace: String,
+
+    /// The control plane's own pod: the name in its Lease; the host's name when absent
+    #[arg(long, value_name = "NAME", env = "WEIR_POD_NAME")]
+    pod_name: Option<String>,
+
+    /// The only audience that a sidecar's token may have
+    #[arg(long, value_name = "NAME", default_value_t = InjectorSettings::default().token_audience,
+          env = "WEIR_TOKEN_AUDIENCE")]
+    token_audience: String,
+
+    /// The Service by which the API server and sidecars find this control plane
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "weir-control-plane",
+        env = "WEIR_SERVICE"
+    )]
+    service: String,
+
+    /// Where the webhook listens (HTTPS: /inject, /validate, /healthz). Its certificate is self-made, and caBundle of
+    /// the webhook configurations that name the Service is kept up to date
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "0.0.0.0:14181",
+        env = "WEIR_WEBHOOK_LISTEN"
+    )]
+    webhook_listen: SocketAddr,
+
+    /// Image of the sidecars that the webhook injects
+    #[arg(long, value_name = "IMAGE", default_value_t = InjectorSettings::default().proxy_image,
+          env = "WEIR_PROXY_IMAGE")]
+    proxy_image: String,
+
+    /// What injected sidecars log
+    #[arg(long, value_name = "FILTER", default_value_t = InjectorSettings::default().log_level,
+          env = "WEIR_PROXY_LOG")]
+    proxy_log: String,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum LogFormat {
     Text,
@@ -138,13 +202,14 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    let settings = arguments.settings().await?;
     // Before the start: a signal during it must not be lost.
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
     );
     let starting: Result<ControlPlane, StartError> = tokio::select! {
-        started = ControlPlane::start(arguments.settings()) => started,
+        started = ControlPlane::start(settings) => started,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
@@ -162,12 +227,12 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 impl Arguments {
-    fn settings(self) -> Settings {
-        Settings {
-            sources: self.source,
+    async fn settings(self) -> Result<Settings, String> {
+        let cluster = self.cluster().await?;
+        Ok(Settings {
+            cluster,
             listen: self.listen,
             state: self.state,
-            bootstrap_tokens: self.bootstrap_tokens,
             operator_socket: self.operator_socket,
             trust_bundle_out: self.trust_bundle_out,
             trust_domain: self.trust_domain,
@@ -176,7 +241,72 @@ impl Arguments {
             rotate_anchor: self.rotate_ca,
             journal_facts_max: self.journal_facts,
             stalled_after: STALLED_AFTER,
+        })
+    }
+
+    async fn cluster(&self) -> Result<Cluster, String> {
+        let kubernetes = self
+            .source
+            .iter()
+            .any(|source| source == Path::new(KUBERNETES));
+        if !kubernetes {
+            let tokens = self.bootstrap_tokens.clone().ok_or(
+                "--bootstrap-tokens is needed with directories: without it no sidecar gets a certificate",
+            )?;
+            return Ok(Cluster::Files {
+                sources: self.source.clone(),
+                bootstrap_tokens: tokens,
+            });
         }
+        if self.source.len() > 1 {
+            return Err("--source kubernetes stands alone: one source says what the mesh is (a directory of \
+                        that name is ./kubernetes)"
+                .to_owned());
+        }
+        if self.bootstrap_tokens.is_some() {
+            return Err(
+                "--bootstrap-tokens is for directories: on Kubernetes the API server reviews \
+                        the tokens of service accounts"
+                    .to_owned(),
+            );
+        }
+        if self.rotate_ca {
+            return Err("--rotate-ca is for a CA in --state: on Kubernetes it is in a Secret that all control planes \
+                        share, and `kubectl annotate secret weir-ca weir.dev/rotate-ca=now` introduces a new one"
+                .to_owned());
+        }
+        let api = kube::Config::infer().await.map_err(|error| {
+            format!("there is no Kubernetes to be found, neither by a pod's service account nor by KUBECONFIG: {error}")
+        })?;
+        let own = &self.kubernetes;
+        let host_name = || std::fs::read_to_string("/proc/sys/kernel/hostname");
+        let pod = match &own.pod_name {
+            Some(name) => name.clone(),
+            None => host_name()
+                .map_err(|error| error.to_string())?
+                .trim()
+                .to_owned(),
+        };
+        Ok(Cluster::Kubernetes(Box::new(kubernetes::Settings {
+            api,
+            namespace: own.namespace.clone(),
+            pod,
+            service: own.service.clone(),
+            webhook: own.webhook_listen,
+            injector: InjectorSettings {
+                proxy_image: own.proxy_image.clone(),
+                control_plane_addr: format!(
+                    "{}.{}.svc:{}",
+                    own.service,
+                    own.namespace,
+                    self.listen.port()
+                ),
+                trust_domain: self.trust_domain.clone(),
+                token_audience: own.token_audience.clone(),
+                log_level: own.proxy_log.clone(),
+                ..InjectorSettings::default()
+            },
+        })))
     }
 }
 

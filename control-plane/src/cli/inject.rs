@@ -1,4 +1,4 @@
-//! `weir inject`: the webhook's own code, on files.
+//! `weir inject`: the webhook's own code, on files; and `weir uninject`, the way back.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::{Failure, print};
-use crate::injector::{InjectorSettings, NamespaceContext, Outcome, inject, warnings};
+use crate::injector::{InjectorSettings, NamespaceContext, Outcome, inject, uninject, warnings};
 
 /// Add the sidecar to every pod in a file; needs no control plane
 ///
@@ -36,14 +36,36 @@ pub(super) struct Arguments {
     trust_domain: String,
 }
 
+/// Take the sidecar out of every pod in a file; needs no control plane
+///
+/// The way back from `weir inject`, and from what the webhook did to a pod. A pod without a sidecar is left as it is;
+/// stderr says which. In a namespace that asks for sidecars the webhook puts it in again: label the pod
+/// weir.dev/inject: "false", or take the label off the namespace.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  kubectl get deploy cart -o yaml | weir uninject -f - | kubectl apply -f -")]
+pub(super) struct Removal {
+    /// A file, or - for stdin
+    #[arg(short, long = "filename", value_name = "PATH")]
+    filename: PathBuf,
+}
+
+pub(super) fn remove(arguments: &Removal) -> Result<(), Failure> {
+    let mut documents = documents(&arguments.filename)?;
+    for document in &mut documents {
+        each_pod(document, &mut |pod, _, name| match uninject(pod) {
+            Some(bare) => {
+                *pod = bare;
+                eprintln!("{name}: taken out");
+            }
+            None => eprintln!("{name}: left as it is: there is no sidecar in it"),
+        });
+    }
+    print(&yaml(&documents)?)
+}
+
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let text = read(&arguments.filename)?;
-    let fail = |error: &dyn std::fmt::Display| {
-        Failure::Failed(format!("{}: {error}", arguments.filename.display()))
-    };
-    let mut documents: Vec<Value> =
-        serde_saphyr::from_multiple(&text).map_err(|error| fail(&error))?;
-    documents.retain(|document| !document.is_null());
+    let mut documents = documents(&arguments.filename)?;
     let settings = InjectorSettings {
         proxy_image: arguments.proxy_image.clone(),
         control_plane_addr: arguments.control_plane_addr.clone(),
@@ -55,11 +77,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         settings,
         refused: 0,
     };
-    documents
-        .iter_mut()
-        .for_each(|document| injection.object(document));
+    for document in &mut documents {
+        each_pod(document, &mut |pod, namespace, name| {
+            injection.pod(pod, namespace, name);
+        });
+    }
     match injection.refused {
-        0 => print(&serde_saphyr::to_string_multiple(&documents).map_err(|error| fail(&error))?),
+        0 => print(&yaml(&documents)?),
         1 => Err(Failure::Failed(
             "1 pod was refused: nothing is written".to_owned(),
         )),
@@ -76,31 +100,6 @@ struct Injection {
 }
 
 impl Injection {
-    fn object(&mut self, object: &mut Value) {
-        let kind = object["kind"].as_str().unwrap_or_default().to_owned();
-        if kind == "List" {
-            let items = object.get_mut("items").and_then(Value::as_array_mut);
-            items
-                .into_iter()
-                .flatten()
-                .for_each(|item| self.object(item));
-            return;
-        }
-        let Some(pointer) = template(&kind) else {
-            return;
-        };
-        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
-        let namespace = text("/metadata/namespace").unwrap_or("default").to_owned();
-        let name = text("/metadata/name")
-            .or(text("/metadata/generateName"))
-            .unwrap_or("(no name)");
-        let name = format!("{} {namespace}/{name}", kind.to_lowercase());
-        let Some(pod) = object.pointer_mut(pointer) else {
-            return;
-        };
-        self.pod(pod, &namespace, &name);
-    }
-
     fn pod(&mut self, pod: &mut Value, namespace: &str, name: &str) {
         // Whoever runs this asks for injection, unless the namespace says otherwise.
         let asked = NamespaceContext::enabled(namespace);
@@ -119,6 +118,30 @@ impl Injection {
                 eprintln!("{name}: refused: {refusal}");
             }
         }
+    }
+}
+
+/// Calls `visit` with each pod of an object, its namespace, and a name for people.
+fn each_pod(object: &mut Value, visit: &mut impl FnMut(&mut Value, &str, &str)) {
+    let kind = object["kind"].as_str().unwrap_or_default().to_owned();
+    if kind == "List" {
+        let items = object.get_mut("items").and_then(Value::as_array_mut);
+        for item in items.into_iter().flatten() {
+            each_pod(item, visit);
+        }
+        return;
+    }
+    let Some(pointer) = template(&kind) else {
+        return;
+    };
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
+    let namespace = text("/metadata/namespace").unwrap_or("default").to_owned();
+    let name = text("/metadata/name")
+        .or(text("/metadata/generateName"))
+        .unwrap_or("(no name)");
+    let name = format!("{} {namespace}/{name}", kind.to_lowercase());
+    if let Some(pod) = object.pointer_mut(pointer) {
+        visit(pod, &namespace, &name);
     }
 }
 
@@ -151,6 +174,18 @@ fn namespaces(documents: &[Value]) -> HashMap<String, NamespaceContext> {
         (context.name.clone(), context)
     });
     contexts.collect()
+}
+
+fn documents(path: &Path) -> Result<Vec<Value>, Failure> {
+    let parsed: Result<Vec<Value>, _> = serde_saphyr::from_multiple(&read(path)?);
+    let mut documents =
+        parsed.map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
+    documents.retain(|document| !document.is_null());
+    Ok(documents)
+}
+
+fn yaml(documents: &[Value]) -> Result<String, Failure> {
+    serde_saphyr::to_string_multiple(documents).map_err(|error| Failure::Failed(error.to_string()))
 }
 
 fn read(path: &Path) -> Result<String, Failure> {

@@ -26,6 +26,25 @@ pub(super) fn rewrite(spec: &mut Map<String, Value>) -> Map<String, Value> {
     originals
 }
 
+/// Gives the probes back, as [`rewrite`] found them but for their ports, which are numbers.
+pub(super) fn restore(spec: &mut Map<String, Value>, originals: &Map<String, Value>) {
+    for list in ["initContainers", "containers"] {
+        let containers = spec.get_mut(list).and_then(Value::as_array_mut);
+        for container in containers.into_iter().flatten() {
+            for (field, kind) in KINDS {
+                let key = format!("{}/{kind}", name(container));
+                let probe = container.get_mut(field).and_then(Value::as_object_mut);
+                if let (Some(probe), Some(original)) = (probe, originals.get(&key)) {
+                    probe.shift_remove("httpGet");
+                    let handlers = original.as_object().into_iter().flatten();
+                    let handlers = handlers.filter(|(field, _)| *field != "timeoutSeconds");
+                    probe.extend(handlers.map(|(field, value)| (field.clone(), value.clone())));
+                }
+            }
+        }
+    }
+}
+
 fn rewrite_container(container: &mut Value, originals: &mut Map<String, Value>) {
     for (field, kind) in KINDS {
         let Some(original) = container

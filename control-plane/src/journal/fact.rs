@@ -6,12 +6,14 @@ use serde_json::Value;
 use super::Event;
 
 /// Every kind, in the order of a mesh's life.
-pub const KINDS: [&str; 22] = [
+pub const KINDS: [&str; 24] = [
     "ControlPlaneStarted",
     "ControlPlaneStopped",
     "TrustAnchorIntroduced",
     "PolicyAccepted",
     "PolicyRejected",
+    "SourceLost",
+    "SourceRegained",
     "CertificateIssued",
     "CertificateRefused",
     "ProxyConnected",
@@ -52,6 +54,14 @@ pub enum Fact {
     PolicyRejected {
         file: String,
         diagnostics: Vec<String>,
+    },
+    /// The Kubernetes API cannot be reached or does not answer: what was read stays in force.
+    SourceLost {
+        source: String,
+        reason: String,
+    },
+    SourceRegained {
+        source: String,
     },
     CertificateIssued {
         pod: String,
@@ -225,6 +235,11 @@ impl Fact {
                     format!("refused whole, the last good content stays in force: {first}{more}"),
                 )
             }
+            Self::SourceLost { source, reason } => about(
+                source,
+                because("cannot be read, what was read stays in force", reason),
+            ),
+            Self::SourceRegained { source } => about(source, "can be read again".to_owned()),
             Self::CertificateIssued {
                 pod,
                 identity,

@@ -219,6 +219,11 @@ fn one_of_each() -> Vec<Fact> {
             file: s(),
             policies: vec![s()],
         },
+        Fact::SourceLost {
+            source: s(),
+            reason: s(),
+        },
+        Fact::SourceRegained { source: s() },
         Fact::PolicyRejected {
             file: s(),
             diagnostics: vec![s()],

@@ -2,10 +2,13 @@
 //!
 //! Everything is found by a map: the cost of a change is the number of those who want it, not of those who are there.
 
+mod progress;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use prost::bytes::Bytes;
 use weir_config::compile;
 use weir_config::index::{Destination, Index, Touched};
 use weir_config::pb;
@@ -22,6 +25,7 @@ pub struct SessionId(u64);
 #[derive(Default)]
 pub(super) struct Board {
     next_id: u64,
+    acknowledgements: u64,
     sessions: HashMap<SessionId, Session>,
     sessions_of_pod: HashMap<ObjectName, HashSet<SessionId>>,
     sessions_of_namespace: HashMap<String, HashSet<SessionId>>,
@@ -41,6 +45,9 @@ struct Session {
     /// What stands in for those, whether or not it is called itself. What would stand in for these is not wanted:
     /// nobody falls back twice.
     alternates: HashSet<ServiceKey>,
+    /// Policies it has in force.
+    holds: HashMap<ServiceKey, Bytes>,
+    workload: Option<Bytes>,
 }
 
 #[derive(Default)]
@@ -114,8 +121,11 @@ impl Board {
             addresses: HashMap::new(),
             services: HashMap::new(),
             alternates: HashSet::new(),
+            holds: HashMap::new(),
+            workload: None,
         };
         self.sessions.insert(id, session);
+        self.acknowledgements += 1;
         id
     }
 
@@ -123,6 +133,7 @@ impl Board {
         let Some(session) = self.sessions.remove(&id) else {
             return;
         };
+        self.acknowledgements += 1;
         for address in session.addresses.keys() {
             forget(&mut self.addresses, &address.ip(), &(address.port(), id));
         }

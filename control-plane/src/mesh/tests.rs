@@ -85,7 +85,6 @@ fn a_name_among_the_endpoints_is_watched_while_somebody_wants_it() {
         "the same answer is no news"
     );
     drop(member);
-    mesh.change(Vec::new());
     assert!(mesh.names().borrow().is_empty());
 }
 

@@ -21,7 +21,7 @@ use weir_config::pb;
 use weir_config::pb::destination::Target;
 use weir_config::snapshot::ServiceKey;
 
-use crate::mesh::{Dirty, News, Published, endpoints_delta};
+use crate::mesh::{Dirty, Held, News, Published, endpoints_delta};
 
 /// A sidecar's gRPC library takes messages of 4 MiB; a service is seldom more than a few KiB.
 const SERVICES_PER_PUSH_MAX: usize = 200;
@@ -58,6 +58,7 @@ struct InFlight {
 pub(super) struct Acked {
     pub(super) version: u64,
     pub(super) rollout: bool,
+    pub(super) held: Held,
 }
 
 impl Ledger {
@@ -263,6 +264,14 @@ impl Ledger {
     /// `None`: an answer to nothing that is in flight.
     pub(super) fn ack(&mut self, nonce: u64) -> Option<Acked> {
         let push = self.in_flight.take_if(|push| push.nonce == nonce)?;
+        let policies = push.services.iter();
+        let held = Held {
+            policies: policies
+                .map(|service| (service.key.clone(), service.policy.clone()))
+                .collect(),
+            gone: push.gone.clone(),
+            workload: push.workload.clone(),
+        };
         for key in push.gone {
             self.known.remove(&key);
         }
@@ -276,6 +285,7 @@ impl Ledger {
         Some(Acked {
             version: push.version,
             rollout: push.rollout,
+            held,
         })
     }
 

@@ -171,6 +171,7 @@ impl Session {
         let Some(acked) = self.ledger.ack(nonce) else {
             return;
         };
+        self.membership.acknowledged(&acked.held);
         self.proxies.update(&self.pod, |proxy| {
             proxy.acked_version = acked.version;
             proxy.last_nack.clear();

@@ -1,6 +1,7 @@
 //! The last good content of policy files, kept in the state directory: a restart while a file is bad must not take
 //! its last good policy out of force.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::files::Text;
 
-pub(super) struct Memory {
+pub struct Memory {
     folder: PathBuf,
 }
 
@@ -23,7 +24,7 @@ struct Remembered {
 }
 
 impl Memory {
-    pub(super) fn new(folder: PathBuf) -> Self {
+    pub fn new(folder: PathBuf) -> Self {
         Self { folder }
     }
 
@@ -49,6 +50,12 @@ impl Memory {
                 (it.file, Text { text, written_ms })
             })
             .collect()
+    }
+
+    /// The same, by file name.
+    pub(super) fn recall_all(&self) -> HashMap<String, String> {
+        let texts = self.recall().into_iter();
+        texts.map(|(name, it)| (name, it.text)).collect()
     }
 
     /// `None`: forget it.

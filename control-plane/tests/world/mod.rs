@@ -27,7 +27,7 @@ use weir_config::pb;
 use weir_config::pb::from_proxy::Message;
 use weir_config::pb::identity_client::IdentityClient;
 use weir_config::pb::mesh_client::MeshClient;
-use weir_control_plane::control_plane::{ControlPlane, Settings};
+use weir_control_plane::control_plane::{Cluster, ControlPlane, Settings};
 use weir_control_plane::journal::Event;
 use weir_control_plane::spiffe::SpiffeId;
 
@@ -39,7 +39,7 @@ pub struct World {
     pub plane: ControlPlane,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Credentials {
     pub chain: Vec<CertificateDer<'static>>,
     pub key: Vec<u8>,
@@ -57,10 +57,12 @@ pub struct Stream {
 
 pub fn settings(folder: &Path) -> Settings {
     Settings {
-        sources: vec![folder.join("source")],
+        cluster: Cluster::Files {
+            sources: vec![folder.join("source")],
+            bootstrap_tokens: folder.join("tokens"),
+        },
         listen: "127.0.0.1:0".parse().expect("an address"),
         state: folder.join("state"),
-        bootstrap_tokens: folder.join("tokens"),
         operator_socket: Some(folder.join("operator.sock")),
         trust_bundle_out: Some(folder.join("ca.crt")),
         trust_domain: "weir.local".to_owned(),
@@ -398,6 +400,11 @@ impl Stream {
             .await
             .expect("a push in time");
         push.expect("the stream lives").expect("the stream goes on")
+    }
+
+    /// The next push, however long it takes; `None`: the stream is over.
+    pub async fn maybe_push(&mut self) -> Option<pb::ToProxy> {
+        self.incoming.message().await.ok().flatten()
     }
 
     /// How the stream ends.

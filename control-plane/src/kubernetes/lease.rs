@@ -1,0 +1,133 @@
+//! Which of several control planes writes status: the holder of a Lease.
+//!
+//! ```text
+//!   nobody holds it, or its holder has not renewed it for its duration ──▶ take it ──▶ renew, and again, …
+//!                    ▲                                                                  │
+//!                    └──────────── lost: not renewed in time, or somebody else's ◀──────┘
+//! ```
+//!
+//! Every write carries the version that was read, so of two who take it one fails. Time is measured here, by how
+//! long the Lease stayed as it was: the clock of another machine decides nothing.
+
+use std::time::Duration;
+
+use kube::Client;
+use kube::api::{Api, DynamicObject, PostParams};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::trust::builtin;
+use crate::source::kubernetes::chain;
+use crate::source::kubernetes::contact::Contact;
+
+pub const LEASE: &str = "weir-control-plane";
+const DURATION: Duration = Duration::from_secs(15);
+/// Several attempts fit into the duration.
+const RENEW_EVERY: Duration = Duration::from_secs(4);
+const PATIENCE: Duration = Duration::from_secs(3);
+
+pub struct Lease {
+    leases: Api<DynamicObject>,
+    holder: String,
+    /// What was seen last, and since when.
+    seen: Option<(Value, Instant)>,
+    renewed: Option<Instant>,
+    held: watch::Sender<bool>,
+}
+
+impl Lease {
+    pub fn new(client: Client, namespace: &str, holder: &str) -> Self {
+        let resource = builtin("coordination.k8s.io", "v1", "Lease", "leases");
+        Self {
+            leases: Api::namespaced_with(client, namespace, &resource),
+            holder: holder.to_owned(),
+            seen: None,
+            renewed: None,
+            held: watch::Sender::new(false),
+        }
+    }
+
+    /// Whether it is held, now and whenever that changes.
+    pub fn held(&self) -> watch::Receiver<bool> {
+        self.held.subscribe()
+    }
+
+    /// Runs for as long as the process does.
+    pub async fn run(mut self, contact: Contact) {
+        loop {
+            let attempt = tokio::time::timeout(PATIENCE, self.attempt()).await;
+            if matches!(attempt, Ok(Ok(_))) {
+                contact.made();
+            }
+            match attempt {
+                Ok(Ok(true)) => self.renewed = Some(Instant::now()),
+                Ok(Ok(false)) => self.renewed = None,
+                Ok(Err(error)) => {
+                    tracing::debug!(error = chain(&error), "the Lease is not renewed")
+                }
+                Err(_) => tracing::debug!("the Lease is not renewed: no answer"),
+            }
+            // Given up before anybody else may take it.
+            let still = self
+                .renewed
+                .is_some_and(|at| at.elapsed() + RENEW_EVERY < DURATION);
+            let changed = self
+                .held
+                .send_if_modified(|held| std::mem::replace(held, still) != still);
+            if changed {
+                let word = if still { "held" } else { "not held any more" };
+                tracing::info!(lease = LEASE, "{word}");
+            }
+            tokio::time::sleep(RENEW_EVERY).await;
+        }
+    }
+
+    /// Takes it or renews it; whether it is ours then.
+    async fn attempt(&mut self) -> kube::Result<bool> {
+        let Some(mut lease) = self.leases.get_opt(LEASE).await? else {
+            let resource = builtin("coordination.k8s.io", "v1", "Lease", "leases");
+            let spec = self.spec(0);
+            let lease = DynamicObject::new(LEASE, &resource).data(json!({ "spec": spec }));
+            let created = self.leases.create(&PostParams::default(), &lease).await;
+            return won(created);
+        };
+        let spec = lease.data["spec"].clone();
+        let holder = spec["holderIdentity"].as_str().unwrap_or_default();
+        let ours = holder == self.holder;
+        if self.seen.as_ref().is_none_or(|(seen, _)| *seen != spec) {
+            self.seen = Some((spec.clone(), Instant::now()));
+        }
+        let since = self.seen.as_ref().map(|(_, since)| since.elapsed());
+        let expired = holder.is_empty() || since.is_some_and(|since| since >= DURATION);
+        if !ours && !expired {
+            return Ok(false);
+        }
+        let transitions = spec["leaseTransitions"].as_i64().unwrap_or(0);
+        lease.data["spec"] = self.spec(transitions + i64::from(!ours));
+        won(self
+            .leases
+            .replace(LEASE, &PostParams::default(), &lease)
+            .await)
+    }
+
+    fn spec(&self, transitions: i64) -> Value {
+        // A MicroTime has six digits.
+        let now = crate::time::rfc3339(crate::journal::now_ms()).replace("Z", "000Z");
+        json!({
+            "holderIdentity": self.holder,
+            "leaseDurationSeconds": DURATION.as_secs(),
+            "renewTime": now,
+            "leaseTransitions": transitions,
+        })
+    }
+}
+
+/// Somebody else was faster: that is no error.
+fn won(written: kube::Result<DynamicObject>) -> kube::Result<bool> {
+    match written {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+        Err(error) => Err(error),
+    }
+}

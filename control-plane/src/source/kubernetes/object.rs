@@ -1,0 +1,247 @@
+//! One object of the API as a resource, or what is wrong with it. Pure.
+
+use kube::api::DynamicObject;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+use weir_config::resource::{Metadata, ObjectName};
+use weir_config::{Kind, Resource, parse};
+
+/// Annotations that anybody here reads; `kubectl apply` leaves a second copy of each object in another.
+const READ_ANNOTATIONS: [&str; 1] = ["weir.dev/"];
+const SLICE_LABELS: [&str; 1] = ["kubernetes.io/service-name"];
+
+/// What is asked of an object of ours, in the words of `weir validate`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Read {
+    pub resource: Resource,
+    pub warnings: Vec<String>,
+    /// As it was parsed.
+    pub text: String,
+}
+
+/// `Err`: every mistake.
+pub fn read(kind: Kind, object: &DynamicObject, trust_domain: &str) -> Result<Read, Vec<String>> {
+    if kind.is_ours() {
+        let mut value = serde_json::to_value(object).map_err(|error| vec![error.to_string()])?;
+        // An item of a list does not say what it is.
+        value["apiVersion"] = json!(kind.api_version());
+        value["kind"] = json!(kind.name());
+        return read_own(&value, trust_domain);
+    }
+    let (metadata, mut data) = (&object.metadata, object.data.clone());
+    let mut small = Metadata {
+        name: metadata.name.clone().unwrap_or_default(),
+        namespace: metadata.namespace.clone(),
+        labels: metadata.labels.clone().unwrap_or_default(),
+        annotations: metadata.annotations.clone().unwrap_or_default(),
+        creation_timestamp: time(metadata.creation_timestamp.as_ref()),
+        deletion_timestamp: time(metadata.deletion_timestamp.as_ref()),
+        ..Metadata::default()
+    };
+    small
+        .annotations
+        .retain(|key, _| READ_ANNOTATIONS.iter().any(|ours| key.starts_with(ours)));
+    if kind == Kind::EndpointSlice {
+        small
+            .labels
+            .retain(|key, _| SLICE_LABELS.contains(&key.as_str()));
+    }
+    if let Some(fields) = data.as_object_mut() {
+        let metadata = serde_json::to_value(small).expect("metadata is plain data");
+        fields.insert("metadata".to_owned(), metadata);
+    }
+    let resource = match kind {
+        Kind::Service => typed(data).map(Resource::Service),
+        Kind::EndpointSlice => typed(data).map(Resource::EndpointSlice),
+        Kind::Pod => typed(data).map(Resource::Pod),
+        ours => Err(format!("{ours} is ours")),
+    };
+    let resource = resource.map_err(|error| vec![error])?;
+    Ok(Read {
+        resource,
+        warnings: Vec::new(),
+        text: String::new(),
+    })
+}
+
+/// The same for an object of ours, as the API server or an admission request has it. It is written as YAML and read
+/// like a file, so that whoever wrote it is told the same as by `weir validate`.
+pub fn read_own(object: &Value, trust_domain: &str) -> Result<Read, Vec<String>> {
+    let name = title(object);
+    let text = serde_saphyr::to_string(&own(object)).map_err(|error| vec![error.to_string()])?;
+    let told = |diagnostics: Vec<weir_config::Diagnostic>| {
+        let texts = diagnostics.iter().map(ToString::to_string);
+        texts.collect::<Vec<_>>()
+    };
+    let mut resources = parse(&name, &text).map_err(told)?;
+    let Some(located) = resources.pop() else {
+        return Err(vec![format!("error: {name} is no kind of ours")]);
+    };
+    if let Resource::MeshConfig(mesh) = &located.value
+        && let Some(other) = mesh.spec.trust_domain.as_deref()
+        && other != trust_domain
+    {
+        return Err(vec![format!(
+            "error: {name}: the trust domain is {trust_domain} (--trust-domain), not {other}"
+        )]);
+    }
+    Ok(Read {
+        warnings: told(located.warnings),
+        resource: located.value,
+        text,
+    })
+}
+
+pub fn name(object: &DynamicObject, kind: Kind) -> ObjectName {
+    let metadata = &object.metadata;
+    let namespace = match kind {
+        Kind::MeshConfig => "",
+        _ => metadata.namespace.as_deref().unwrap_or_default(),
+    };
+    ObjectName::new(namespace, metadata.name.as_deref().unwrap_or_default())
+}
+
+fn typed<T: DeserializeOwned>(data: Value) -> Result<T, String> {
+    serde_json::from_value(data).map_err(|error| error.to_string())
+}
+
+/// RFC 3339 in whole seconds and UTC, as the API writes it.
+fn time(time: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>) -> Option<String> {
+    let text = serde_json::to_value(time?).ok()?;
+    text.as_str().map(str::to_owned)
+}
+
+/// Only what its author wrote, and when: what the API server adds is not to be quoted at anybody.
+fn own(object: &Value) -> Value {
+    const KEPT: [&str; 5] = [
+        "name",
+        "generateName",
+        "namespace",
+        "creationTimestamp",
+        "generation",
+    ];
+    let mut own = Map::new();
+    for (key, value) in object.as_object().into_iter().flatten() {
+        match key.as_str() {
+            "status" => {}
+            "metadata" => {
+                let fields = value.as_object().into_iter().flatten();
+                let kept = fields.filter(|(key, _)| KEPT.contains(&key.as_str()));
+                let mut kept: Map<String, Value> = kept
+                    .filter(|(_, value)| !value.is_null())
+                    .map(|(key, value)| (key.clone(), value.clone()))
+                    .collect();
+                if !kept.contains_key("name")
+                    && let Some(prefix) = kept.shift_remove("generateName")
+                {
+                    // The server appends five characters; until then there is no name to be wrong.
+                    let prefix = prefix.as_str().unwrap_or_default();
+                    kept.insert("name".to_owned(), json!(format!("{prefix}xxxxx")));
+                }
+                own.insert(key.clone(), Value::Object(kept));
+            }
+            _ => {
+                own.insert(key.clone(), value.clone());
+            }
+        }
+    }
+    Value::Object(own)
+}
+
+/// `ResiliencePolicy boutique/payment`: in place of a file's name.
+fn title(object: &Value) -> String {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
+    let kind = text("/kind").unwrap_or("object");
+    let name = text("/metadata/name").or(text("/metadata/generateName"));
+    let name = name.unwrap_or("(no name)");
+    match text("/metadata/namespace") {
+        Some(namespace) => format!("{kind} {namespace}/{name}"),
+        None => format!("{kind} {name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(value: Value) -> DynamicObject {
+        serde_json::from_value(value).expect("an object")
+    }
+
+    #[test]
+    fn what_nobody_reads_is_not_kept() {
+        let pod = object(json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "name": "cart-0", "namespace": "boutique", "uid": "u", "resourceVersion": "7",
+                "creationTimestamp": "2026-11-26T03:00:00Z",
+                "labels": { "app": "cart" },
+                "annotations": { "kubectl.kubernetes.io/last-applied-configuration": "{}", "weir.dev/weight": "50" },
+                "managedFields": [{ "manager": "kubectl", "operation": "Update" }],
+            },
+            "spec": {
+                "serviceAccountName": "cart", "volumes": [{ "name": "v" }],
+                "containers": [{ "name": "app", "image": "cart:1", "ports": [{ "containerPort": 7070, "name": "grpc" }] }],
+            },
+            "status": { "podIP": "10.1.0.4", "phase": "Running" },
+        }));
+        let read = read(Kind::Pod, &pod, "weir.local").expect("a pod");
+        let Resource::Pod(pod) = &read.resource else {
+            panic!("a pod, not {:?}", read.resource)
+        };
+        assert_eq!(
+            pod.metadata.annotations.keys().collect::<Vec<_>>(),
+            ["weir.dev/weight"]
+        );
+        assert_eq!(
+            pod.metadata.creation_timestamp.as_deref(),
+            Some("2026-11-26T03:00:00Z")
+        );
+        assert_eq!((pod.service_account(), pod.weight()), ("cart", 50));
+        let text = serde_json::to_string(&read.resource).expect("JSON");
+        for word in ["managedFields", "image", "volumes", "last-applied"] {
+            assert!(!text.contains(word), "{word} in {text}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_is_told_as_weir_validate_tells_it() {
+        let policy = json!({
+            "apiVersion": "weir.dev/v1alpha1", "kind": "ResiliencePolicy",
+            "metadata": { "name": "cart", "namespace": "boutique", "managedFields": [], "uid": "u" },
+            "spec": { "targetRefs": [{ "kind": "Service", "name": "cart" }], "outbound": { "deadline": "2 seconds" } },
+            "status": { "ancestors": [] },
+        });
+        let mistakes = read_own(&policy, "weir.local").expect_err("a mistake");
+        let [mistake] = mistakes.as_slice() else {
+            panic!("one mistake: {mistakes:?}")
+        };
+        assert!(mistake.contains("write it as 2s"), "{mistake}");
+        assert!(
+            mistake.contains("--> ResiliencePolicy boutique/cart:"),
+            "{mistake}"
+        );
+        assert!(mistake.contains("^^^"), "{mistake}");
+    }
+
+    #[test]
+    fn a_name_that_the_server_will_make_is_no_mistake() {
+        let policy = json!({
+            "apiVersion": "weir.dev/v1alpha1", "kind": "ResiliencePolicy",
+            "metadata": { "generateName": "cart-", "namespace": "boutique" },
+            "spec": { "targetRefs": [{ "kind": "Service", "name": "cart" }], "outbound": { "deadline": "2s" } },
+        });
+        read_own(&policy, "weir.local").expect("in order");
+    }
+
+    #[test]
+    fn a_mesh_of_another_trust_domain_is_refused() {
+        let mesh = json!({
+            "apiVersion": "weir.dev/v1alpha1", "kind": "MeshConfig", "metadata": { "name": "mesh" },
+            "spec": { "trustDomain": "other.example" },
+        });
+        let mistakes = read_own(&mesh, "weir.local").expect_err("a mistake");
+        assert!(mistakes[0].contains("not other.example"), "{mistakes:?}");
+        read_own(&mesh, "other.example").expect("in order");
+    }
+}

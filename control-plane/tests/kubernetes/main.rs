@@ -1,0 +1,59 @@
+//! The control plane on the Kubernetes API: what it reads, what it survives, what it writes.
+//!
+//! The stories run on an API server in this process, which also misbehaves on demand. Those that need no
+//! misbehaviour run on a real one, too, where `KUBE_APISERVER` and `ETCD` say where one is.
+
+mod admission;
+#[path = "../cluster/mod.rs"]
+mod cluster;
+mod identity;
+mod source;
+mod status;
+#[path = "../world/mod.rs"]
+mod world;
+
+use weir_config::resource::ObjectName;
+use weir_config::snapshot;
+use weir_control_plane::control_plane::ControlPlane;
+
+use cluster::Cluster;
+use world::Stream;
+
+const CATALOG: &str = "boutique/catalog:3550";
+const CATALOG_ADDRESS: &str = "10.96.0.101:3550";
+
+fn pod(name: &str) -> ObjectName {
+    ObjectName::new("boutique", name)
+}
+
+/// The deadline that `push` brings.
+fn deadline_ms(push: &weir_config::pb::ToProxy) -> u128 {
+    let policy: snapshot::Service =
+        serde_json::from_slice(&push.services[0].policy_json).expect("a policy");
+    policy.outbound.deadline.expect("a deadline").as_millis()
+}
+
+async fn subscribed(cluster: &Cluster, plane: &ControlPlane) -> Stream {
+    let mut stream = cluster.connect(plane, "frontend-0").await;
+    stream.subscribe(CATALOG_ADDRESS).await;
+    let push = stream.next().await;
+    assert_eq!(deadline_ms(&push), 2000);
+    stream
+}
+
+#[tokio::test]
+#[ignore = "needs a real API server: KUBE_APISERVER and ETCD say where the programs are, see tests/kubernetes/README.md"]
+async fn on_a_real_api_server() {
+    let cluster = Cluster::real(cluster::real::Real::start().await).await;
+    cluster.install_kinds().await;
+    cluster.furnish().await;
+    source::what_the_api_says_holds_in_a_sidecar(&cluster).await;
+    cluster.furnish().await;
+    source::a_malformed_policy_is_refused_alone(&cluster).await;
+    cluster.furnish().await;
+    identity::a_sidecar_is_who_its_token_says(&cluster).await;
+    cluster.furnish().await;
+    status::the_status_follows_the_sidecars(&cluster).await;
+    cluster.furnish().await;
+    admission::the_api_server_asks_the_webhook(&cluster).await;
+}

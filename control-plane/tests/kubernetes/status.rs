@@ -1,0 +1,162 @@
+//! What the status of policies and routes says.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use weir_config::Kind;
+
+use super::cluster::{Cluster, until};
+use super::world::{PATIENCE, policy};
+use super::{CATALOG_ADDRESS, subscribed};
+
+/// Message of a condition, of the first target.
+fn condition(object: &Value, name: &str) -> (String, String) {
+    let conditions = &object["status"]["ancestors"][0]["conditions"];
+    let mut found = conditions.as_array().into_iter().flatten();
+    let found = found.rfind(|it| it["type"] == name);
+    let text = |field: &str| {
+        let text = found.and_then(|it| it[field].as_str());
+        text.unwrap_or_default().to_owned()
+    };
+    (text("reason"), text("message"))
+}
+
+/// GEP-713, with the count of those who have it in force.
+pub(super) async fn the_status_follows_the_sidecars(cluster: &Cluster) {
+    let plane = cluster.start().await;
+    let policies = Kind::ResiliencePolicy;
+    cluster
+        .until(policies, "catalog", |it| {
+            condition(it, "Enforced").0 == "NoProxies"
+        })
+        .await;
+    let mut prompt = subscribed(cluster, &plane).await;
+    let mut late = cluster.connect(&plane, "cart-0").await;
+    late.subscribe(CATALOG_ADDRESS).await;
+    late.next().await;
+    let in_force =
+        |count: &'static str| move |it: &Value| condition(it, "Enforced").1.starts_with(count);
+    cluster
+        .until(policies, "catalog", in_force("acknowledged by 2 of 2"))
+        .await;
+
+    cluster.apply(&policy("catalog", "3s")).await;
+    prompt.next().await;
+    let push = late.push().await;
+    let half = cluster
+        .until(policies, "catalog", in_force("acknowledged by 1 of 2"))
+        .await;
+    let (reason, message) = condition(&half, "Enforced");
+    assert_eq!(reason, "PartiallyEnforced");
+    assert!(message.contains("boutique/cart-0"), "{message}");
+    late.ack(&push).await;
+    let whole = cluster
+        .until(policies, "catalog", in_force("acknowledged by 2 of 2"))
+        .await;
+    let conditions = whole["status"]["ancestors"][0]["conditions"].as_array();
+    for condition in conditions.expect("conditions") {
+        assert_eq!(
+            condition["observedGeneration"],
+            whole["metadata"]["generation"]
+        );
+    }
+    let managers = whole["metadata"]["managedFields"]
+        .as_array()
+        .expect("managers");
+    assert!(
+        managers
+            .iter()
+            .any(|it| it["manager"] == "weir-control-plane" && it["operation"] == "Apply"),
+        "{managers:?}"
+    );
+
+    // A mistake, told in the words of `weir validate`.
+    cluster.apply(&policy("catalog", "2 seconds")).await;
+    let refused = cluster
+        .until(policies, "catalog", |it| {
+            condition(it, "Accepted").0 == "Invalid"
+        })
+        .await;
+    let (_, message) = condition(&refused, "Accepted");
+    assert!(message.contains("before stays in force"), "{message}");
+    assert!(message.contains("write it as 2s"), "{message}");
+    assert!(condition(&refused, "Enforced").0.is_empty());
+
+    cluster.apply(&policy("nobody", "2s")).await;
+    cluster
+        .until(policies, "nobody", |it| {
+            condition(it, "Accepted").0 == "TargetNotFound"
+        })
+        .await;
+    cluster.delete(policies, "nobody").await;
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn the_status_follows_the_sidecars_double() {
+    the_status_follows_the_sidecars(&Cluster::double().await).await;
+}
+
+/// Of two control planes one writes; when it is gone the other does.
+#[tokio::test]
+async fn the_holder_of_the_lease_writes_status() {
+    let cluster = Cluster::double().await;
+    let lease = |holder: &str| {
+        format!(
+            "apiVersion: coordination.k8s.io/v1\nkind: Lease\nmetadata: {{name: weir-control-plane, namespace: weir-system}}\n\
+             spec: {{holderIdentity: {holder}, leaseDurationSeconds: 15, renewTime: \"2026-11-26T03:00:00.000000Z\"}}\n"
+        )
+    };
+    cluster.apply(&lease("another")).await;
+    let plane = cluster.start().await;
+    let attempts = || {
+        let requests = cluster.api().requests();
+        let looks = requests
+            .iter()
+            .filter(|line| line.starts_with("GET") && line.contains("/leases/"));
+        looks.count()
+    };
+    until("it looks at the Lease twice", || attempts() >= 2).await;
+    let policies = cluster.get(Kind::ResiliencePolicy, "catalog").await;
+    assert!(
+        policies["status"].is_null(),
+        "another one writes: {policies}"
+    );
+    // Given up by its holder.
+    cluster.apply(&lease("\"\"")).await;
+    cluster
+        .until(Kind::ResiliencePolicy, "catalog", |it| {
+            condition(it, "Accepted").0 == "Accepted"
+        })
+        .await;
+    plane.stop().await;
+}
+
+/// A route that has no effect says so; what other controllers said of it stays.
+#[tokio::test]
+async fn a_route_of_the_gateway_api_is_refused_in_its_status() {
+    let cluster = Cluster::double().await;
+    cluster
+        .apply(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: cart, namespace: boutique}\n\
+             spec: {parentRefs: [{group: \"\", kind: Service, name: cart}], rules: []}\n",
+        )
+        .await;
+    let plane = cluster.start().await;
+    let routes = cluster.objects("gateway.networking.k8s.io/v1", "HTTPRoute", "boutique");
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let route = routes.get("cart").await.expect("it is there");
+        let parent = &route.data["status"]["parents"][0];
+        if parent["controllerName"] == "weir.dev/controller" {
+            assert_eq!(parent["conditions"][0]["reason"], "UnsupportedValue");
+            break;
+        }
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "it says nothing: {route:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    plane.stop().await;
+}
