@@ -104,7 +104,7 @@ const CHAOS_EXAMPLES: &str = "Examples:
   weir-lab chaos run frozen-replica
   weir-lab chaos run C2 C5 --mesh on --out /tmp/records
   weir-lab chaos run gate --quick        what every submission must pass
-  weir-lab chaos run all                 13 minutes with --quick, 20 without";
+  weir-lab chaos run all                 12 minutes with --quick";
 
 #[derive(Debug, Args)]
 pub struct ChaosRun {
