@@ -240,8 +240,8 @@ impl Store {
 
     fn record(&mut self, key: Key, before: Option<Value>, after: Option<Value>) {
         if self.log.len() == HISTORY_MAX {
-            let forgotten = self.log.drain(..HISTORY_MAX / 2);
-            self.compacted = forgotten.last().map_or(0, |last| last.version);
+            let mut forgotten = self.log.drain(..HISTORY_MAX / 2);
+            self.compacted = forgotten.next_back().map_or(0, |last| last.version);
         }
         self.version += 1;
         self.log.push(Logged {
