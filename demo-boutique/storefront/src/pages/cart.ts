@@ -11,7 +11,7 @@ export function cartPage(cart: CartContent): string {
   return layout(cart, 'Cart', html`
     <h1>Your cart</h1>
     <table>
-      <thead><tr><th></th><th>Product</th><th>Quantity</th><th>Price</th><th>Total</th></tr></thead>
+      <thead><tr><td></td><th>Product</th><th>Quantity</th><th>Price</th><th>Total</th></tr></thead>
       <tbody>${cart.lines.map(row)}</tbody>
       <tfoot><tr><td colspan="4">Together</td><td class="price">${format(cart.total)}</td></tr></tfoot>
     </table>
