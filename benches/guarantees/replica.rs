@@ -35,6 +35,8 @@ const FAILS_AFTER: Duration = Duration::from_millis(1);
 
 /// What only a health check asks for: it costs no work, and fails as often as work does.
 pub const HEALTH: &str = "/health";
+/// `OPTIONS *`: what a proxy asks by itself to know whether somebody is awake. Nobody's request, either.
+const PING: &str = "*";
 /// Its answer never ends.
 pub const FLOOD: &str = "/flood";
 const FLOOD_CHUNK: Bytes = Bytes::from_static(&[b'.'; 16 * 1024]);
@@ -270,7 +272,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Ans
     }
     let arrived = Instant::now();
     let traceparent = request.headers().get("traceparent").cloned();
-    let is_check = request.uri().path() == HEALTH;
+    let is_check = matches!(request.uri().path(), HEALTH | PING);
     let (random, chance) = shared.chance();
     let mut takes = shared.plan.takes.draw(random);
     if !is_check {

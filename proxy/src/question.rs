@@ -13,10 +13,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::connector::Stream;
+use crate::error::PROXY_ERROR;
 use crate::head;
 
 /// A question without content, to an endpoint that others are spared: whoever is awake is fast enough.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
+
+/// What a sidecar says whose policy does not let us ask: its app has not heard of it.
+const DENIED: &str = "permission-denied";
 
 pub async fn is_answered(stream: Stream, address: SocketAddr) -> bool {
     let answer = async {
@@ -67,7 +71,10 @@ async fn by_way_of_its_sidecar(
     match answer {
         Ok(response) => {
             let headers = response.headers();
-            !headers.contains_key(&head::UNPROCESSED) && !headers.contains_key(&head::OVERLOAD)
+            let denied = (headers.get(&PROXY_ERROR)).is_some_and(|code| code == DENIED);
+            !headers.contains_key(&head::UNPROCESSED)
+                && !headers.contains_key(&head::OVERLOAD)
+                && !denied
         }
         Err(error) => error.is_reset() && error.reason() != Some(Reason::REFUSED_STREAM),
     }

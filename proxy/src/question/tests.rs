@@ -2,6 +2,7 @@ use http::Response;
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::error::Error;
 
 const ADDRESS: &str = "10.0.0.1:80";
 
@@ -94,4 +95,10 @@ async fn by_way_of_its_sidecar_the_app_counts_and_not_the_sidecar() {
         let own = answer(own).expect("a header");
         assert!(!heard_by_way(Some(own)).await, "no app has heard of it");
     }
+    let denied = Error::Denied {
+        service: "shop/server:80".into(),
+        reason: "no rule allows it",
+    };
+    let denied = denied.into_response(false).map(drop);
+    assert!(!heard_by_way(Some(denied)).await, "nor of this");
 }
