@@ -21,6 +21,7 @@ mod hostile;
 mod life;
 mod load;
 mod opaque;
+mod orders;
 mod overload;
 mod places;
 mod policy;

@@ -1,0 +1,344 @@
+//! Orders, with the whole shop in the mesh: whatever of it fails meanwhile, each order ends once and is paid for once.
+//!
+//! `SEED=n` in the environment makes the same faults, at the same times.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use weir_lab::error::Error;
+use weir_lab::settings::Publish;
+use weir_lab::{Lab, build, toolbox};
+
+use crate::world::{PATIENCE, alone, binary};
+
+const SEED: u64 = 5;
+/// Faults follow each other for so long.
+const FAULTS_FOR: Duration = Duration::from_secs(30);
+const GONE_FOR: Duration = Duration::from_secs(20);
+/// What one order has to do with, from the page to the mail.
+const SERVICES: [&str; 12] = [
+    "storefront",
+    "cart",
+    "redis",
+    "catalog",
+    "currency",
+    "checkout",
+    "orderlog",
+    "fulfilment",
+    "payment",
+    "shipping",
+    "orderview",
+    "notifier",
+];
+const SHOPPERS: u64 = 3;
+const ORDER_EVERY: Duration = Duration::from_millis(150);
+const SETTLED_WITHIN: Duration = Duration::from_secs(90);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Something that fails.
+#[derive(Debug)]
+enum Fault {
+    /// Killed whenever it is there.
+    Dead(&'static str),
+    Frozen(&'static str),
+    /// Nothing passes between the two.
+    Cut(&'static str, &'static str),
+    /// So many percent of its packets are lost.
+    Lossy(&'static str, u8),
+}
+
+impl Fault {
+    fn draw(random: &mut fastrand::Rng) -> Self {
+        let mut service = || SERVICES[random.usize(..SERVICES.len())];
+        let (one, other) = (service(), service());
+        match random.u32(..4) {
+            0 => Self::Dead(one),
+            1 => Self::Frozen(one),
+            2 => Self::Cut(one, other),
+            _ => Self::Lossy(one, random.u8(10..=60)),
+        }
+    }
+
+    /// Does it for so long, and takes it back.
+    fn happen(&self, lab: &Lab, lasts: Duration) {
+        let until = Instant::now() + lasts;
+        let wait = || sleep(until.saturating_duration_since(Instant::now()));
+        let done = "the lab does it";
+        match self {
+            Self::Dead(service) => {
+                while Instant::now() < until {
+                    match lab.kill(service) {
+                        Err(Error::Request(why)) => {
+                            assert!(why.starts_with("nothing runs"), "{why}")
+                        }
+                        killed => killed.expect(done),
+                    }
+                    sleep(LOOK_EVERY);
+                }
+            }
+            Self::Frozen(service) => {
+                lab.stop(service).expect(done);
+                wait();
+                lab.cont(service).expect(done);
+            }
+            Self::Cut(one, other) => {
+                lab.net_drop(one, other).expect(done);
+                wait();
+                lab.net_heal().expect(done);
+            }
+            Self::Lossy(service, percent) => {
+                lab.net_loss(*percent, service).expect(done);
+                wait();
+                lab.net_heal().expect(done);
+            }
+        }
+    }
+}
+
+fn shop() -> Lab {
+    let root = build::root();
+    toolbox::provide(&[toolbox::SHOP]).expect("the shop's tools are there");
+    build::everything(&root).expect("the shop can be built");
+    let mut builder = Lab::builder()
+        .manifests(root.join("demo-boutique/k8s"))
+        .program(binary("weir-lab"))
+        .mesh(true)
+        .env("storefront", "CHECKOUT_MODE", "EVENT")
+        .env("notifier", "NOTIFY_MS", "1")
+        .publish(Publish {
+            service: "storefront".into(),
+            port: 8080,
+            host_port: 0,
+        });
+    for image in weir_lab::image::boutique(&root.join("demo-boutique")) {
+        builder = builder.image(image);
+    }
+    let lab = builder.start().expect("the lab starts");
+    lab.wait_ready(PATIENCE).expect("the shop opens");
+    lab
+}
+
+/// A form sent to the page: the status and what follows the head, if there was an answer.
+fn post(page: SocketAddr, session: &str, path: &str, form: &str) -> Option<(u16, String)> {
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nhost: {page}\r\ncookie: session={session}\r\nconnection: close\r\n\
+         content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{form}",
+        form.len()
+    );
+    let mut stream = TcpStream::connect(page).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let status = answer.get(9..12)?.parse().ok()?;
+    Some((status, answer.split_once("\r\n\r\n")?.1.to_owned()))
+}
+
+/// Orders one thing after the other, and asks again with the same key until it is answered. The orders that were accepted.
+fn go_shopping(page: SocketAddr, number: u64, until: Instant) -> BTreeSet<String> {
+    let mut random = fastrand::Rng::with_seed(number);
+    let session = format!("{number:032x}");
+    let mut orders = BTreeSet::new();
+    for order in 0.. {
+        let (card, country) = match random.u32(..6) {
+            // Declined late, and refused later still.
+            0 => ("3782 822463 10005", "England"),
+            1 => ("4432 8015 6152 0454", "Atlantis"),
+            _ => ("4432 8015 6152 0454", "England"),
+        };
+        let form = format!(
+            "email=a@example.com&street_address=1+Mill+Lane&city=Weir&state=R&country={country}&zip_code=12345&\
+             card_number={card}&card_month=1&card_year=2039&card_cvv=672&idempotency_key=k{number}-{order}"
+        );
+        loop {
+            if Instant::now() >= until {
+                return orders;
+            }
+            let thing = "product_id=wicker-creel&quantity=1";
+            let added = post(page, &session, "/api/cart", thing);
+            if added.is_some_and(|(status, _)| status == 201)
+                && let Some((201, placed)) = post(page, &session, "/api/checkout", &form)
+            {
+                let placed: serde_json::Value = serde_json::from_str(&placed).expect("JSON");
+                let id = placed["order"]["orderId"]
+                    .as_str()
+                    .expect("it says which order");
+                orders.insert(id.to_owned());
+                break;
+            }
+            sleep(LOOK_EVERY);
+        }
+        sleep(ORDER_EVERY);
+    }
+    orders
+}
+
+/// `orderview` with an option, in its pod.
+fn orderview(lab: &Lab, option: &str) -> Result<String, String> {
+    let run = build::root().join("demo-boutique/orderview/run");
+    let run = std::path::absolute(run).expect("it has a path");
+    let output = lab.exec(Some("orderview/0"), &[&run.display().to_string(), option]);
+    let output = output.map_err(|error| error.to_string())?;
+    match output.code {
+        0 => Ok(output.stdout),
+        code => Err(format!("{code}: {}", output.stderr)),
+    }
+}
+
+/// Of each order, what happened, in order.
+type Stories = BTreeMap<String, Vec<String>>;
+
+fn stories(lab: &Lab) -> Result<Stories, String> {
+    let mut stories = Stories::new();
+    for (line, seq) in orderview(lab, "--facts")?.lines().zip(1..) {
+        let words: Vec<&str> = line.split(' ').collect();
+        let &[number, order, fact] = words.as_slice() else {
+            return Err(format!("{line:?} is no fact"));
+        };
+        assert_eq!(number, format!("{seq}"), "facts are dense and in order");
+        let story = stories.entry(order.to_owned()).or_default();
+        story.push(fact.to_owned());
+    }
+    Ok(stories)
+}
+
+fn ends(story: &[String]) -> usize {
+    let is_end = |fact: &&String| ["order_confirmed", "order_cancelled"].contains(&fact.as_str());
+    story.iter().filter(is_end).count()
+}
+
+/// Of each order, charges and refunds, out of payment's ledger.
+fn ledger(lab: &Lab) -> BTreeMap<String, (u32, u32)> {
+    let ledger = "cat \"${LEDGER_FILE:-/var/lib/payment/ledger.txt}\"";
+    let output = lab
+        .exec(Some("payment/0"), &["sh", "-c", ledger])
+        .expect("the lab answers");
+    let mut accounts: BTreeMap<String, (u32, u32)> = BTreeMap::new();
+    for line in output.stdout.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        // "ORDER:charge".
+        let order = words[1].split(':').next().unwrap_or_default();
+        let account = accounts.entry(order.to_owned()).or_default();
+        match (words[0], words[2]) {
+            ("CHARGE", _) => account.0 += 1,
+            // Of what was never charged: it only forbids the charge.
+            ("REFUND", "-") => {}
+            ("REFUND", _) => account.1 += 1,
+            _ => panic!("{line:?} is no entry"),
+        }
+    }
+    accounts
+}
+
+/// The live projection's digest, once it has all facts, and that of one made anew.
+fn digests(lab: &Lab) -> (String, String) {
+    let digest = |stats: &str| -> serde_json::Value {
+        serde_json::from_str(stats).unwrap_or_else(|error| panic!("{error}: {stats:?}"))
+    };
+    let rebuilt = digest(&orderview(lab, "--rebuild").expect("it is made anew"));
+    let until = Instant::now() + SETTLED_WITHIN;
+    loop {
+        let live = orderview(lab, "--stats").map(|stats| digest(&stats));
+        if let Ok(live) = &live
+            && live["asOfSeq"] == rebuilt["asOfSeq"]
+        {
+            let text = |stats: &serde_json::Value| stats["digest"].to_string();
+            return (text(live), text(&rebuilt));
+        }
+        assert!(Instant::now() < until, "{live:?} does not follow {rebuilt}");
+        sleep(LOOK_EVERY);
+    }
+}
+
+/// Shoppers shop while one fault follows the other; then every order must come to its end.
+fn tell(faults: &[(Fault, Duration)]) {
+    let _alone = alone();
+    let lab = shop();
+    let page = lab.published("storefront").expect("it is published");
+    let until = Instant::now() + faults.iter().map(|(_, lasts)| *lasts).sum::<Duration>();
+    let accepted: BTreeSet<String> = thread::scope(|scope| {
+        let shoppers =
+            (0..SHOPPERS).map(|number| scope.spawn(move || go_shopping(page, number, until)));
+        let shoppers: Vec<_> = shoppers.collect();
+        for (fault, lasts) in faults {
+            println!("{fault:?} for {lasts:?}");
+            fault.happen(&lab, *lasts);
+        }
+        let orders = shoppers
+            .into_iter()
+            .map(|shopper| shopper.join().expect("no shopper panics"));
+        orders.flatten().collect()
+    });
+
+    let settled = Instant::now() + SETTLED_WITHIN;
+    let stories = loop {
+        let stories = stories(&lab);
+        if let Ok(stories) = &stories
+            && stories.values().all(|story| ends(story) > 0)
+        {
+            break stories.clone();
+        }
+        assert!(Instant::now() < settled, "not all orders end: {stories:?}");
+        sleep(LOOK_EVERY);
+    };
+    let ledger = ledger(&lab);
+    let mut count = (0, 0);
+    for (order, story) in &stories {
+        assert_eq!(ends(story), 1, "{order} ends once: {story:?}");
+        let (charges, refunds) = ledger.get(order).copied().unwrap_or_default();
+        match story.last().expect("it has an end").as_str() {
+            "order_confirmed" => {
+                count.0 += 1;
+                assert_eq!((charges, refunds), (1, 0), "{order}: {story:?}");
+            }
+            "order_cancelled" => {
+                count.1 += 1;
+                assert!(
+                    charges <= 1 && refunds == charges,
+                    "{order}: {charges} charges, {refunds} refunds, {story:?}"
+                );
+            }
+            last => panic!("{order} ends with {last}"),
+        }
+    }
+    let lost: Vec<_> = accepted
+        .iter()
+        .filter(|order| !stories.contains_key(*order))
+        .collect();
+    assert_eq!(lost, Vec::<&String>::new(), "accepted, and not in the log");
+    let (live, rebuilt) = digests(&lab);
+    assert_eq!(live, rebuilt, "the projection as it lives, and made anew");
+    println!(
+        "{} accepted, {} in the log: {} confirmed, {} cancelled",
+        accepted.len(),
+        stories.len(),
+        count.0,
+        count.1
+    );
+    assert!(
+        count.0 >= 10 && count.1 >= 3,
+        "the story was too short to tell anything"
+    );
+}
+
+#[test]
+fn orders_end_once_and_are_paid_once_whatever_fails_at_random() {
+    let seed = std::env::var("SEED").map_or(SEED, |seed| seed.parse().expect("a number"));
+    println!("SEED={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut faults: Vec<(Fault, Duration)> = Vec::new();
+    while faults.iter().map(|(_, lasts)| *lasts).sum::<Duration>() < FAULTS_FOR {
+        let lasts = Duration::from_millis(random.u64(1000..8000));
+        faults.push((Fault::draw(&mut random), lasts));
+    }
+    tell(&faults);
+}
+
+#[test]
+#[ignore = "five minutes: cargo test --test mesh orders -- --ignored"]
+fn no_order_is_lost_whichever_service_is_dead_for_twenty_seconds() {
+    tell(&SERVICES.map(|service| (Fault::Dead(service), GONE_FOR)));
+}
