@@ -61,16 +61,16 @@ const FAR_FACTOR: f64 = 1.5;
 const DRAWS_MAX: usize = 16;
 
 impl Load {
-    /// `quiet_for`: how long its calls have waited without any answer. What has not come by now takes at least that
-    /// long, and an endpoint that hangs should not get one call after the other until one of them has failed.
+    /// `at_least`: what a call takes, as far as the endpoint's silence tells. One that hangs should not get one call after
+    /// the other until one of them has failed.
     pub fn peak_ewma(
         ewma: &Ewma,
         pending: u32,
-        quiet_for: Duration,
+        at_least: Duration,
         weight: f64,
         now: Instant,
     ) -> Self {
-        let cost = ewma.cost_at_least(now, pending, quiet_for);
+        let cost = ewma.cost_at_least(now, pending, at_least);
         Self { cost, weight }
     }
 

@@ -26,6 +26,8 @@ use crate::policy::stall::StallContext;
 
 /// What a silent endpoint is given when nothing else bounds a call.
 const STALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// More than so many are likely to wait for the same thing, and tell no more about the endpoint.
+const WAITING_MAX: u32 = 8;
 
 /// What the policy says of a pool of endpoints.
 #[derive(Clone, Copy, Debug)]
@@ -115,7 +117,7 @@ impl Learnt {
             },
             load: match (config.balance.algorithm, gated) {
                 (BalanceAlgorithm::PeakEwma | BalanceAlgorithm::ConsistentHash, false) => {
-                    Load::peak_ewma(&self.latency, in_flight, self.quiet_for(now), weight, now)
+                    Load::peak_ewma(&self.latency, in_flight, self.at_least(now), weight, now)
                 }
                 (BalanceAlgorithm::PeakEwma | BalanceAlgorithm::ConsistentHash, true) => {
                     let penalty = ewma::penalty(pool_p99(), None);
@@ -211,10 +213,12 @@ impl Learnt {
         }
     }
 
-    /// How long its calls have waited without any answer.
-    fn quiet_for(&self, now: Instant) -> Duration {
+    /// What a call takes, as far as silence tells: of n that wait, one should be answered n times as often as each of them
+    /// is. (The likeliest mean of n exponential times none of which has ended after t is no less than n × t.)
+    fn at_least(&self, now: Instant) -> Duration {
         let since = self.quiet_since();
-        since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+        let quiet_for = since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        quiet_for * self.waiting.count.min(WAITING_MAX)
     }
 
     /// `None`: nobody waits for it.
@@ -307,11 +311,14 @@ pub struct Waiting {
     starts: VecDeque<Option<Instant>>,
     /// Number of the front entry.
     first: u64,
+    /// Of those that wait.
+    count: u32,
 }
 
 impl Waiting {
     pub fn start(&mut self, now: Instant) -> u64 {
         self.starts.push_back(Some(now));
+        self.count += 1;
         self.first + self.starts.len() as u64 - 1
     }
 
@@ -320,6 +327,7 @@ impl Waiting {
         let index = number.checked_sub(self.first);
         let start = index.and_then(|index| self.starts.get_mut(index as usize));
         let counted = start.and_then(Option::take).is_some();
+        self.count -= u32::from(counted);
         self.drop_while(|start| start.is_none());
         counted
     }
@@ -332,7 +340,8 @@ impl Waiting {
 
     fn drop_while(&mut self, gone: impl Fn(&Option<Instant>) -> bool) {
         while self.starts.front().is_some_and(&gone) {
-            self.starts.pop_front();
+            let front = self.starts.pop_front();
+            self.count -= u32::from(front.flatten().is_some());
             self.first += 1;
         }
     }
@@ -395,6 +404,20 @@ mod tests {
         let mut call = learnt.start(now);
         assert_eq!(cost(&learnt, now), 2.0 * 30e6, "its seed");
         assert_eq!(cost(&learnt, now + second), 2.0 * 1e9);
+        let mut others = [(); 2].map(|()| learnt.start(now));
+        assert_eq!(
+            cost(&learnt, now + second),
+            2.0 * 3e9,
+            "three wait, and none is answered"
+        );
+        for other in &mut others {
+            learnt.stop_waiting(other);
+        }
+        assert_eq!(
+            cost(&learnt, now + second),
+            2.0 * 1e9,
+            "streams have their heads"
+        );
         assert!(
             learnt
                 .answered(&mut call, Outcome::Success, now + second)
@@ -411,7 +434,7 @@ mod tests {
                 .silence(None, second, &config, now + 17 * second)
                 .is_none()
         );
-        assert_eq!(learnt.quiet_for(now + 17 * second), Duration::ZERO);
+        assert_eq!(learnt.at_least(now + 17 * second), Duration::ZERO);
         let end = Ended {
             outcome: Outcome::Cancelled,
             connect_failed: false,
