@@ -150,6 +150,9 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "layer::attempt::tests::who_waits_for_an_endpoint_that_is_ejected_hears_of_it_if_it_may_go_elsewhere";
     }
     "learnt.rs" {
+        "however many wait for a silent endpoint, it costs no more than one does":
+            "quiet_for * self.waiting.count.min(WAITING_MAX)" => "quiet_for",
+            "learnt::tests::silence_costs_as_much_as_the_answer_would_that_does_not_come";
         "what an endpoint says of itself does not count":
             "self.load.factor(now)" => "1.0",
             "endpoints::tests::an_endpoint_that_says_it_is_busy_is_spared_until_it_says_otherwise_or_nothing";
