@@ -27,6 +27,7 @@
 //! | [`knee`] | how many requests the app can work on at once | Protego, Gradient2; ours |
 //! | [`fair`] | whose turn it is among callers and tiers | fq_codel, CoDel, adaptive LIFO |
 //! | [`callers`] | who wants more than its share | max-min fairness |
+//! | [`headroom`] | places kept free for higher tiers, as many as they had to wait for | ours |
 //! | [`cutoff`] | down to which priority requests are taken | DAGOR, Cinnamon |
 //! | [`priority`] | whose request comes first when not all can be served | Cinnamon, DAGOR |
 //! | [`authorize`] | who may call what | SPIFFE; ours |
@@ -55,6 +56,7 @@ pub mod ewma;
 pub mod fair;
 pub mod fault;
 pub mod gate;
+pub mod headroom;
 pub mod hedge;
 pub mod inheritance;
 pub mod jitter;

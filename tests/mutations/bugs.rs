@@ -309,6 +309,17 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "flows.push_back(flow);" => "flows.push_front(flow);",
             "policy::fair::tests::tiers_come_one_after_the_other_and_callers_in_turn";
     }
+    "policy/headroom.rs" {
+        "places are kept from nobody":
+            "tier > self.tier" => "false",
+            "policy::headroom::tests::lower_tiers_leave_free_what_higher_ones_had_to_wait_for";
+        "those who matter less get nothing":
+            "limit / 4 * 3 + limit % 4 * 3 / 4" => "limit",
+            "policy::headroom::tests::nobody_who_matters_less_starves";
+        "what is kept is kept for ever":
+            "self.places *= LEFT;" => "()",
+            "policy::headroom::tests::it_is_given_back_when_nobody_waits";
+    }
     "policy/cutoff.rs" {
         "it counts from the least important":
             "self.totals.iter().take_while(|total| taken(total)).count()" =>
@@ -358,6 +369,9 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "layer::limit::tests::a_limit_that_observes_lets_everybody_in_and_counts_whom_it_would_not_have";
     }
     "policy/admission.rs" {
+        "places that are kept free are given to whoever waits":
+            "self.in_flight + self.headroom.kept_from(tier, limit) < limit" => "self.in_flight < limit",
+            "policy::admission::tests::what_matters_finds_a_place_once_it_has_had_to_wait_for_what_does_not";
         "a long poll is a request in the app for ever":
             "now.saturating_duration_since(slot.since) > old" => "false",
             "policy::admission::tests::who_waits_gets_the_place_of_a_long_poll_that_was_found_out";

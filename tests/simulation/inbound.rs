@@ -572,3 +572,43 @@ fn g7_polite_callers_get_what_they_want_beside_one_that_floods() {
         },
     );
 }
+
+/// The same on an app of one core, which few and long requests fill: taking the critical first is not enough there.
+#[test]
+fn g7_what_matters_gets_through_where_requests_are_few_and_long() {
+    judge(
+        "g7_what_matters_gets_through_where_requests_are_few_and_long",
+        |seed| {
+            let config = Config {
+                permits: 1,
+                ..server(Discipline::ProcessorSharing)
+            };
+            let mut world = World::new(seed, config);
+            let capacity = 1.0 / 8.0; // of what CAPACITY says
+            let critical = world.source(1, Tier::Critical, Pattern::Poisson, 0.5 * capacity);
+            let sheddable = world.source(1, Tier::Sheddable, Pattern::Poisson, 0.1 * capacity);
+            for second in 0..20 {
+                let share = 0.1 + 12.0 * (second + 1) as f64 / 20.0;
+                world.at(6 + second, move |world| {
+                    world.set_rate(sheddable, share * capacity)
+                });
+            }
+            let world = world.run(28);
+            let record = &world.sources[critical].record;
+            vec![
+                at_least(
+                    "success of the critical",
+                    record.over(7..26).success(),
+                    0.98,
+                )
+                .instead_of(0.999),
+                at_least(
+                    "goodput of capacity",
+                    goodput(&world.all, 8..26, CAPACITY * capacity).0,
+                    0.92,
+                )
+                .instead_of(0.95),
+            ]
+        },
+    );
+}

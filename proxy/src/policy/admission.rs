@@ -11,6 +11,9 @@
 //! priority ([`cutoff`](super::cutoff)) and the share of each caller. While there is room none of them has a say:
 //! an idle app takes everybody, whatever their tier.
 //!
+//! **Tiers.** Whoever matters more is taken first, and finds some places free when it has had to wait
+//! ([`headroom`](super::headroom)): a queue alone would let it wait until somebody leaves who matters less.
+//!
 //! **Fairness.** Within a tier, a caller that wants more than its share ([`callers`](super::callers)) goes after those that
 //! do not, and it alone is subject to the cutoff by cohort.
 //!
@@ -26,6 +29,7 @@ use tokio::time::Instant;
 use super::callers::Callers;
 use super::cutoff::Cutoff;
 use super::fair::{CallerIndex, FairQueue, Waiter, WaiterId};
+use super::headroom::Headroom;
 use super::knee::{Bounds, Ended, Knee};
 use super::priority::{Priority, Tier};
 
@@ -160,6 +164,9 @@ pub struct Admission<T> {
     callers: Callers,
     places: Places,
     in_flight: u32,
+    /// The same, by tier.
+    of_tier: [u32; Tier::COUNT],
+    headroom: Headroom,
     streams: u32,
     counts: Counts,
     decisions: Vec<Decision<T>>,
@@ -189,6 +196,8 @@ impl<T> Admission<T> {
             callers: Callers::default(),
             places: Places::default(),
             in_flight: 0,
+            of_tier: [0; Tier::COUNT],
+            headroom: Headroom::default(),
             streams: 0,
             counts: Counts::default(),
             decisions: Vec::new(),
@@ -222,7 +231,9 @@ impl<T> Admission<T> {
             return self.arrive_stream(arrival, caller, now);
         }
         self.callers.get(caller).arrived += 1;
-        let room = self.in_flight < self.limit() && self.queue.is_empty();
+        let tier = arrival.priority.tier;
+        let overtakes = self.queue.first_tier().is_none_or(|first| first > tier);
+        let room = overtakes && self.has_room(tier);
         if self.config.enforced {
             self.knee.on_arrival(room);
         } else {
@@ -234,7 +245,7 @@ impl<T> Admission<T> {
             cutoff.offered(arrival.priority.rank());
         }
         if room {
-            return Entry::Admitted(self.enter(caller, now));
+            return Entry::Admitted(self.enter(caller, tier, now));
         }
         self.saturated(arrival, caller, now, who)
     }
@@ -267,6 +278,10 @@ impl<T> Admission<T> {
             }
         }
         let until = now + wait;
+        let below = &self.of_tier[priority.tier.index() + 1..];
+        if below.iter().any(|&in_app| in_app > 0) {
+            self.headroom.widen(priority.tier, self.limit());
+        }
         let id = self.queue.join(priority.tier, caller, until, who(), now);
         self.callers.get(caller).queued += 1;
         // The limit may have been raised since the last one left.
@@ -281,7 +296,8 @@ impl<T> Admission<T> {
         self.streams += 1;
         self.counts.admitted += 1;
         self.callers.get(caller).streams += 1;
-        Entry::Admitted(self.places.take(caller, true, now))
+        let tier = arrival.priority.tier;
+        Entry::Admitted(self.places.take(caller, tier, true, now))
     }
 
     /// How long one may wait: its caller must still be there when the app has answered.
@@ -302,12 +318,19 @@ impl<T> Admission<T> {
         }
     }
 
-    fn enter(&mut self, caller: CallerIndex, now: Instant) -> Place {
+    /// For one of this tier.
+    fn has_room(&self, tier: Tier) -> bool {
+        let limit = self.limit();
+        self.in_flight + self.headroom.kept_from(tier, limit) < limit
+    }
+
+    fn enter(&mut self, caller: CallerIndex, tier: Tier, now: Instant) -> Place {
         self.in_flight += 1;
+        self.of_tier[tier.index()] += 1;
         self.counts.admitted += 1;
         self.callers.get(caller).in_flight += 1;
         self.knee.on_start(self.in_flight);
-        self.places.take(caller, false, now)
+        self.places.take(caller, tier, false, now)
     }
 
     /// A request has left the app, `latency` after it got in.
@@ -320,6 +343,7 @@ impl<T> Admission<T> {
             return;
         }
         self.in_flight -= 1;
+        self.of_tier[slot.tier.index()] -= 1;
         self.callers.get(slot.caller).in_flight -= 1;
         self.ticks.completed[self.ticks.current] += 1;
         self.knee.on_done(latency, ended, self.in_flight, now);
@@ -340,10 +364,12 @@ impl<T> Admission<T> {
             return false;
         }
         slot.stream = true;
+        let tier = slot.tier;
         let caller = self.callers.get(slot.caller);
         caller.in_flight -= 1;
         caller.streams += 1;
         self.in_flight -= 1;
+        self.of_tier[tier.index()] -= 1;
         self.streams += 1;
         true
     }
@@ -403,7 +429,11 @@ impl<T> Admission<T> {
     }
 
     fn admit_next(&mut self, now: Instant) {
-        while self.in_flight < self.limit() && !self.queue.is_empty() {
+        while self
+            .queue
+            .first_tier()
+            .is_some_and(|first| self.has_room(first))
+        {
             let callers = &self.callers;
             let next = self
                 .queue
@@ -416,7 +446,7 @@ impl<T> Admission<T> {
             let waited = now.saturating_duration_since(next.since);
             self.counts.waited += 1;
             self.counts.waited_for += waited;
-            let place = self.enter(next.caller(), now);
+            let place = self.enter(next.caller(), next.tier(), now);
             self.decisions.push(Decision {
                 who: next.who,
                 verdict: Ok(place),
@@ -448,6 +478,7 @@ impl<T> Admission<T> {
         }
         let passed = now.saturating_duration_since(self.ticks.since);
         self.callers.tick();
+        self.headroom.narrow();
         if self.ticks.saturated {
             self.counts.saturated += passed.min(2 * TICK);
             self.callers
@@ -463,6 +494,8 @@ impl<T> Admission<T> {
             self.counting = false;
         }
         self.find_long_polls(now);
+        // What is no longer kept is free.
+        self.admit_next(now);
         self.ticks.pass(now);
     }
 
@@ -481,7 +514,6 @@ impl<T> Admission<T> {
                 self.reclassify(Place(index as u32));
             }
         }
-        self.admit_next(now);
     }
 }
 
@@ -520,14 +552,16 @@ struct Places {
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     caller: CallerIndex,
+    tier: Tier,
     stream: bool,
     since: Instant,
 }
 
 impl Places {
-    fn take(&mut self, caller: CallerIndex, stream: bool, since: Instant) -> Place {
+    fn take(&mut self, caller: CallerIndex, tier: Tier, stream: bool, since: Instant) -> Place {
         let slot = Some(Slot {
             caller,
+            tier,
             stream,
             since,
         });

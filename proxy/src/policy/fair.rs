@@ -83,6 +83,12 @@ impl<T> FairQueue<T> {
         self.length == 0
     }
 
+    /// The tier that is taken next.
+    pub fn first_tier(&self) -> Option<Tier> {
+        let waits = |tier: &Tier| !self.flows[tier.index()].is_empty();
+        (!self.is_empty()).then(|| Tier::ALL.into_iter().find(waits))?
+    }
+
     pub fn is_full(&self) -> bool {
         self.length >= self.length_max
     }

@@ -68,6 +68,41 @@ fn there_is_room_or_one_waits_or_one_is_shed() {
 }
 
 #[test]
+fn what_matters_finds_a_place_once_it_has_had_to_wait_for_what_does_not() {
+    let now = Instant::now();
+    let mut admission = Admission::new(config(4, 9), now);
+    let arrive =
+        |admission: &mut Admission<u32>, tier, who| admission.arrive(from(1, tier), now, || who);
+    let flood: Vec<Place> = (0..4)
+        .map(|who| admitted(arrive(&mut admission, Tier::Sheddable, who)))
+        .collect();
+    for who in 10..14 {
+        let waits = arrive(&mut admission, Tier::Critical, who);
+        assert!(matches!(waits, Entry::Queued { .. }));
+    }
+    for place in flood {
+        admission.leave(place, SHORT, Ended::Answered, now);
+    }
+    let mut inside: Vec<Place> = decided(&mut admission)
+        .into_iter()
+        .map(|(_, verdict)| verdict.expect("their turn"))
+        .collect();
+    assert!(matches!(
+        arrive(&mut admission, Tier::Sheddable, 5),
+        Entry::Queued { .. }
+    ));
+    let first = inside.pop().expect("four are in");
+    admission.leave(first, SHORT, Ended::Answered, now);
+    assert!(decided(&mut admission).is_empty(), "the place is kept");
+    let _in = admitted(arrive(&mut admission, Tier::Critical, 14));
+    for place in inside {
+        admission.leave(place, SHORT, Ended::Answered, now);
+    }
+    let decisions = decided(&mut admission);
+    assert!(matches!(decisions[..], [(5, Ok(_))]), "nobody starves");
+}
+
+#[test]
 fn nobody_waits_longer_than_its_caller_does() {
     let now = Instant::now();
     let mut admission = Admission::new(config(1, 9), now);
@@ -274,7 +309,8 @@ proptest! {
             prop_assert!(admission.in_flight() <= admission.limit().max(before.0));
             prop_assert!(admission.queued() <= set.queue_length_max.max(before.1));
             prop_assert!(admission.streams() <= set.streams_max);
-            prop_assert!(admission.queued() == 0 || admission.in_flight() >= admission.limit(), "nobody waits for a free place");
+            let next = admission.queue.first_tier();
+            prop_assert!(!next.is_some_and(|tier| admission.has_room(tier)), "nobody waits for a place that is free for it");
         }
         while let Some(place) = inside.pop() {
             admission.leave(place, SHORT, Ended::Unmeasured, now);
