@@ -14,6 +14,7 @@ mod chain;
 mod explain;
 mod fallback;
 mod fault;
+mod fixtures;
 mod forced;
 mod grpc;
 mod hang;

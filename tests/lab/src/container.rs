@@ -146,7 +146,7 @@ impl Container {
     fn is_done_after(&self, pod: &Pod, how: &Ending) -> bool {
         let succeeded = matches!(how, Ending::Exited(status) if status.success());
         let done = match (self.role, pod.spec.restart_policy.as_deref()) {
-            (Role::Sidecar, _) => false,
+            (Role::Sidecar, _) => pod.are_apps_done(),
             (Role::Init, Some("Never")) => true,
             (Role::Init, _) => succeeded,
             (Role::App, Some("Never")) => true,
@@ -172,6 +172,10 @@ impl Container {
             status = child.wait() => Event::Ended(status),
             why = self.health(pod) => Event::Unhealthy(why),
             grace = pod.ends() => Event::PodEnds(grace),
+            // A job that is done is not kept by its sidecars.
+            () = pod.apps_gone(), if self.role == Role::Sidecar => {
+                Event::PodEnds(Duration::from_secs(pod.spec.grace_seconds()))
+            }
         };
         let ending = match event {
             Event::Ended(status) => Ending::of(status),

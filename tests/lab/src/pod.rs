@@ -298,13 +298,28 @@ impl Pod {
         Ok(())
     }
 
+    fn apps(&self) -> impl Iterator<Item = &Arc<Container>> {
+        self.containers.iter().filter(|one| one.role == Role::App)
+    }
+
+    pub fn are_apps_done(&self) -> bool {
+        self.apps().all(|app| app.state().done)
+    }
+
+    /// Resolves when no app will run any more.
+    pub async fn apps_gone(&self) {
+        for app in self.apps() {
+            app.gone().await;
+        }
+    }
+
     pub fn phase(&self) -> &'static str {
-        let apps = || self.containers.iter().filter(|one| one.role == Role::App);
-        if apps().all(|app| app.state().done) {
-            let well = apps().all(|app| app.state().succeeded);
+        let mut lasting = self.containers.iter().filter(|one| one.role != Role::Init);
+        if self.are_apps_done() && lasting.all(|container| container.state().pid.is_none()) {
+            let well = self.apps().all(|app| app.state().succeeded);
             return if well { "Succeeded" } else { "Failed" };
         }
-        if apps().all(|app| app.ran()) {
+        if self.apps().all(|app| app.ran()) {
             return "Running";
         }
         "Pending"

@@ -34,6 +34,13 @@ pub const LAB: &[Tool] = &[
 /// What the tests ask the pods with.
 pub const TESTS: &[Tool] = &[tool("curl", "curl"), tool("redis-server", "redis-server")];
 
+/// What the pods of the injector's fixtures call.
+pub const FIXTURES: &[Tool] = &[
+    tool("nc", "netcat-openbsd"),
+    tool("wget", "wget"),
+    tool("curl", "curl"),
+];
+
 /// What the shop is built and run with.
 pub const SHOP: &[Tool] = &[
     tool("redis-server", "redis-server"),
