@@ -514,6 +514,9 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "policy::authorize::tests::who_is_allowed_is_who_has_proven_to_be_that";
     }
     "layer/authorize.rs" {
+        "a connection on which nobody asks again keeps a right that is taken away":
+            "self.changed.send_replace(());" => "()",
+            "layer::authorize::tests::connections_on_which_nobody_asks_again_end_with_the_right_to_them";
         "a caller is who its headers say":
             "request.context.caller.as_deref()" =>
             "request.head.headers.get(\"x-weir-caller\").and_then(|said| said.to_str().ok())",
