@@ -111,7 +111,7 @@ mod tests {
         let gap = |ticks| told(pattern(&[(true, 6), (false, ticks), (true, 6)]));
         assert_eq!(gap(4), [(10, Change::Began)]);
         assert_eq!(gap(5), []);
-        assert_eq!(told(pattern(&[(true, 9)].repeat(1))), []);
+        assert_eq!(told(pattern(&[(true, 9)])), []);
     }
 
     proptest! {
