@@ -18,6 +18,7 @@ mod authorization;
 mod faults;
 mod routes;
 
+pub use faults::end as fault_end;
 pub(crate) use routes::route_match;
 
 /// A field of every policy, beside those of its blocks.

@@ -126,6 +126,10 @@ impl Index {
         self.faults.all()
     }
 
+    pub fn fault_policy(&self, name: &ObjectName) -> Option<&Arc<FaultPolicy>> {
+        self.faults.get(name)
+    }
+
     /// All that are attached to a target, the oldest first: faults add up.
     pub fn faults_on(&self, target: &Target) -> Vec<&Arc<FaultPolicy>> {
         self.faults.on(target)
@@ -133,6 +137,10 @@ impl Index {
 
     pub fn authorization_policies(&self) -> impl Iterator<Item = &Arc<AuthorizationPolicy>> {
         self.authorizations.all()
+    }
+
+    pub fn authorization_policy(&self, name: &ObjectName) -> Option<&Arc<AuthorizationPolicy>> {
+        self.authorizations.get(name)
     }
 
     /// All that are attached to a target, the oldest first.

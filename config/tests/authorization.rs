@@ -1,7 +1,7 @@
 //! Who may call a port, from every policy that is attached to it.
 
 use weir_config::compile;
-use weir_config::index::Index;
+use weir_config::index::{Attachment, Index};
 use weir_config::parse;
 use weir_config::resource::ObjectName;
 use weir_config::snapshot::{AccessRules, Authorization};
@@ -160,4 +160,50 @@ fn identities_are_whole_and_each_value_says_who_said_it() {
         source.to_string(),
         "AuthorizationPolicy boutique/svc rules[0]"
     );
+}
+
+/// How the first of some policies fares with its only target.
+fn attachment(policies: &[String]) -> Attachment {
+    let index = index(policies);
+    let first = index.authorization_policy(&ObjectName::new("boutique", "first"));
+    let attachments = index.authorization_attachments(first.expect("it is there"));
+    attachments[0].1.clone()
+}
+
+#[test]
+fn what_its_ports_say_themselves_overrides_what_a_service_allows() {
+    const WEB: &str = "{kind: Service, name: cart, sectionName: web}";
+    let of_both = |rest: &str| [policy("grpc", GRPC, rest), policy("web", WEB, rest)];
+    let among = |first: String, others: &[String]| {
+        let mut all = vec![first];
+        all.extend_from_slice(others);
+        attachment(&all)
+    };
+    let first = |rest: &str| policy("first", CART, rest);
+    let overridden = Attachment::Overridden {
+        by: ObjectName::new("boutique", "grpc"),
+    };
+    assert_eq!(among(first(ANY), &of_both(ANY)), overridden);
+    assert_eq!(
+        among(first(ANY), &of_both(ANY)[..1]),
+        Attachment::Accepted,
+        "it is left a port"
+    );
+    assert_eq!(
+        among(first(DENY), &of_both(ANY)),
+        Attachment::Accepted,
+        "what denies holds everywhere"
+    );
+    assert_eq!(among(first(ANY), &of_both(DENY)), Attachment::Accepted);
+    let audits = "mode: Audit, rules: [{}]";
+    assert_eq!(
+        among(first(ANY), &of_both(audits)),
+        Attachment::Accepted,
+        "what audits takes nothing away"
+    );
+    assert_eq!(among(first(audits), &of_both(ANY)), overridden);
+    let on_namespace = policy("first", NAMESPACE, ANY);
+    assert_eq!(among(on_namespace, &of_both(ANY)), Attachment::Accepted);
+    let lost = policy("first", "{kind: Service, name: nobody}", ANY);
+    assert_eq!(among(lost, &[]), Attachment::TargetNotFound);
 }

@@ -1,7 +1,8 @@
 //! Faults on purpose: which policies apply to a port, in which order, and until when.
 
 use weir_config::compile;
-use weir_config::index::Index;
+use weir_config::index::{Attachment, Index};
+use weir_config::resource::ObjectName;
 use weir_config::snapshot::{
     BrokenConnection, Fault, FaultAnswer, FaultEffect, PathMatch, RouteMatch, ServiceKey,
 };
@@ -184,4 +185,36 @@ fn a_sidecar_that_knows_no_faults_refuses_them_rather_than_to_act_on_half() {
     assert!(serde_json::from_str::<Fault>(text).is_err());
     let text = r#"{"policy": "a/b", "untilMs": 1, "percentage": 5, "sometimes": true}"#;
     assert!(serde_json::from_str::<Fault>(text).is_err());
+}
+
+#[test]
+fn faults_need_a_target_on_which_there_are_calls() {
+    let attachment = |target: &str| {
+        let spec = format!(
+            "targetRefs: [{target}], endsAt: \"2026-11-26T04:30:00Z\", faults: [{{delay: {{time: 1s}}}}]"
+        );
+        let index = index(&[policy("one", "", &spec)]);
+        let one = index.fault_policy(&ObjectName::new("boutique", "one"));
+        let one = one.expect("it is there");
+        assert_eq!(compile::fault_end(one), Some(HALF_PAST_FOUR));
+        index.fault_attachments(one)[0].1.clone()
+    };
+    for (target, expected) in [
+        ("{kind: Service, name: payment}", Attachment::Accepted),
+        (
+            "{kind: Service, name: payment, sectionName: grpc}",
+            Attachment::Accepted,
+        ),
+        (
+            "{kind: Service, name: payment, sectionName: tcp-dump}",
+            Attachment::Opaque,
+        ),
+        (
+            "{kind: Service, name: payment, sectionName: nix}",
+            Attachment::TargetNotFound,
+        ),
+        ("{kind: Service, name: nobody}", Attachment::TargetNotFound),
+    ] {
+        assert_eq!(attachment(target), expected, "{target}");
+    }
 }

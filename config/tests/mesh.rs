@@ -446,6 +446,7 @@ fn of_two_policies_on_one_target_the_oldest_wins_and_the_other_is_told() {
         let policy: &ResiliencePolicy = index.policy(&name(policy)).expect("applied");
         index
             .attachments(policy)
+            .into_iter()
             .map(|(_, attachment)| attachment)
             .collect()
     };

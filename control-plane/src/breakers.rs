@@ -1,7 +1,7 @@
 //! Which breakers and gates are open, by whom: a projection of the facts.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 use weir_config::pb;
@@ -14,7 +14,33 @@ const ROWS_MAX: usize = 50_000;
 const REPLAY_BATCH: usize = 4096;
 
 #[derive(Clone, Default)]
-pub struct Breakers(Arc<Mutex<BTreeMap<Key, Row>>>);
+pub struct Breakers(Arc<Mutex<Rows>>);
+
+#[derive(Default)]
+struct Rows {
+    by_key: BTreeMap<Key, Row>,
+    /// Grows with every change.
+    revision: u64,
+}
+
+/// Who holds what open or half-open, by service.
+pub type NotClosed = BTreeMap<String, Vec<Holder>>;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    pub caller: ObjectName,
+    pub what: What,
+    /// Else half-open.
+    pub open: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum What {
+    Service,
+    Route(String),
+    /// Its address.
+    Endpoint(String),
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -56,7 +82,9 @@ struct Row {
 
 impl Breakers {
     pub fn changed(&self, transition: Transition) {
-        let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
+        state.revision += 1;
+        let rows = &mut state.by_key;
         let key = Key {
             caller: transition.caller,
             service: transition.service,
@@ -96,15 +124,39 @@ impl Breakers {
 
     /// What a caller that is gone knew is of no interest.
     pub fn forget(&self, is_gone: impl Fn(&ObjectName) -> bool) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|key, _| !is_gone(&key.caller));
+        let mut state = self.lock();
+        let before = state.by_key.len();
+        state.by_key.retain(|key, _| !is_gone(&key.caller));
+        if state.by_key.len() != before {
+            state.revision += 1;
+        }
+    }
+
+    pub fn revision(&self) -> u64 {
+        self.lock().revision
+    }
+
+    pub fn not_closed(&self) -> NotClosed {
+        let mut not_closed = NotClosed::new();
+        for (key, row) in &self.lock().by_key {
+            let open = match row.state {
+                State::Open => true,
+                State::HalfOpen => false,
+                State::Closed | State::Ramping => continue,
+            };
+            let holder = Holder {
+                caller: key.caller.clone(),
+                what: key.what(),
+                open,
+            };
+            let of_service = not_closed.entry(key.service.clone()).or_default();
+            of_service.push(holder);
+        }
+        not_closed
     }
 
     /// By caller, service and endpoint.
     pub fn rows(&self) -> Vec<pb::BreakerStatus> {
-        let rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let row = |(key, row): (&Key, &Row)| pb::BreakerStatus {
             caller: key.caller.to_string(),
             service: match key.route.as_str() {
@@ -117,7 +169,21 @@ impl Breakers {
             since_ms: row.since_ms,
             forced: row.forced,
         };
-        rows.iter().map(row).collect()
+        self.lock().by_key.iter().map(row).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Rows> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Key {
+    fn what(&self) -> What {
+        match (self.route.as_str(), self.endpoint.as_str()) {
+            ("", "") => What::Service,
+            (route, "") => What::Route(route.to_owned()),
+            (_, endpoint) => What::Endpoint(endpoint.to_owned()),
+        }
     }
 }
 

@@ -157,7 +157,7 @@ impl ControlPlane {
             tokens,
             mut background,
             webhook,
-        } = attach(&settings, connected, &mesh, &journal, &authority).await?;
+        } = attach(&settings, connected, &mesh, &journal, &breakers, &authority).await?;
         let tls = Arc::new(ArcSwap::from_pointee(
             trust::tls_config(&authority).map_err(StartError::Tls)?,
         ));
@@ -279,6 +279,7 @@ async fn attach(
     connected: Option<kubernetes::Connected>,
     mesh: &Mesh,
     journal: &Journal,
+    breakers: &Breakers,
     authority: &Arc<Mutex<Authority>>,
 ) -> Result<Attached, StartError> {
     let memory = settings.state.join("accepted");
@@ -306,7 +307,7 @@ async fn attach(
         }
         (Cluster::Kubernetes(_), None) => unreachable!("it is connected before anything is read"),
         (Cluster::Kubernetes(cluster), Some(connected)) => {
-            let attached = cluster.attach(connected, &memory, mesh, journal, authority);
+            let attached = cluster.attach(connected, &memory, mesh, journal, breakers, authority);
             let attached = attached.await.map_err(StartError::Kubernetes)?;
             Ok(Attached {
                 tokens: attached.tokens,

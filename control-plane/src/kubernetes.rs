@@ -42,6 +42,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::authority::Authority;
+use crate::breakers::Breakers;
 use crate::injector::InjectorSettings;
 use crate::journal::Journal;
 use crate::mesh::Mesh;
@@ -127,6 +128,7 @@ impl Settings {
         memory: &Path,
         mesh: &Mesh,
         journal: &Journal,
+        breakers: &Breakers,
         authority: &Arc<Mutex<Authority>>,
     ) -> Result<Attached, String> {
         let Connected { client, lease, .. } = connected;
@@ -144,7 +146,12 @@ impl Settings {
         let contact = shared.contact.clone();
         let mut source = KubernetesSource::start(&shared);
         let namespaces = Namespaces::default();
-        let writer = StatusWriter::new(client.clone(), mesh.clone(), shared.register.clone());
+        let writer = StatusWriter::new(
+            client.clone(),
+            mesh.clone(),
+            breakers.clone(),
+            shared.register.clone(),
+        );
         let held = lease.held();
         let publisher = TrustPublisher {
             client: client.clone(),

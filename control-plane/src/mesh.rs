@@ -18,6 +18,7 @@ mod effective;
 mod enforcement;
 mod mailbox;
 mod membership;
+mod outages;
 mod published;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -35,6 +36,7 @@ pub use self::board::SessionId;
 pub use self::enforcement::Enforcement;
 pub use self::mailbox::{Dirty, Mailbox};
 pub use self::membership::{Held, Membership, News};
+pub use self::outages::Outage;
 pub use self::published::{Published, endpoints_delta};
 
 use self::board::{Board, Meaning};
@@ -280,7 +282,7 @@ impl Mesh {
             dirty.trust_bundle = true;
             dirty.urgent = true;
         });
-        Membership::new(self.clone(), id, pod.clone(), mailbox)
+        Membership::new(self.clone(), id, mailbox)
     }
 
     fn update(&self, change: impl FnOnce(&mut State)) -> u64 {

@@ -272,6 +272,9 @@ impl Backend {
     /// A few times a second, off the request path.
     pub fn tick(&self, now: Instant) {
         self.endpoints.tick(now);
+        if let Some(said) = self.throttle.tick(now) {
+            self.environment.facts.throttle_changed(&self.service, said);
+        }
         let breakers = self.breakers.lock().expect("no panic while locked");
         breakers.values().for_each(|breaker| breaker.tick(now));
     }

@@ -5,6 +5,9 @@ use std::time::SystemTime;
 use tokio::sync::mpsc;
 use weir_config::pb;
 
+use crate::layer::admission::Saturation;
+use crate::layer::throttle::Throttling;
+use crate::policy::episode::Change;
 use crate::policy::transition::{Phase, Transition};
 use crate::telemetry;
 
@@ -56,6 +59,30 @@ impl Facts {
             to: state(transition.to).into(),
             reason: transition.reason,
             held_back: !transition.enforced,
+        }));
+    }
+
+    pub fn throttle_changed(&self, service: &str, said: Throttling) {
+        self.report(pb::fact::Fact::ThrottleChanged(pb::ThrottleChanged {
+            service: service.into(),
+            throttling: said.change == Change::Began,
+            dropped_percent: said.dropped_percent,
+            requests: said.requests,
+            accepted: said.accepted,
+            observed: said.observed,
+        }));
+    }
+
+    /// `None`: a port that no service names.
+    pub fn saturation_changed(&self, service: Option<&str>, said: Saturation) {
+        let Saturation { change, load } = said;
+        self.report(pb::fact::Fact::SaturationChanged(pb::SaturationChanged {
+            service: service.unwrap_or_default().into(),
+            saturated: change == Change::Began,
+            in_flight: load.in_flight,
+            limit: load.limit,
+            queued: load.queued,
+            observed: !load.enforced,
         }));
     }
 

@@ -23,6 +23,7 @@ use crate::error::Error;
 use crate::head;
 use crate::http2;
 use crate::interim::{self, Interim, Interjected, Outlet};
+use crate::layer::authorize::Right;
 use crate::mentions::Mentions;
 use crate::pipeline::Stack;
 use crate::policy::deadline::{Deadline, parse_grpc_timeout, parse_millis};
@@ -184,21 +185,35 @@ pub async fn answer(
         && let Some(downstream) = upgrade
     {
         let upstream = hyper::upgrade::on(&mut response);
-        tokio::spawn(async move {
-            // Either end may change its mind until both have switched.
-            let (Ok(downstream), Ok(upstream)) = tokio::join!(downstream, upstream) else {
-                return;
-            };
-            tcp::forward(
-                TokioIo::new(downstream),
-                TokioIo::new(upstream),
-                UPGRADE_IDLE,
-                Bytes::new(),
-            )
-            .await;
-        });
+        let right = response.extensions_mut().remove::<Right>();
+        tokio::spawn(carry(downstream, upstream, right));
     }
     response
+}
+
+/// What follows an upgrade, for as long as whoever asked for it may.
+async fn carry(downstream: OnUpgrade, upstream: OnUpgrade, right: Option<Right>) {
+    // Either end may change its mind until both have switched.
+    let (Ok(downstream), Ok(upstream)) = tokio::join!(downstream, upstream) else {
+        return;
+    };
+    let carried = tcp::forward(
+        TokioIo::new(downstream),
+        TokioIo::new(upstream),
+        UPGRADE_IDLE,
+        Bytes::new(),
+    );
+    let taken_away = async {
+        match right {
+            Some(mut right) => right.taken_away().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = taken_away => {}
+        _ = carried => {}
+    }
 }
 
 async fn call(target: &Target, mut request: Request) -> Result<Response<Body>, Error> {

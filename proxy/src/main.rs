@@ -197,15 +197,12 @@ async fn run(settings: Settings) -> Result<(), AnyError> {
     Ok(())
 }
 
-/// Finds silent endpoints and probes ejected ones, off the request path.
+/// Finds silent endpoints, probes ejected ones, and tells of what lasts, off the request path.
 async fn tick(proxy: Arc<Proxy>) {
     let mut interval = tokio::time::interval(TICK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        let now = Instant::now();
-        for backend in proxy.mesh.backends().into_values() {
-            backend.tick(now);
-        }
+        proxy.mesh.tick(Instant::now());
     }
 }

@@ -16,11 +16,13 @@ use weir_config::snapshot;
 
 use crate::app::App;
 use crate::backend::{Backend, Environment};
+use crate::facts::Facts;
 use crate::layer::doomed::DoomedLayer;
 use crate::layer::inherit::BequeathLayer;
 use crate::layer::priority::PriorityLayer;
 use crate::layer::{admission, authorize, rate_limit};
 use crate::pipeline::{self, Stack};
+use crate::policy::episode::Change;
 use crate::telemetry::{Direction, InboundMetrics, RouteMetrics};
 
 /// How long a connection to an address nobody has heard of waits for the control plane's word.
@@ -251,6 +253,16 @@ impl Mesh {
         }
     }
 
+    /// A few times a second, off the request path.
+    pub fn tick(&self, now: Instant) {
+        for backend in self.environment.backends.load().values() {
+            backend.tick(now);
+        }
+        for (_, port) in self.inbound_ports() {
+            port.tick(&self.environment.facts, now);
+        }
+    }
+
     /// How `port` takes calls; `None` while there is no policy, and then nobody gets in.
     pub fn inbound_port(&self, port: u16) -> Option<Arc<InboundPort>> {
         // Locked first, or a policy that has just been replaced would be put in force for good.
@@ -277,9 +289,13 @@ impl Mesh {
     }
 }
 
+/// The label of ports that no service names.
+const NO_SERVICE: &str = "none";
+
 /// Only ports that a service names have a label of their own: a scan must not make series.
 fn service_of(policy: &snapshot::Inbound) -> Arc<str> {
-    (policy.service.as_ref()).map_or_else(|| "none".into(), |service| service.to_string().into())
+    (policy.service.as_ref())
+        .map_or_else(|| NO_SERVICE.into(), |service| service.to_string().into())
 }
 
 fn policy_of(workload: &snapshot::Workload, port: u16) -> &snapshot::Inbound {
@@ -316,8 +332,17 @@ impl InboundPort {
         }
     }
 
+    fn tick(&self, facts: &Facts, now: Instant) {
+        let Some(said) = self.admission.tick(now) else {
+            return;
+        };
+        self.load.saturated(said.change == Change::Began);
+        let service = Some(&*self.service).filter(|service| *service != NO_SERVICE);
+        facts.saturation_changed(service, said);
+    }
+
     /// Who may send bytes to it, or call it.
-    pub fn authorization(&self) -> &authorize::Shared {
+    pub fn authorization(&self) -> &Arc<authorize::Shared> {
         &self.standing.authorization
     }
 

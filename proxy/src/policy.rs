@@ -34,6 +34,7 @@
 //! | [`rate_limit`] | whether a caller asks more often than it may | GCRA |
 //! | [`throttle`] | whether an overloaded service is asked at all | SRE book |
 //! | [`load`] | how busy an endpoint says it is | ORCA, Prequal |
+//! | [`episode`] | whether what comes and goes is worth telling people | |
 //! | [`hedge`] | whether a slow call is made a second time | The Tail at Scale |
 //! | [`fault`] | what goes wrong with a try on purpose | Envoy, gRFC A33; ours |
 //! | [`stale`] | which answers are kept, and who gets them when nobody gives a fresh one | RFC 5861, RFC 9111 |
@@ -52,6 +53,7 @@ pub mod concurrency;
 pub mod cutoff;
 pub mod deadline;
 pub mod doomed;
+pub mod episode;
 pub mod ewma;
 pub mod fair;
 pub mod fault;

@@ -88,6 +88,26 @@ pub async fn forward_plain(
     transferred
 }
 
+/// The same, until `cut` at most; then both are reset.
+pub async fn forward_plain_until(
+    mut downstream: TcpStream,
+    mut upstream: TcpStream,
+    idle_timeout: Duration,
+    prefix: Bytes,
+    cut: impl Future<Output = ()>,
+) {
+    let (up, down) = (Splice::after(prefix), Splice::default());
+    let end = tokio::select! {
+        biased;
+        () = cut => None,
+        transferred = run(&mut downstream, &mut upstream, up, down, idle_timeout) => Some(transferred.end),
+    };
+    if !matches!(end, Some(End::Closed)) {
+        reset(&downstream);
+        reset(&upstream);
+    }
+}
+
 /// Makes the drop of `stream` a reset instead of an EOF, so that its peer knows it was cut.
 pub fn reset(stream: &TcpStream) {
     // An error means the socket is gone already; then its peer knows.

@@ -35,12 +35,14 @@ struct Metrics {
     refused: IntCounterVec,
     rate_limited: IntCounterVec,
     throttled: IntCounterVec,
+    throttling: IntGaugeVec,
     hedges: IntCounterVec,
     hedges_withheld: IntCounterVec,
     inbound: InboundVecs,
     would_refuse: IntCounterVec,
     fallbacks: IntCounterVec,
     denied: IntCounterVec,
+    revoked: IntCounterVec,
     would_deny: IntCounterVec,
     faults_injected: IntCounterVec,
     faults_spared: IntCounterVec,
@@ -213,11 +215,21 @@ impl Metrics {
                     "How long requests found no room in the app.",
                     &["service"],
                 ),
+                is_saturated: gauge(
+                    "weir_inbound_saturated",
+                    "1 while requests find no room in the app again and again.",
+                    &["service"],
+                ),
             },
             rate_limited: counter(
                 "weir_rate_limited_total",
                 "Requests above a rate limit; with mode=observe they passed all the same.",
                 &["service", "per", "mode"],
+            ),
+            throttling: gauge(
+                "weir_throttling",
+                "1 while calls to an overloaded service are dropped again and again.",
+                &["service"],
             ),
             throttled: counter(
                 "weir_throttled_total",
@@ -238,6 +250,11 @@ impl Metrics {
                 "weir_fallbacks_total",
                 "Calls that failed, and what their callers got instead.",
                 &["service", "kind"],
+            ),
+            revoked: counter(
+                "weir_revoked_connections_total",
+                "Open connections that were cut because a policy took away the right to them.",
+                &["service", "carries"],
             ),
             denied: counter(
                 "weir_denied_total",
@@ -382,6 +399,11 @@ pub fn denied(service: &str, policy: Option<&str>, reason: &'static str) {
     METRICS.denied.with_label_values(&labels).inc();
 }
 
+/// `carries`: "opaque" or "upgraded".
+pub fn revoked(service: &str, carries: &'static str) {
+    METRICS.revoked.with_label_values(&[service, carries]).inc();
+}
+
 pub fn would_deny(service: &str, policy: Option<&str>, reason: &'static str) {
     let labels = [service, policy.unwrap_or_default(), reason];
     METRICS.would_deny.with_label_values(&labels).inc();
@@ -481,6 +503,7 @@ struct InboundVecs {
     waited: IntCounterVec,
     queue_delay: CounterVec,
     saturated: CounterVec,
+    is_saturated: IntGaugeVec,
 }
 
 /// The handles of one service's load. They are brought up to date when somebody looks, so a request pays nothing.
@@ -496,6 +519,7 @@ pub struct InboundMetrics {
     waited: IntCounter,
     queue_delay: Counter,
     saturated: Counter,
+    is_saturated: IntGauge,
 }
 
 impl InboundMetrics {
@@ -514,7 +538,12 @@ impl InboundMetrics {
             waited: of.waited.with_label_values(label),
             queue_delay: of.queue_delay.with_label_values(label),
             saturated: of.saturated.with_label_values(label),
+            is_saturated: of.is_saturated.with_label_values(label),
         }
+    }
+
+    pub fn saturated(&self, is: bool) {
+        self.is_saturated.set(is.into());
     }
 
     /// Counters go up by what has come since `published`.
@@ -561,6 +590,7 @@ pub fn rate_limited(service: &str, per: &str, mode: Mode) -> IntCounter {
 pub struct ThrottleMetrics {
     /// enforce, observe
     throttled: [IntCounter; 2],
+    throttling: IntGauge,
 }
 
 impl ThrottleMetrics {
@@ -572,7 +602,12 @@ impl ThrottleMetrics {
         };
         Self {
             throttled: [of(Mode::Enforce), of(Mode::Observe)],
+            throttling: METRICS.throttling.with_label_values(&[service]),
         }
+    }
+
+    pub fn throttling(&self, is: bool) {
+        self.throttling.set(is.into());
     }
 
     pub fn throttled(&self, mode: Mode) {

@@ -207,6 +207,54 @@ async fn an_overloaded_service_is_spared_by_its_callers_sidecar_and_asked_again_
     until(&world, "some are let through", fine).await;
 }
 
+/// Planted: a fact for each call that is dropped, and an end that is told while it goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_overload_is_told_when_it_begins_and_when_it_is_over() {
+    let world = World::with(1, FOUR, "");
+    let told = |kind: &str| -> Vec<serde_json::Value> {
+        let events = tokio::task::block_in_place(|| world.events(kind));
+        let events = events.lines().map(serde_json::from_str);
+        events.map(|event| event.expect("JSON")).collect()
+    };
+    let active = |pod, name| world.metrics(pod).sum(name, &[("service", WEB)]);
+    let begun = Instant::now();
+    while told("SaturationBegan").is_empty() || told("ThrottleBegan").is_empty() {
+        assert!(begun.elapsed() < PATIENCE, "nobody tells of it");
+        for _ in 0..5 {
+            at_once(&world, 40, "/delay/100").await;
+        }
+    }
+    assert_eq!(active("server", "weir_inbound_saturated"), 1.0);
+    assert_eq!(active("caller", "weir_throttling"), 1.0);
+
+    for (ended, name, pod) in [
+        ("SaturationEnded", "weir_inbound_saturated", "server"),
+        ("ThrottleEnded", "weir_throttling", "caller"),
+    ] {
+        eventually(ended, || !told(ended).is_empty()).await;
+        assert_eq!(active(pod, name), 0.0);
+    }
+    for kind in [
+        "SaturationBegan",
+        "SaturationEnded",
+        "ThrottleBegan",
+        "ThrottleEnded",
+    ] {
+        let events = told(kind);
+        println!("{}", events[0]["message"]);
+        assert_eq!(events.len(), 1, "{events:?}");
+        assert_eq!(events[0]["subject"], WEB);
+    }
+    let details = |kind| told(kind)[0]["details"].clone();
+    assert_eq!(details("SaturationBegan")["limit"], 4);
+    let throttle = details("ThrottleBegan");
+    assert!(
+        throttle["accepted"].as_u64() < throttle["requests"].as_u64(),
+        "{throttle}"
+    );
+    assert!(throttle["droppedPercent"].as_u64() > Some(0), "{throttle}");
+}
+
 /// One in a hundred is slow, and five may be made twice: so there are savings when an app hangs.
 const HEDGED: &str = "
 apiVersion: weir.dev/v1alpha1

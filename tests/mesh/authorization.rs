@@ -7,8 +7,9 @@ use http_body_util::Full;
 use hyper::client::conn::http1::SendRequest;
 use hyper::{Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use crate::world::{PATIENCE, World, hop, http1_over, http2_over, whole};
+use crate::world::{PATIENCE, World, eventually, hop, http1_over, http2_over, whole};
 
 /// Only the caller may call, and nobody what is below /status.
 fn policies(mode: &str) -> String {
@@ -138,4 +139,76 @@ async fn who_may_not_call_is_denied_in_its_own_protocol_on_open_connections_too(
     let metrics = world.metrics("server");
     assert!(metrics.sum("weir_would_deny_total", &nobody) >= 1.0);
     assert!(metrics.sum("weir_would_deny_total", &by_rule) >= 1.0);
+}
+
+/// A connection from `from` on which bytes come back as they are: to the opaque port, or by an upgrade.
+async fn opened(world: &World, from: &str, upgrade: bool) -> TcpStream {
+    if !upgrade {
+        return world.dial_from(Some(from), "server:7000");
+    }
+    let mut stream = world.dial_from(Some(from), "server:80");
+    let head = "GET / HTTP/1.1\r\nhost: server\r\nconnection: upgrade\r\nupgrade: lab-echo\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.expect("it is sent");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        let byte = tokio::time::timeout(PATIENCE, stream.read_u8()).await;
+        answer.push(byte.expect("in time").expect("an answer"));
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 101 "), "{answer:?}");
+    stream
+}
+
+/// Whether bytes still come back.
+async fn is_open(stream: &mut TcpStream) -> bool {
+    let exchanged = async {
+        stream.write_all(b"hello").await?;
+        stream.read_exact(&mut [0; 5]).await
+    };
+    let exchanged = tokio::time::timeout(PATIENCE, exchanged).await;
+    exchanged.expect("an answer or an end").is_ok()
+}
+
+/// Planted bugs that this finds: asking for the right once, when a connection is opened; cutting everybody; an audit that
+/// acts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_is_taken_away_ends_connections_on_which_nobody_asks_again() {
+    let world = World::with(1, "", &hop("other"));
+    let mut open = Vec::new();
+    for from in ["other", "caller"] {
+        for upgrade in [false, true] {
+            let mut stream = opened(&world, from, upgrade).await;
+            assert!(is_open(&mut stream).await, "{from} {upgrade}");
+            open.push((from, stream));
+        }
+    }
+    let counted = |name: &str, more: &[(&str, &str)]| world.metrics("server").sum(name, more);
+
+    world.write_policy(&policies("Audit"));
+    for (service, carries) in [
+        ("tests/server:7000", "opaque"),
+        ("tests/server:80", "upgraded"),
+    ] {
+        eventually(&format!("{carries} connections are asked about"), || {
+            counted("weir_would_deny_total", &[("service", service)]) >= 1.0
+        })
+        .await;
+    }
+    for (from, stream) in &mut open {
+        assert!(is_open(stream).await, "an audit has cut {from}'s");
+    }
+
+    world.write_policy(&policies("Enforce"));
+    for (service, carries) in [
+        ("tests/server:7000", "opaque"),
+        ("tests/server:80", "upgraded"),
+    ] {
+        let labels = [("service", service), ("carries", carries)];
+        eventually(&format!("the {carries} one is cut"), || {
+            counted("weir_revoked_connections_total", &labels) == 1.0
+        })
+        .await;
+    }
+    for (from, stream) in &mut open {
+        assert_eq!(is_open(stream).await, *from == "caller", "{from}'s");
+    }
 }

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use crate::world::{World, eventually};
+use crate::world::{PATIENCE, World, eventually};
 
 const REDIS: &str = "
 apiVersion: apps/v1
@@ -124,4 +125,62 @@ async fn bytes_pass_as_they_are_and_so_does_each_half_of_the_end() {
         );
         writing.await.unwrap();
     }
+}
+
+const TWO: &str = "
+apiVersion: weir.dev/v1alpha1
+kind: ResiliencePolicy
+metadata: {name: server, namespace: tests}
+spec:
+  targetRefs: [{kind: Service, name: server, sectionName: tcp-echo}]
+  outbound: {limits: {connections: 2}}
+";
+
+/// A connection that is open, as bytes that come back show; `None`: it was refused.
+async fn echoes(world: &World) -> Option<TcpStream> {
+    let mut stream = world.dial("server:7000");
+    let exchanged = async {
+        stream.write_all(b"hello").await?;
+        stream.read_exact(&mut [0; 5]).await
+    };
+    let exchanged = tokio::time::timeout(PATIENCE, exchanged).await;
+    let exchanged = exchanged.expect("an answer or an end");
+    exchanged.is_ok().then_some(stream)
+}
+
+/// Planted: a cap that counts none, and one that does not forget those that are closed.
+#[tokio::test(flavor = "multi_thread")]
+async fn as_many_opaque_connections_are_open_as_may_be_and_one_that_closes_makes_room() {
+    let world = World::with(1, TWO, "");
+    let refused = || {
+        let labels = [
+            ("direction", "outbound"),
+            ("reason", "too-many-opaque-connections"),
+        ];
+        let metrics = world.metrics("caller");
+        metrics.sum("weir_rejected_connections_total", &labels)
+    };
+    let first = echoes(&world).await.expect("there is room");
+    let second = echoes(&world).await.expect("there is room");
+    let begun = Instant::now();
+    for number in 1..=3 {
+        assert!(echoes(&world).await.is_none(), "the cap is two");
+        eventually("it is counted", || refused() == f64::from(number)).await;
+    }
+    assert!(
+        begun.elapsed() < Duration::from_secs(3),
+        "at once: {:?}",
+        begun.elapsed()
+    );
+
+    drop(second);
+    let begun = Instant::now();
+    let third = loop {
+        if let Some(stream) = echoes(&world).await {
+            break stream;
+        }
+        assert!(begun.elapsed() < PATIENCE, "its place is not given back");
+    };
+    assert!(echoes(&world).await.is_none(), "and it is one place");
+    drop((first, third));
 }

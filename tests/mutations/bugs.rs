@@ -386,6 +386,9 @@ pub(crate) const BUGS: &[Bug] = bugs! {
         "who gives up stays in the queue":
             "self.give_up(None);" => "()",
             "layer::admission::tests::who_leaves_the_queue_leaves_room_in_it";
+        "an app that has room again is saturated for good":
+            "load.queued > 0 || load.counts.saturated > before" => "load.counts.saturated >= before",
+            "layer::admission::tests::that_there_is_no_room_is_told_once_and_that_there_is_again";
     }
     "policy/rate_limit.rs" {
         "a bucket is emptied no further than it is":
@@ -416,6 +419,9 @@ pub(crate) const BUGS: &[Bug] = bugs! {
         "every failure is taken for overload":
             "response.headers().contains_key(&head::OVERLOAD)" => "true",
             "layer::throttle::tests::only_what_a_sidecar_has_marked_is_taken_for_overload";
+        "each call that is dropped is news":
+            "reported.episode.observe(throttles, now)?" => "throttles.then_some(Change::Began)?",
+            "layer::throttle::tests::that_it_drops_calls_is_told_once_and_that_it_no_longer_does";
     }
     "policy/load.rs" {
         "what an endpoint said is believed for ever":
@@ -522,10 +528,18 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "policy::authorize::tests::who_is_allowed_is_who_has_proven_to_be_that";
     }
     "layer/authorize.rs" {
+        "a connection on which nobody asks again keeps a right that is taken away":
+            "self.changed.send_replace(());" => "()",
+            "layer::authorize::tests::connections_on_which_nobody_asks_again_end_with_the_right_to_them";
         "a caller is who its headers say":
             "request.context.caller.as_deref()" =>
             "request.head.headers.get(\"x-weir-caller\").and_then(|said| said.to_str().ok())",
             "layer::authorize::tests::who_may_not_call_is_told_so_in_its_own_protocol_and_headers_prove_nothing";
+    }
+    "policy/episode.rs" {
+        "what pauses is told as over":
+            "passed(*last) >= OVER" => "true",
+            "policy::episode::tests::what_lasts_is_told_once_and_its_end_when_it_has_not_come_back";
     }
     "backend.rs" {
         "a new policy begins with new breakers":

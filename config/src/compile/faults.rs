@@ -58,8 +58,9 @@ fn in_force<'a>(
     found
 }
 
-/// `None`: nobody can tell, and what has no end is not begun.
-fn end(policy: &FaultPolicy) -> Option<u64> {
+/// When a policy's faults are over, in milliseconds since the Unix epoch. `None`: nobody can tell, and what has no end is
+/// not begun.
+pub fn end(policy: &FaultPolicy) -> Option<u64> {
     let created = policy.metadata.creation_timestamp.as_deref();
     let created = created.and_then(|text| text.parse::<Moment>().ok());
     let lasts = policy.spec.duration.map(|duration| {

@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::{Index, forget, keys_of};
-use crate::merge;
-use crate::resource::{ObjectName, ResiliencePolicy, TargetKind, TargetRef, Targeting};
-use crate::snapshot::ServiceKey;
+use crate::resource::{
+    AuthorizationMode, AuthorizationPolicy, FaultPolicy, ObjectName, ResiliencePolicy, ServicePort,
+    TargetKind, TargetRef, Targeting,
+};
+use crate::snapshot::{Access, Protocol, ServiceKey};
+use crate::{merge, protocol};
 
 /// What a policy is attached to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,6 +29,12 @@ pub enum Attachment {
     Conflicted {
         winner: ObjectName,
     },
+    /// Each port has policies of its own that say who may call it; one of them.
+    Overridden {
+        by: ObjectName,
+    },
+    /// A policy about calls, and there are only ports where nobody looks for calls.
+    Opaque,
 }
 
 /// The policies of one kind, by name and by what they are attached to.
@@ -104,25 +113,100 @@ impl Index {
     pub fn attachments<'a>(
         &self,
         policy: &'a ResiliencePolicy,
-    ) -> impl Iterator<Item = (&'a TargetRef, Attachment)> {
-        let name = policy.metadata.object_name();
-        policy.spec.target_refs.iter().map(move |target_ref| {
-            let target = Target::of(policy, target_ref);
-            let attachment = match self.policy_on(&target) {
-                _ if !self.exists(&target) => Attachment::TargetNotFound,
-                Some(winner) if winner.metadata.object_name() != name => Attachment::Conflicted {
-                    winner: winner.metadata.object_name(),
-                },
-                _ => Attachment::Accepted,
-            };
-            (target_ref, attachment)
+    ) -> Vec<(&'a TargetRef, Attachment)> {
+        each(policy, |target| self.attachment(policy, target))
+    }
+
+    pub fn fault_attachments<'a>(
+        &self,
+        policy: &'a FaultPolicy,
+    ) -> Vec<(&'a TargetRef, Attachment)> {
+        each(policy, |target| self.fault_attachment(target))
+    }
+
+    pub fn authorization_attachments<'a>(
+        &self,
+        policy: &'a AuthorizationPolicy,
+    ) -> Vec<(&'a TargetRef, Attachment)> {
+        each(policy, |target| {
+            self.authorization_attachment(policy, target)
         })
     }
 
-    /// The targets of a policy that are not there.
-    pub fn missing_targets<'a>(&self, policy: &'a impl Targeting) -> Vec<&'a TargetRef> {
-        let is_missing = |target: &&TargetRef| !self.exists(&Target::of(policy, target));
-        policy.target_refs().iter().filter(is_missing).collect()
+    /// The oldest has it.
+    fn attachment(&self, policy: &ResiliencePolicy, target: &Target) -> Attachment {
+        match self.policy_on(target) {
+            _ if !self.exists(target) => Attachment::TargetNotFound,
+            Some(winner) if winner.metadata.object_name() != policy.metadata.object_name() => {
+                let winner = winner.metadata.object_name();
+                Attachment::Conflicted { winner }
+            }
+            _ => Attachment::Accepted,
+        }
+    }
+
+    /// Faults add up, so no policy takes a target from another.
+    fn fault_attachment(&self, target: &Target) -> Attachment {
+        let opaque = |port: &ServicePort| protocol::of_port(port).protocol == Protocol::Opaque;
+        match self.ports_of(target) {
+            _ if !self.exists(target) => Attachment::TargetNotFound,
+            ports if !ports.is_empty() && ports.iter().all(|port| opaque(port)) => {
+                Attachment::Opaque
+            }
+            _ => Attachment::Accepted,
+        }
+    }
+
+    /// What denies holds wherever it is attached. Of what allows, that of a port wins over that of its Service; what is
+    /// for a whole namespace is left the ports that no Service names.
+    fn authorization_attachment(
+        &self,
+        policy: &AuthorizationPolicy,
+        target: &Target,
+    ) -> Attachment {
+        if !self.exists(target) {
+            return Attachment::TargetNotFound;
+        }
+        let Target::Service(service) = target else {
+            return Attachment::Accepted;
+        };
+        let allows = |it: &AuthorizationPolicy| it.spec.action.unwrap_or_default() == Access::Allow;
+        let audits = |it: &AuthorizationPolicy| it.spec.mode == Some(AuthorizationMode::Audit);
+        // What only audits takes no right that is enforced away.
+        let wins = |it: &&&Arc<AuthorizationPolicy>| allows(it) && (!audits(it) || audits(policy));
+        let winners = self.ports_of(target).into_iter().map(|port| {
+            let port = Target::Port(service.clone(), port.name().to_owned());
+            let closer = self.authorizations_on(&port);
+            closer.iter().find(wins).map(|it| it.metadata.object_name())
+        });
+        let winners: Option<Vec<ObjectName>> = winners.collect();
+        match winners.and_then(|all| all.into_iter().next()) {
+            Some(by) if allows(policy) => Attachment::Overridden { by },
+            _ => Attachment::Accepted,
+        }
+    }
+
+    /// Of the whole mesh: the oldest is in force.
+    pub fn mesh_attachment(&self, name: &ObjectName) -> Attachment {
+        match self.mesh_config().map(|mesh| &mesh.metadata.name) {
+            Some(winner) if *winner != name.name => Attachment::Conflicted {
+                winner: ObjectName::new("", winner),
+            },
+            _ => Attachment::Accepted,
+        }
+    }
+
+    /// The TCP ports of a Service, or the one that is named; none of a namespace.
+    fn ports_of(&self, target: &Target) -> Vec<&ServicePort> {
+        let (service, named) = match target {
+            Target::Namespace(_) => return Vec::new(),
+            Target::Service(service) => (service, None),
+            Target::Port(service, port) => (service, Some(port)),
+        };
+        let ports = self.services.get(service).map(|it| &it.spec.ports);
+        let is_meant =
+            |port: &&ServicePort| port.is_tcp() && named.is_none_or(|named| port.name() == named);
+        ports.into_iter().flatten().filter(is_meant).collect()
     }
 
     /// What a policy would fall back on and cannot: there is no such Service, or it has no such port.
@@ -152,6 +236,16 @@ impl Index {
                 .is_some_and(|it| it.spec.ports.iter().any(|at| at.name() == port)),
         }
     }
+}
+
+fn each<'a>(
+    policy: &'a impl Targeting,
+    fares: impl Fn(&Target) -> Attachment,
+) -> Vec<(&'a TargetRef, Attachment)> {
+    let targets = policy.target_refs().iter();
+    targets
+        .map(|target| (target, fares(&Target::of(policy, target))))
+        .collect()
 }
 
 impl Target {

@@ -205,7 +205,7 @@ pub struct Fact {
     /// Milliseconds since the Unix epoch, by the sidecar's clock.
     #[prost(uint64, tag = "1")]
     pub at_ms: u64,
-    #[prost(oneof = "fact::Fact", tags = "2, 3, 4, 5")]
+    #[prost(oneof = "fact::Fact", tags = "2, 3, 4, 5, 6, 7")]
     pub fact: ::core::option::Option<fact::Fact>,
 }
 /// Nested message and enum types in `Fact`.
@@ -220,6 +220,10 @@ pub mod fact {
         Draining(super::Draining),
         #[prost(message, tag = "5")]
         Ready(super::Ready),
+        #[prost(message, tag = "6")]
+        ThrottleChanged(super::ThrottleChanged),
+        #[prost(message, tag = "7")]
+        SaturationChanged(super::SaturationChanged),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -261,6 +265,44 @@ pub struct EndpointChanged {
 pub struct Draining {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Ready {}
+/// The sidecar has begun to drop calls that a service would refuse, or has dropped none for a while.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ThrottleChanged {
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub throttling: bool,
+    /// Of every 100 calls of the default tier, so many are dropped now.
+    #[prost(uint32, tag = "3")]
+    pub dropped_percent: u32,
+    /// Calls of the last half minute, and how many of them the service took.
+    #[prost(uint32, tag = "4")]
+    pub requests: u32,
+    #[prost(uint32, tag = "5")]
+    pub accepted: u32,
+    /// Its policy observes: they are only counted.
+    #[prost(bool, tag = "6")]
+    pub observed: bool,
+}
+/// The sidecar's own app has had no room for some time, or has had room again for a while.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SaturationChanged {
+    /// Empty: a port that no service names.
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub saturated: bool,
+    /// Requests in the app, how many may be, and how many wait.
+    #[prost(uint32, tag = "3")]
+    pub in_flight: u32,
+    #[prost(uint32, tag = "4")]
+    pub limit: u32,
+    #[prost(uint32, tag = "5")]
+    pub queued: u32,
+    /// Its limit is not enforced.
+    #[prost(bool, tag = "6")]
+    pub observed: bool,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum BreakerState {

@@ -15,6 +15,7 @@ const LAST_WHEN_FOLLOWING: u32 = 10;
 #[command(after_help = "Examples:
   weir events --last 20
   weir events --follow --kind BreakerOpened --kind BreakerClosed
+  weir events --follow --kind ThrottleBegan --kind SaturationBegan      who has too much to do
   weir events --kind PolicyRejected -o json | jq -r '.details.diagnostics[]'")]
 pub(super) struct Arguments {
     /// Goes on with what happens from now on; shows the last 10 first unless --last says otherwise

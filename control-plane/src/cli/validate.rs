@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use weir_config::index::{Attachment, Index};
-use weir_config::resource::{ResiliencePolicy, Targeting};
+use weir_config::resource::{ResiliencePolicy, TargetRef};
 use weir_config::{Diagnostic, Resource, ResourceRef, parse};
 
 use super::{Failure, Output, print};
@@ -110,28 +110,64 @@ impl Found {
         if self.index.services().next().is_none() {
             return Vec::new();
         }
-        let resilience = self.index.policies();
-        let resilience = resilience.flat_map(|policy| self.unattached_targets(policy));
-        let faults = self.index.fault_policies().flat_map(|policy| {
+        let of_policies = self.index.policies().flat_map(|policy| {
+            let reference = Resource::ResiliencePolicy((**policy).clone()).reference();
+            let mut told = self.without_effect(&reference, self.index.attachments(policy));
+            told.extend(self.missing_alternates(&reference, policy));
+            told
+        });
+        let of_faults = self.index.fault_policies().flat_map(|policy| {
             let reference = Resource::FaultPolicy((**policy).clone()).reference();
-            self.missing_targets(&reference, &**policy)
+            self.without_effect(&reference, self.index.fault_attachments(policy))
         });
-        let authorizations = self.index.authorization_policies().flat_map(|policy| {
+        let of_authorizations = self.index.authorization_policies().flat_map(|policy| {
             let reference = Resource::AuthorizationPolicy((**policy).clone()).reference();
-            self.missing_targets(&reference, &**policy)
+            self.without_effect(&reference, self.index.authorization_attachments(policy))
         });
-        resilience.chain(faults).chain(authorizations).collect()
+        of_policies
+            .chain(of_faults)
+            .chain(of_authorizations)
+            .collect()
     }
 
-    fn missing_targets(&self, reference: &ResourceRef, policy: &impl Targeting) -> Vec<String> {
+    fn without_effect(
+        &self,
+        reference: &ResourceRef,
+        attachments: Vec<(&TargetRef, Attachment)>,
+    ) -> Vec<String> {
         let file = self.place(reference);
-        let missing = self.index.missing_targets(policy).into_iter();
+        let told = attachments.into_iter().filter_map(|(target, attachment)| {
+            let target = &target.name;
+            let why = match attachment {
+                Attachment::Accepted => return None,
+                Attachment::TargetNotFound => {
+                    format!("targets {target}, which none of these files has")
+                }
+                Attachment::Conflicted { winner } => {
+                    format!("has no effect on {target}: {winner} is older")
+                }
+                Attachment::Overridden { by } => {
+                    format!("has no effect on {target}: each of its ports has its own, such as {by}")
+                }
+                Attachment::Opaque => {
+                    format!("has no effect on {target}: its ports are opaque, and there is no call to tell from another")
+                }
+            };
+            Some(format!("{file}: {reference} {why}"))
+        });
+        told.collect()
+    }
+
+    fn missing_alternates(
+        &self,
+        reference: &ResourceRef,
+        policy: &ResiliencePolicy,
+    ) -> Vec<String> {
+        let file = self.place(reference);
+        let missing = self.index.missing_alternates(policy).into_iter();
         missing
-            .map(|target| {
-                format!(
-                    "{file}: {reference} targets {}, which none of these files has",
-                    target.name
-                )
+            .map(|key| {
+                format!("{file}: {reference} falls back on {key}, which none of these files has")
             })
             .collect()
     }
@@ -139,28 +175,6 @@ impl Found {
     fn place(&self, reference: &ResourceRef) -> &str {
         let place = self.places.get(reference);
         place.map(String::as_str).unwrap_or_default()
-    }
-
-    fn unattached_targets(&self, policy: &ResiliencePolicy) -> Vec<String> {
-        let reference = Resource::ResiliencePolicy(policy.clone()).reference();
-        let file = self.place(&reference);
-        let attachments = self.index.attachments(policy);
-        let told = attachments.filter_map(|(target, attachment)| match attachment {
-            Attachment::Accepted => None,
-            Attachment::TargetNotFound => Some(format!(
-                "{file}: {reference} targets {}, which none of these files has",
-                target.name
-            )),
-            Attachment::Conflicted { winner } => Some(format!(
-                "{file}: {reference} has no effect on {}: {winner} is older",
-                target.name
-            )),
-        });
-        let missing = self.index.missing_alternates(policy);
-        let missing = missing.into_iter().map(|key| {
-            format!("{file}: {reference} falls back on {key}, which none of these files has")
-        });
-        told.chain(missing).collect()
     }
 }
 

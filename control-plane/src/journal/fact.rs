@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::Event;
 
 /// Every kind, in the order of a mesh's life.
-pub const KINDS: [&str; 24] = [
+pub const KINDS: [&str; 28] = [
     "ControlPlaneStarted",
     "ControlPlaneStopped",
     "TrustAnchorIntroduced",
@@ -31,6 +31,10 @@ pub const KINDS: [&str; 24] = [
     "EndpointProbed",
     "EndpointReadmitted",
     "EndpointRestored",
+    "ThrottleBegan",
+    "ThrottleEnded",
+    "SaturationBegan",
+    "SaturationEnded",
 ];
 
 /// `pod` and `caller` are "namespace/name"; `service` is "namespace/name:port".
@@ -166,6 +170,41 @@ pub enum Fact {
         service: String,
         endpoint: String,
         reason: String,
+    },
+    /// A caller drops calls that an overloaded service would refuse.
+    ThrottleBegan {
+        caller: String,
+        service: String,
+        /// Of every 100 calls of the default tier.
+        dropped_percent: u32,
+        /// Calls of the last half minute, and how many of them the service took.
+        requests: u32,
+        accepted: u32,
+        /// They are only counted: its policy observes.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        observed: bool,
+    },
+    ThrottleEnded {
+        caller: String,
+        service: String,
+    },
+    /// Calls find no room in a pod's app: they wait, or are turned away.
+    SaturationBegan {
+        pod: String,
+        /// Empty: a port that no service names.
+        service: String,
+        in_flight: u32,
+        limit: u32,
+        queued: u32,
+        /// All get in: its limit is not enforced.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        observed: bool,
+    },
+    SaturationEnded {
+        pod: String,
+        service: String,
+        in_flight: u32,
+        limit: u32,
     },
 }
 
@@ -379,8 +418,60 @@ impl Fact {
                 caller,
                 because("endpoint back in full", reason),
             ),
+            Self::ThrottleBegan {
+                caller,
+                service,
+                dropped_percent,
+                requests,
+                accepted,
+                observed,
+            } => {
+                let drops = if *observed { "would drop" } else { "drops" };
+                let message = format!(
+                    "overloaded: it took {accepted} of {requests} calls; the throttle {drops} {dropped_percent} %"
+                );
+                said(service.clone(), caller, message)
+            }
+            Self::ThrottleEnded { caller, service } => said(
+                service.clone(),
+                caller,
+                "the throttle drops no more calls".to_owned(),
+            ),
+            Self::SaturationBegan {
+                pod,
+                service,
+                in_flight,
+                limit,
+                queued,
+                observed,
+            } => {
+                let observed = if *observed {
+                    ", which is not enforced"
+                } else {
+                    ""
+                };
+                let message = format!(
+                    "saturated: {in_flight} in the app at a limit of {limit}{observed}, {queued} wait"
+                );
+                said(of_pod(service, pod), pod, message)
+            }
+            Self::SaturationEnded {
+                pod,
+                service,
+                in_flight,
+                limit,
+            } => {
+                let message =
+                    format!("no longer saturated: {in_flight} in the app at a limit of {limit}");
+                said(of_pod(service, pod), pod, message)
+            }
         }
     }
+}
+
+/// What a pod's own app is called.
+fn of_pod(service: &str, pod: &str) -> String {
+    if service.is_empty() { pod } else { service }.to_owned()
 }
 
 fn whole(service: &str, route: &str) -> String {

@@ -275,6 +275,34 @@ fn one_of_each() -> Vec<Fact> {
         EndpointReadmitted,
         EndpointRestored
     ));
+    facts.extend([
+        Fact::ThrottleBegan {
+            caller: s(),
+            service: s(),
+            dropped_percent: 40,
+            requests: 100,
+            accepted: 30,
+            observed: true,
+        },
+        Fact::ThrottleEnded {
+            caller: s(),
+            service: s(),
+        },
+        Fact::SaturationBegan {
+            pod: s(),
+            service: String::new(),
+            in_flight: 4,
+            limit: 4,
+            queued: 7,
+            observed: true,
+        },
+        Fact::SaturationEnded {
+            pod: s(),
+            service: s(),
+            in_flight: 1,
+            limit: 4,
+        },
+    ]);
     facts
 }
 

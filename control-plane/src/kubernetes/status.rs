@@ -1,10 +1,12 @@
-//! What the status of our kinds says, after GEP-713: for each target whether the policy is accepted, and how many
-//! sidecars have it in force. Pure but for the [writer].
+//! What the status of our kinds says, after GEP-713: for each target whether the policy is accepted, how many sidecars
+//! have it in force, and what its callers hold [open](outages). Pure but for the [writer].
 
+mod outages;
 pub mod writer;
 
 use serde_json::{Value, json};
 use weir_config::index::Attachment;
+use weir_config::resource::TargetRef;
 use weir_config::{Kind, ResourceRef};
 
 use crate::mesh::Enforcement;
@@ -25,9 +27,8 @@ struct Condition {
 
 impl Condition {
     fn accepted(status: &'static str, reason: &'static str, message: String) -> Self {
-        let name = "Accepted";
         Self {
-            name,
+            name: "Accepted",
             status,
             reason,
             message,
@@ -35,9 +36,8 @@ impl Condition {
     }
 
     fn enforced(status: &'static str, reason: &'static str, message: String) -> Self {
-        let name = "Enforced";
         Self {
-            name,
+            name: "Enforced",
             status,
             reason,
             message,
@@ -45,23 +45,23 @@ impl Condition {
     }
 }
 
-/// `status.ancestors`, whole. `enforcement` is of what is in force; `now` as RFC 3339.
+/// `status.ancestors`, whole. `enforcement` is of what is in force.
 pub fn ancestors(
     resource: &ResourceRef,
     entry: &Entry,
     enforcement: &[Enforcement],
-    now: &str,
+    now_ms: u64,
 ) -> Value {
+    let now = &rfc3339(now_ms);
     let mut ancestors = Vec::new();
     for reference in references(resource, entry) {
         let conditions = if entry.refused.is_empty() {
-            let of_target = enforcement.iter().find(|it| {
-                let target = serde_json::to_value(&it.target).unwrap_or_default();
-                ["kind", "name", "sectionName"]
-                    .iter()
-                    .all(|field| target.get(field) == reference.get(field))
-            });
-            in_force(of_target)
+            let is_meant = |it: &&Enforcement| match &it.target {
+                Some(target) => is_reference_to(&reference, target),
+                None => resource.kind == Kind::MeshConfig,
+            };
+            let of_target = enforcement.iter().find(is_meant);
+            in_force(of_target, now_ms)
         } else {
             vec![refused(entry)]
         };
@@ -76,6 +76,17 @@ pub fn ancestors(
         }));
     }
     Value::Array(ancestors)
+}
+
+fn is_reference_to(reference: &Value, target: &TargetRef) -> bool {
+    let target = serde_json::to_value(target).unwrap_or_default();
+    let mut fields = ["kind", "name", "sectionName"].iter();
+    fields.all(|field| target.get(field) == reference.get(field))
+}
+
+/// To the second, which is what the API keeps.
+fn rfc3339(at_ms: u64) -> String {
+    crate::time::rfc3339(at_ms / 1000 * 1000).replace(".000Z", "Z")
 }
 
 /// To what it wants to be attached; where it does not say that legibly, itself.
@@ -106,38 +117,68 @@ fn refused(entry: &Entry) -> Condition {
     Condition::accepted("False", "Invalid", message)
 }
 
-fn in_force(enforcement: Option<&Enforcement>) -> Vec<Condition> {
+fn in_force(enforcement: Option<&Enforcement>, now_ms: u64) -> Vec<Condition> {
+    let accepted = || Condition::accepted("True", "Accepted", "it is in order".to_owned());
     let Some(found) = enforcement else {
-        let message = "it is in order".to_owned();
-        return vec![Condition::accepted("True", "Accepted", message)];
+        return vec![accepted()];
     };
-    let (kind, name) = (format!("{:?}", found.target.kind), &found.target.name);
     match &found.attachment {
         Attachment::TargetNotFound => {
-            let message = match &found.target.section_name {
-                Some(port) => format!("there is no {kind} {name} with a port named {port}"),
-                None => format!("there is no {kind} {name}"),
-            };
+            let message = not_found(found.target.as_ref());
             vec![Condition::accepted("False", "TargetNotFound", message)]
         }
         Attachment::Conflicted { winner } => {
-            let message = format!("{winner} is older and has this target: it is in force");
+            let message = match &found.target {
+                Some(_) => format!("{winner} is older and has this target: it is in force"),
+                None => format!("MeshConfig {winner} is older: it is in force for the whole mesh"),
+            };
             vec![Condition::accepted("False", "Conflicted", message)]
         }
-        Attachment::Accepted => vec![
-            Condition::accepted("True", "Accepted", "it is in order".to_owned()),
-            enforced(found),
-        ],
+        Attachment::Overridden { by } => {
+            let message = format!(
+                "each of its ports has policies of its own that say who may call it, such as {by}"
+            );
+            let overridden = Condition::enforced("False", "Overridden", message);
+            vec![accepted(), overridden]
+        }
+        Attachment::Opaque => {
+            let message = "its ports are opaque: nobody can tell one call from another there";
+            let without_effect = Condition::enforced("False", "OpaquePorts", message.to_owned());
+            vec![accepted(), without_effect]
+        }
+        Attachment::Accepted => {
+            let mut conditions = vec![accepted(), enforced(found, now_ms)];
+            conditions.extend(outages::condition(&found.outages));
+            conditions
+        }
     }
 }
 
-fn enforced(found: &Enforcement) -> Condition {
+fn not_found(target: Option<&TargetRef>) -> String {
+    let Some(target) = target else {
+        return "there is no such target".to_owned();
+    };
+    let (kind, name) = (format!("{:?}", target.kind), &target.name);
+    match &target.section_name {
+        Some(port) => format!("there is no {kind} {name} with a port named {port}"),
+        None => format!("there is no {kind} {name}"),
+    }
+}
+
+fn enforced(found: &Enforcement, now_ms: u64) -> Condition {
     let (proxies, acknowledged) = (found.proxies, found.acknowledged);
     let message = format!("acknowledged by {acknowledged} of {proxies} proxies");
+    if let Some(until) = found.until_ms.filter(|until| *until <= now_ms) {
+        let message = format!("it was over at {}", rfc3339(until));
+        return Condition::enforced("False", "Ended", message);
+    }
     match &found.behind {
         _ if proxies == 0 => {
-            let message = "no connected proxy calls it or stands before it".to_owned();
-            Condition::enforced("Unknown", "NoProxies", message)
+            let message = match found.target {
+                Some(_) => "no connected proxy calls it or stands before it",
+                None => "no proxy is connected",
+            };
+            Condition::enforced("Unknown", "NoProxies", message.to_owned())
         }
         Some(pod) => {
             let message = format!("{message}; waiting for {pod}");
@@ -169,144 +210,5 @@ fn dated(condition: Condition, reference: &Value, entry: &Entry, now: &str) -> V
     dated
 }
 
-/// Whether this version says in a status how far a policy has come.
-pub fn counts(kind: Kind) -> bool {
-    kind == Kind::ResiliencePolicy
-}
-
 #[cfg(test)]
-mod tests {
-    use weir_config::resource::{ObjectName, TargetKind, TargetRef};
-
-    use super::*;
-
-    const NOW: &str = "2026-11-26T03:00:00Z";
-
-    fn resource() -> ResourceRef {
-        ResourceRef {
-            kind: Kind::ResiliencePolicy,
-            name: ObjectName::new("boutique", "cart"),
-        }
-    }
-
-    fn entry() -> Entry {
-        Entry {
-            generation: Some(3),
-            targets: vec![json!({ "kind": "Service", "name": "cart" })],
-            ..Entry::default()
-        }
-    }
-
-    fn enforcement(attachment: Attachment, acknowledged: usize, proxies: usize) -> Enforcement {
-        Enforcement {
-            target: TargetRef {
-                group: None,
-                kind: TargetKind::Service,
-                name: "cart".to_owned(),
-                section_name: None,
-            },
-            attachment,
-            proxies,
-            acknowledged,
-            behind: (acknowledged < proxies).then(|| ObjectName::new("boutique", "late-0")),
-        }
-    }
-
-    /// Type, status, reason, message of each condition.
-    fn told(ancestors: &Value) -> Vec<[String; 4]> {
-        let conditions = ancestors[0]["conditions"].as_array().expect("conditions");
-        let text = |it: &Value| it.as_str().unwrap_or_default().to_owned();
-        let told = conditions
-            .iter()
-            .map(|it| ["type", "status", "reason", "message"].map(|field| text(&it[field])));
-        told.collect()
-    }
-
-    fn is(found: &[String; 4], expected: [&str; 4]) {
-        assert_eq!(found.each_ref().map(String::as_str), expected);
-    }
-
-    #[test]
-    fn a_policy_is_enforced_when_the_last_proxy_has_acknowledged_it() {
-        for (acknowledged, expected) in [
-            (
-                14,
-                [
-                    "Enforced",
-                    "False",
-                    "PartiallyEnforced",
-                    "acknowledged by 14 of 15 proxies; waiting for boutique/late-0",
-                ],
-            ),
-            (
-                15,
-                [
-                    "Enforced",
-                    "True",
-                    "Enforced",
-                    "acknowledged by 15 of 15 proxies",
-                ],
-            ),
-        ] {
-            let found = enforcement(Attachment::Accepted, acknowledged, 15);
-            let told = told(&ancestors(&resource(), &entry(), &[found], NOW));
-            is(&told[0], ["Accepted", "True", "Accepted", "it is in order"]);
-            is(&told[1], expected);
-        }
-    }
-
-    #[test]
-    fn a_target_that_is_missing_or_taken_is_named() {
-        let found = enforcement(Attachment::TargetNotFound, 0, 0);
-        let missing = told(&ancestors(&resource(), &entry(), &[found], NOW));
-        is(
-            &missing[0],
-            [
-                "Accepted",
-                "False",
-                "TargetNotFound",
-                "there is no Service cart",
-            ],
-        );
-        let winner = ObjectName::new("boutique", "older");
-        let found = enforcement(Attachment::Conflicted { winner }, 0, 0);
-        let taken = told(&ancestors(&resource(), &entry(), &[found], NOW));
-        assert_eq!((taken.len(), taken[0][2].as_str()), (1, "Conflicted"));
-        assert!(taken[0][3].contains("boutique/older"));
-    }
-
-    #[test]
-    fn a_refused_policy_says_why_and_what_is_in_force() {
-        let entry = Entry {
-            refused: vec!["error: expected a duration".to_owned()],
-            has_last_good: true,
-            targets: vec![json!("nonsense")],
-            ..entry()
-        };
-        let found = ancestors(&resource(), &entry, &[], NOW);
-        assert_eq!(found[0]["ancestorRef"]["kind"], "ResiliencePolicy");
-        let told = told(&found);
-        assert_eq!(told[0][2], "Invalid");
-        assert!(told[0][3].contains("before stays in force") && told[0][3].contains("a duration"));
-    }
-
-    #[test]
-    fn a_condition_is_as_old_as_its_status() {
-        let found = [enforcement(Attachment::Accepted, 14, 15)];
-        let first = ancestors(&resource(), &entry(), &found, "2026-01-01T00:00:00Z");
-        let mut entry = Entry {
-            generation: Some(4),
-            ..entry()
-        };
-        entry.status = json!({ "ancestors": first });
-        let found = [enforcement(Attachment::Accepted, 15, 15)];
-        let second = ancestors(&resource(), &entry, &found, NOW);
-        let conditions = &second[0]["conditions"];
-        assert_eq!(
-            conditions[0]["lastTransitionTime"], "2026-01-01T00:00:00Z",
-            "accepted since then"
-        );
-        assert_eq!(conditions[1]["lastTransitionTime"], NOW, "enforced now");
-        assert_eq!(conditions[0]["observedGeneration"], 4);
-    }
-}
+mod tests;

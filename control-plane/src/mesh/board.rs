@@ -4,6 +4,7 @@
 
 mod progress;
 
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -48,6 +49,8 @@ struct Session {
     /// Policies it has in force.
     holds: HashMap<ServiceKey, Bytes>,
     workload: Option<Bytes>,
+    /// What its own workload should be, as it was last compiled; `None`: it may have changed since.
+    wanted_workload: RefCell<Option<Bytes>>,
 }
 
 #[derive(Default)]
@@ -123,6 +126,7 @@ impl Board {
             alternates: HashSet::new(),
             holds: HashMap::new(),
             workload: None,
+            wanted_workload: RefCell::default(),
         };
         self.sessions.insert(id, session);
         self.acknowledgements += 1;
@@ -333,9 +337,12 @@ impl Board {
 
     /// Marks those whose own workload may have changed; they look whether it did.
     pub(super) fn mark_workloads(&self, touched: &Touched) {
-        let mark = |dirty: &mut Dirty| dirty.workload = true;
+        let mark = |session: &Session| {
+            session.wanted_workload.take();
+            session.mailbox.mark(|dirty| dirty.workload = true);
+        };
         if touched.everything {
-            return self.everybody(mark);
+            return self.sessions.values().for_each(mark);
         }
         let namespaces: HashSet<&String> = touched
             .namespaces
@@ -350,9 +357,7 @@ impl Board {
             .iter()
             .filter_map(|pod| self.sessions_of_pod.get(pod));
         for id in by_namespace.chain(by_pod).flatten() {
-            if let Some(session) = self.sessions.get(id) {
-                session.mailbox.mark(mark);
-            }
+            self.sessions.get(id).into_iter().for_each(mark);
         }
     }
 

@@ -2,48 +2,113 @@
 
 use std::collections::BTreeMap;
 
-use prost::bytes::Bytes;
-use weir_config::compile;
 use weir_config::index::{Attachment, Target};
-use weir_config::resource::{ObjectName, ResiliencePolicy, TargetRef};
+use weir_config::resource::{ObjectName, TargetRef, Targeting};
 use weir_config::snapshot::ServiceKey;
+use weir_config::{Kind, ResourceRef, compile};
 
 use super::board::SessionId;
+use super::outages::Outage;
 use super::{Mesh, State};
+use crate::breakers::NotClosed;
 
 /// Of one policy and one of its targets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Enforcement {
-    pub target: TargetRef,
+    /// `None`: the whole mesh.
+    pub target: Option<TargetRef>,
     pub attachment: Attachment,
     /// Sidecars that call the target, or stand before it, and are connected.
     pub proxies: usize,
     pub acknowledged: usize,
     /// One of those that have not.
     pub behind: Option<ObjectName>,
+    /// Of a fault: when it ends by itself.
+    pub until_ms: Option<u64>,
+    /// What its callers hold open.
+    pub outages: Vec<Outage>,
+}
+
+/// Which sidecars a policy is for.
+#[derive(Clone, Copy)]
+struct Reach {
+    /// Those that call its targets.
+    callers: bool,
+    /// Those that stand before its targets.
+    own: bool,
 }
 
 impl Mesh {
     /// One answer a target; `None`: no such policy is in force.
-    pub fn enforcement(&self, policy: &ObjectName) -> Option<Vec<Enforcement>> {
+    pub fn enforcement(
+        &self,
+        resource: &ResourceRef,
+        not_closed: &NotClosed,
+    ) -> Option<Vec<Enforcement>> {
         let state = self.state();
-        let policy = state.index.policy(policy)?.as_ref();
-        let attachments = state.index.attachments(policy);
-        let answers = attachments.map(|(target, attachment)| {
-            let concerned = match attachment {
-                Attachment::Accepted => state.concerned(policy, &Target::of(policy, target)),
-                _ => BTreeMap::new(),
-            };
-            let behind = concerned.iter().find(|(_, current)| !**current);
-            Enforcement {
-                target: target.clone(),
-                attachment,
-                proxies: concerned.len(),
-                acknowledged: concerned.values().filter(|current| **current).count(),
-                behind: behind.and_then(|(id, _)| state.board.pod_of(*id)),
+        let (index, name) = (&state.index, &resource.name);
+        match resource.kind {
+            Kind::ResiliencePolicy => {
+                let policy = index.policy(name)?.as_ref();
+                let spec = &policy.spec;
+                let reach = Reach {
+                    callers: spec.outbound.is_some()
+                        || !spec.routes.is_empty()
+                        || spec.inbound.is_none(),
+                    own: spec.inbound.is_some(),
+                };
+                let mut answers = state.answers(policy, index.attachments(policy), reach);
+                for answer in &mut answers {
+                    answer.outages = state.outages(policy, answer, not_closed);
+                }
+                Some(answers)
             }
-        });
-        Some(answers.collect())
+            Kind::FaultPolicy => {
+                let policy = index.fault_policy(name)?.as_ref();
+                let reach = Reach {
+                    callers: true,
+                    own: false,
+                };
+                let mut answers = state.answers(policy, index.fault_attachments(policy), reach);
+                for answer in &mut answers {
+                    answer.until_ms = compile::fault_end(policy);
+                }
+                Some(answers)
+            }
+            Kind::AuthorizationPolicy => {
+                let policy = index.authorization_policy(name)?.as_ref();
+                let reach = Reach {
+                    callers: false,
+                    own: true,
+                };
+                let attachments = index.authorization_attachments(policy);
+                Some(state.answers(policy, attachments, reach))
+            }
+            Kind::MeshConfig => {
+                index.get(resource)?;
+                let reach = Reach {
+                    callers: true,
+                    own: true,
+                };
+                Some(vec![state.answer(
+                    None,
+                    index.mesh_attachment(name),
+                    || state.concerned(reach, None),
+                )])
+            }
+            Kind::Service | Kind::EndpointSlice | Kind::Pod => None,
+        }
+    }
+
+    /// How many fault policies are over.
+    pub fn faults_over(&self, now_ms: u64) -> usize {
+        let state = self.state();
+        let ends = state
+            .index
+            .fault_policies()
+            .map(|it| compile::fault_end(it));
+        ends.filter(|end| end.is_some_and(|end| end <= now_ms))
+            .count()
     }
 
     /// Grows with every acknowledgement and every sidecar that comes or goes.
@@ -52,29 +117,64 @@ impl Mesh {
     }
 }
 
+type Concerned = BTreeMap<SessionId, bool>;
+
 impl State {
+    fn answers(
+        &self,
+        policy: &impl Targeting,
+        attachments: Vec<(&TargetRef, Attachment)>,
+        reach: Reach,
+    ) -> Vec<Enforcement> {
+        let answers = attachments.into_iter().map(|(target, attachment)| {
+            self.answer(Some(target), attachment, || {
+                self.concerned(reach, Some(&Target::of(policy, target)))
+            })
+        });
+        answers.collect()
+    }
+
+    fn answer(
+        &self,
+        target: Option<&TargetRef>,
+        attachment: Attachment,
+        concerned: impl FnOnce() -> Concerned,
+    ) -> Enforcement {
+        let concerned = match &attachment {
+            Attachment::Accepted => concerned(),
+            _ => BTreeMap::new(),
+        };
+        let behind = concerned.iter().find(|(_, current)| !**current);
+        Enforcement {
+            target: target.cloned(),
+            attachment,
+            proxies: concerned.len(),
+            acknowledged: concerned.values().filter(|current| **current).count(),
+            behind: behind.and_then(|(id, _)| self.board.pod_of(*id)),
+            until_ms: None,
+            outages: Vec::new(),
+        }
+    }
+
     /// The sessions that a target's policy is for, and whether each has what is in force now.
-    fn concerned(&self, policy: &ResiliencePolicy, target: &Target) -> BTreeMap<SessionId, bool> {
+    fn concerned(&self, reach: Reach, target: Option<&Target>) -> Concerned {
         let mut concerned = BTreeMap::new();
         let mut note = |id, current: bool| *concerned.entry(id).or_insert(true) &= current;
-        let spec = &policy.spec;
-        let callers = spec.outbound.is_some() || !spec.routes.is_empty() || spec.inbound.is_none();
-        for key in self.covered(target) {
-            if callers && let Some(published) = self.board.published(&key) {
-                for id in self.board.wanting(&key) {
-                    note(id, self.board.holds(id, &key) == Some(&published.policy));
+        if reach.callers {
+            for key in self.covered(target) {
+                let Some(published) = self.board.published(key) else {
+                    continue;
+                };
+                for id in self.board.wanting(key) {
+                    note(id, self.board.holds(id, key) == Some(&published.policy));
                 }
             }
         }
-        if spec.inbound.is_some() {
+        if reach.own {
             for (id, pod) in self.board.sessions() {
-                if self.stands_before(pod, target) {
-                    let wanted = compile::workload(&self.index, pod);
-                    let wanted = wanted.and_then(|wanted| serde_json::to_vec(&wanted).ok());
-                    note(
-                        id,
-                        wanted.map(Bytes::from).as_ref() == self.board.workload(id),
-                    );
+                if target.is_none_or(|target| self.stands_before(pod, target)) {
+                    let wanted = self.board.wanted_workload(id, &self.index);
+                    note(id, wanted.as_ref() == self.board.workload(id));
                 }
             }
         }
@@ -82,21 +182,24 @@ impl State {
     }
 
     /// The service ports that somebody wants, of a target.
-    fn covered(&self, target: &Target) -> Vec<ServiceKey> {
-        let all = self.board.wanted();
+    pub(super) fn covered<'a>(
+        &'a self,
+        target: Option<&'a Target>,
+    ) -> impl Iterator<Item = &'a ServiceKey> {
         let of = |service: &ObjectName, key: &ServiceKey| {
             key.namespace == service.namespace && key.name == service.name
         };
-        let covers = |key: &&ServiceKey| match target {
-            Target::Namespace(namespace) => key.namespace == *namespace,
-            Target::Service(service) => of(service, key),
-            Target::Port(service, port) => {
+        let covers = move |key: &&ServiceKey| match target {
+            None => true,
+            Some(Target::Namespace(namespace)) => key.namespace == *namespace,
+            Some(Target::Service(service)) => of(service, key),
+            Some(Target::Port(service, port)) => {
                 let ports = self.index.service(service).map(|it| &it.spec.ports);
                 let mut named = ports.into_iter().flatten().filter(|it| it.name() == port);
                 of(service, key) && named.any(|it| it.port == key.port)
             }
         };
-        all.filter(covers).cloned().collect()
+        self.board.wanted().filter(covers)
     }
 
     fn stands_before(&self, pod: &ObjectName, target: &Target) -> bool {

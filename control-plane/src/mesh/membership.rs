@@ -4,9 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use prost::bytes::Bytes;
-use weir_config::compile;
 use weir_config::pb::destination::Target;
-use weir_config::resource::ObjectName;
 use weir_config::snapshot::ServiceKey;
 
 use super::{Dirty, Mailbox, Mesh, Published, SessionId};
@@ -15,7 +13,6 @@ use super::{Dirty, Mailbox, Mesh, Published, SessionId};
 pub struct Membership {
     mesh: Mesh,
     id: SessionId,
-    pod: ObjectName,
     mailbox: Arc<Mailbox>,
 }
 
@@ -39,13 +36,8 @@ pub struct News {
 }
 
 impl Membership {
-    pub(super) fn new(mesh: Mesh, id: SessionId, pod: ObjectName, mailbox: Arc<Mailbox>) -> Self {
-        Self {
-            mesh,
-            id,
-            pod,
-            mailbox,
-        }
+    pub(super) fn new(mesh: Mesh, id: SessionId, mailbox: Arc<Mailbox>) -> Self {
+        Self { mesh, id, mailbox }
     }
 
     pub fn mailbox(&self) -> &Mailbox {
@@ -80,7 +72,7 @@ impl Membership {
         let state = self.mesh.state();
         let workload = dirty
             .workload
-            .then(|| compile::workload(&state.index, &self.pod))
+            .then(|| state.board.wanted_workload(self.id, &state.index))
             .flatten();
         let wants = |key: &&ServiceKey| state.board.wants(self.id, key);
         let (wanted, gone): (Vec<_>, Vec<_>) = dirty.services.iter().partition(wants);
@@ -94,11 +86,7 @@ impl Membership {
             destinations: state.board.destinations(self.id, dirty),
             services,
             gone,
-            workload: workload.map(|workload| {
-                serde_json::to_vec(&workload)
-                    .expect("a workload is plain data")
-                    .into()
-            }),
+            workload,
             trust_bundle: dirty.trust_bundle.then(|| state.trust_bundle.clone()),
         }
     }

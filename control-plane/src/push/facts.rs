@@ -57,6 +57,8 @@ impl Facts {
             Some(Said::EndpointChanged(change)) => self.endpoint_changed(change, at_ms),
             Some(Said::Draining(pb::Draining {})) => self.draining(true, at_ms),
             Some(Said::Ready(pb::Ready {})) => self.draining(false, at_ms),
+            Some(Said::ThrottleChanged(change)) => self.throttle_changed(&change, at_ms),
+            Some(Said::SaturationChanged(change)) => self.saturation_changed(&change, at_ms),
             None => {}
         }
     }
@@ -179,6 +181,44 @@ impl Facts {
             reason: clean(&change.reason),
             at_ms,
         });
+        self.journal.note_at(fact, at_ms);
+    }
+
+    fn throttle_changed(&self, change: &pb::ThrottleChanged, at_ms: u64) {
+        let (caller, service) = (self.pod.to_string(), clean(&change.service));
+        let fact = match change.throttling {
+            true => Fact::ThrottleBegan {
+                caller,
+                service,
+                dropped_percent: change.dropped_percent.min(100),
+                requests: change.requests,
+                accepted: change.accepted,
+                observed: change.observed,
+            },
+            false => Fact::ThrottleEnded { caller, service },
+        };
+        self.journal.note_at(fact, at_ms);
+    }
+
+    fn saturation_changed(&self, change: &pb::SaturationChanged, at_ms: u64) {
+        let (pod, service) = (self.pod.to_string(), clean(&change.service));
+        let (in_flight, limit) = (change.in_flight, change.limit);
+        let fact = match change.saturated {
+            true => Fact::SaturationBegan {
+                pod,
+                service,
+                in_flight,
+                limit,
+                queued: change.queued,
+                observed: change.observed,
+            },
+            false => Fact::SaturationEnded {
+                pod,
+                service,
+                in_flight,
+                limit,
+            },
+        };
         self.journal.note_at(fact, at_ms);
     }
 

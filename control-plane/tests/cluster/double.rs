@@ -388,6 +388,7 @@ fn parse_path(path: &str) -> Option<(Key, &str)> {
         }
         [resource] => Some((key("", resource, ""), "")),
         [resource, name] => Some((key("", resource, name), "")),
+        [resource, name, sub] => Some((key("", resource, name), sub)),
         _ => None,
     }
 }

@@ -55,5 +55,7 @@ async fn on_a_real_api_server() {
     cluster.furnish().await;
     status::the_status_follows_the_sidecars(&cluster).await;
     cluster.furnish().await;
+    status::every_kind_says_how_far_it_has_come(&cluster).await;
+    cluster.furnish().await;
     admission::the_api_server_asks_the_webhook(&cluster).await;
 }

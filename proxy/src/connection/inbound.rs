@@ -17,6 +17,7 @@ use crate::detect::{Detected, MeshProtocol};
 use crate::drain::Drain;
 use crate::http::{self, Connection, Target};
 use crate::identity::spiffe_id;
+use crate::layer::authorize::Right;
 use crate::mesh::{InboundPort, Mesh};
 use crate::request::Protocol;
 use crate::rewind::Rewind;
@@ -90,7 +91,7 @@ impl App<'_> {
     /// What a client says that was silent for a while; `None` when it was bytes, and they have been carried.
     async fn late(&self, stream: TcpStream) -> Result<Option<Beginning>, Rejected> {
         // It has proven nothing, and the app may be the first to speak.
-        self.authorized(&stream, None)?;
+        let right = self.authorized(&stream, None)?;
         let app = self.connect(&stream).await?;
         let (stream, app, prefix) = match first_bytes::late(stream, app).await {
             Late::Client { beginning, .. }
@@ -115,7 +116,7 @@ impl App<'_> {
             }
             Late::Gone => return Ok(None),
         };
-        self.forward(stream, app, prefix).await;
+        self.forward(stream, app, prefix, right).await;
         Ok(None)
     }
 
@@ -158,15 +159,19 @@ impl App<'_> {
             MeshProtocol::Http2 => self.http(tls, Protocol::Http2, Some(caller)).await,
             MeshProtocol::Http1 => self.http(tls, Protocol::Http1, Some(caller)).await,
             MeshProtocol::Tcp => {
-                self.authorized(tls.get_ref().0.get_ref(), Some(&*caller))?;
+                let mut right = self.authorized(tls.get_ref().0.get_ref(), Some(caller))?;
                 telemetry::connection(INBOUND, &self.port.service, true, "opaque");
                 let connector = &self.mesh.environment.connector;
                 let Ok(mut app) = connector.plain(self.address).await else {
                     let stream = tls.get_ref().0.get_ref();
                     return Err(reset(stream, Rejected::UpstreamUnavailable));
                 };
-                let ended = tcp::forward(&mut tls, &mut app, OPAQUE_IDLE, Bytes::new()).await;
-                if !matches!(ended.end, tcp::End::Closed) {
+                let end = tokio::select! {
+                    biased;
+                    () = right.taken_away() => None,
+                    ended = tcp::forward(&mut tls, &mut app, OPAQUE_IDLE, Bytes::new()) => Some(ended.end),
+                };
+                if !matches!(end, Some(tcp::End::Closed)) {
                     tcp::reset(&app);
                     tcp::reset(tls.get_ref().0.get_ref());
                 }
@@ -187,9 +192,10 @@ impl App<'_> {
                 self.http(beginning.rewound(), Protocol::Http2, None).await
             }
             _ => {
-                self.authorized(&beginning.stream, None)?;
+                let right = self.authorized(&beginning.stream, None)?;
                 let app = self.connect(&beginning.stream).await?;
-                self.forward(beginning.stream, app, beginning.prefix).await;
+                self.forward(beginning.stream, app, beginning.prefix, right)
+                    .await;
                 Ok(())
             }
         }
@@ -222,14 +228,15 @@ impl App<'_> {
     }
 
     /// Whether bytes may pass that nobody looks at.
-    fn authorized(&self, stream: &TcpStream, caller: Option<&str>) -> Result<(), Rejected> {
+    fn authorized(&self, stream: &TcpStream, caller: Option<Arc<str>>) -> Result<Right, Rejected> {
         let admitted = self.port.authorization().admit_bytes(caller);
         admitted.map_err(|_| reset(stream, Rejected::Denied))
     }
 
-    async fn forward(&self, stream: TcpStream, app: TcpStream, prefix: Bytes) {
+    async fn forward(&self, stream: TcpStream, app: TcpStream, prefix: Bytes, mut right: Right) {
         telemetry::connection(INBOUND, &self.port.service, false, "opaque");
-        tcp::forward_plain(stream, app, OPAQUE_IDLE, prefix).await;
+        let cut = right.taken_away();
+        tcp::forward_plain_until(stream, app, OPAQUE_IDLE, prefix, cut).await;
     }
 
     async fn connect(&self, stream: &TcpStream) -> Result<TcpStream, Rejected> {

@@ -21,6 +21,7 @@ use crate::error::Error;
 use crate::policy::admission::{
     Admission as Policy, Arrival, Config, Counts, Decision, Entry, Place, Reason,
 };
+use crate::policy::episode::{Change, Episode};
 use crate::policy::fair::WaiterId;
 use crate::policy::knee::{Bounds, Ended};
 use crate::policy::outcome::{Fault, Outcome};
@@ -37,7 +38,25 @@ pub struct Shared {
     limit: AtomicU32,
     /// What the metrics know.
     published: Mutex<Counts>,
+    reported: Mutex<Reported>,
 }
+
+/// What people are told of it.
+struct Reported {
+    episode: Episode,
+    /// How long it had been saturated by the last look.
+    saturated: Duration,
+}
+
+/// Nobody has found room for a while, or everybody has.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Saturation {
+    pub change: Change,
+    pub load: Load,
+}
+
+/// An app on the brink has room for a moment between two requests.
+const GAP: Duration = Duration::from_secs(1);
 
 type Waker = oneshot::Sender<Result<Admitted, Reason>>;
 
@@ -50,6 +69,8 @@ pub struct Load {
     /// As it was learnt, whether it is enforced or not.
     pub limit: u32,
     pub baseline: Option<Duration>,
+    /// Whether the limit is.
+    pub enforced: bool,
     pub counts: Counts,
 }
 
@@ -62,6 +83,10 @@ impl Shared {
             policy: Mutex::new(policy),
             hasher: RandomState::new(),
             published: Mutex::default(),
+            reported: Mutex::new(Reported {
+                episode: Episode::new(GAP),
+                saturated: Duration::ZERO,
+            }),
         }
     }
 
@@ -90,6 +115,7 @@ impl Shared {
             queued: policy.queued(),
             limit: policy.learnt_limit(),
             baseline: policy.baseline(),
+            enforced: policy.is_enforced(),
             counts: policy.counts(),
         }
     }
@@ -100,6 +126,17 @@ impl Shared {
         let load = self.load();
         metrics.publish(&load, &published);
         *published = load.counts;
+    }
+
+    /// A few times a second, off the request path: what there is to tell.
+    pub fn tick(&self, now: Instant) -> Option<Saturation> {
+        let mut reported = self.reported.lock().expect("no panic while locked");
+        let load = self.load();
+        let before = std::mem::replace(&mut reported.saturated, load.counts.saturated);
+        // Where nothing comes or goes nothing is counted, and whoever waits still waits.
+        let saturated = load.queued > 0 || load.counts.saturated > before;
+        let change = reported.episode.observe(saturated, now)?;
+        Some(Saturation { change, load })
     }
 
     fn with<T>(self: &Arc<Self>, now: Instant, act: impl FnOnce(&mut Policy<Waker>) -> T) -> T {

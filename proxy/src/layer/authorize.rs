@@ -1,39 +1,53 @@
 //! Asks whether the caller may, before anything else is done for it.
 
-use std::future::{Ready, ready};
+use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use arc_swap::ArcSwapOption;
 use futures_util::future::Either;
+use http::{Method, Uri};
+use tokio::sync::watch;
 use tower::{Layer, Service};
 use weir_config::snapshot;
 
-use super::{Answer, Call};
+use super::{AnswerFuture, Call};
 use crate::error::Error;
 use crate::policy::authorize::{Authorizer, Question, Verdict};
 use crate::request::Request;
 use crate::telemetry;
 
 /// Who may call one of the app's ports, for as long as the sidecar lives: a new policy holds for the next request of
-/// connections that are open.
+/// connections that are open, and for those on which no request will come ([`Right`]).
 #[derive(Default)]
 pub struct Shared {
     /// Whether anybody says: without a policy nothing else is looked at.
     configured: AtomicBool,
     policy: ArcSwapOption<Policy>,
+    changed: watch::Sender<()>,
 }
 
 struct Policy {
     authorizer: Authorizer,
+    /// What it was made of.
+    said: snapshot::Authorization,
     service: Arc<str>,
 }
 
 impl Shared {
     pub fn reconfigure(&self, said: Option<&snapshot::Authorization>, service: &Arc<str>) {
+        let before = self.policy.load();
+        if before
+            .as_ref()
+            .map(|policy| (&policy.said, &policy.service))
+            == said.map(|said| (said, service))
+        {
+            return; // whoever holds a right need not ask again
+        }
         let policy = said.map(|said| Policy {
             authorizer: Authorizer::new(said),
+            said: said.clone(),
             service: service.clone(),
         });
         let configured = policy.is_some();
@@ -45,11 +59,28 @@ impl Shared {
             self.configured.store(false, Ordering::Release);
             self.policy.store(None);
         }
+        self.changed.send_replace(());
     }
 
-    /// Whether bytes of which nobody knows what they mean may pass.
-    pub fn admit_bytes(&self, caller: Option<&str>) -> Result<(), Error> {
-        self.admit(Question { caller, call: None })
+    /// Whether bytes of which nobody knows what they mean may pass, and for how long.
+    pub fn admit_bytes(self: &Arc<Self>, caller: Option<Arc<str>>) -> Result<Right, Error> {
+        self.grant(caller, None)
+    }
+
+    fn grant(
+        self: &Arc<Self>,
+        caller: Option<Arc<str>>,
+        call: Option<(Method, Uri)>,
+    ) -> Result<Right, Error> {
+        let right = Right {
+            // Before it is granted, so that no policy comes between.
+            changed: self.changed.subscribe(),
+            shared: self.clone(),
+            caller,
+            call,
+        };
+        self.admit(right.question())?;
+        Ok(right)
     }
 
     fn admit(&self, question: Question<'_>) -> Result<(), Error> {
@@ -74,6 +105,46 @@ impl Shared {
                     reason: denied.reason,
                 })
             }
+        }
+    }
+}
+
+/// What was granted to a connection on which nobody asks again: opaque, or upgraded. A policy may take it away.
+#[derive(Clone)]
+pub struct Right {
+    shared: Arc<Shared>,
+    changed: watch::Receiver<()>,
+    caller: Option<Arc<str>>,
+    call: Option<(Method, Uri)>,
+}
+
+impl Right {
+    /// Returns when it has been taken away. Decides once for each new policy, whatever passes meanwhile.
+    pub async fn taken_away(&mut self) {
+        while self.changed.changed().await.is_ok() {
+            let Err(error) = self.shared.admit(self.question()) else {
+                continue;
+            };
+            let carries = if self.call.is_some() {
+                "upgraded"
+            } else {
+                "opaque"
+            };
+            if let Error::Denied { service, .. } = &error {
+                telemetry::revoked(service, carries);
+            }
+            let caller = self.caller.as_deref().unwrap_or("nobody");
+            tracing::info!(caller, carries, %error, "a connection that was open is cut");
+            return;
+        }
+        // The port's rights are gone with the sidecar.
+        std::future::pending().await
+    }
+
+    fn question(&self) -> Question<'_> {
+        Question {
+            caller: self.caller.as_deref(),
+            call: self.call.as_ref().map(|(method, uri)| (method, uri.path())),
         }
     }
 }
@@ -103,20 +174,32 @@ impl<S> Layer<S> for AuthorizeLayer {
 impl<S: Call> Service<Request> for Authorize<S> {
     type Response = S::Response;
     type Error = Error;
-    type Future = Either<S::Future, Ready<Answer>>;
+    type Future = Either<S::Future, AnswerFuture>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
+        let (head, context) = (&request.head, &request.context);
+        if context.upgrade {
+            let call = (head.method.clone(), head.uri.clone());
+            let right = self.authorization.grant(context.caller.clone(), Some(call));
+            let mut inner = self.inner.clone();
+            return Either::Right(Box::pin(async move {
+                let right = right?;
+                let mut response = inner.call(request).await?;
+                response.extensions_mut().insert(right);
+                Ok(response)
+            }));
+        }
         let question = Question {
-            caller: request.context.caller.as_deref(),
-            call: Some((&request.head.method, request.head.uri.path())),
+            caller: context.caller.as_deref(),
+            call: Some((&head.method, head.uri.path())),
         };
         match self.authorization.admit(question) {
             Ok(()) => Either::Left(self.inner.call(request)),
-            Err(error) => Either::Right(ready(Err(error))),
+            Err(error) => Either::Right(Box::pin(ready(Err(error)))),
         }
     }
 }

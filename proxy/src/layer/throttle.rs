@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures_util::future::Either;
 use pin_project_lite::pin_project;
@@ -16,6 +17,7 @@ use crate::body::outcome;
 use crate::endpoints::Endpoints;
 use crate::error::Error;
 use crate::head;
+use crate::policy::episode::{Change, Episode};
 use crate::policy::outcome::{Fault, Outcome};
 use crate::policy::priority::Tier;
 use crate::policy::throttle::{Throttle as Policy, Ticket};
@@ -27,17 +29,50 @@ pub struct Shared {
     /// No overload answer for a while: nobody takes the lock, and nothing is counted.
     quiet: AtomicBool,
     policy: Mutex<Policy>,
+    /// Whoever asked last only observes.
+    observes: AtomicBool,
     service: Arc<str>,
     endpoints: Arc<Endpoints>,
     metrics: ThrottleMetrics,
+    reported: Mutex<Reported>,
 }
+
+/// What people are told of it.
+struct Reported {
+    episode: Episode,
+    /// Requests that were dropped, or would have been, by the last look.
+    throttled: u64,
+}
+
+/// It has begun to drop calls, or has dropped none for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Throttling {
+    pub change: Change,
+    /// Of every 100 calls of the default tier, so many are dropped.
+    pub dropped_percent: u32,
+    /// Of the last half minute.
+    pub requests: u32,
+    pub accepted: u32,
+    /// None were dropped: they were only counted.
+    pub observed: bool,
+}
+
+/// A service that is asked a few times a second is throttled all the while, and not anew each time.
+const GAP: Duration = Duration::from_secs(3);
 
 impl Shared {
     pub fn new(service: Arc<str>, endpoints: Arc<Endpoints>) -> Self {
+        let metrics = ThrottleMetrics::new(&service);
+        let reported = Reported {
+            episode: Episode::new(GAP),
+            throttled: metrics.count(Mode::Enforce) + metrics.count(Mode::Observe),
+        };
         Self {
             quiet: AtomicBool::new(true),
             policy: Mutex::new(Policy::new(Instant::now())),
-            metrics: ThrottleMetrics::new(&service),
+            reported: Mutex::new(reported),
+            observes: AtomicBool::new(false),
+            metrics,
             service,
             endpoints,
         }
@@ -55,6 +90,26 @@ impl Shared {
         }
         let load = self.endpoints.said_load(Instant::now());
         self.with(|policy| policy.probability(Tier::Default, load))
+    }
+
+    /// A few times a second, off the request path: what there is to tell.
+    pub fn tick(&self, now: Instant) -> Option<Throttling> {
+        let mut reported = self.reported.lock().expect("no panic while locked");
+        let throttled = self.metrics.count(Mode::Enforce) + self.metrics.count(Mode::Observe);
+        let throttles = throttled > std::mem::replace(&mut reported.throttled, throttled);
+        let change = reported.episode.observe(throttles, now)?;
+        self.metrics.throttling(change == Change::Began);
+        let load = self.endpoints.said_load(now);
+        let policy = self.policy.lock().expect("no panic while locked");
+        let (requests, accepted) = policy.window();
+        let probability = policy.probability(Tier::Default, load);
+        Some(Throttling {
+            change,
+            dropped_percent: (probability * 100.0).round() as u32,
+            requests,
+            accepted,
+            observed: self.observes.load(Ordering::Relaxed),
+        })
     }
 
     fn admit(&self, tier: Tier, mode: Mode) -> Result<Option<Ticket>, Error> {
@@ -77,6 +132,8 @@ impl Shared {
             return Ok(ticket);
         }
         self.metrics.throttled(mode);
+        self.observes
+            .store(mode == Mode::Observe, Ordering::Relaxed);
         match mode {
             Mode::Observe => Ok(ticket),
             Mode::Enforce => Err(Error::Throttled {
@@ -187,8 +244,6 @@ fn is_overload(answer: &Answer, grpc: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use http::{HeaderValue, Response, StatusCode};
     use tower::service_fn;
 
@@ -283,5 +338,32 @@ mod tests {
         let sent = sent(&throttle, Mode::Observe, 1000, (503, Some("service"))).await;
         assert_eq!(sent, 1000);
         assert!(throttle.metrics.count(Mode::Observe) - before > 500);
+    }
+
+    /// Planted: telling it anew whenever a call is dropped.
+    #[tokio::test(start_paused = true)]
+    async fn that_it_drops_calls_is_told_once_and_that_it_no_longer_does() {
+        // Its counters are its own: other tests have other services.
+        let service = "boutique/told:7000".into();
+        let throttle = Arc::new(Shared::new(service, pool(1)));
+        let mut told = Vec::new();
+        for tick in 0..600 {
+            tokio::time::advance(Duration::from_millis(100)).await;
+            // Overloaded for 20 s, with a pause of 2 s in it.
+            let status = match tick {
+                0..90 | 110..200 => (503, Some("service")),
+                _ => (200, None),
+            };
+            sent(&throttle, Mode::Enforce, 20, status).await;
+            told.extend(throttle.tick(Instant::now()).map(|said| (tick, said)));
+        }
+        let [(began, first), (ended, last)] = told[..] else {
+            panic!("{told:?}");
+        };
+        assert_eq!((first.change, last.change), (Change::Began, Change::Ended));
+        assert!((10..30).contains(&began), "{began}");
+        assert!(first.dropped_percent > 50 && first.accepted < first.requests / 2);
+        assert!(ended > 300, "{ended}");
+        assert!(!first.observed);
     }
 }

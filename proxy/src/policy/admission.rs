@@ -414,6 +414,11 @@ impl<T> Admission<T> {
         }
     }
 
+    /// Whether what the limiter decides is done.
+    pub fn is_enforced(&self) -> bool {
+        self.config.enforced
+    }
+
     /// What the limiter thinks, whether it acts or not.
     pub fn learnt_limit(&self) -> u32 {
         self.knee.limit()

@@ -128,6 +128,17 @@ impl Throttle {
         });
     }
 
+    /// All requests of the window, and how many of them the service took.
+    pub fn window(&self) -> (u32, u32) {
+        let Counts {
+            requests,
+            rejected,
+            dropped,
+        } = self.totals;
+        let all: u32 = requests.iter().sum();
+        (all, all.saturating_sub(rejected).saturating_sub(dropped))
+    }
+
     /// No overload answer within the window, so nothing is counted and nobody dropped.
     pub fn is_quiet(&mut self, now: Instant) -> bool {
         self.move_on(now);
@@ -136,19 +147,14 @@ impl Throttle {
 
     /// Of being dropped, for a request of this tier.
     pub fn probability(&self, tier: Tier, load: f64) -> f64 {
-        let Counts {
-            requests,
-            rejected,
-            dropped,
-        } = self.totals;
-        let all: u32 = requests.iter().sum();
+        let (all, accepted) = self.window();
         if all < REQUESTS_MIN {
             return 0.0;
         }
-        let accepted = f64::from(all.saturating_sub(rejected).saturating_sub(dropped));
-        let all = f64::from(all);
+        let (all, accepted) = (f64::from(all), f64::from(accepted));
         let share = ((all - k(load) * accepted) / (all + 1.0)).clamp(0.0, DROP_MAX);
         // So many of the window's requests are to go, and those of lower tiers go first.
+        let requests = &self.totals.requests;
         let lower = &requests[tier.index() + 1..];
         let of_lower: f64 = lower.iter().map(|count| f64::from(*count) * DROP_MAX).sum();
         let of_tier = f64::from(requests[tier.index()].max(1));

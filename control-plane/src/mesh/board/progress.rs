@@ -1,6 +1,8 @@
 //! What each sidecar has in force, as it acknowledged it.
 
 use prost::bytes::Bytes;
+use weir_config::compile;
+use weir_config::index::Index;
 use weir_config::resource::ObjectName;
 use weir_config::snapshot::ServiceKey;
 
@@ -32,6 +34,21 @@ impl Board {
 
     pub(in crate::mesh) fn workload(&self, id: SessionId) -> Option<&Bytes> {
         self.sessions.get(&id)?.workload.as_ref()
+    }
+
+    /// What its own workload should be: compiled once, however many ask, until something that it follows from changes.
+    /// `None`: its pod is not known.
+    pub(in crate::mesh) fn wanted_workload(&self, id: SessionId, index: &Index) -> Option<Bytes> {
+        let session = self.sessions.get(&id)?;
+        let mut known = session.wanted_workload.borrow_mut();
+        if known.is_none() {
+            *known = compile::workload(index, &session.pod).map(|workload| {
+                serde_json::to_vec(&workload)
+                    .expect("a workload is plain data")
+                    .into()
+            });
+        }
+        known.clone()
     }
 
     pub(in crate::mesh) fn pod_of(&self, id: SessionId) -> Option<ObjectName> {

@@ -236,3 +236,31 @@ async fn what_is_shed_is_answered_in_the_callers_protocol_and_marked() {
     assert_eq!(response.headers()["retry-after"], "1");
     assert_eq!(response.headers()["weir-proxy-error"], "queue-full");
 }
+
+/// Planted: taking each request that finds no room for news.
+#[tokio::test(start_paused = true)]
+async fn that_there_is_no_room_is_told_once_and_that_there_is_again() {
+    let world = World::new(&limits(1, 100, Mode::Enforce));
+    let mut told = Vec::new();
+    let mut calls = Vec::new();
+    for tick in 0..400 {
+        // An app that answers ten times a second, asked twenty times a second for 20 s, with a pause in which it catches up.
+        if !(80..90).contains(&tick) && tick < 200 {
+            calls.extend((0..2).map(|_| world.call(request(Tier::Default))));
+        }
+        tokio::time::advance(Duration::from_millis(100)).await;
+        world.answers.add_permits(1);
+        tokio::task::yield_now().await;
+        told.extend(world.shared.tick(Instant::now()).map(|said| (tick, said)));
+    }
+    let [(began, first), (ended, last)] = told[..] else {
+        panic!("{told:?}");
+    };
+    assert_eq!((first.change, last.change), (Change::Began, Change::Ended));
+    assert!((9..20).contains(&began), "{began}");
+    assert_eq!((first.load.limit, first.load.in_flight), (1, 1));
+    assert!(first.load.enforced);
+    assert!((298..320).contains(&ended), "{ended}");
+    assert_eq!(last.load.queued, 0);
+    calls.iter().for_each(tokio::task::JoinHandle::abort);
+}

@@ -1,9 +1,12 @@
+use std::time::Duration;
+
 use http::{HeaderValue, Response};
 use tower::service_fn;
 use weir_config::snapshot::{AccessRule, AccessRules, Authorization, Peer};
 
 use super::*;
 use crate::body::Body;
+use crate::layer::Answer;
 use crate::request::Context as RequestContext;
 
 const CHECKOUT: &str = "spiffe://weir.local/ns/boutique/sa/checkout";
@@ -35,6 +38,10 @@ fn service() -> Arc<str> {
 }
 
 async fn answer(authorization: &Arc<Shared>, caller: Option<&str>) -> Answer {
+    asked(authorization, caller, false).await
+}
+
+async fn asked(authorization: &Arc<Shared>, caller: Option<&str>, upgrade: bool) -> Answer {
     let layer = AuthorizeLayer {
         authorization: authorization.clone(),
     };
@@ -49,6 +56,7 @@ async fn answer(authorization: &Arc<Shared>, caller: Option<&str>) -> Answer {
         body: Body::empty(),
         context: RequestContext {
             caller: caller.map(Into::into),
+            upgrade,
             ..RequestContext::opaque(0)
         },
     };
@@ -77,7 +85,7 @@ async fn who_may_not_call_is_told_so_in_its_own_protocol_and_headers_prove_nothi
             error.into_response(true).headers()[&crate::head::GRPC_STATUS],
             "7"
         );
-        assert!(authorization.admit_bytes(caller).is_err());
+        assert!(authorization.admit_bytes(caller.map(Into::into)).is_err());
     }
 }
 
@@ -96,4 +104,66 @@ async fn a_right_that_is_taken_away_is_gone_with_the_next_request_and_an_audit_t
     assert!(answer(&authorization, Some(CHECKOUT)).await.is_ok());
     authorization.reconfigure(None, &service());
     assert!(answer(&authorization, None).await.is_ok());
+}
+
+/// What an open connection finds out about its right by now.
+async fn is_cut(right: &mut Right) -> bool {
+    tokio::time::timeout(Duration::from_secs(1), right.taken_away())
+        .await
+        .is_ok()
+}
+
+/// Planted: asking once, when the connection is opened.
+#[tokio::test(start_paused = true)]
+async fn connections_on_which_nobody_asks_again_end_with_the_right_to_them() {
+    const OTHER: &str = "spiffe://a/ns/b/sa/c";
+    let authorization = Arc::new(Shared::default());
+    let upgraded = async |caller: &str| {
+        let mut response = asked(&authorization, Some(caller), true)
+            .await
+            .expect("it may");
+        let right = response.extensions_mut().remove::<Right>();
+        right.expect("an upgrade knows by what right it is there")
+    };
+    let bytes = |caller: &str| {
+        authorization
+            .admit_bytes(Some(caller.into()))
+            .expect("it may")
+    };
+    let mut rights = [
+        bytes(CHECKOUT),
+        upgraded(CHECKOUT).await,
+        bytes(OTHER),
+        upgraded(OTHER).await,
+    ];
+    let mut cut = async |said: Option<&Authorization>| {
+        authorization.reconfigure(said, &service());
+        let mut cut = [false; 4];
+        for (cut, right) in cut.iter_mut().zip(&mut rights) {
+            *cut = is_cut(right).await;
+        }
+        cut
+    };
+    let everybody = AccessRules::default();
+    let audit = Authorization {
+        audited: Some(only(OTHER)),
+        ..enforced(everybody)
+    };
+    assert_eq!(
+        cut(Some(&audit)).await,
+        [false; 4],
+        "an audit cuts nobody off"
+    );
+    let checkout = enforced(only(CHECKOUT));
+    assert_eq!(cut(Some(&checkout)).await, [false, false, true, true]);
+    assert_eq!(
+        cut(Some(&checkout)).await,
+        [false; 4],
+        "the same again is no news"
+    );
+    assert_eq!(cut(None).await, [false; 4]);
+    assert_eq!(
+        cut(Some(&enforced(only(OTHER)))).await,
+        [true, true, false, false]
+    );
 }

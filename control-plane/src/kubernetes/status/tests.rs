@@ -1,0 +1,228 @@
+use weir_config::resource::{ObjectName, TargetKind, TargetRef};
+
+use super::*;
+
+/// 2026-11-26T03:00:00Z
+const NOW: u64 = 1_795_662_000_000;
+
+fn resource() -> ResourceRef {
+    ResourceRef {
+        kind: Kind::ResiliencePolicy,
+        name: ObjectName::new("boutique", "cart"),
+    }
+}
+
+fn entry() -> Entry {
+    Entry {
+        generation: Some(3),
+        targets: vec![json!({ "kind": "Service", "name": "cart" })],
+        ..Entry::default()
+    }
+}
+
+fn enforcement(attachment: Attachment, acknowledged: usize, proxies: usize) -> Enforcement {
+    Enforcement {
+        target: Some(TargetRef {
+            group: None,
+            kind: TargetKind::Service,
+            name: "cart".to_owned(),
+            section_name: None,
+        }),
+        attachment,
+        proxies,
+        acknowledged,
+        behind: (acknowledged < proxies).then(|| ObjectName::new("boutique", "late-0")),
+        until_ms: None,
+        outages: Vec::new(),
+    }
+}
+
+/// Type, status, reason, message of each condition.
+fn told(ancestors: &Value) -> Vec<[String; 4]> {
+    let conditions = ancestors[0]["conditions"].as_array().expect("conditions");
+    let text = |it: &Value| it.as_str().unwrap_or_default().to_owned();
+    let told = conditions
+        .iter()
+        .map(|it| ["type", "status", "reason", "message"].map(|field| text(&it[field])));
+    told.collect()
+}
+
+fn is(found: &[String; 4], expected: [&str; 4]) {
+    assert_eq!(found.each_ref().map(String::as_str), expected);
+}
+
+#[test]
+fn a_policy_is_enforced_when_the_last_proxy_has_acknowledged_it() {
+    for (acknowledged, expected) in [
+        (
+            14,
+            [
+                "Enforced",
+                "False",
+                "PartiallyEnforced",
+                "acknowledged by 14 of 15 proxies; waiting for boutique/late-0",
+            ],
+        ),
+        (
+            15,
+            [
+                "Enforced",
+                "True",
+                "Enforced",
+                "acknowledged by 15 of 15 proxies",
+            ],
+        ),
+    ] {
+        let found = enforcement(Attachment::Accepted, acknowledged, 15);
+        let told = told(&ancestors(&resource(), &entry(), &[found], NOW));
+        is(&told[0], ["Accepted", "True", "Accepted", "it is in order"]);
+        is(&told[1], expected);
+    }
+}
+
+#[test]
+fn a_target_that_is_missing_or_taken_is_named() {
+    let found = enforcement(Attachment::TargetNotFound, 0, 0);
+    let missing = told(&ancestors(&resource(), &entry(), &[found], NOW));
+    is(
+        &missing[0],
+        [
+            "Accepted",
+            "False",
+            "TargetNotFound",
+            "there is no Service cart",
+        ],
+    );
+    let winner = ObjectName::new("boutique", "older");
+    let found = enforcement(Attachment::Conflicted { winner }, 0, 0);
+    let taken = told(&ancestors(&resource(), &entry(), &[found], NOW));
+    assert_eq!((taken.len(), taken[0][2].as_str()), (1, "Conflicted"));
+    assert!(taken[0][3].contains("boutique/older"));
+}
+
+#[test]
+fn a_refused_policy_says_why_and_what_is_in_force() {
+    let entry = Entry {
+        refused: vec!["error: expected a duration".to_owned()],
+        has_last_good: true,
+        targets: vec![json!("nonsense")],
+        ..entry()
+    };
+    let found = ancestors(&resource(), &entry, &[], NOW);
+    assert_eq!(found[0]["ancestorRef"]["kind"], "ResiliencePolicy");
+    let told = told(&found);
+    assert_eq!(told[0][2], "Invalid");
+    assert!(told[0][3].contains("before stays in force") && told[0][3].contains("a duration"));
+}
+
+#[test]
+fn a_condition_is_as_old_as_its_status() {
+    let found = [enforcement(Attachment::Accepted, 14, 15)];
+    let first = ancestors(&resource(), &entry(), &found, NOW - 60_000);
+    let mut entry = Entry {
+        generation: Some(4),
+        ..entry()
+    };
+    entry.status = json!({ "ancestors": first });
+    let found = [enforcement(Attachment::Accepted, 15, 15)];
+    let second = ancestors(&resource(), &entry, &found, NOW);
+    let conditions = &second[0]["conditions"];
+    assert_eq!(
+        conditions[0]["lastTransitionTime"], "2026-11-26T02:59:00Z",
+        "accepted since then"
+    );
+    assert_eq!(
+        conditions[1]["lastTransitionTime"], "2026-11-26T03:00:00Z",
+        "enforced now"
+    );
+    assert_eq!(conditions[0]["observedGeneration"], 4);
+}
+
+fn service(name: &str) -> Enforcement {
+    let mut found = enforcement(Attachment::Accepted, 2, 2);
+    found.target.as_mut().expect("a target").name = name.to_owned();
+    found
+}
+
+#[test]
+fn a_fault_that_is_over_is_not_in_force() {
+    let mut found = enforcement(Attachment::Accepted, 2, 2);
+    for (until_ms, reason) in [
+        (None, "Enforced"),
+        (Some(NOW + 1), "Enforced"),
+        (Some(NOW), "Ended"),
+    ] {
+        found.until_ms = until_ms;
+        let told = told(&ancestors(
+            &resource(),
+            &entry(),
+            std::slice::from_ref(&found),
+            NOW,
+        ));
+        assert_eq!(told[1][2], reason, "{until_ms:?}");
+    }
+}
+
+#[test]
+fn what_others_say_in_its_place_and_what_cannot_take_effect_is_told() {
+    let by = ObjectName::new("boutique", "only-web");
+    for (attachment, reason, word) in [
+        (
+            Attachment::Overridden { by },
+            "Overridden",
+            "boutique/only-web",
+        ),
+        (Attachment::Opaque, "OpaquePorts", "opaque"),
+    ] {
+        let found = enforcement(attachment, 0, 0);
+        let told = told(&ancestors(&resource(), &entry(), &[found], NOW));
+        assert_eq!((told[0][1].as_str(), told[1][2].as_str()), ("True", reason));
+        assert!(
+            told[1][1] == "False" && told[1][3].contains(word),
+            "{told:?}"
+        );
+    }
+}
+
+#[test]
+fn a_mesh_config_is_told_of_itself_and_of_the_older_one() {
+    let resource = ResourceRef {
+        kind: Kind::MeshConfig,
+        name: ObjectName::new("", "mesh"),
+    };
+    let entry = Entry {
+        targets: Vec::new(),
+        ..entry()
+    };
+    let whole = Enforcement {
+        target: None,
+        ..enforcement(Attachment::Accepted, 3, 3)
+    };
+    let found = ancestors(&resource, &entry, std::slice::from_ref(&whole), NOW);
+    assert_eq!(found[0]["ancestorRef"]["kind"], "MeshConfig");
+    assert_eq!(told(&found)[1][3], "acknowledged by 3 of 3 proxies");
+    let winner = ObjectName::new("", "first");
+    let younger = Enforcement {
+        attachment: Attachment::Conflicted { winner },
+        ..whole
+    };
+    let told = told(&ancestors(&resource, &entry, &[younger], NOW));
+    assert_eq!((told.len(), told[0][2].as_str()), (1, "Conflicted"));
+    assert!(told[0][3].contains("MeshConfig first is older"), "{told:?}");
+}
+
+#[test]
+fn each_target_has_its_own_answer() {
+    let entry = Entry {
+        targets: ["cart", "payment"]
+            .map(|name| json!({ "kind": "Service", "name": name }))
+            .into(),
+        ..entry()
+    };
+    let mut missing = service("payment");
+    missing.attachment = Attachment::TargetNotFound;
+    let found = ancestors(&resource(), &entry, &[missing, service("cart")], NOW);
+    let reason = |place: usize| found[place]["conditions"][0]["reason"].clone();
+    assert_eq!(reason(0), "Accepted");
+    assert_eq!(reason(1), "TargetNotFound");
+}
