@@ -166,6 +166,7 @@ async fn outbound_stack(server: SocketAddr) -> f64 {
         routes: Vec::new(),
         priorities: Vec::new(),
         faults: Vec::new(),
+        routing: Vec::new(),
     };
     let backend = Backend::new(&policy, environment);
     let endpoint = Described {
