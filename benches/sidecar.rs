@@ -166,6 +166,7 @@ async fn outbound_stack(server: SocketAddr) -> f64 {
         routes: Vec::new(),
         priorities: Vec::new(),
         faults: Vec::new(),
+        routing: Vec::new(),
     };
     let backend = Backend::new(&policy, environment);
     let endpoint = Described {
@@ -185,13 +186,13 @@ async fn outbound_stack(server: SocketAddr) -> f64 {
             received: Instant::now(),
             ..Context::opaque(0)
         };
-        let request = Request {
+        let mut request = Request {
             head: head(),
             body: Body::full(Bytes::from_static(&[0; 100])),
             context,
         };
         let routes = backend.routes();
-        let mut stack = routes.route(&request).stack();
+        let mut stack = routes.stack(&mut request);
         async move {
             let response = stack.call(request).await.expect("an answer");
             response.into_body().collect().await.expect("a body");

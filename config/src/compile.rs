@@ -16,6 +16,7 @@ use crate::snapshot::{self, Mode, Protocol, ServiceKey};
 
 mod authorization;
 mod faults;
+mod gateway;
 mod routes;
 
 pub use faults::end as fault_end;
@@ -65,6 +66,7 @@ pub fn effective(index: &Index, key: &ServiceKey) -> Option<Effective<snapshot::
     let routes = routes::compile(&policies, &mut from, &mut fields);
     let protocol = protocol::of_port(port).protocol;
     let faults = faults::compile(index, &name, port, protocol, &mut from, &mut fields);
+    let routing = gateway::compile(index, key, port, protocol, &mut from, &mut fields);
     let mut value = snapshot::Service {
         key: key.clone(),
         protocol,
@@ -74,6 +76,7 @@ pub fn effective(index: &Index, key: &ServiceKey) -> Option<Effective<snapshot::
         routes,
         priorities: merge::priorities(&policies.inbound(), index.trust_domain()).value,
         faults,
+        routing,
     };
     without_itself(&mut value);
     Some(Effective {

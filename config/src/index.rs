@@ -5,20 +5,23 @@
 
 mod attachment;
 mod change;
+mod gateway;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::resource::{
-    AuthorizationPolicy, EndpointSlice, FaultPolicy, Kind, MeshConfig, ObjectName, Pod,
-    ResiliencePolicy, Resource, ResourceRef, Service,
+    AuthorizationPolicy, EndpointSlice, FaultPolicy, GrpcRoute, HttpRoute, Kind, MeshConfig,
+    ObjectName, Pod, ReferenceGrant, ResiliencePolicy, Resource, ResourceRef, Service,
 };
 use crate::snapshot::ServiceKey;
 
 use attachment::Attached;
 pub use attachment::{Attachment, Target};
 pub use change::Touched;
+use gateway::RoutesOf;
+pub use gateway::{Parent, ROUTES_MAX, Unresolved};
 
 /// The trust domain of a mesh that names none.
 pub const TRUST_DOMAIN: &str = "weir.local";
@@ -32,6 +35,9 @@ pub struct Index {
     faults: Attached<FaultPolicy>,
     authorizations: Attached<AuthorizationPolicy>,
     mesh_configs: BTreeMap<ObjectName, Arc<MeshConfig>>,
+    http_routes: RoutesOf<HttpRoute>,
+    grpc_routes: RoutesOf<GrpcRoute>,
+    grants: BTreeMap<ObjectName, Arc<ReferenceGrant>>,
 
     by_cluster_ip: HashMap<(IpAddr, u16), BTreeSet<ObjectName>>,
     by_pod_ip: HashMap<IpAddr, BTreeSet<ObjectName>>,
@@ -70,6 +76,11 @@ impl Index {
             Kind::MeshConfig => {
                 Resource::MeshConfig(MeshConfig::clone(self.mesh_configs.get(name)?))
             }
+            Kind::HttpRoute => Resource::HttpRoute(HttpRoute::clone(self.http_routes.get(name)?)),
+            Kind::GrpcRoute => Resource::GrpcRoute(GrpcRoute::clone(self.grpc_routes.get(name)?)),
+            Kind::ReferenceGrant => {
+                Resource::ReferenceGrant(ReferenceGrant::clone(self.grants.get(name)?))
+            }
         })
     }
 
@@ -91,6 +102,9 @@ impl Index {
                     .map(of(Kind::AuthorizationPolicy)),
             )
             .chain(self.mesh_configs.keys().map(of(Kind::MeshConfig)))
+            .chain(self.http_routes.names().map(of(Kind::HttpRoute)))
+            .chain(self.grpc_routes.names().map(of(Kind::GrpcRoute)))
+            .chain(self.grants.keys().map(of(Kind::ReferenceGrant)))
     }
 
     pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {

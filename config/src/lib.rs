@@ -9,6 +9,7 @@
 //! | [`merge`] | which of several policies a value comes from |
 //! | [`protocol`] | what a Service says is spoken on a port |
 //! | [`path`](mod@path) | what a path is compared by when it is decided who may call it |
+//! | [`pattern`] | patterns of the Gateway API, of the whole text and bounded |
 //! | [`compile`] | resources to snapshots, pure |
 //! | [`schema`] | the same kinds as JSON Schema, for editors and for the API server |
 //! | [`crd`] | as CustomResourceDefinitions, with the rules that an API server evaluates |
@@ -24,6 +25,7 @@ pub mod index;
 pub mod merge;
 mod parse;
 pub mod path;
+pub mod pattern;
 pub mod pb;
 pub mod protocol;
 pub mod record;

@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use crate::compile::route_match;
 use crate::resource::{
-    Adaptive, AlternateBackend, Deadline, Fallback, GrpcStatus, HashAttribute, Inbound, ObjectName,
-    Outbound, PriorityRule, RateLimit, RateLimitKey, RetryCause, RouteSelector,
+    Adaptive, AlternateBackend, Deadline, Fallback, GrpcStatus, HashAttribute, Inbound, Kind,
+    ObjectName, Outbound, PriorityRule, RateLimit, RateLimitKey, RetryCause, RouteSelector,
 };
 use crate::snapshot::{self, BalanceAlgorithm, HashBy, Mode};
 use crate::units::Count;
@@ -30,6 +30,8 @@ pub enum Source {
     Fault(ObjectName, usize),
     /// One of an AuthorizationPolicy's `rules`, by its place in the list.
     Authorization(ObjectName, usize),
+    /// One of the rules of an HTTPRoute or GRPCRoute, by its place in the list.
+    Gateway(Kind, ObjectName, usize),
 }
 
 /// A value and, for each of its fields, who said so.
@@ -539,7 +541,8 @@ impl Source {
             Self::Policy(name)
             | Self::Route(name, _)
             | Self::Fault(name, _)
-            | Self::Authorization(name, _) => &name.namespace,
+            | Self::Authorization(name, _)
+            | Self::Gateway(_, name, _) => &name.namespace,
         }
     }
 }
@@ -555,6 +558,7 @@ impl fmt::Display for Source {
                 write!(f, "AuthorizationPolicy {name} rules[{index}]")
             }
             Self::Fault(name, index) => write!(f, "FaultPolicy {name} faults[{index}]"),
+            Self::Gateway(kind, name, index) => write!(f, "{kind} {name} rules[{index}]"),
         }
     }
 }

@@ -174,6 +174,9 @@ impl Reader<'_> {
                 decode_as(tree, root, Resource::AuthorizationPolicy, &mut findings)
             }
             Kind::MeshConfig => decode_as(tree, root, Resource::MeshConfig, &mut findings),
+            Kind::HttpRoute => decode_as(tree, root, Resource::HttpRoute, &mut findings),
+            Kind::GrpcRoute => decode_as(tree, root, Resource::GrpcRoute, &mut findings),
+            Kind::ReferenceGrant => decode_as(tree, root, Resource::ReferenceGrant, &mut findings),
         };
         if let Some(resource) = &resource {
             let prefix = tree.path(root);

@@ -19,6 +19,9 @@ pub struct Record {
     /// Empty: no route of a policy matched.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub route: String,
+    /// Of the Gateway API, which sent it there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
     /// Of the control plane, as it was in force.
     pub policy_version: u64,
     pub method: String,

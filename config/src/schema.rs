@@ -56,7 +56,13 @@ pub fn spec_schema(kind: Kind) -> Option<Value> {
             Some(schemars::schema_for!(AuthorizationPolicySpec).to_value())
         }
         Kind::MeshConfig => Some(schemars::schema_for!(MeshConfigSpec).to_value()),
-        Kind::Service | Kind::EndpointSlice | Kind::Pod => None,
+        // Theirs, whose schemas the API server has.
+        Kind::Service
+        | Kind::EndpointSlice
+        | Kind::Pod
+        | Kind::HttpRoute
+        | Kind::GrpcRoute
+        | Kind::ReferenceGrant => None,
     }
 }
 

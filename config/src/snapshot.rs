@@ -7,6 +7,7 @@
 mod authorization;
 mod balance;
 mod fault;
+mod routing;
 
 use std::fmt;
 
@@ -17,6 +18,10 @@ use crate::units::{Count, Duration, Percent, Ratio};
 pub use authorization::{Access, AccessRule, AccessRules, Authorization, Peer};
 pub use balance::{Balance, BalanceAlgorithm, ConsistentHash, HashBy, ZonePreference};
 pub use fault::{BrokenConnection, Fault, FaultAnswer, FaultDelay, FaultEffect};
+pub use routing::{
+    HeaderChanges, Mirror, PathChange, PathCondition, Redirect, Rewrite, Routing, Rule,
+    RuleBackend, RuleMatch, RuleRetry, TextCondition, Timeout, ValueCondition,
+};
 
 /// `namespace/name:port`, the key by which policy, metrics and push know a destination.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -68,6 +73,10 @@ pub struct Service {
     /// In the order in which they come to pass; those that are over too, for sidecars know the time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fault>,
+    /// Of the Gateway API, one entry a namespace of callers. They say where a call goes before anything else is done with
+    /// it; whoever is called then has policies of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routing: Vec<Routing>,
 }
 
 /// All that a service's own sidecar needs to know of one port of its pod.
@@ -222,6 +231,11 @@ impl Service {
         std::iter::once(&self.outbound)
             .chain(of_routes)
             .filter_map(|outbound| outbound.fallback.as_ref()?.alternate.as_ref())
+    }
+
+    /// The services that its routes send calls to.
+    pub fn backends(&self) -> impl Iterator<Item = &ServiceKey> {
+        self.routing.iter().flat_map(Routing::backends)
     }
 }
 

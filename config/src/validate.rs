@@ -4,6 +4,7 @@
 
 mod authorization;
 mod faults;
+mod gateway;
 mod inbound;
 mod names;
 mod outbound;
@@ -102,7 +103,9 @@ pub(crate) fn check(resource: &Resource) -> Vec<Contradiction> {
         Resource::AuthorizationPolicy(policy) => authorization::check(policy, &mut found),
         Resource::MeshConfig(mesh) => check_mesh(mesh, &mut found),
         Resource::Pod(pod) => check_pod(pod, &mut found),
-        Resource::Service(_) | Resource::EndpointSlice(_) => {}
+        Resource::HttpRoute(route) => gateway::check_http(route, &mut found),
+        Resource::GrpcRoute(route) => gateway::check_grpc(route, &mut found),
+        Resource::Service(_) | Resource::EndpointSlice(_) | Resource::ReferenceGrant(_) => {}
     }
     found
 }

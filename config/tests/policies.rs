@@ -89,7 +89,12 @@ fn forget_status(resource: &mut Resource) {
         Resource::FaultPolicy(policy) => policy.status = serde::de::IgnoredAny,
         Resource::AuthorizationPolicy(policy) => policy.status = serde::de::IgnoredAny,
         Resource::MeshConfig(mesh) => mesh.status = serde::de::IgnoredAny,
-        Resource::Service(_) | Resource::EndpointSlice(_) | Resource::Pod(_) => {}
+        Resource::HttpRoute(route) => route.status = serde::de::IgnoredAny,
+        Resource::GrpcRoute(route) => route.status = serde::de::IgnoredAny,
+        Resource::Service(_)
+        | Resource::EndpointSlice(_)
+        | Resource::Pod(_)
+        | Resource::ReferenceGrant(_) => {}
     }
 }
 

@@ -6,7 +6,7 @@
 //! | [`trust`] | the trust bundle in ConfigMaps and in `caBundle` |
 //! | [`ca_secret`] | the CA, in a Secret that all control planes share |
 //! | [`lease`] | which of several control planes writes status |
-//! | [`routes`] | routes of the Gateway API, refused in their status |
+//! | [`routes`] | the status of routes of the Gateway API |
 //! | [`status`] | what the status of our kinds says, and its writer |
 //!
 //! What it reads is in [`crate::source::kubernetes`], what the API server asks it in [`crate::webhook`]. The rights it
@@ -16,7 +16,7 @@
 //! |---|---|
 //! | services, pods, namespaces; endpointslices.discovery.k8s.io; all of weir.dev | list, watch |
 //! | `*`/status of weir.dev | patch |
-//! | httproutes, grpcroutes.gateway.networking.k8s.io; their status | list, watch; update |
+//! | httproutes, grpcroutes, referencegrants.gateway.networking.k8s.io; status of routes | list, watch; update |
 //! | tokenreviews.authentication.k8s.io | create |
 //! | configmaps (`weir-trust-bundle`, in every namespace with sidecars) | get, patch, create |
 //! | mutating- and validatingwebhookconfigurations.admissionregistration.k8s.io | list; update of its own |
@@ -161,6 +161,7 @@ impl Settings {
             namespace: self.namespace.clone(),
             service: self.service.clone(),
         };
+        let routes = Routes::new(mesh.clone(), shared.register.clone());
         let routes_client = client.clone();
         let (namespaces_listed, _) = watch::channel(false);
         let following = namespaces.clone();
@@ -173,7 +174,7 @@ impl Settings {
                 Box::pin(following),
                 Box::pin(lease.run(contact.clone())),
                 Box::pin(writer.run(held.clone())),
-                Box::pin(Routes::default().run(routes_client, contact, held)),
+                Box::pin(routes.run(routes_client, contact, held)),
                 Box::pin(publisher.run()),
             ],
             webhook: WebhookServer {

@@ -20,6 +20,7 @@ mod mailbox;
 mod membership;
 mod outages;
 mod published;
+mod routing;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -38,6 +39,7 @@ pub use self::mailbox::{Dirty, Mailbox};
 pub use self::membership::{Held, Membership, News};
 pub use self::outages::Outage;
 pub use self::published::{Published, endpoints_delta};
+pub use self::routing::RouteParent;
 
 use self::board::{Board, Meaning};
 use crate::version::Versions;
@@ -355,21 +357,20 @@ impl State {
     fn republish(&mut self, service: &ServiceKey) {
         let published = self.compiled(service);
         let wanted = self.board.publish(published);
-        self.publish_alternates(wanted);
+        self.publish_others(wanted);
     }
 
-    /// What a sidecar calls has changed, and with it what may stand in for that.
+    /// What a sidecar calls has changed, and with it whom that sends calls to, and what may stand in for it.
     fn settle(&mut self, session: SessionId) {
         let wanted = self.board.settle(session);
-        self.publish_alternates(wanted);
+        self.publish_others(wanted);
     }
 
-    fn publish_alternates(&mut self, wanted: Vec<ServiceKey>) {
-        for key in wanted {
+    /// A backend of a route may have somebody who stands in for it; for those nobody does.
+    fn publish_others(&mut self, mut wanted: Vec<ServiceKey>) {
+        while let Some(key) = wanted.pop() {
             let published = self.compiled(&key);
-            // Nobody who wants it as an alternate only wants what would stand in for it.
-            let more = self.board.publish(published);
-            debug_assert!(more.is_empty(), "{more:?}");
+            wanted.extend(self.board.publish(published));
         }
     }
 

@@ -24,6 +24,7 @@ use crate::layer::Answer;
 use crate::layer::alternate::Alternate;
 use crate::layer::breaker::{self, BreakerLayer};
 use crate::layer::deadline::DeadlineLayer;
+use crate::layer::dispatch::{self, Dispatch};
 use crate::layer::fallback::{Choices, FallbackLayer};
 use crate::layer::fault;
 use crate::layer::hedge::{self, HedgeLayer};
@@ -63,6 +64,8 @@ pub type Directory = Arc<ArcSwap<HashMap<String, Arc<Backend>>>>;
 /// Of calls that are made in the stead of calls to other services: few, so that those who fall back cannot take down
 /// what they fall back on (resilience.md section 9, Hystrix).
 const STANDING_IN_MAX: u32 = 10;
+/// Of copies of calls: they must not take the places of calls that somebody waits for.
+const MIRRORED_MAX: u32 = 64;
 
 pub struct Backend {
     pub service: Arc<str>,
@@ -74,6 +77,8 @@ pub struct Backend {
     limit: Arc<limit::Shared>,
     /// Of those that are made in the stead of calls to other services.
     standing_in: Arc<limit::Shared>,
+    /// Of those that are copies.
+    mirrored: Arc<limit::Shared>,
     budget: Arc<Mutex<Budget>>,
     throttle: Arc<throttle::Shared>,
     faults: Arc<fault::Shared>,
@@ -92,6 +97,8 @@ pub struct Routes {
     routes: Vec<Route>,
     /// For what no route matches.
     default: Route,
+    /// Where routes of the Gateway API say whom calls go to; then those above are for calls that come here in the end.
+    dispatch: Option<Stack>,
 }
 
 pub struct Route {
@@ -109,7 +116,18 @@ impl Route {
 }
 
 impl Routes {
-    pub fn route(&self, request: &Request) -> &Route {
+    pub fn dispatch(&self) -> Option<Stack> {
+        self.dispatch.clone()
+    }
+
+    /// Of this service itself, wherever its routes of the Gateway API would send the request.
+    pub fn stack(&self, request: &mut Request) -> Stack {
+        let route = self.route(request);
+        request.context.idempotent |= route.idempotent;
+        route.stack()
+    }
+
+    fn route(&self, request: &Request) -> &Route {
         let (method, path, grpc) = (
             &request.head.method,
             request.head.uri.path(),
@@ -148,6 +166,7 @@ impl Backend {
         limit.set_mode(policy.mode);
         // Nobody waits there: whoever falls back has waited already.
         let standing_in = limit::Shared::new(service.clone(), STANDING_IN_MAX, 0, Duration::ZERO);
+        let mirrored = limit::Shared::new(service.clone(), MIRRORED_MAX, 0, Duration::ZERO);
         let budget = Arc::new(Mutex::new(Budget::new(
             outbound.retries.budget,
             Instant::now(),
@@ -173,6 +192,7 @@ impl Backend {
             connections: AtomicUsize::new(0),
             limit,
             standing_in: Arc::new(standing_in),
+            mirrored: Arc::new(mirrored),
             budget,
             throttle,
             faults,
@@ -222,12 +242,20 @@ impl Backend {
     /// A call that was meant for another service, which failed: to this one, under its own name.
     async fn stand_in(self: Arc<Self>, mut request: Request) -> Answer {
         head::set_authority(&mut request.head, &self.authority);
-        let routes = self.routes();
-        let route = routes.route(&request);
-        request.context.idempotent |= route.idempotent;
         let limit = self.standing_in.clone();
-        let stack = LimitLayer { limit }.layer(route.stack());
-        stack.oneshot(request).await
+        let stack = self.routes().stack(&mut request);
+        LimitLayer { limit }.layer(stack).oneshot(request).await
+    }
+
+    /// A copy of a call, under the name that the call has; `None`: there are as many of them as may be.
+    pub async fn mirrored(self: Arc<Self>, mut request: Request) -> Option<Answer> {
+        let limit = self.mirrored.clone();
+        let (in_flight, _) = limit.load();
+        if in_flight >= MIRRORED_MAX {
+            return None;
+        }
+        let stack = self.routes().stack(&mut request);
+        Some(LimitLayer { limit }.layer(stack).oneshot(request).await)
     }
 
     /// `None`: there are as many opaque connections to it as may be.
@@ -320,6 +348,11 @@ fn forced_by_operator(forced: snapshot::Forced) -> Option<Forced> {
         to: forced.to,
         by: ForcedBy::Operator { until },
     })
+}
+
+/// `spiffe://weir.local/ns/NAMESPACE/sa/…`
+fn namespace_of(identity: &str) -> Option<&str> {
+    identity.split_once("/ns/")?.1.split('/').next()
 }
 
 /// What the stacks of a service share.
@@ -423,7 +456,20 @@ impl Parts<'_> {
             protocol: policy.protocol,
             routes,
             default,
+            dispatch: self.dispatch(policy),
         }
+    }
+
+    /// What cannot be done has been refused with its push ([`dispatch::check`]).
+    fn dispatch(&self, policy: &snapshot::Service) -> Option<Stack> {
+        let identity = self.identity();
+        let namespace = identity.as_deref().and_then(namespace_of);
+        let routing = dispatch::of_callers(&policy.routing, namespace)?;
+        let (backends, log) = (&self.environment.backends, &self.environment.outbound_log);
+        let made = Dispatch::new(self.service, policy.key.port, routing, backends, log);
+        made.map(Stack::new)
+            .inspect_err(|error| tracing::error!(service = %self.service, error, "routes that cannot be read"))
+            .ok()
     }
 
     /// `known`: as it was before this policy.

@@ -169,6 +169,11 @@ impl Twin {
         }
     }
 
+    /// There is nothing to send.
+    pub const fn is_empty(&self) -> bool {
+        self.replay.is_none()
+    }
+
     /// It will not be sent again: keep no more.
     pub fn commit(&self) {
         if let Some(replay) = self.replay.as_ref().filter(|_| self.own) {

@@ -83,6 +83,11 @@ pub enum Error {
         service: Arc<str>,
         reason: &'static str,
     },
+    /// Routes of the Gateway API say where calls go, and none is for this one.
+    #[error("no route of {service} matches the request")]
+    NoRoute { service: Arc<str> },
+    #[error("{rule} sends the request to nobody: there is no such service, or it may not")]
+    NoBackend { rule: Arc<str> },
     #[error("the caller broke off while it sent its request: {0}")]
     Aborted(BodyError),
     #[error("CONNECT is not supported")]
@@ -194,6 +199,8 @@ impl Error {
             Self::RateLimited { .. } => row(S::TOO_MANY_REQUESTS, RESOURCE_EXHAUSTED, "rate-limited", "RateLimited", Proxy, V::Final),
             Self::Injected { like, .. } => Facts { code: fault::CODE, flag: "FaultInjected", ..like.facts() },
             Self::Denied { .. } => row(S::FORBIDDEN, PERMISSION_DENIED, "permission-denied", "PermissionDenied", Proxy, V::Final),
+            Self::NoRoute { .. } => row(S::NOT_FOUND, UNIMPLEMENTED, "no-route", "NoRouteFound", Downstream, V::Final),
+            Self::NoBackend { .. } => row(S::INTERNAL_SERVER_ERROR, UNAVAILABLE, "no-backend", "NoClusterFound", Proxy, V::Final),
             Self::Aborted(_) => row(S::BAD_REQUEST, CANCELLED, "request-aborted", "DownstreamRemoteDisconnect", Downstream, V::Final),
             Self::ConnectMethod => row(S::NOT_IMPLEMENTED, UNIMPLEMENTED, "connect-not-supported", "DownstreamProtocolError", Downstream, V::Final),
             Self::BadRequest(_) => row(S::BAD_REQUEST, INTERNAL, "bad-request", "DownstreamProtocolError", Downstream, V::Final),
@@ -247,6 +254,8 @@ impl Error {
             | Self::Throttled { .. }
             | Self::RateLimited { .. }
             | Self::Denied { .. }
+            | Self::NoRoute { .. }
+            | Self::NoBackend { .. }
             | Self::Aborted(_)
             | Self::ConnectMethod
             | Self::BadRequest(_)

@@ -221,9 +221,10 @@ async fn call(target: &Target, mut request: Request) -> Result<Response<Body>, E
         Target::App(stack) => stack.clone(),
         Target::Service(backend) => {
             let routes = backend.routes();
-            let route = routes.route(&request);
-            request.context.idempotent |= route.idempotent;
-            route.stack()
+            match routes.dispatch() {
+                Some(dispatch) => dispatch,
+                None => routes.stack(&mut request),
+            }
         }
     };
     stack.call(request).await
@@ -301,6 +302,7 @@ fn request(
         priority,
         caller: connection.caller.clone(),
         names,
+        terms: None,
         heir: None,
     };
     Ok(Request {

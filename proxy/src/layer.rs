@@ -8,6 +8,7 @@ pub mod breaker;
 #[cfg(test)]
 mod chain;
 pub mod deadline;
+pub mod dispatch;
 pub mod doomed;
 pub mod fallback;
 pub mod fault;
@@ -15,6 +16,7 @@ pub mod hedge;
 pub mod inherit;
 pub mod limit;
 pub mod load;
+pub mod mirror;
 pub mod observe;
 pub mod priority;
 pub mod rate_limit;

@@ -43,6 +43,7 @@ pub mod replay;
 pub mod request;
 pub mod rewind;
 pub mod router;
+pub mod rules;
 pub mod settings;
 pub mod socket;
 pub mod tally;

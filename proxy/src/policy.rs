@@ -16,6 +16,7 @@
 //! | [`ring`] | which endpoint a key belongs to, and who is next | Karger 1997, Mirrokni 2016 |
 //! | [`latency`] | p50 and p99 of a pool | HdrHistogram |
 //! | [`retry`] | whether a failed attempt is worth another one | gRFC A6, SRE book |
+//! | [`terms`] | what a rule of a route says of deadline and tries in a policy's place | GEP-1742, GEP-1731 |
 //! | [`budget`] | whether an extra attempt can be afforded | AWS SDKs, gRFC A6 |
 //! | [`pushback`] | when an endpoint that failed wants to be asked again | gRFC A6, RFC 9110 |
 //! | [`deadline`] | how long the caller waits, and what the next hop is told | gRPC, Envoy |
@@ -75,6 +76,7 @@ pub mod retry;
 pub mod ring;
 pub mod stale;
 pub mod stall;
+pub mod terms;
 pub mod throttle;
 pub mod transition;
 pub mod window;

@@ -10,6 +10,7 @@ use weir_config::{pb, snapshot};
 use crate::backend::Backend;
 use crate::endpoints::Described;
 use crate::identity::SpiffeId;
+use crate::layer::dispatch;
 use crate::mesh::{Destination, Mesh};
 use crate::socket::canonical;
 
@@ -63,16 +64,16 @@ pub fn apply(mesh: &Mesh, push: pb::ToProxy) -> Result<(), String> {
     if let Some(workload) = read.workload {
         mesh.set_workload(workload);
     }
+    // Who is new is there, with its endpoints, before a route of another sends calls to it; who is gone goes last.
+    let (mut changed, mut gone) = (Vec::new(), Vec::new());
     for (service, policy) in read.policies {
         match (policy, backends.get(&service)) {
-            (Some(policy), Some(backend)) => backend.reconfigure(&policy),
+            (Some(policy), Some(backend)) => changed.push((backend.clone(), policy)),
             (Some(policy), None) => {
                 let backend = Backend::new(&policy, mesh.environment.clone());
                 backends.insert(service, Arc::new(backend));
             }
-            (None, _) => {
-                backends.remove(&service);
-            }
+            (None, _) => gone.push(service),
         }
     }
     for change in read.endpoints {
@@ -81,6 +82,13 @@ pub fn apply(mesh: &Mesh, push: pb::ToProxy) -> Result<(), String> {
                 .endpoints
                 .update(change.reset, change.changed, &change.removed);
         }
+    }
+    mesh.set_backends(backends.clone());
+    for (backend, policy) in changed {
+        backend.reconfigure(&policy);
+    }
+    for service in gone {
+        backends.remove(&service);
     }
     let destinations = read
         .destinations
@@ -129,6 +137,7 @@ fn direct(
             routes: Vec::new(),
             priorities: Vec::new(),
             faults: Vec::new(),
+            routing: Vec::new(),
         };
         Arc::new(Backend::new(&policy, mesh.environment.clone()))
     });
@@ -149,7 +158,11 @@ fn read(push: pb::ToProxy) -> Result<Read, String> {
             None
         } else {
             let read = serde_json::from_slice(&service.policy_json);
-            Some(read.map_err(|error| format!("services[{}]: {error}", service.service))?)
+            let wrong = |error: String| format!("services[{}]: {error}", service.service);
+            let read: snapshot::Service =
+                read.map_err(|error: serde_json::Error| wrong(error.to_string()))?;
+            dispatch::check(&read).map_err(|error| wrong(format!("routing: {error}")))?;
+            Some(read)
         };
         policies.push((service.service, policy));
     }

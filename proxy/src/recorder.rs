@@ -314,6 +314,7 @@ pub(crate) mod tests {
             direction: "outbound".into(),
             service: "a/b:1".into(),
             route: String::new(),
+            rule: None,
             policy_version: 0,
             method: "GET".into(),
             path: "/".into(),

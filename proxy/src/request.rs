@@ -12,6 +12,7 @@ use crate::interim::Interim;
 use crate::layer::inherit::Heir;
 use crate::policy::deadline::Deadline;
 use crate::policy::priority::Priority;
+use crate::policy::terms::Terms;
 use crate::race::Race;
 use crate::recorder::Names;
 
@@ -59,6 +60,8 @@ pub struct Context {
     pub caller: Option<Arc<str>>,
     /// For the flight recorder.
     pub names: Names,
+    /// Outbound: what the rule of a route says that it meets.
+    pub terms: Option<Arc<Terms>>,
     /// Outbound: it is made because of a call to the app, and has inherited from that.
     pub heir: Option<Heir>,
 }
@@ -101,6 +104,7 @@ impl Context {
             priority: Priority::default(),
             caller: None,
             names: Names::default(),
+            terms: None,
             heir: None,
         }
     }

@@ -41,6 +41,8 @@ struct Metrics {
     inbound: InboundVecs,
     would_refuse: IntCounterVec,
     fallbacks: IntCounterVec,
+    routed: IntCounterVec,
+    mirrored: IntCounterVec,
     denied: IntCounterVec,
     revoked: IntCounterVec,
     would_deny: IntCounterVec,
@@ -256,6 +258,16 @@ impl Metrics {
                 "Open connections that were cut because a policy took away the right to them.",
                 &["service", "carries"],
             ),
+            routed: counter(
+                "weir_routed_total",
+                "Calls that a rule of a route sent to a backend (empty: to one that is not there).",
+                &["service", "route", "backend"],
+            ),
+            mirrored: counter(
+                "weir_mirrored_total",
+                "Copies of calls by what became of them: answered, failed, or left out because there were too many or the body was too long.",
+                &["service", "route", "backend", "result"],
+            ),
             denied: counter(
                 "weir_denied_total",
                 "Requests and opaque connections whose caller may not, by the policy that says so (empty: none that it may).",
@@ -380,6 +392,42 @@ pub struct FallbackMetrics {
     pub stale: IntCounter,
     pub alternate: IntCounter,
     pub fixed: IntCounter,
+}
+
+/// Of one backend of one rule.
+#[derive(Clone, Debug)]
+pub struct RoutedMetrics(IntCounter);
+
+impl RoutedMetrics {
+    pub fn new(service: &str, rule: &str, backend: Option<&str>) -> Self {
+        let labels = [service, rule, backend.unwrap_or_default()];
+        Self(METRICS.routed.with_label_values(&labels))
+    }
+
+    pub fn count(&self) {
+        self.0.inc();
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct MirrorMetrics {
+    pub answered: IntCounter,
+    pub failed: IntCounter,
+    pub left_out: IntCounter,
+}
+
+impl MirrorMetrics {
+    pub fn new(service: &str, rule: &str, backend: &str) -> Self {
+        let result = |result| {
+            let labels = [service, rule, backend, result];
+            METRICS.mirrored.with_label_values(&labels)
+        };
+        Self {
+            answered: result("answered"),
+            failed: result("failed"),
+            left_out: result("left-out"),
+        }
+    }
 }
 
 impl FallbackMetrics {

@@ -27,6 +27,7 @@ mod overload;
 mod places;
 mod policy;
 mod pressure;
+mod routes;
 mod shop;
 mod stranger;
 mod web;

@@ -548,6 +548,52 @@ pub(crate) const BUGS: &[Bug] = bugs! {
         "a new policy begins with new hedges":
             "hedges.remove(name)" => "None",
             "backend::tests::a_new_policy_keeps_gates_latencies_hedges_and_connections";
+        "copies have no places of their own":
+            "in_flight >= MIRRORED_MAX" => "false",
+            "layer::dispatch::tests::no_more_than_64_copies_are_under_way_and_the_rest_is_left_out_and_counted";
+    }
+    "rules.rs" {
+        "the last match applies":
+            "conditions.find(|it| it.matches(head, path, grpc))" =>
+            "conditions.rfind(|it| it.matches(head, path, grpc))",
+            "rules::tests::the_first_that_matches_applies";
+        "weights do not count":
+            "left.checked_sub(weight)" => "left.checked_sub(weight).filter(|_| false)",
+            "rules::tests::each_is_picked_as_often_as_its_weight_says";
+        "paths are compared as they are sent":
+            "path::canonical(head.uri.path())" => "Some(Cow::Borrowed(head.uri.path().as_bytes()))",
+            "rules::tests::paths_are_compared_in_canonical_form";
+    }
+    "policy/terms.rs" {
+        "a rule's time for one try does not hold":
+            "retries.per_try_timeout = per_try.get()" => "()",
+            "policy::terms::tests::what_a_rule_does_not_say_is_the_policys";
+    }
+    "layer/dispatch.rs" {
+        "a redirect is temporary, whatever the rule says":
+            "Own::Redirect(redirect.status(), location)" => "Own::Redirect(http::StatusCode::FOUND, location)",
+            "layer::dispatch::tests::a_redirect_calls_nobody";
+        "what no rule is for goes where the first says":
+            "found.and_then(|place| self.acts.get(place))" => "self.acts.get(found.unwrap_or(0))",
+            "layer::dispatch::tests::what_no_rule_matches_is_404_and_what_has_no_backend_is_500";
+    }
+    "layer/mirror.rs" {
+        "a copy may be retried by whoever gets it":
+            "context.is_retry = true" => "()",
+            "layer::dispatch::tests::a_copy_has_the_body_too_and_neither_delays_its_call_nor_fails_it";
+        "all calls are copied":
+            "random % self.denominator >= self.numerator" => "false",
+            "layer::dispatch::tests::a_share_of_none_copies_nothing";
+    }
+    "layer/deadline.rs" {
+        "the deadline of a policy holds beside that of a rule":
+            "self.limit.filter(|_| !by_rule)" => "self.limit",
+            "layer::dispatch::tests::a_timeout_of_the_rule_takes_the_place_of_the_policys";
+    }
+    "layer/retry.rs" {
+        "a code that a rule names is worth no other try":
+            "return Some(Verdict::Named)" => "return Some(Verdict::Final)",
+            "layer::dispatch::tests::a_code_that_the_rule_names_is_tried_again_whatever_the_method_and_no_other_is";
     }
     "mesh.rs" {
         "a new policy begins with full buckets":

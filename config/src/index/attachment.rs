@@ -220,7 +220,7 @@ impl Index {
             .collect()
     }
 
-    fn has_port(&self, key: &ServiceKey) -> bool {
+    pub(super) fn has_port(&self, key: &ServiceKey) -> bool {
         let service = self
             .services
             .get(&ObjectName::new(&key.namespace, &key.name));

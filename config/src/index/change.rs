@@ -50,6 +50,9 @@ impl Index {
                 touched.everything = true;
                 self.mesh_configs.insert(reference.name, Arc::new(it));
             }
+            Resource::HttpRoute(it) => self.http_routes.insert(Arc::new(it), &mut touched),
+            Resource::GrpcRoute(it) => self.grpc_routes.insert(Arc::new(it), &mut touched),
+            Resource::ReferenceGrant(it) => self.add_grant(Arc::new(it), &mut touched),
         }
         touched
     }
@@ -68,6 +71,9 @@ impl Index {
             Kind::MeshConfig => {
                 touched.everything = self.mesh_configs.remove(name).is_some();
             }
+            Kind::HttpRoute => self.http_routes.remove(name, &mut touched),
+            Kind::GrpcRoute => self.grpc_routes.remove(name, &mut touched),
+            Kind::ReferenceGrant => self.remove_grant(name, &mut touched),
         }
         touched
     }
@@ -119,6 +125,11 @@ impl Index {
                 .mesh_configs
                 .get(name)
                 .is_some_and(|known| **known == *it),
+            Resource::HttpRoute(it) => self.http_routes.holds(name, it),
+            Resource::GrpcRoute(it) => self.grpc_routes.holds(name, it),
+            Resource::ReferenceGrant(it) => {
+                self.grants.get(name).is_some_and(|known| **known == *it)
+            }
         }
     }
 
@@ -137,6 +148,7 @@ impl Index {
                 .insert(name.clone());
         }
         touched.service_itself(&name);
+        self.touch_routes_to(&name, touched);
         self.services.insert(name, service);
     }
 
@@ -151,6 +163,7 @@ impl Index {
             forget(&mut self.by_selector, &selector, name);
         }
         touched.service_itself(name);
+        self.touch_routes_to(name, touched);
     }
 
     fn add_slice(&mut self, slice: Arc<EndpointSlice>, touched: &mut Touched) {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::resource::{API_VERSION, Kind, ObjectName, ResourceRef};
+use crate::resource::{API_VERSION, GATEWAY_GROUP, Kind, ObjectName, ResourceRef};
 use crate::source::Finding;
 use crate::suggest;
 use crate::yaml::decode::{is_not_yet, listed, not_yet};
@@ -40,7 +40,18 @@ pub(super) fn identify(tree: &Tree, root: NodeId) -> Identity {
     }
     let known = Kind::ALL.into_iter().find(|known| known.name() == kind);
     match known {
+        Some(Kind::HttpRoute | Kind::GrpcRoute)
+            if version.starts_with(GATEWAY_GROUP) && !is_of_the_mesh(tree, root) =>
+        {
+            Identity::Ignored
+        }
         Some(known) if known.api_version() == version => Identity::Read(known),
+        Some(known)
+            if known.is_gateway()
+                && (version.starts_with(GATEWAY_GROUP) || version.starts_with(GROUP)) =>
+        {
+            Identity::Unclear(other_version(tree, version_at, version, known))
+        }
         Some(ours) if ours.is_ours() => Identity::Unclear(
             Finding::error(
                 tree.caret(version_at),
@@ -52,6 +63,25 @@ pub(super) fn identify(tree: &Tree, root: NodeId) -> Identity {
         _ if version.starts_with(GROUP) => Identity::Unclear(unknown_kind(tree, kind_at, kind)),
         _ => Identity::Ignored,
     }
+}
+
+/// Whether a route has a Service as parent: one that has Gateways only is somebody else's, whatever it says.
+fn is_of_the_mesh(tree: &Tree, root: NodeId) -> bool {
+    let parents = (tree.child(root, "spec")).and_then(|spec| tree.child(spec, "parentRefs"));
+    let parents = parents.map(|parents| tree.node(parents).value.children());
+    parents.into_iter().flatten().any(|parent| {
+        let kind = tree.child(*parent, "kind");
+        kind.and_then(|kind| tree.text(kind)) == Some("Service")
+    })
+}
+
+/// Of the Gateway API the newest version of each kind is read; the API server has them all.
+fn other_version(tree: &Tree, at: NodeId, version: &str, known: Kind) -> Finding {
+    let wanted = known.api_version();
+    let message = format!("{known} is read as `{wanted}`, found `{version}`");
+    Finding::error(tree.caret(at), message)
+        .path("apiVersion")
+        .help(format!("write apiVersion: {wanted}"))
 }
 
 fn incomplete(tree: &Tree, root: NodeId) -> Finding {

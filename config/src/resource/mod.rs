@@ -6,6 +6,7 @@
 mod authorization_policy;
 mod endpoint_slice;
 mod fault_policy;
+mod gateway;
 mod inbound;
 mod load_balancing;
 mod mesh_config;
@@ -26,6 +27,14 @@ pub use authorization_policy::{
 };
 pub use endpoint_slice::{Conditions, EndpointSlice, SliceEndpoint, SlicePort, TargetObject};
 pub use fault_policy::{Fault, FaultAbort, FaultDelay, FaultPolicy, FaultPolicySpec, SlowBody};
+pub use gateway::{
+    BackendRef, FilterType, Fraction, GATEWAY_GROUP, GatewayRoute, GrantFrom, GrantTo,
+    GrpcMethodMatch, GrpcRoute, GrpcRouteMatch, GrpcRouteRule, GrpcRouteSpec, Header,
+    HeaderChanges, HttpRoute, HttpRouteMatch, HttpRouteRule, HttpRouteSpec, Mirror, ParentRef,
+    PathMatchType, PathRewrite, PathRewriteType, Redirect, ReferenceGrant, ReferenceGrantSpec,
+    RouteFilter, RoutePath, RouteRetry, RouteTimeout, RouteTimeouts, Unsupported, UrlRewrite,
+    ValueMatch, ValueMatchType,
+};
 pub use inbound::{Adaptive, Concurrency, InboundQueue, PriorityMatch, PriorityRule};
 pub use load_balancing::{ConsistentHash, HashAttribute, LoadBalancing};
 pub use mesh_config::{MeshConfig, MeshConfigSpec};
@@ -57,6 +66,9 @@ pub enum Resource {
     FaultPolicy(FaultPolicy),
     AuthorizationPolicy(AuthorizationPolicy),
     MeshConfig(MeshConfig),
+    HttpRoute(HttpRoute),
+    GrpcRoute(GrpcRoute),
+    ReferenceGrant(ReferenceGrant),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -68,6 +80,11 @@ pub enum Kind {
     FaultPolicy,
     AuthorizationPolicy,
     MeshConfig,
+    #[serde(rename = "HTTPRoute")]
+    HttpRoute,
+    #[serde(rename = "GRPCRoute")]
+    GrpcRoute,
+    ReferenceGrant,
 }
 
 /// What an index or a journal calls a resource: `ResiliencePolicy boutique/payment`.
@@ -78,7 +95,7 @@ pub struct ResourceRef {
 }
 
 impl Kind {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Service,
         Self::EndpointSlice,
         Self::Pod,
@@ -86,6 +103,9 @@ impl Kind {
         Self::FaultPolicy,
         Self::AuthorizationPolicy,
         Self::MeshConfig,
+        Self::HttpRoute,
+        Self::GrpcRoute,
+        Self::ReferenceGrant,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -97,6 +117,9 @@ impl Kind {
             Self::FaultPolicy => "FaultPolicy",
             Self::AuthorizationPolicy => "AuthorizationPolicy",
             Self::MeshConfig => "MeshConfig",
+            Self::HttpRoute => "HTTPRoute",
+            Self::GrpcRoute => "GRPCRoute",
+            Self::ReferenceGrant => "ReferenceGrant",
         }
     }
 
@@ -108,7 +131,22 @@ impl Kind {
             | Self::FaultPolicy
             | Self::AuthorizationPolicy
             | Self::MeshConfig => API_VERSION,
+            Self::HttpRoute | Self::GrpcRoute => "gateway.networking.k8s.io/v1",
+            Self::ReferenceGrant => "gateway.networking.k8s.io/v1beta1",
         }
+    }
+
+    /// Of the Gateway API, whose CRDs a cluster may have or not.
+    pub const fn is_gateway(self) -> bool {
+        matches!(
+            self,
+            Self::HttpRoute | Self::GrpcRoute | Self::ReferenceGrant
+        )
+    }
+
+    /// Read as strictly as ours, and answered for: a route that is not understood whole is not routed by.
+    pub const fn is_strict(self) -> bool {
+        self.is_ours() || matches!(self, Self::HttpRoute | Self::GrpcRoute)
     }
 
     /// Ours: written by people, refused when anything in them is not understood.
@@ -133,6 +171,9 @@ impl Resource {
             Self::FaultPolicy(_) => Kind::FaultPolicy,
             Self::AuthorizationPolicy(_) => Kind::AuthorizationPolicy,
             Self::MeshConfig(_) => Kind::MeshConfig,
+            Self::HttpRoute(_) => Kind::HttpRoute,
+            Self::GrpcRoute(_) => Kind::GrpcRoute,
+            Self::ReferenceGrant(_) => Kind::ReferenceGrant,
         }
     }
 
@@ -145,6 +186,9 @@ impl Resource {
             Self::FaultPolicy(it) => &it.metadata,
             Self::AuthorizationPolicy(it) => &it.metadata,
             Self::MeshConfig(it) => &it.metadata,
+            Self::HttpRoute(it) => &it.metadata,
+            Self::GrpcRoute(it) => &it.metadata,
+            Self::ReferenceGrant(it) => &it.metadata,
         }
     }
 
@@ -210,6 +254,24 @@ impl Serialize for Resource {
             }
             .serialize(serializer),
             Self::MeshConfig(body) => Typed {
+                api_version,
+                kind,
+                body,
+            }
+            .serialize(serializer),
+            Self::HttpRoute(body) => Typed {
+                api_version,
+                kind,
+                body,
+            }
+            .serialize(serializer),
+            Self::GrpcRoute(body) => Typed {
+                api_version,
+                kind,
+                body,
+            }
+            .serialize(serializer),
+            Self::ReferenceGrant(body) => Typed {
                 api_version,
                 kind,
                 body,

@@ -46,7 +46,13 @@ pub(super) fn check(resource: &Resource) -> Vec<Contradiction> {
         Resource::ResiliencePolicy(policy) => check_targets(policy, &mut found),
         Resource::FaultPolicy(policy) => check_targets(policy, &mut found),
         Resource::AuthorizationPolicy(policy) => check_targets(policy, &mut found),
-        Resource::Service(_) | Resource::EndpointSlice(_) | Resource::Pod(_) => {}
+        // The names in a route are checked with the rest of it.
+        Resource::HttpRoute(_)
+        | Resource::GrpcRoute(_)
+        | Resource::ReferenceGrant(_)
+        | Resource::Service(_)
+        | Resource::EndpointSlice(_)
+        | Resource::Pod(_) => {}
     }
     found
 }

@@ -274,6 +274,8 @@ impl Check<'_> {
             Source::Policy(_) => Some(format!("spec.{field}")),
             Source::Route(_, index) => Some(format!("spec.routes[{index}].{field}")),
             Source::MeshConfig(_) => Some(mesh_path(field)),
+            // A route of the Gateway API says nothing of what is merged.
+            Source::Gateway(..) => None,
         }
     }
 

@@ -134,6 +134,9 @@ fn terms(record: &Record) -> String {
     if !record.route.is_empty() {
         terms.push(format!("route {}", record.route));
     }
+    if let Some(rule) = &record.rule {
+        terms.push(format!("sent there by {rule}"));
+    }
     terms.push(match record.deadline_ms {
         Some(left) => format!("{left} ms left"),
         None => "no deadline of a caller".to_owned(),

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use weir_config::index::{Attachment, Index};
-use weir_config::resource::{ResiliencePolicy, TargetRef};
+use weir_config::index::{Attachment, Index, Parent, Unresolved};
+use weir_config::resource::{GatewayRoute, ResiliencePolicy, TargetRef};
 use weir_config::{Diagnostic, Resource, ResourceRef, parse};
 
 use super::{Failure, Output, print};
@@ -94,7 +94,7 @@ impl Found {
         };
         for resource in located {
             self.diagnostics.extend(resource.warnings);
-            self.policies += usize::from(resource.value.kind().is_ours());
+            self.policies += usize::from(resource.value.kind().is_strict());
             let reference = resource.value.reference();
             if let Some(other) = self.places.insert(reference.clone(), name.to_owned()) {
                 self.between.push(format!(
@@ -124,10 +124,50 @@ impl Found {
             let reference = Resource::AuthorizationPolicy((**policy).clone()).reference();
             self.without_effect(&reference, self.index.authorization_attachments(policy))
         });
+        let routes = self.index.http_routes();
+        let routes = routes.flat_map(|route| self.unattached_route(&**route));
+        let grpc_routes = self.index.grpc_routes();
+        let grpc_routes = grpc_routes.flat_map(|route| self.unattached_route(&**route));
         of_policies
             .chain(of_faults)
             .chain(of_authorizations)
+            .chain(routes)
+            .chain(grpc_routes)
             .collect()
+    }
+
+    /// Parents and backends of a route that are not there, or not to be had.
+    fn unattached_route<R: GatewayRoute>(&self, route: &R) -> Vec<String> {
+        let (namespace, kind) = (route.metadata().namespace(), R::KIND.name());
+        let reference = ResourceRef {
+            kind: R::KIND,
+            name: route.metadata().object_name(),
+        };
+        let file = self.place(&reference);
+        let parents = self.index.parents(route).into_iter();
+        let mut told: Vec<String> = parents
+            .filter(|(_, fares)| *fares != Parent::Accepted)
+            .map(|(parent, _)| {
+                let service = parent.service(namespace);
+                format!("{file}: {reference} is attached to {service}, which none of these files has, or no such port of it")
+            })
+            .collect();
+        for backend in route.backend_refs() {
+            let title = backend.title(namespace);
+            told.extend(match self.index.resolve(backend, kind, namespace) {
+                Ok(_) => None,
+                Err(Unresolved::InvalidKind) => {
+                    Some(format!("{file}: {reference} names {title}, which is no Service"))
+                }
+                Err(Unresolved::RefNotPermitted) => Some(format!(
+                    "{file}: {reference} names {title}, where no ReferenceGrant lets it in"
+                )),
+                Err(Unresolved::BackendNotFound) => Some(format!(
+                    "{file}: {reference} names {title}, which none of these files has, or no such port of it"
+                )),
+            });
+        }
+        told
     }
 
     fn without_effect(

@@ -1,5 +1,4 @@
-//! Routes of the Gateway API with a Service as parent: this version does not route by them, and says so in their
-//! status rather than nowhere.
+//! The status of routes of the Gateway API that have a Service as parent: whether they are routed by, and if not why.
 //!
 //! `status.parents` is one list for all controllers of a cluster, so it is read, changed in our own entries, and
 //! written with the version that was read.
@@ -9,43 +8,71 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kube::Client;
-use kube::api::{Api, ApiResource, DynamicObject, PostParams};
+use kube::api::{Api, DynamicObject, PostParams};
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use weir_config::index::{Parent, ROUTES_MAX, Unresolved};
+use weir_config::{Kind, ResourceRef};
 
 use super::status::CONTROLLER;
-use super::trust::builtin;
 use crate::journal::now_ms;
+use crate::mesh::{Mesh, RouteParent};
 use crate::source::kubernetes::contact::Contact;
-use crate::source::kubernetes::{Watched, chain, follow};
+use crate::source::kubernetes::object::{self, concerns_the_mesh, is_service};
+use crate::source::kubernetes::register::{Entry, Register};
+use crate::source::kubernetes::{Watched, chain, follow, resource};
 
-const GROUP: &str = "gateway.networking.k8s.io";
-const KINDS: [(&str, &str); 2] = [("HTTPRoute", "httproutes"), ("GRPCRoute", "grpcroutes")];
-const EVERY: Duration = Duration::from_secs(2);
+const KINDS: [Kind; 2] = [Kind::HttpRoute, Kind::GrpcRoute];
+const EVERY: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// In one round.
 const WRITES_MAX: usize = 50;
+/// The API allows eight times that, and nobody reads it.
+const MESSAGE_CHARS_MAX: usize = 4000;
 
-/// Kind, namespace, name.
-type Key = (&'static str, String, String);
+#[derive(Clone)]
+pub struct Routes {
+    mesh: Mesh,
+    register: Register,
+    known: Arc<Mutex<Known>>,
+}
 
-/// Routes whose status does not say yet what it should.
-#[derive(Clone, Default)]
-pub struct Routes(Arc<Mutex<BTreeMap<Key, DynamicObject>>>);
+#[derive(Default)]
+struct Known {
+    /// Routes that have a Service as parent, or had one when we answered last.
+    routes: BTreeMap<ResourceRef, DynamicObject>,
+    /// Grows with every change.
+    revision: u64,
+}
+
+/// What there is to say of a route.
+enum Verdict {
+    Refused(Entry),
+    Read(Vec<RouteParent>),
+}
 
 impl Routes {
+    pub fn new(mesh: Mesh, register: Register) -> Self {
+        Self {
+            mesh,
+            register,
+            known: Arc::default(),
+        }
+    }
+
     /// Runs for as long as the process does.
     pub async fn run(self, client: Client, contact: Contact, mut held: watch::Receiver<bool>) {
         let mut watches = tokio::task::JoinSet::new();
-        for (kind, plural) in KINDS {
+        for kind in KINDS {
             let watched = Watched {
-                resource: builtin(GROUP, "v1", kind, plural),
+                resource: resource(kind),
                 fields: None,
             };
             let routes = self.clone();
             let hear = move |event| routes.hear(kind, event);
-            let (listed, _) = watch::channel(false);
+            // Its source has said already whether the kind is there.
+            let (listed, _) = watch::channel(true);
             watches.spawn(follow(
                 client.clone(),
                 contact.clone(),
@@ -54,76 +81,121 @@ impl Routes {
                 listed,
             ));
         }
+        let mut settled = None;
         while held.wait_for(|held| *held).await.is_ok() {
-            self.round(&client).await;
+            let now = (
+                self.mesh.version(),
+                self.register.revision(),
+                self.lock().revision,
+            );
+            if settled != Some(now) && self.round(&client).await {
+                settled = Some(now);
+            }
             tokio::time::sleep(EVERY).await;
         }
     }
 
-    fn hear(&self, kind: &'static str, event: Event<DynamicObject>) {
-        let key = |object: &DynamicObject| {
-            let text = |text: &Option<String>| text.clone().unwrap_or_default();
-            let metadata = &object.metadata;
-            (kind, text(&metadata.namespace), text(&metadata.name))
-        };
+    fn hear(&self, kind: Kind, event: Event<DynamicObject>) {
+        let mut known = self.lock();
+        known.revision += 1;
         match event {
             Event::Apply(object) | Event::InitApply(object) => {
-                let key = key(&object);
-                match answered(&object, "") {
-                    Some(_) => self.lock().insert(key, object),
-                    None => self.lock().remove(&key),
+                let route = reference(kind, &object);
+                match concerns_the_mesh(kind, &object) || has_our_answer(&object) {
+                    true => known.routes.insert(route, object),
+                    false => known.routes.remove(&route),
                 };
             }
             Event::Delete(object) => {
-                self.lock().remove(&key(&object));
+                known.routes.remove(&reference(kind, &object));
             }
-            Event::Init => self.lock().retain(|(of, ..), _| *of != kind),
+            Event::Init => known.routes.retain(|route, _| route.kind != kind),
             Event::InitDone => {}
         }
     }
 
-    async fn round(&self, client: &Client) {
-        let waiting: Vec<(Key, DynamicObject)> = {
-            let waiting = self.lock();
-            let some = waiting.iter().take(WRITES_MAX);
-            some.map(|(key, object)| (key.clone(), object.clone()))
+    /// Whether every status is as it should be.
+    async fn round(&self, client: &Client) -> bool {
+        let now = crate::time::rfc3339(now_ms() / 1000 * 1000).replace(".000Z", "Z");
+        let routes: Vec<(ResourceRef, DynamicObject)> = {
+            let known = self.lock();
+            let routes = known.routes.iter();
+            routes
+                .map(|(route, object)| (route.clone(), object.clone()))
                 .collect()
         };
-        for (key, object) in waiting {
-            let written = tokio::time::timeout(PATIENCE, answer(client, &key, &object)).await;
-            match written {
-                // The watch brings it back as it is then.
-                Ok(Ok(())) => {
-                    self.lock().remove(&key);
+        let due = routes.into_iter().filter_map(|(route, object)| {
+            let parents = answered(&object, &self.verdict(&route, &object)?, &now)?;
+            Some((route, object, parents))
+        });
+        let due: Vec<_> = due.take(WRITES_MAX).collect();
+        let mut settled = due.len() < WRITES_MAX;
+        for (route, object, parents) in due {
+            let writing = write(client, &route, object, parents);
+            match tokio::time::timeout(PATIENCE, writing).await {
+                Ok(Ok(written)) => {
+                    let mut known = self.lock();
+                    if known.routes.contains_key(&route) {
+                        known.routes.insert(route, written);
+                    }
                 }
-                Ok(Err(kube::Error::Api(status))) if [404, 409].contains(&status.code) => {
-                    self.lock().remove(&key);
-                }
+                // It has changed or is gone: the watch brings it as it is then.
+                Ok(Err(kube::Error::Api(status))) if [404, 409].contains(&status.code) => {}
                 Ok(Err(error)) => {
-                    let (kind, namespace, name) = &key;
-                    let error = chain(&error);
-                    tracing::warn!(kind, namespace, name, error, "its status was not written");
+                    let (route, error) = (route.to_string(), chain(&error));
+                    tracing::warn!(route, error, "its status was not written");
+                    settled = false;
                 }
-                Err(_) => return,
+                Err(_) => return false,
             }
         }
+        settled
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, DynamicObject>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// `None`: what is known of it is of another version of it.
+    fn verdict(&self, route: &ResourceRef, object: &DynamicObject) -> Option<Verdict> {
+        if !concerns_the_mesh(route.kind, object) {
+            // It did once: our answer goes, and the route is somebody else's.
+            return Some(Verdict::Read(Vec::new()));
+        }
+        let entry = self.register.get(route)?;
+        if entry.generation != object.metadata.generation {
+            return None;
+        }
+        if !entry.refused.is_empty() {
+            return Some(Verdict::Refused(entry));
+        }
+        let parents = self.mesh.route_parents(route.kind, &route.name)?;
+        Some(Verdict::Read(parents))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn answer(client: &Client, key: &Key, object: &DynamicObject) -> kube::Result<()> {
-    let (kind, namespace, name) = key;
-    let plural = KINDS.iter().find(|(known, _)| known == kind);
-    let resource: ApiResource = builtin(GROUP, "v1", kind, plural.map_or("", |(_, plural)| plural));
+fn reference(kind: Kind, object: &DynamicObject) -> ResourceRef {
+    ResourceRef {
+        kind,
+        name: object::name(object, kind),
+    }
+}
+
+fn has_our_answer(object: &DynamicObject) -> bool {
+    let answers = object.data.pointer("/status/parents");
+    let mut answers = answers.and_then(Value::as_array).into_iter().flatten();
+    answers.any(|entry| entry["controllerName"] == CONTROLLER)
+}
+
+async fn write(
+    client: &Client,
+    route: &ResourceRef,
+    mut object: DynamicObject,
+    parents: Value,
+) -> kube::Result<DynamicObject> {
+    let resource = resource(route.kind);
+    let namespace = &route.name.namespace;
     let routes: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
-    let now = crate::time::rfc3339(now_ms() / 1000 * 1000).replace(".000Z", "Z");
-    let Some(parents) = answered(object, &now) else {
-        return Ok(());
-    };
-    let mut object = object.clone();
     object.types = Some(kube::core::TypeMeta {
         api_version: resource.api_version.clone(),
         kind: resource.kind.clone(),
@@ -131,24 +203,13 @@ async fn answer(client: &Client, key: &Key, object: &DynamicObject) -> kube::Res
     object.metadata.managed_fields = None;
     object.data["status"]["parents"] = parents;
     routes
-        .replace_status(name, &PostParams::default(), &object)
+        .replace_status(&route.name.name, &PostParams::default(), &object)
         .await
-        .map(|_| ())
 }
 
-/// `status.parents` with our answers; `None`: it is so already, or none of its parents is a Service.
-fn answered(object: &DynamicObject, now: &str) -> Option<Value> {
+/// `status.parents` with our answers; `None`: it is so already.
+fn answered(object: &DynamicObject, verdict: &Verdict, now: &str) -> Option<Value> {
     let parents = object.data.pointer("/spec/parentRefs")?.as_array()?;
-    let of_services = parents.iter().filter(|parent| {
-        parent["kind"] == "Service" && matches!(parent["group"].as_str(), Some("" | "core"))
-    });
-    let generation = object.metadata.generation;
-    let ours: Vec<Value> = of_services
-        .map(|parent| refusal(parent, generation, now))
-        .collect();
-    if ours.is_empty() {
-        return None;
-    }
     let before = object.data.pointer("/status/parents");
     let before = before
         .and_then(Value::as_array)
@@ -157,39 +218,83 @@ fn answered(object: &DynamicObject, now: &str) -> Option<Value> {
     let (old, others): (Vec<Value>, Vec<Value>) = before
         .into_iter()
         .partition(|entry| entry["controllerName"] == CONTROLLER);
-    if same(&old, &ours) {
-        return None;
-    }
-    Some(Value::Array([others, ours].concat()))
+    let of_services = parents.iter().filter(|parent| is_service(parent));
+    let ours = of_services.enumerate().map(|(place, parent)| {
+        let conditions = match verdict {
+            Verdict::Refused(entry) => vec![refused(entry)],
+            Verdict::Read(parents) => parents.get(place).map(conditions).unwrap_or_default(),
+        };
+        let same_parent = old.iter().find(|entry| entry["parentRef"] == *parent);
+        let conditions = conditions.into_iter().map(|mut condition| {
+            condition["observedGeneration"] = json!(object.metadata.generation);
+            condition["lastTransitionTime"] = since(&condition, same_parent, now);
+            condition
+        });
+        let conditions: Vec<Value> = conditions.collect();
+        json!({ "parentRef": parent, "controllerName": CONTROLLER, "conditions": conditions })
+    });
+    let ours: Vec<Value> = ours.collect();
+    (old != ours).then(|| Value::Array([others, ours].concat()))
 }
 
-fn refusal(parent: &Value, generation: Option<i64>, now: &str) -> Value {
-    json!({
-        "parentRef": parent,
-        "controllerName": CONTROLLER,
-        "conditions": [{
-            "type": "Accepted", "status": "False", "reason": "UnsupportedValue",
-            "message": "this version of Weir does not route by the Gateway API: the route has no effect on calls in \
-                        the mesh. What differs by method or path can be said in `routes` of a ResiliencePolicy.",
-            "observedGeneration": generation, "lastTransitionTime": now,
-        }],
-    })
+/// Since when its status is what it is.
+fn since(condition: &Value, before: Option<&Value>, now: &str) -> Value {
+    let before = before.and_then(|before| before["conditions"].as_array());
+    let same = before.into_iter().flatten().find(|before| {
+        before["type"] == condition["type"] && before["status"] == condition["status"]
+    });
+    let since = same.and_then(|same| same["lastTransitionTime"].as_str());
+    json!(since.unwrap_or(now))
 }
 
-/// But for when it was said.
-fn same(old: &[Value], new: &[Value]) -> bool {
-    let timeless = |entries: &[Value]| {
-        let mut entries = entries.to_vec();
-        for entry in &mut entries {
-            entry["conditions"][0]["lastTransitionTime"] = Value::Null;
-        }
-        entries
+fn condition(name: &str, holds: bool, reason: &str, message: &str) -> Value {
+    let status = if holds { "True" } else { "False" };
+    let message: String = message.chars().take(MESSAGE_CHARS_MAX).collect();
+    json!({ "type": name, "status": status, "reason": reason, "message": message })
+}
+
+fn refused(entry: &Entry) -> Value {
+    let in_force = match entry.has_last_good {
+        true => "What it said before stays in force.\n",
+        false => "",
     };
-    timeless(old) == timeless(new)
+    let message = format!("{in_force}{}", entry.refused.join("\n"));
+    condition("Accepted", false, "UnsupportedValue", &message)
+}
+
+fn conditions(parent: &RouteParent) -> Vec<Value> {
+    let name = &parent.parent.name;
+    let too_many = format!("{ROUTES_MAX} older routes of its namespace are attached there");
+    let (holds, reason, message) = match parent.fares {
+        Parent::Accepted => (true, "Accepted", "it is routed by".to_owned()),
+        Parent::NoMatchingParent => {
+            let message = format!("there is no Service {name}, or it has no such port");
+            (false, "NoMatchingParent", message)
+        }
+        Parent::TooMany => (false, "UnsupportedValue", too_many),
+    };
+    let accepted = condition("Accepted", holds, reason, &message);
+    let resolved = match &parent.unresolved {
+        None => condition("ResolvedRefs", true, "ResolvedRefs", "all are there"),
+        Some((why, title)) => {
+            let (reason, message) = match why {
+                Unresolved::InvalidKind => ("InvalidKind", format!("{title} is no Service")),
+                Unresolved::RefNotPermitted => (
+                    "RefNotPermitted",
+                    format!("no ReferenceGrant of its namespace lets this route name {title}"),
+                ),
+                Unresolved::BackendNotFound => ("BackendNotFound", format!("there is no {title}")),
+            };
+            condition("ResolvedRefs", false, reason, &message)
+        }
+    };
+    vec![accepted, resolved]
 }
 
 #[cfg(test)]
 mod tests {
+    use weir_config::resource::ParentRef;
+
     use super::*;
 
     fn route(parents: Value, status: Value) -> DynamicObject {
@@ -201,30 +306,97 @@ mod tests {
         .expect("an object")
     }
 
-    #[test]
-    fn a_route_of_a_service_is_answered_once_and_others_answers_stay() {
-        let service = json!({ "group": "", "kind": "Service", "name": "cart" });
-        let theirs = json!({ "parentRef": service, "controllerName": "other.example/controller", "conditions": [] });
-        let fresh = route(json!([service]), json!([theirs]));
-        let answer = answered(&fresh, "2026-11-26T03:00:00Z").expect("an answer");
-        assert_eq!(answer[0], theirs);
-        assert_eq!(answer[1]["controllerName"], CONTROLLER);
-        assert_eq!(answer[1]["conditions"][0]["status"], "False");
-        assert_eq!(answer[1]["conditions"][0]["observedGeneration"], 2);
-        let told = route(json!([service]), answer);
-        assert_eq!(
-            answered(&told, "2026-11-27T03:00:00Z"),
-            None,
-            "said already"
-        );
+    fn read(fares: Parent, unresolved: Option<Unresolved>) -> Verdict {
+        Verdict::Read(vec![RouteParent {
+            parent: ParentRef {
+                name: "cart".into(),
+                ..ParentRef::default()
+            },
+            fares,
+            unresolved: unresolved.map(|why| (why, "Service boutique/next".into())),
+        }])
+    }
+
+    fn reasons(answer: &Value) -> Vec<(String, String)> {
+        let conditions = answer["conditions"].as_array().expect("conditions");
+        let text = |it: &Value, field: &str| it[field].as_str().unwrap_or_default().to_owned();
+        let told = conditions
+            .iter()
+            .map(|it| (text(it, "status"), text(it, "reason")));
+        told.collect()
     }
 
     #[test]
-    fn a_route_of_a_gateway_is_none_of_our_business() {
-        let gateway = json!({ "group": GROUP, "kind": "Gateway", "name": "front" });
-        let implied = json!({ "name": "front" });
-        for parents in [json!([gateway]), json!([implied]), json!([]), json!(7)] {
-            assert_eq!(answered(&route(parents, json!([])), ""), None);
+    fn a_route_of_a_service_is_answered_once_and_others_answers_stay() {
+        let service = json!({ "group": "", "kind": "Service", "name": "cart" });
+        let gateway = json!({ "name": "front" });
+        let theirs = json!({ "parentRef": gateway, "controllerName": "other.example/controller", "conditions": [] });
+        let fresh = route(json!([gateway, service]), json!([theirs]));
+        let verdict = read(Parent::Accepted, None);
+        let answer = answered(&fresh, &verdict, "2026-11-26T03:00:00Z").expect("an answer");
+        assert_eq!(answer.as_array().map(Vec::len), Some(2));
+        assert_eq!(answer[0], theirs);
+        assert_eq!(answer[1]["parentRef"], service);
+        assert_eq!(answer[1]["conditions"][0]["observedGeneration"], 2);
+        let is = |told: &str| ("True".to_owned(), told.to_owned());
+        assert_eq!(reasons(&answer[1]), [is("Accepted"), is("ResolvedRefs")]);
+        let left = route(json!([gateway]), answer.clone());
+        let gone = answered(&left, &Verdict::Read(Vec::new()), "");
+        assert_eq!(gone, Some(json!([theirs])), "it is a Gateway's now");
+        let told = route(json!([gateway, service]), answer);
+        let later = "2026-11-27T03:00:00Z";
+        assert_eq!(answered(&told, &verdict, later), None, "said already");
+        let verdict = read(Parent::Accepted, Some(Unresolved::BackendNotFound));
+        let answer = answered(&told, &verdict, later).expect("it has changed");
+        let [accepted, resolved] = [0, 1].map(|it| &answer[1]["conditions"][it]);
+        assert_eq!(accepted["lastTransitionTime"], "2026-11-26T03:00:00Z");
+        assert_eq!(resolved["lastTransitionTime"], later);
+    }
+
+    #[test]
+    fn what_is_wrong_has_the_reason_of_the_standard() {
+        let fresh = route(
+            json!([{ "group": "", "kind": "Service", "name": "cart" }]),
+            json!([]),
+        );
+        let told = |verdict: Verdict| {
+            let answer = answered(&fresh, &verdict, "").expect("an answer");
+            let reasons = reasons(&answer[0]).into_iter();
+            reasons.map(|(_, reason)| reason).collect::<Vec<_>>()
+        };
+        for (fares, unresolved, accepted, resolved) in [
+            (
+                Parent::NoMatchingParent,
+                None,
+                "NoMatchingParent",
+                "ResolvedRefs",
+            ),
+            (Parent::TooMany, None, "UnsupportedValue", "ResolvedRefs"),
+            (
+                Parent::Accepted,
+                Some(Unresolved::InvalidKind),
+                "Accepted",
+                "InvalidKind",
+            ),
+            (
+                Parent::Accepted,
+                Some(Unresolved::RefNotPermitted),
+                "Accepted",
+                "RefNotPermitted",
+            ),
+            (
+                Parent::Accepted,
+                Some(Unresolved::BackendNotFound),
+                "Accepted",
+                "BackendNotFound",
+            ),
+        ] {
+            assert_eq!(told(read(fares, unresolved)), [accepted, resolved]);
         }
+        let refused = Entry {
+            refused: vec!["error: CORS is not supported".into()],
+            ..Entry::default()
+        };
+        assert_eq!(told(Verdict::Refused(refused)), ["UnsupportedValue"]);
     }
 }

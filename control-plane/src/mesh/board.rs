@@ -43,9 +43,9 @@ struct Session {
     addresses: HashMap<SocketAddr, Meaning>,
     /// How many of its addresses lead to the service.
     services: HashMap<ServiceKey, usize>,
-    /// What stands in for those, whether or not it is called itself. What would stand in for these is not wanted:
-    /// nobody falls back twice.
-    alternates: HashSet<ServiceKey>,
+    /// What their routes send calls to, and what stands in for those and these, whether or not it is called itself. What
+    /// would stand in for what stands in is not wanted: nobody falls back twice, nor is sent on twice.
+    others: HashSet<ServiceKey>,
     /// Policies it has in force.
     holds: HashMap<ServiceKey, Bytes>,
     workload: Option<Bytes>,
@@ -61,7 +61,7 @@ struct Wanted {
 
 impl Session {
     fn wants(&self, key: &ServiceKey) -> bool {
-        self.services.contains_key(key) || self.alternates.contains(key)
+        self.services.contains_key(key) || self.others.contains(key)
     }
 }
 
@@ -123,7 +123,7 @@ impl Board {
             mailbox,
             addresses: HashMap::new(),
             services: HashMap::new(),
-            alternates: HashSet::new(),
+            others: HashSet::new(),
             holds: HashMap::new(),
             workload: None,
             wanted_workload: RefCell::default(),
@@ -141,7 +141,7 @@ impl Board {
         for address in session.addresses.keys() {
             forget(&mut self.addresses, &address.ip(), &(address.port(), id));
         }
-        for key in session.services.keys().chain(&session.alternates) {
+        for key in session.services.keys().chain(&session.others) {
             self.unwant(id, key);
         }
         forget(&mut self.sessions_of_pod, &session.pod, &id);
@@ -199,7 +199,7 @@ impl Board {
         let sessions = self.sessions_of_pod.get(pod).into_iter().flatten();
         sessions
             .filter_map(|id| self.sessions.get(id))
-            .flat_map(|session| session.services.keys().chain(&session.alternates).cloned())
+            .flat_map(|session| session.services.keys().chain(&session.others).cloned())
             .collect()
     }
 
@@ -242,8 +242,10 @@ impl Board {
             return Vec::new();
         }
         let others = match before {
-            Some(before) => before.alternates != published.alternates,
-            None => !published.alternates.is_empty(),
+            Some(before) => {
+                before.alternates != published.alternates || before.backends != published.backends
+            }
+            None => !published.alternates.is_empty() || !published.backends.is_empty(),
         };
         let urgent = before.is_none_or(|before| before.endpoints != published.endpoints);
         let key = published.key.clone();
@@ -273,21 +275,21 @@ impl Board {
         by.into_iter().flat_map(|id| self.settle(id)).collect()
     }
 
-    /// Makes `id` want what stands in for the services that it calls, and nothing else of that sort. Returns those of
-    /// which nothing is published yet.
+    /// Makes `id` want what the services that it calls send their calls to, and what stands in for all of these, and
+    /// nothing else of that sort. Returns those of which nothing is published yet.
     #[must_use]
     pub(super) fn settle(&mut self, id: SessionId) -> Vec<ServiceKey> {
         let Some(session) = self.sessions.get_mut(&id) else {
             return Vec::new();
         };
-        let published = session
-            .services
-            .keys()
-            .filter_map(|key| self.services.get(key)?.published.as_ref());
-        let wanted: HashSet<ServiceKey> = published
-            .flat_map(|it| it.alternates.iter().cloned())
-            .collect();
-        let before = std::mem::replace(&mut session.alternates, wanted.clone());
+        let published = |key: &ServiceKey| self.services.get(key)?.published.as_ref();
+        let called = || session.services.keys().filter_map(published);
+        let backends = || called().flat_map(|it| &it.backends);
+        let standing_in = called()
+            .chain(backends().filter_map(published))
+            .flat_map(|it| &it.alternates);
+        let wanted: HashSet<ServiceKey> = backends().chain(standing_in).cloned().collect();
+        let before = std::mem::replace(&mut session.others, wanted.clone());
         let mut unpublished = Vec::new();
         for key in wanted.difference(&before) {
             session.mailbox.mark(|dirty| {

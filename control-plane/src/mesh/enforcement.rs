@@ -96,7 +96,12 @@ impl Mesh {
                     || state.concerned(reach, None),
                 )])
             }
-            Kind::Service | Kind::EndpointSlice | Kind::Pod => None,
+            Kind::Service
+            | Kind::EndpointSlice
+            | Kind::Pod
+            | Kind::HttpRoute
+            | Kind::GrpcRoute
+            | Kind::ReferenceGrant => None,
         }
     }
 

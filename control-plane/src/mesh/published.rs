@@ -25,6 +25,8 @@ pub struct Published {
     pub names: BTreeSet<String>,
     /// The services that stand in for it: who calls it has to know them before it needs them.
     pub alternates: BTreeSet<ServiceKey>,
+    /// The services that its routes send calls to, for the same reason.
+    pub backends: BTreeSet<ServiceKey>,
 }
 
 impl Published {
@@ -40,6 +42,8 @@ impl Published {
             .iter()
             .flat_map(|policy| policy.alternates().cloned());
         let alternates = alternates.collect();
+        let backends = policy.iter().flat_map(|policy| policy.backends().cloned());
+        let backends = backends.collect();
         let policy = policy.map(|mut policy| {
             policy.forced = forced;
             serde_json::to_vec(&policy)
@@ -67,6 +71,7 @@ impl Published {
             endpoints,
             names,
             alternates,
+            backends,
         }
     }
 }
@@ -160,6 +165,7 @@ mod tests {
             endpoints,
             names: BTreeSet::new(),
             alternates: BTreeSet::new(),
+            backends: BTreeSet::new(),
         }
     }
 

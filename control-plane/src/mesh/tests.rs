@@ -161,6 +161,63 @@ fn what_stands_in_for_a_service_comes_and_goes_with_it() {
     assert!(mesh.state().board.is_empty());
 }
 
+/// `a` sends its calls to `b`, for which `c` stands in. Where `b` itself would send calls, and who stands in for `c`, is
+/// nobody's to know who calls `a`.
+#[test]
+fn whom_a_route_sends_calls_to_comes_and_goes_with_it_and_so_does_who_stands_in() {
+    let mesh = mesh();
+    let service = |name: &str, last: u8| {
+        let other = SERVICE.replace("name: a", &format!("name: {name}"));
+        other.replace("0.1", &format!("0.{last}"))
+    };
+    let route = |of: &str, to: &str| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {of}, namespace: shop}}\n\
+             spec: {{parentRefs: [{{group: \"\", kind: Service, name: {of}}}], rules: [{{backendRefs: [{{name: {to}, port: 80}}]}}]}}\n"
+        )
+    };
+    let falls_back = |name: &str, on: &str| {
+        format!(
+            "apiVersion: weir.dev/v1alpha1\nkind: ResiliencePolicy\nmetadata: {{name: {name}, namespace: shop}}\n\
+             spec: {{targetRefs: [{{kind: Service, name: {name}}}], outbound: {{fallback: {{alternate: {{name: {on}, port: 80}}}}}}}}\n"
+        )
+    };
+    let services = [("b", 2), ("c", 3), ("d", 4), ("e", 5)].map(|(name, at)| service(name, at));
+    let all = [
+        SERVICE.to_owned(),
+        services.join("---\n"),
+        route("b", "d"),
+        falls_back("b", "c"),
+        falls_back("c", "e"),
+        slice("10.0.0.1"),
+    ];
+    mesh.change(apply(&all.join("---\n")));
+    let member = mesh.join(&ObjectName::new("shop", "p"));
+    member.subscribe(address());
+    let heard = |member: &Membership| {
+        let news = member.collect(&member.mailbox().take());
+        let names = |keys: Vec<String>| {
+            let sorted: std::collections::BTreeSet<String> = keys.into_iter().collect();
+            sorted.into_iter().collect::<String>()
+        };
+        let services = news.services.iter();
+        let told = names(services.map(|it| it.key.name.clone()).collect());
+        (
+            told,
+            names(news.gone.into_iter().map(|key| key.name).collect()),
+        )
+    };
+    assert_eq!(heard(&member), ("a".into(), String::new()));
+    mesh.change(apply(&route("a", "b")));
+    assert_eq!(heard(&member), ("abc".into(), String::new()));
+    mesh.change(apply(&route("a", "e")));
+    assert_eq!(heard(&member), ("ae".into(), "bc".into()));
+    member.unsubscribe(address());
+    assert_eq!(heard(&member).1, "ae");
+    drop(member);
+    assert!(mesh.state().board.is_empty());
+}
+
 #[test]
 fn the_meshs_trust_domain_is_the_certificates() {
     let mesh = Mesh::new("shop.example", Versions::in_memory());

@@ -309,7 +309,7 @@ impl Files {
 }
 
 fn is_policy(resource: &Resource) -> bool {
-    resource.kind().is_ours()
+    resource.kind().is_strict()
 }
 
 /// By name.

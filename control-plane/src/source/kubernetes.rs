@@ -32,6 +32,7 @@ use kube::runtime::watcher;
 use kube::{Client, Error};
 use tokio::sync::watch;
 use weir_config::Kind;
+use weir_config::resource::GATEWAY_GROUP;
 
 use crate::journal::Journal;
 use crate::mesh::Mesh;
@@ -176,13 +177,18 @@ pub(crate) async fn follow(
                 }
             }
             Err(error) if is_absent(&error) => {
-                if !listed.send_replace(true) {
-                    let group = &watched.resource.group;
-                    tracing::warn!(
+                let group = &watched.resource.group;
+                match listed.send_replace(true) {
+                    true => {}
+                    false if group == GATEWAY_GROUP => tracing::info!(
+                        kind,
+                        "the Gateway API is not installed: looking for it every 30 s"
+                    ),
+                    false => tracing::warn!(
                         kind,
                         group,
                         "the API server does not know this kind, its CRD is not installed: looking again every 30 s"
-                    );
+                    ),
                 }
                 tokio::time::sleep(ABSENT_RETRY).await;
             }

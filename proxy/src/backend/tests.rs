@@ -127,6 +127,7 @@ fn policy(outbound: snapshot::Outbound) -> snapshot::Service {
         routes: Vec::new(),
         priorities: Vec::new(),
         faults: Vec::new(),
+        routing: Vec::new(),
     }
 }
 

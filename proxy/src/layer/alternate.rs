@@ -37,11 +37,14 @@ impl Alternate {
             return None;
         }
         let mut context = request.context.clone();
-        if let Some(limit) = self.deadline {
+        let by_rule = (context.terms.as_ref()).is_some_and(|terms| terms.sets_deadline());
+        if let Some(limit) = self.deadline.filter(|_| !by_rule) {
             let limit = Deadline::after(limit, context.received);
             context.deadline = context.deadline.min(limit);
         }
         context.stands_in = true;
+        // Of the rule that sent it to whoever failed.
+        context.terms = None;
         // For the sidecars over there as well: below it there are no more tries.
         context.is_retry = true;
         Some(Spare {

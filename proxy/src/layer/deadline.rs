@@ -49,7 +49,8 @@ impl<S: Call> Service<Request> for Deadline<S> {
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         let context = &mut request.context;
-        if let Some(limit) = self.limit {
+        let by_rule = (context.terms.as_ref()).is_some_and(|terms| terms.sets_deadline());
+        if let Some(limit) = self.limit.filter(|_| !by_rule) {
             context.deadline = context.deadline.min(Policy::after(limit, context.received));
         }
         if context.deadline.is_over(context.received) {

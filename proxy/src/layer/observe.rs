@@ -95,6 +95,7 @@ struct Subject {
     inherited: bool,
     is_retry: bool,
     stands_in: bool,
+    rule: Option<Arc<str>>,
 }
 
 /// What was answered; texts only where it was no good.
@@ -121,6 +122,7 @@ impl Subject {
             inherited: context.heir.is_some(),
             is_retry: context.is_retry,
             stands_in: context.stands_in,
+            rule: context.terms.as_ref().map(|terms| terms.rule.clone()),
         }
     }
 }
@@ -212,6 +214,7 @@ impl Observation {
             direction: observer.metrics.direction().as_str().to_owned(),
             service: observer.service.to_string(),
             route: observer.route.to_string(),
+            rule: subject.rule.as_ref().map(ToString::to_string),
             method: recorder::cut(subject.method.as_str()),
             path: recorder::cut(path),
             protocol: subject.protocol.as_str().to_owned(),

@@ -22,6 +22,7 @@ use crate::policy::deadline::Deadline;
 use crate::policy::outcome::{Fault, Outcome};
 use crate::policy::pushback::Pushback;
 use crate::policy::retry::{Attempt, Decision, Verdict, decide};
+use crate::policy::terms::Terms;
 use crate::recorder;
 use crate::replay::Replay;
 use crate::request::{Context as RequestContext, Request};
@@ -67,13 +68,19 @@ impl<S: Call> Service<Request> for Retry<S> {
         // An upgrade has no second try: its connection is its state. Nor has a call in another service's stead. Who is
         // somebody's heir has to tell how it went.
         let context = &request.context;
-        let once = self.policy.retries.attempts.get() == 1 && context.heir.is_none();
+        let by_rule = context.terms.as_ref();
+        let by_rule = by_rule.map(|terms| terms.retries(&self.policy.retries));
+        let retries = by_rule.as_ref().unwrap_or(&self.policy.retries);
+        let once = retries.attempts.get() == 1 && context.heir.is_none();
         if context.upgrade || context.stands_in || once {
             mark(&mut request.head, &request.context);
-            request.context.try_until = try_until(&request.context, &self.policy.retries, 1);
+            request.context.try_until = try_until(&request.context, retries, 1);
             return Either::Left(self.inner.call(request));
         }
-        let (policy, inner) = (self.policy.clone(), self.inner.clone());
+        let (mut policy, inner) = (self.policy.clone(), self.inner.clone());
+        if let Some(retries) = by_rule {
+            policy.retries = retries;
+        }
         Either::Right(Box::pin(policy.run(inner, request)))
     }
 }
@@ -83,7 +90,8 @@ impl RetryLayer {
         let mut original = Original::new(request);
         loop {
             let result = inner.call(original.next_attempt(&self.retries)).await;
-            let Some(verdict) = verdict(&result) else {
+            let terms = original.context.terms.as_deref();
+            let Some(verdict) = verdict(&result, terms.and_then(Terms::codes)) else {
                 if original.context.attempt == 1 {
                     self.budget().deposit(Instant::now());
                 }
@@ -102,7 +110,10 @@ impl RetryLayer {
             );
             original.note(&result, decision, now);
             match decision {
-                Decision::Retry { after, counts } => {
+                Decision::Retry { mut after, counts } => {
+                    if let Some(terms) = terms.filter(|_| counts) {
+                        after = after.max(terms.wait_min());
+                    }
                     self.metrics.retries.inc();
                     original.failed(counts, endpoint(&result));
                     // The failed response goes first: it holds a stream and counts as in flight.
@@ -296,16 +307,19 @@ fn endpoint(result: &Answer) -> Option<SocketAddr> {
     }
 }
 
-/// What kind of failure it is; `None`: it is none.
-fn verdict(result: &Answer) -> Option<Verdict> {
+/// What kind of failure it is; `None`: it is none. `codes`: statuses that a rule of a route names.
+fn verdict(result: &Answer, codes: Option<&[u16]>) -> Option<Verdict> {
     let response = match result {
         Ok(response) => response,
         Err(error) => return Some(error.facts().verdict),
     };
-    let Outcome::Failure(fault) = outcome(response) else {
-        return None;
-    };
     let headers = response.headers();
+    let named = codes.map(|codes| codes.contains(&response.status().as_u16()));
+    let fault = match outcome(response) {
+        Outcome::Failure(fault) => fault,
+        _ if named == Some(true) => Fault::Hard,
+        _ => return None,
+    };
     if headers.contains_key(&head::RETRY) {
         return Some(Verdict::Exhausted);
     }
@@ -315,6 +329,12 @@ fn verdict(result: &Answer) -> Option<Verdict> {
     if let Some(of) = headers.get(&head::OVERLOAD) {
         let service = of != "local";
         return Some(Verdict::Overloaded { service });
+    }
+    // A gRPC call has a status of its own, in which no rule of a route can be written.
+    match named {
+        Some(true) => return Some(Verdict::Named),
+        Some(false) if !headers.contains_key(&head::GRPC_STATUS) => return Some(Verdict::Final),
+        _ => {}
     }
     Some(match fault {
         Fault::Hard if is_unavailable(response) => Verdict::Unavailable,

@@ -32,6 +32,8 @@ pub enum Verdict {
     Unavailable,
     /// Any other 5xx.
     ServerError,
+    /// A status for which the rule of a route asks for another try, whatever the method.
+    Named,
     /// Shed. `service: false`: by one endpoint's sidecar, before the app saw it, while others may have room.
     Overloaded { service: bool },
     /// It was retried below us already, in vain.
@@ -165,7 +167,10 @@ fn is_failed_call(attempt: Attempt, verdict: Verdict) -> bool {
     let is_first = attempt.number == 1 && attempt.transparent == 0;
     is_first
         && match verdict {
-            Verdict::Unavailable | Verdict::ServerError | Verdict::Overloaded { .. } => true,
+            Verdict::Unavailable
+            | Verdict::ServerError
+            | Verdict::Named
+            | Verdict::Overloaded { .. } => true,
             Verdict::Unprocessed | Verdict::Exhausted | Verdict::Final => false,
         }
 }
@@ -233,6 +238,7 @@ fn worth(
 fn may_repeat(config: &Retries, attempt: Attempt, verdict: Verdict) -> Result<bool, Stop> {
     let (configured, unprocessed) = match verdict {
         Verdict::Final => return Err(Stop::Final),
+        Verdict::Named => return Ok(false),
         Verdict::Exhausted => return Err(Stop::ExhaustedBelow),
         Verdict::Overloaded { service: true } => return Err(Stop::ServiceOverloaded),
         Verdict::Unprocessed | Verdict::Overloaded { service: false } => {

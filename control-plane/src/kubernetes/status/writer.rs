@@ -132,7 +132,9 @@ impl StatusWriter {
 
     /// And whether there is nothing left to write after them.
     fn writes(&mut self, now_ms: u64) -> (Vec<Write>, bool) {
-        let entries = self.register.entries();
+        let mut entries = self.register.entries();
+        // Routes have a status of another shape, which others write in, too.
+        entries.retain(|(resource, _)| resource.kind.is_ours());
         self.written
             .retain(|resource, _| entries.binary_search_by(|(it, _)| it.cmp(resource)).is_ok());
         let not_closed = self.breakers.not_closed();

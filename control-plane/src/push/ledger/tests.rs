@@ -17,6 +17,7 @@ fn service(name: &str, policy: &str, hosts: &[u8]) -> Arc<Published> {
     };
     Arc::new(Published {
         alternates: Default::default(),
+        backends: Default::default(),
         key: key(name),
         policy: policy.to_owned().into(),
         endpoints: hosts.iter().map(endpoint).collect(),

@@ -1,6 +1,6 @@
 //! What is known of one kind, and what news change.
 //!
-//! A list replaces everything at once, so that nobody ever sees half of it. An object of ours with a mistake is
+//! A list replaces everything at once, so that nobody ever sees half of it. An object of ours, or a route, with a mistake is
 //! refused alone: its last good content stays in force, and so does everything else.
 
 use std::collections::{HashMap, HashSet};
@@ -12,7 +12,7 @@ use weir_config::resource::ObjectName;
 use weir_config::{Kind, Resource, ResourceRef, parse};
 
 use super::Shared;
-use super::object::{self, Read};
+use super::object::{self, Read, concerns_the_mesh};
 use super::register::Entry;
 use crate::journal::Fact;
 use crate::mesh::Change;
@@ -51,6 +51,8 @@ impl Listener {
 
     pub(super) fn hear(&mut self, event: Event<DynamicObject>) {
         match event {
+            Event::InitApply(object) if !concerns_the_mesh(self.kind, &object) => {}
+            Event::Apply(object) if !concerns_the_mesh(self.kind, &object) => self.gone(&object),
             Event::Init => self.listing = Some(Listing::default()),
             Event::InitApply(object) => {
                 let change = self.read(&object);
@@ -65,12 +67,15 @@ impl Listener {
                     self.shared.mesh.change([change]);
                 }
             }
-            Event::Delete(object) => {
-                let name = object::name(&object, self.kind);
-                self.known.remove(&name);
-                let change = self.delete(&name);
-                self.shared.mesh.change([change]);
-            }
+            Event::Delete(object) => self.gone(&object),
+        }
+    }
+
+    fn gone(&mut self, object: &DynamicObject) {
+        let name = object::name(object, self.kind);
+        if self.known.remove(&name) {
+            let change = self.delete(&name);
+            self.shared.mesh.change([change]);
         }
     }
 
@@ -89,7 +94,7 @@ impl Listener {
     fn delete(&mut self, name: &ObjectName) -> Change {
         let reference = self.reference(name);
         self.in_force.remove(name);
-        if self.kind.is_ours() {
+        if self.kind.is_strict() {
             let title = reference.to_string();
             self.shared.register.remove(&reference);
             self.shared.memory.keep(&title, None);
@@ -109,7 +114,7 @@ impl Listener {
         let reference = self.reference(&name);
         match object::read(self.kind, object, self.shared.mesh.trust_domain()) {
             Ok(read) => {
-                if self.kind.is_ours() {
+                if self.kind.is_strict() {
                     self.accepted(&reference, object, &read);
                 }
                 self.in_force.insert(name);
@@ -151,7 +156,7 @@ impl Listener {
         mistakes: Vec<String>,
     ) -> Option<Change> {
         let title = reference.to_string();
-        if !self.kind.is_ours() {
+        if !self.kind.is_strict() {
             tracing::warn!(
                 resource = title,
                 problem = mistakes.join("\n"),

@@ -10,7 +10,7 @@ use weir_config::{Kind, Resource, parse};
 const READ_ANNOTATIONS: [&str; 1] = ["weir.dev/"];
 const SLICE_LABELS: [&str; 1] = ["kubernetes.io/service-name"];
 
-/// What is asked of an object of ours, in the words of `weir validate`.
+/// What an object says: one of ours, or a route, in the words of `weir validate`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Read {
     pub resource: Resource,
@@ -21,7 +21,7 @@ pub struct Read {
 
 /// `Err`: every mistake.
 pub fn read(kind: Kind, object: &DynamicObject, trust_domain: &str) -> Result<Read, Vec<String>> {
-    if kind.is_ours() {
+    if kind.is_strict() {
         let mut value = serde_json::to_value(object).map_err(|error| vec![error.to_string()])?;
         // An item of a list does not say what it is.
         value["apiVersion"] = json!(kind.api_version());
@@ -54,7 +54,8 @@ pub fn read(kind: Kind, object: &DynamicObject, trust_domain: &str) -> Result<Re
         Kind::Service => typed(data).map(Resource::Service),
         Kind::EndpointSlice => typed(data).map(Resource::EndpointSlice),
         Kind::Pod => typed(data).map(Resource::Pod),
-        ours => Err(format!("{ours} is ours")),
+        Kind::ReferenceGrant => typed(data).map(Resource::ReferenceGrant),
+        strict => Err(format!("{strict} is read as a file")),
     };
     let resource = resource.map_err(|error| vec![error])?;
     Ok(Read {
@@ -62,6 +63,18 @@ pub fn read(kind: Kind, object: &DynamicObject, trust_domain: &str) -> Result<Re
         warnings: Vec::new(),
         text: String::new(),
     })
+}
+
+/// Whether an object is for the mesh at all: a route that has no Service as parent is not, whatever it says.
+pub fn concerns_the_mesh(kind: Kind, object: &DynamicObject) -> bool {
+    let parents = object.data.pointer("/spec/parentRefs");
+    let mut parents = parents.and_then(Value::as_array).into_iter().flatten();
+    !matches!(kind, Kind::HttpRoute | Kind::GrpcRoute) || parents.any(is_service)
+}
+
+/// Of a route's `parentRefs`.
+pub fn is_service(parent: &Value) -> bool {
+    parent["kind"] == "Service" && matches!(parent["group"].as_str(), Some("" | "core"))
 }
 
 /// The same for an object of ours, as the API server or an admission request has it. It is written as YAML and read

@@ -1,4 +1,4 @@
-//! Our own kinds as the API has them, in force or refused: what their status has to say, and what it says now.
+//! Our own kinds and routes of the Gateway API as the API has them, in force or refused: what their status has to say, and what it says now.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

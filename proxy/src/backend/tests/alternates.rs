@@ -24,6 +24,7 @@ fn policy(name: &str, port: u16) -> snapshot::Service {
         routes: Vec::new(),
         priorities: Vec::new(),
         faults: Vec::new(),
+        routing: Vec::new(),
     }
 }
 

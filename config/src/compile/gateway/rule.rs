@@ -1,0 +1,249 @@
+//! One rule of a route: what it matches, and what it does.
+
+use crate::index::Index;
+use crate::path;
+use crate::resource::{
+    self, BackendRef, GatewayRoute, GrpcRouteRule, HttpRouteMatch, HttpRouteRule, PathMatchType,
+    PathRewrite, PathRewriteType, RouteFilter, RouteTimeout, ValueMatch, ValueMatchType,
+};
+use crate::snapshot::{
+    HeaderChanges, Mirror, PathChange, PathCondition, Redirect, Rewrite, Rule, RuleBackend,
+    RuleMatch, RuleRetry, TextCondition, Timeout, ValueCondition,
+};
+
+const FOUND: u16 = 302;
+
+/// Knows whom the references of one route mean.
+pub(super) struct Compiler<'a> {
+    index: &'a Index,
+    kind: &'static str,
+    namespace: &'a str,
+}
+
+impl<'a> Compiler<'a> {
+    pub(super) fn new<R: GatewayRoute>(index: &'a Index, route: &'a R) -> Self {
+        Self {
+            index,
+            kind: R::KIND.name(),
+            namespace: route.metadata().namespace(),
+        }
+    }
+
+    pub(super) fn http(&self, said: &HttpRouteRule) -> Rule {
+        let prefix = said.matches.iter().find_map(prefix_of);
+        let mut rule = self.rule(&said.filters, &said.backend_refs, prefix.as_deref());
+        let timeouts = said.timeouts.unwrap_or_default();
+        rule.deadline = timeouts.request.map(timeout);
+        rule.per_try_timeout = timeouts.backend_request.map(timeout);
+        rule.retry = said.retry.as_ref().map(|retry| RuleRetry {
+            attempts: retry.attempts.map(|attempts| attempts.get() + 1),
+            codes: (retry.codes.iter())
+                .filter_map(|code| u16::try_from(code.get()).ok())
+                .collect(),
+            backoff: retry.backoff,
+        });
+        rule
+    }
+
+    pub(super) fn grpc(&self, said: &GrpcRouteRule) -> Rule {
+        self.rule(&said.filters, &said.backend_refs, None)
+    }
+
+    fn rule(&self, filters: &[RouteFilter], backends: &[BackendRef], prefix: Option<&str>) -> Rule {
+        let (request, response) = header_changes(filters);
+        let change = |path: &PathRewrite| path_change(path, prefix.unwrap_or("/"));
+        let rewrite = filters
+            .iter()
+            .find_map(|filter| filter.url_rewrite.as_ref());
+        let redirect = filters
+            .iter()
+            .find_map(|filter| filter.request_redirect.as_ref());
+        Rule {
+            name: String::new(),
+            request,
+            response,
+            rewrite: rewrite.map(|said| Rewrite {
+                hostname: said.hostname.clone(),
+                path: said.path.as_ref().and_then(change),
+            }),
+            redirect: redirect.map(|said| Redirect {
+                scheme: said.scheme.clone(),
+                hostname: said.hostname.clone(),
+                path: said.path.as_ref().and_then(change),
+                port: said.port,
+                status: said.status_code.unwrap_or(FOUND),
+            }),
+            mirrors: filters
+                .iter()
+                .filter_map(|filter| self.mirror(filter))
+                .collect(),
+            backends: backends.iter().map(|said| self.backend(said)).collect(),
+            deadline: None,
+            per_try_timeout: None,
+            retry: None,
+        }
+    }
+
+    fn backend(&self, said: &BackendRef) -> RuleBackend {
+        let (request, response) = header_changes(&said.filters);
+        RuleBackend {
+            to: self.index.resolve(said, self.kind, self.namespace).ok(),
+            weight: said.weight(),
+            request,
+            response,
+        }
+    }
+
+    /// `None`: it is none, or there is nobody to send copies to, which its status says.
+    fn mirror(&self, filter: &RouteFilter) -> Option<Mirror> {
+        let said = filter.request_mirror.as_ref()?;
+        let to = self
+            .index
+            .resolve(&said.backend_ref, self.kind, self.namespace);
+        let (numerator, denominator) = match (said.percent, said.fraction) {
+            (Some(percent), _) => (u32::from(percent.get()), 100),
+            (None, Some(fraction)) => (
+                fraction.numerator.get(),
+                fraction.denominator.map_or(100, |it| it.get()),
+            ),
+            (None, None) => (1, 1),
+        };
+        Some(Mirror {
+            to: to.ok()?,
+            numerator,
+            denominator,
+        })
+    }
+}
+
+pub(super) fn http_matches(said: &HttpRouteRule, rule: usize) -> Vec<RuleMatch> {
+    let matches = |it: &HttpRouteMatch| RuleMatch {
+        rule,
+        path: http_path(it),
+        method: it.method.clone(),
+        headers: it.headers.iter().map(header).collect(),
+        query: it.query_params.iter().map(value).collect(),
+    };
+    match said.matches.as_slice() {
+        [] => vec![matches(&HttpRouteMatch::default())],
+        all => all.iter().map(matches).collect(),
+    }
+}
+
+pub(super) fn grpc_matches(said: &GrpcRouteRule, rule: usize) -> Vec<RuleMatch> {
+    let any = |headers| RuleMatch {
+        rule,
+        path: PathCondition::Grpc {
+            service: None,
+            method: None,
+        },
+        method: None,
+        headers,
+        query: Vec::new(),
+    };
+    if said.matches.is_empty() {
+        return vec![any(Vec::new())];
+    }
+    let matches = said.matches.iter().map(|it| {
+        let mut found = any(it.headers.iter().map(header).collect());
+        if let Some(said) = &it.method {
+            let kind = said.match_type.unwrap_or_default();
+            let part =
+                |part: &Option<String>| part.as_deref().map(|part| text_condition(kind, part));
+            found.path = PathCondition::Grpc {
+                service: part(&said.service),
+                method: part(&said.method),
+            };
+        }
+        found
+    });
+    matches.collect()
+}
+
+fn http_path(said: &HttpRouteMatch) -> PathCondition {
+    let Some(path) = &said.path else {
+        return PathCondition::Any;
+    };
+    match path.match_type() {
+        PathMatchType::Exact => PathCondition::Exact(canonical(path.value())),
+        PathMatchType::RegularExpression => PathCondition::Regex(path.value().to_owned()),
+        PathMatchType::PathPrefix => match canonical(path.value()).as_str() {
+            "/" => PathCondition::Any,
+            prefix => PathCondition::Prefix(prefix.to_owned()),
+        },
+    }
+}
+
+/// As it is compared. Validation lets nothing through that has no such form.
+fn canonical(path: &str) -> String {
+    let form = path::canonical(path).map(|form| form.into_owned());
+    let form = form.and_then(|form| String::from_utf8(form).ok());
+    form.unwrap_or_else(|| path.to_owned())
+}
+
+fn prefix_of(said: &HttpRouteMatch) -> Option<String> {
+    let path = said.path.as_ref()?;
+    (path.match_type() == PathMatchType::PathPrefix).then(|| canonical(path.value()))
+}
+
+fn path_change(said: &PathRewrite, prefix: &str) -> Option<PathChange> {
+    let to = said.replacement()?.to_owned();
+    Some(match said.rewrite_type {
+        PathRewriteType::ReplaceFullPath => PathChange::Full(to),
+        PathRewriteType::ReplacePrefixMatch => PathChange::Prefix {
+            of: prefix.to_owned(),
+            to,
+        },
+    })
+}
+
+fn header(said: &ValueMatch) -> ValueCondition {
+    ValueCondition {
+        name: said.name.to_ascii_lowercase(),
+        ..value(said)
+    }
+}
+
+fn value(said: &ValueMatch) -> ValueCondition {
+    ValueCondition {
+        name: said.name.clone(),
+        value: text_condition(said.match_type.unwrap_or_default(), &said.value),
+    }
+}
+
+fn text_condition(kind: ValueMatchType, text: &str) -> TextCondition {
+    match kind {
+        ValueMatchType::Exact => TextCondition::Exact(text.to_owned()),
+        ValueMatchType::RegularExpression => TextCondition::Regex(text.to_owned()),
+    }
+}
+
+fn header_changes(filters: &[RouteFilter]) -> (HeaderChanges, HeaderChanges) {
+    let request = filters
+        .iter()
+        .find_map(|filter| filter.request_header_modifier.as_ref());
+    let response = filters
+        .iter()
+        .find_map(|filter| filter.response_header_modifier.as_ref());
+    let changes = |said: Option<&resource::HeaderChanges>| {
+        said.map_or_else(HeaderChanges::default, |said| HeaderChanges {
+            set: pairs(&said.set),
+            add: pairs(&said.add),
+            remove: said
+                .remove
+                .iter()
+                .map(|name| name.to_ascii_lowercase())
+                .collect(),
+        })
+    };
+    (changes(request), changes(response))
+}
+
+fn pairs(headers: &[resource::Header]) -> Vec<(String, String)> {
+    let pair = |header: &resource::Header| (header.name.to_ascii_lowercase(), header.value.clone());
+    headers.iter().map(pair).collect()
+}
+
+fn timeout(said: RouteTimeout) -> Timeout {
+    said.0.map_or(Timeout::Unlimited, Timeout::After)
+}

@@ -1,0 +1,264 @@
+//! Routes of the Gateway API by the Services they are attached to, and what they may send calls to.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::{Index, Touched, forget};
+use crate::resource::{
+    BackendRef, GatewayRoute, GrpcRoute, HttpRoute, Kind, ObjectName, ParentRef, ReferenceGrant,
+    Service, ServicePort,
+};
+use crate::snapshot::ServiceKey;
+
+/// For the callers of one service and one namespace. More would make every call slower, and are no use to people.
+pub const ROUTES_MAX: usize = 32;
+
+/// The routes of one kind.
+#[derive(Clone, Debug)]
+pub(super) struct RoutesOf<R> {
+    by_name: BTreeMap<ObjectName, Arc<R>>,
+    by_service: HashMap<ObjectName, BTreeSet<ObjectName>>,
+}
+
+/// Why a reference of a route leads nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unresolved {
+    /// Something else than a Service of the cluster.
+    InvalidKind,
+    /// In another namespace, where no ReferenceGrant lets it in.
+    RefNotPermitted,
+    BackendNotFound,
+}
+
+/// How a route fares with one of its parents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parent {
+    Accepted,
+    /// There is no such Service, or it has no such port.
+    NoMatchingParent,
+    /// As many older routes are attached there as may be.
+    TooMany,
+}
+
+impl<R> Default for RoutesOf<R> {
+    fn default() -> Self {
+        Self {
+            by_name: BTreeMap::new(),
+            by_service: HashMap::new(),
+        }
+    }
+}
+
+impl<R: GatewayRoute + PartialEq> RoutesOf<R> {
+    pub(super) fn get(&self, name: &ObjectName) -> Option<&Arc<R>> {
+        self.by_name.get(name)
+    }
+
+    pub(super) fn holds(&self, name: &ObjectName, route: &R) -> bool {
+        self.get(name).is_some_and(|known| **known == *route)
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &ObjectName> {
+        self.by_name.keys()
+    }
+
+    /// The Services it is attached to are compiled again.
+    pub(super) fn insert(&mut self, route: Arc<R>, touched: &mut Touched) {
+        let name = route.metadata().object_name();
+        for (_, service) in route.services() {
+            touched.services.insert(service.clone());
+            self.by_service
+                .entry(service)
+                .or_default()
+                .insert(name.clone());
+        }
+        self.by_name.insert(name, route);
+    }
+
+    pub(super) fn remove(&mut self, name: &ObjectName, touched: &mut Touched) {
+        let Some(route) = self.by_name.remove(name) else {
+            return;
+        };
+        for (_, service) in route.services() {
+            forget(&mut self.by_service, &service, name);
+            touched.services.insert(service);
+        }
+    }
+
+    /// Those attached to the service, the oldest first.
+    fn on(&self, service: &ObjectName) -> Vec<&R> {
+        let names = self.by_service.get(service).into_iter().flatten();
+        let mut found: Vec<&R> = names
+            .filter_map(|name| Some(&**self.by_name.get(name)?))
+            .collect();
+        found.sort_by(|a, b| a.metadata().seniority().cmp(&b.metadata().seniority()));
+        found
+    }
+
+    /// The parents of all whose references lead to what `is_meant`.
+    fn referring(&self, is_meant: impl Fn(&ObjectName) -> bool, touched: &mut Touched) {
+        for route in self.by_name.values() {
+            let own = route.metadata().namespace();
+            let mut backends = route.backend_refs().into_iter();
+            if backends.any(|backend| is_meant(&backend.service(own))) {
+                let services = route.services().map(|(_, service)| service);
+                touched.services.extend(services);
+            }
+        }
+    }
+}
+
+impl Index {
+    pub fn http_route(&self, name: &ObjectName) -> Option<&Arc<HttpRoute>> {
+        self.http_routes.get(name)
+    }
+
+    pub fn http_routes(&self) -> impl Iterator<Item = &Arc<HttpRoute>> {
+        self.http_routes.by_name.values()
+    }
+
+    pub fn grpc_routes(&self) -> impl Iterator<Item = &Arc<GrpcRoute>> {
+        self.grpc_routes.by_name.values()
+    }
+
+    pub fn grpc_route(&self, name: &ObjectName) -> Option<&Arc<GrpcRoute>> {
+        self.grpc_routes.get(name)
+    }
+
+    /// HTTPRoutes on a service port, the oldest first.
+    pub(crate) fn http_routes_on(&self, key: &ServiceKey, port: &ServicePort) -> Vec<&HttpRoute> {
+        routes_on(&self.http_routes, key, port)
+    }
+
+    /// GRPCRoutes on a service port, the oldest first.
+    pub(crate) fn grpc_routes_on(&self, key: &ServiceKey, port: &ServicePort) -> Vec<&GrpcRoute> {
+        routes_on(&self.grpc_routes, key, port)
+    }
+
+    /// Whom a reference of a route means. `kind` and `namespace` are the route's.
+    pub fn resolve(
+        &self,
+        backend: &BackendRef,
+        kind: &str,
+        namespace: &str,
+    ) -> Result<ServiceKey, Unresolved> {
+        if !backend.is_service() {
+            return Err(Unresolved::InvalidKind);
+        }
+        let service = backend.service(namespace);
+        let grants = self.grants.values();
+        let mut grants =
+            grants.filter(|grant| grant.metadata.namespace() == service.namespace.as_str());
+        if service.namespace != namespace
+            && !grants.any(|grant| grant.permits(kind, namespace, &service.name))
+        {
+            return Err(Unresolved::RefNotPermitted);
+        }
+        let key = ServiceKey {
+            port: backend.port.unwrap_or_default(),
+            namespace: service.namespace,
+            name: service.name,
+        };
+        match self.has_port(&key) {
+            true => Ok(key),
+            false => Err(Unresolved::BackendNotFound),
+        }
+    }
+
+    /// How a route fares with its parents in the mesh.
+    pub fn parents<'a, R: GatewayRoute>(&self, route: &'a R) -> Vec<(&'a ParentRef, Parent)> {
+        let fares = |parent: &ParentRef, service: &ObjectName| {
+            let Some(service) = self.services.get(service) else {
+                return Parent::NoMatchingParent;
+            };
+            let mut ports = service.spec.ports.iter().filter(|port| port.is_tcp());
+            match ports.any(|port| leads_to(parent, port)) {
+                false => Parent::NoMatchingParent,
+                true if self.is_beyond(route, service) => Parent::TooMany,
+                true => Parent::Accepted,
+            }
+        };
+        let services = route.services();
+        services
+            .map(|(parent, service)| (parent, fares(parent, &service)))
+            .collect()
+    }
+
+    /// Whether so many older ones of its kind and namespace are attached there that it has no place.
+    fn is_beyond<R: GatewayRoute>(&self, route: &R, service: &Service) -> bool {
+        let name = route.metadata().object_name();
+        let ports = service.spec.ports.iter().filter(|port| port.is_tcp());
+        let service = service.metadata.object_name();
+        let ranks = ports.filter_map(|port| match R::KIND {
+            Kind::GrpcRoute => rank(&attached(&self.grpc_routes, &service, port), &name),
+            _ => rank(&attached(&self.http_routes, &service, port), &name),
+        });
+        ranks.max().is_some_and(|rank| rank >= ROUTES_MAX)
+    }
+
+    /// A service has come, gone or changed its ports: routes that send calls to it follow.
+    pub(super) fn touch_routes_to(&self, service: &ObjectName, touched: &mut Touched) {
+        let is_meant = |backend: &ObjectName| backend == service;
+        self.http_routes.referring(is_meant, touched);
+        self.grpc_routes.referring(is_meant, touched);
+    }
+
+    pub(super) fn touch_routes_into(&self, namespace: &str, touched: &mut Touched) {
+        let is_meant = |backend: &ObjectName| backend.namespace == namespace;
+        self.http_routes.referring(is_meant, touched);
+        self.grpc_routes.referring(is_meant, touched);
+    }
+
+    pub(super) fn add_grant(&mut self, grant: Arc<ReferenceGrant>, touched: &mut Touched) {
+        let name = grant.metadata.object_name();
+        self.touch_routes_into(&name.namespace, touched);
+        self.grants.insert(name, grant);
+    }
+
+    pub(super) fn remove_grant(&mut self, name: &ObjectName, touched: &mut Touched) {
+        if self.grants.remove(name).is_some() {
+            self.touch_routes_into(&name.namespace, touched);
+        }
+    }
+}
+
+fn routes_on<'a, R: GatewayRoute + PartialEq>(
+    routes: &'a RoutesOf<R>,
+    key: &ServiceKey,
+    port: &ServicePort,
+) -> Vec<&'a R> {
+    let service = ObjectName::new(&key.namespace, &key.name);
+    let mut found = attached(routes, &service, port);
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    found.retain(|route| {
+        let count = counts.entry(route.metadata().namespace()).or_default();
+        *count += 1;
+        *count <= ROUTES_MAX
+    });
+    found
+}
+
+fn attached<'a, R: GatewayRoute + PartialEq>(
+    routes: &'a RoutesOf<R>,
+    service: &ObjectName,
+    port: &ServicePort,
+) -> Vec<&'a R> {
+    let mut found = routes.on(service);
+    found.retain(|route| {
+        let mut parents = route.services();
+        parents.any(|(parent, of)| of == *service && leads_to(parent, port))
+    });
+    found
+}
+
+/// How many older ones of its own namespace there are; `None`: it is not among them.
+fn rank<R: GatewayRoute>(routes: &[&R], name: &ObjectName) -> Option<usize> {
+    let own = routes.iter().map(|route| route.metadata().object_name());
+    let mut own = own.filter(|other| other.namespace == name.namespace);
+    own.position(|other| other == *name)
+}
+
+fn leads_to(parent: &ParentRef, port: &ServicePort) -> bool {
+    parent.port.is_none_or(|number| number == port.port)
+        && (parent.section_name.as_deref()).is_none_or(|name| name == port.name())
+}

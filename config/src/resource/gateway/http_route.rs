@@ -1,0 +1,171 @@
+//! HTTPRoute (gateway.networking.k8s.io/v1).
+
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::{BackendRef, GatewayRoute, ParentRef, RouteFilter, Unsupported, ValueMatch, backends};
+use crate::resource::{Kind, Metadata, metadata};
+use crate::units::{Count, Duration};
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HttpRoute {
+    #[serde(deserialize_with = "metadata::strict")]
+    pub metadata: Metadata,
+    pub spec: HttpRouteSpec,
+    /// Written by the control plane, never read.
+    #[serde(default, skip_serializing)]
+    pub status: IgnoredAny,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct HttpRouteSpec {
+    pub parent_refs: Vec<ParentRef>,
+    /// Mean nothing where the parent is a Service.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hostnames: Vec<String>,
+    #[serde(skip_serializing)]
+    pub use_default_gateways: Option<Unsupported>,
+    pub rules: Vec<HttpRouteRule>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct HttpRouteRule {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Any of them; every call when there is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub matches: Vec<HttpRouteMatch>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<RouteFilter>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub backend_refs: Vec<BackendRef>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<RouteTimeouts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RouteRetry>,
+    #[serde(skip_serializing)]
+    pub session_persistence: Option<Unsupported>,
+}
+
+/// All that is said must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct HttpRouteMatch {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<RoutePath>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<ValueMatch>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub query_params: Vec<ValueMatch>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RoutePath {
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub match_type: Option<PathMatchType>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PathMatchType {
+    Exact,
+    #[default]
+    PathPrefix,
+    RegularExpression,
+}
+
+/// GEP-1742. `0s`: none, not even that of a policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RouteTimeouts {
+    /// Of the whole call, all tries included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<RouteTimeout>,
+    /// Of one try.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend_request: Option<RouteTimeout>,
+}
+
+/// `None`: written as `0s`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteTimeout(pub Option<Duration>);
+
+/// GEP-1731.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RouteRetry {
+    /// Worth another try whatever the method: whoever writes this vouches for it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub codes: Vec<Count<400, 599>>,
+    /// After the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<Count<0, 4>>,
+    /// The shortest; doubled from try to try.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<Duration>,
+}
+
+impl GatewayRoute for HttpRoute {
+    const KIND: Kind = Kind::HttpRoute;
+
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    fn parent_refs(&self) -> &[ParentRef] {
+        &self.spec.parent_refs
+    }
+
+    fn backend_refs(&self) -> Vec<&BackendRef> {
+        let rules = self.spec.rules.iter();
+        backends(rules.map(|rule| (&rule.backend_refs[..], &rule.filters[..])))
+    }
+}
+
+impl RoutePath {
+    pub fn match_type(&self) -> PathMatchType {
+        self.match_type.unwrap_or_default()
+    }
+
+    pub fn value(&self) -> &str {
+        self.value.as_deref().unwrap_or("/")
+    }
+}
+
+impl<'de> Deserialize<'de> for RouteTimeout {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Timeout;
+        impl de::Visitor<'_> for Timeout {
+            type Value = RouteTimeout;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a duration such as 250ms, or 0s for none")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<RouteTimeout, E> {
+                if matches!(text, "0s" | "0ms" | "0m" | "0h") {
+                    return Ok(RouteTimeout(None));
+                }
+                let duration = text.parse().map_err(E::custom)?;
+                Ok(RouteTimeout(Some(duration)))
+            }
+        }
+        deserializer.deserialize_str(Timeout)
+    }
+}
+
+impl Serialize for RouteTimeout {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Some(duration) => duration.serialize(serializer),
+            None => serializer.serialize_str("0s"),
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Routes of the Gateway API: what the standard demands, and what of it this version does not do, by name.
+
+mod filters;
+mod matches;
+
+use super::Contradiction;
+use super::names::is_label;
+use crate::resource::{
+    BackendRef, GrpcRoute, GrpcRouteRule, HttpRoute, HttpRouteRule, ParentRef, RouteFilter,
+    Unsupported,
+};
+
+/// The bounds of the standard.
+const PARENTS_MAX: usize = 32;
+const RULES_MAX: usize = 16;
+const BACKENDS_MAX: usize = 16;
+
+pub(super) fn check_http(route: &HttpRoute, found: &mut Vec<Contradiction>) {
+    let spec = &route.spec;
+    check_spec(
+        &spec.parent_refs,
+        &spec.hostnames,
+        spec.use_default_gateways,
+        spec.rules.len(),
+        found,
+    );
+    for (index, rule) in spec.rules.iter().enumerate().take(RULES_MAX) {
+        check_http_rule(rule, &format!("spec.rules[{index}]"), found);
+    }
+}
+
+pub(super) fn check_grpc(route: &GrpcRoute, found: &mut Vec<Contradiction>) {
+    let spec = &route.spec;
+    check_spec(
+        &spec.parent_refs,
+        &spec.hostnames,
+        spec.use_default_gateways,
+        spec.rules.len(),
+        found,
+    );
+    for (index, rule) in spec.rules.iter().enumerate().take(RULES_MAX) {
+        check_grpc_rule(rule, &format!("spec.rules[{index}]"), found);
+    }
+}
+
+fn check_spec(
+    parents: &[ParentRef],
+    hostnames: &[String],
+    default_gateways: Option<Unsupported>,
+    rules: usize,
+    found: &mut Vec<Contradiction>,
+) {
+    at_most(
+        "spec.parentRefs",
+        "parents",
+        parents.len(),
+        PARENTS_MAX,
+        found,
+    );
+    let services = parents
+        .iter()
+        .enumerate()
+        .filter(|(_, parent)| parent.is_service());
+    for (index, parent) in services.take(PARENTS_MAX) {
+        let path = format!("spec.parentRefs[{index}]");
+        check_name(&parent.name, &format!("{path}.name"), found);
+        let others = [
+            ("namespace", &parent.namespace),
+            ("sectionName", &parent.section_name),
+        ];
+        for (field, name) in others {
+            if let Some(name) = name {
+                check_name(name, &format!("{path}.{field}"), found);
+            }
+        }
+    }
+    if !hostnames.is_empty() {
+        found.push(
+            Contradiction::warning("spec.hostnames", "hostnames mean nothing for a Service")
+                .help("its callers have chosen it by its address; match the header `host` to tell names apart"),
+        );
+    }
+    if default_gateways.is_some() {
+        found.push(unsupported("spec.useDefaultGateways"));
+    }
+    if rules == 0 {
+        let message = "a route without rules answers every call 404";
+        found.push(
+            Contradiction::error("spec.rules", message)
+                .help("write a rule, such as {backendRefs: [{name: cart, port: 80}]}"),
+        );
+    }
+    at_most("spec.rules", "rules", rules, RULES_MAX, found);
+}
+
+fn check_http_rule(rule: &HttpRouteRule, path: &str, found: &mut Vec<Contradiction>) {
+    matches::check_http(&rule.matches, path, found);
+    let filters = format!("{path}.filters");
+    filters::check(&rule.filters, &filters, filters::Place::HttpRule, found);
+    filters::check_prefix(rule, path, found);
+    let redirects = |filter: &RouteFilter| filter.request_redirect.is_some();
+    let redirects = rule.filters.iter().any(redirects);
+    check_backends(&rule.backend_refs, path, redirects, found);
+    if let Some(timeouts) = rule.timeouts
+        && let Some(Some(whole)) = timeouts.request.map(|it| it.0)
+        && let Some(Some(one)) = timeouts.backend_request.map(|it| it.0)
+        && one > whole
+    {
+        let message = format!("one try may not take longer than all of them together, {whole}");
+        let request = format!("{path}.timeouts.request");
+        found.push(
+            Contradiction::error(format!("{path}.timeouts.backendRequest"), message)
+                .also(request, "this is for all tries")
+                .help("write less than that, or leave it out"),
+        );
+    }
+    if let Some(retry) = &rule.retry {
+        at_most(
+            &format!("{path}.retry.codes"),
+            "codes",
+            retry.codes.len(),
+            filters::LIST_MAX,
+            found,
+        );
+    }
+    if rule.session_persistence.is_some() {
+        found.push(unsupported(&format!("{path}.sessionPersistence")));
+    }
+}
+
+fn check_grpc_rule(rule: &GrpcRouteRule, path: &str, found: &mut Vec<Contradiction>) {
+    matches::check_grpc(&rule.matches, path, found);
+    let filters = format!("{path}.filters");
+    filters::check(&rule.filters, &filters, filters::Place::GrpcRule, found);
+    check_backends(&rule.backend_refs, path, false, found);
+    if rule.session_persistence.is_some() {
+        found.push(unsupported(&format!("{path}.sessionPersistence")));
+    }
+}
+
+fn check_backends(
+    backends: &[BackendRef],
+    rule: &str,
+    redirects: bool,
+    found: &mut Vec<Contradiction>,
+) {
+    let all = format!("{rule}.backendRefs");
+    at_most(&all, "backends", backends.len(), BACKENDS_MAX, found);
+    if redirects && !backends.is_empty() {
+        found.push(
+            Contradiction::error(&all, "a rule that redirects calls nobody")
+                .help("leave `backendRefs` out, or the redirect"),
+        );
+    }
+    if !redirects && backends.iter().all(|backend| backend.weight() == 0) {
+        found.push(
+            Contradiction::warning(rule, "calls that match this rule are answered 500")
+                .help("it has no `backendRefs`, or none with a weight"),
+        );
+    }
+    for (index, backend) in backends.iter().enumerate().take(BACKENDS_MAX) {
+        let path = format!("{all}[{index}]");
+        check_backend(backend, &path, found);
+        let filters = format!("{path}.filters");
+        filters::check(&backend.filters, &filters, filters::Place::Backend, found);
+    }
+}
+
+/// What is no Service is refused by its status, as the standard wants it.
+fn check_backend(backend: &BackendRef, path: &str, found: &mut Vec<Contradiction>) {
+    if !backend.is_service() {
+        return;
+    }
+    check_name(&backend.name, &format!("{path}.name"), found);
+    if let Some(namespace) = &backend.namespace {
+        check_name(namespace, &format!("{path}.namespace"), found);
+    }
+    match backend.port {
+        Some(0) => found.push(
+            Contradiction::error(format!("{path}.port"), "expected a port from 1 to 65535")
+                .help("the number that the Service has under spec.ports"),
+        ),
+        None => found.push(
+            Contradiction::error(
+                format!("{path}.port"),
+                "`port` is missing: a Service has several",
+            )
+            .help("the number that the Service has under spec.ports"),
+        ),
+        Some(_) => {}
+    }
+}
+
+fn check_name(name: &str, path: &str, found: &mut Vec<Contradiction>) {
+    if !is_label(name) {
+        let message = format!("{name:?} is not a name that Kubernetes allows");
+        let help = "lower-case letters, digits and hyphens between them; at most 63 characters";
+        found.push(Contradiction::error(path, message).help(help));
+    }
+}
+
+fn at_most(
+    path: &str,
+    what: &str,
+    found_so_many: usize,
+    max: usize,
+    found: &mut Vec<Contradiction>,
+) {
+    if found_so_many > max {
+        let message = format!("there may be {max} {what}, found {found_so_many}");
+        found.push(Contradiction::error(path, message).help("write a second route"));
+    }
+}
+
+fn unsupported(path: &str) -> Contradiction {
+    let field = path.rsplit('.').next().unwrap_or(path);
+    let message = format!("`{field}` is not supported by this version of Weir");
+    Contradiction::error(path, message).help("take it out: nothing here would act on it")
+}

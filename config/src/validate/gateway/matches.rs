@@ -1,0 +1,137 @@
+//! Matches that can be met, of paths that can be compared and patterns that can be afforded.
+
+use super::{Contradiction, at_most};
+use crate::path;
+use crate::pattern::Pattern;
+use crate::resource::{
+    GrpcRouteMatch, HttpRouteMatch, PathMatchType, RoutePath, ValueMatch, ValueMatchType,
+};
+
+const MATCHES_MAX: usize = 64;
+const VALUES_MAX: usize = 16;
+const METHODS: [&str; 9] = [
+    "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
+];
+
+pub(super) fn check_http(matches: &[HttpRouteMatch], rule: &str, found: &mut Vec<Contradiction>) {
+    let all = format!("{rule}.matches");
+    at_most(&all, "matches", matches.len(), MATCHES_MAX, found);
+    for (index, it) in matches.iter().enumerate().take(MATCHES_MAX) {
+        let path = format!("{all}[{index}]");
+        if let Some(said) = &it.path {
+            check_path(said, &format!("{path}.path"), found);
+        }
+        check_values(&it.headers, &format!("{path}.headers"), true, found);
+        check_values(
+            &it.query_params,
+            &format!("{path}.queryParams"),
+            false,
+            found,
+        );
+        if let Some(method) = it.method.as_deref().filter(|it| !METHODS.contains(it)) {
+            let message = format!("expected a method of HTTP in capitals, found {method:?}");
+            found.push(
+                Contradiction::error(format!("{path}.method"), message)
+                    .help(format!("one of {}", METHODS.join(", "))),
+            );
+        }
+    }
+}
+
+pub(super) fn check_grpc(matches: &[GrpcRouteMatch], rule: &str, found: &mut Vec<Contradiction>) {
+    let all = format!("{rule}.matches");
+    at_most(&all, "matches", matches.len(), MATCHES_MAX, found);
+    for (index, it) in matches.iter().enumerate().take(MATCHES_MAX) {
+        let path = format!("{all}[{index}]");
+        check_values(&it.headers, &format!("{path}.headers"), true, found);
+        let Some(method) = &it.method else { continue };
+        let path = format!("{path}.method");
+        if method.service.is_none() && method.method.is_none() {
+            found.push(
+                Contradiction::error(&path, "it names neither a service nor a method")
+                    .help("write one of them, or leave it out to match every call"),
+            );
+        }
+        for (field, said) in [("service", &method.service), ("method", &method.method)] {
+            let Some(said) = said else { continue };
+            let path = format!("{path}.{field}");
+            match method.match_type.unwrap_or_default() {
+                ValueMatchType::RegularExpression => check_pattern(said, &path, found),
+                ValueMatchType::Exact if said.is_empty() || said.contains(['/', ' ']) => {
+                    let message = format!("expected the name of a gRPC {field}, found {said:?}");
+                    found.push(
+                        Contradiction::error(path, message)
+                            .help("as the proto file has it, without slashes"),
+                    );
+                }
+                ValueMatchType::Exact => {}
+            }
+        }
+    }
+}
+
+fn check_path(said: &RoutePath, path: &str, found: &mut Vec<Contradiction>) {
+    let (value, path) = (said.value(), format!("{path}.value"));
+    if said.match_type() == PathMatchType::RegularExpression {
+        return check_pattern(value, &path, found);
+    }
+    if !value.starts_with('/') {
+        let message = format!("a path begins with a slash, found {value:?}");
+        found.push(Contradiction::error(path, message).help(format!("write /{value}")));
+        return;
+    }
+    let form = path::canonical(value).map(|form| form.into_owned());
+    if form.and_then(|form| String::from_utf8(form).ok()).is_none() {
+        let message = format!("servers read this path in different ways: {value:?}");
+        let help = "write it without // or /../, %2F, backslashes and semicolons: no call that has these matches a path";
+        found.push(Contradiction::error(path, message).help(help));
+    }
+}
+
+fn check_values(values: &[ValueMatch], path: &str, headers: bool, found: &mut Vec<Contradiction>) {
+    at_most(path, "of them", values.len(), VALUES_MAX, found);
+    for (index, it) in values.iter().enumerate().take(VALUES_MAX) {
+        let path = format!("{path}[{index}]");
+        let named = |other: &ValueMatch| match headers {
+            true => other.name.eq_ignore_ascii_case(&it.name),
+            false => other.name == it.name,
+        };
+        if headers && !is_header_name(&it.name) {
+            let message = format!("{:?} is no name of a header", it.name);
+            found.push(
+                Contradiction::error(format!("{path}.name"), message)
+                    .help("letters, digits and hyphens; those with a colon are not matched"),
+            );
+        } else if it.name.is_empty() {
+            let message = "expected the name of a query parameter, found none";
+            found.push(Contradiction::error(format!("{path}.name"), message));
+        }
+        if let Some(first) = values[..index].iter().position(named) {
+            let first = path.replace(&format!("[{index}]"), &format!("[{first}]"));
+            found.push(
+                Contradiction::error(format!("{path}.name"), "this name is there twice")
+                    .also(first, "first here")
+                    .help("one value must hold: write one pattern for both, or two matches"),
+            );
+        }
+        if it.match_type == Some(ValueMatchType::RegularExpression) {
+            check_pattern(&it.value, &format!("{path}.value"), found);
+        }
+    }
+}
+
+fn check_pattern(pattern: &str, path: &str, found: &mut Vec<Contradiction>) {
+    if let Err(why) = Pattern::new(pattern) {
+        let message = format!("this is no pattern that can be used: {why}");
+        found.push(
+            Contradiction::error(path, message)
+                .help("the syntax of RE2 without classes of Unicode, of the whole text"),
+        );
+    }
+}
+
+/// RFC 9110 section 5.6.2.
+pub(super) fn is_header_name(name: &str) -> bool {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    (1..=256).contains(&name.len()) && name.bytes().all(token)
+}

@@ -1,0 +1,346 @@
+//! Routes of the Gateway API, compiled.
+
+use proptest::prelude::*;
+use weir_config::compile;
+use weir_config::index::{Index, Parent, Unresolved};
+use weir_config::parse;
+use weir_config::resource::{GatewayRoute, ObjectName};
+use weir_config::snapshot::{PathCondition, Routing, ServiceKey, Timeout};
+
+const SERVICES: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: cart, namespace: boutique}
+spec: {clusterIP: 10.0.0.1, ports: [{name: http, port: 80}, {name: tcp-raw, port: 90}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: next, namespace: boutique}
+spec: {clusterIP: 10.0.0.2, ports: [{name: http, port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: far, namespace: canary}
+spec: {clusterIP: 10.0.0.3, ports: [{name: http, port: 80}]}
+---
+";
+
+fn index(yaml: &str) -> Index {
+    let mut index = Index::default();
+    for located in parse("mesh.yaml", yaml).unwrap_or_else(|errors| panic!("{errors:#?}")) {
+        index.apply(located.value);
+    }
+    index
+}
+
+fn cart(port: u16) -> ServiceKey {
+    ServiceKey {
+        namespace: "boutique".into(),
+        name: "cart".into(),
+        port,
+    }
+}
+
+/// On cart, in a namespace, with these rules as YAML of one line.
+fn route(name: &str, namespace: &str, created: &str, rules: &str) -> String {
+    format!(
+        "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: {name}, namespace: {namespace}, creationTimestamp: \"{created}\"}}
+spec:
+  parentRefs: [{{group: \"\", kind: Service, name: cart, namespace: boutique}}]
+  rules: {rules}
+---
+"
+    )
+}
+
+fn routing(index: &Index) -> Vec<Routing> {
+    let service = compile::service(index, &cart(80));
+    service.expect("there is such a port").routing
+}
+
+/// Of each match in the order in which they are tried: the rule's name and the path.
+fn order(routing: &Routing) -> Vec<(String, PathCondition)> {
+    let matches = routing.matches.iter();
+    let told = matches.map(|it| (routing.rules[it.rule].name.clone(), it.path.clone()));
+    told.collect()
+}
+
+#[test]
+fn routes_of_the_own_namespace_are_for_all_and_those_of_another_for_its_own_callers() {
+    let to_next = "[{backendRefs: [{name: next, port: 80}]}]";
+    let to_far = "[{backendRefs: [{name: far, port: 80}]}]";
+    let yaml = format!(
+        "{SERVICES}{}{}",
+        route("produced", "boutique", "2026-01-01T00:00:00Z", to_next),
+        route("consumed", "canary", "2026-01-01T00:00:00Z", to_far),
+    );
+    let index = index(&yaml);
+    let routing = routing(&index);
+    let whose: Vec<Option<&str>> = routing.iter().map(|it| it.callers.as_deref()).collect();
+    assert_eq!(whose, [None, Some("canary")]);
+    assert_eq!(
+        routing[1].rules[0].name,
+        "HTTPRoute canary/consumed rules[0]"
+    );
+    let service = compile::service(&index, &cart(80)).expect("it is there");
+    let backends: Vec<String> = service.backends().map(ToString::to_string).collect();
+    assert_eq!(backends, ["boutique/next:80", "canary/far:80"]);
+    let opaque = compile::service(&index, &cart(90)).expect("it is there");
+    assert!(opaque.routing.is_empty(), "nobody looks for calls there");
+}
+
+#[test]
+fn a_backend_elsewhere_needs_a_grant_and_one_that_is_not_there_is_known_as_such() {
+    let rules = "[{backendRefs: [{name: far, namespace: canary, port: 80}, {name: gone, port: 80}, {name: next, port: 81}, {kind: Bucket, name: b, port: 80}, {name: next, port: 80, weight: 0}]}]";
+    let route = route("cart", "boutique", "2026-01-01T00:00:00Z", rules);
+    let grant = "
+apiVersion: gateway.networking.k8s.io/v1beta1
+kind: ReferenceGrant
+metadata: {name: boutique, namespace: canary}
+spec:
+  from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: boutique}]
+  to: [{group: \"\", kind: Service, name: far}]
+";
+    let fares = |index: &Index| {
+        let route = index.http_route(&ObjectName::new("boutique", "cart"));
+        let route = route.expect("it is there").clone();
+        let resolved = (route.backend_refs().into_iter())
+            .map(|it| index.resolve(it, "HTTPRoute", "boutique").err());
+        resolved.collect::<Vec<_>>()
+    };
+    let mut index = index(&format!("{SERVICES}{route}"));
+    let (unknown, kind) = (Unresolved::BackendNotFound, Unresolved::InvalidKind);
+    let expected = [Some(unknown), Some(unknown), Some(kind), None];
+    assert_eq!(fares(&index)[0], Some(Unresolved::RefNotPermitted));
+    assert_eq!(fares(&index)[1..], expected);
+    let before = &routing(&index)[0].rules[0].backends;
+    assert_eq!(before[0].to, None);
+    let granted = parse("grant.yaml", grant).expect("a grant").remove(0).value;
+    let touched = index.apply(granted.clone());
+    assert!(
+        touched
+            .services
+            .contains(&ObjectName::new("boutique", "cart"))
+    );
+    assert_eq!(fares(&index)[0], None);
+    assert!(routing(&index)[0].rules[0].backends[0].to.is_some());
+    let touched = index.delete(&granted.reference());
+    assert!(
+        touched
+            .services
+            .contains(&ObjectName::new("boutique", "cart"))
+    );
+    let service = index.service(&ObjectName::new("boutique", "next")).cloned();
+    let service = weir_config::Resource::Service((*service.expect("it is there")).clone());
+    let touched = index.delete(&service.reference());
+    assert!(
+        touched
+            .services
+            .contains(&ObjectName::new("boutique", "cart"))
+    );
+    assert!(
+        routing(&index)[0].rules[0]
+            .backends
+            .iter()
+            .all(|it| it.to.is_none())
+    );
+}
+
+#[test]
+fn a_parent_that_is_not_there_is_told_from_one_that_is() {
+    let with = |parent: &str| {
+        let yaml = format!(
+            "{SERVICES}
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: it, namespace: boutique}}
+spec:
+  parentRefs: [{{group: \"\", kind: Service, {parent}}}]
+  rules: [{{backendRefs: [{{name: next, port: 80}}]}}]
+"
+        );
+        let index = index(&yaml);
+        let route = index.http_route(&ObjectName::new("boutique", "it"));
+        let fares = index.parents(&**route.expect("it is there"))[0].1;
+        (fares, routing(&index).len())
+    };
+    assert_eq!(with("name: cart"), (Parent::Accepted, 1));
+    assert_eq!(with("name: cart, port: 80"), (Parent::Accepted, 1));
+    assert_eq!(with("name: cart, sectionName: http"), (Parent::Accepted, 1));
+    assert_eq!(with("name: cart, port: 90"), (Parent::Accepted, 0));
+    assert_eq!(with("name: cart, port: 81"), (Parent::NoMatchingParent, 0));
+    assert_eq!(with("name: trolley"), (Parent::NoMatchingParent, 0));
+}
+
+#[test]
+fn timeouts_and_retries_are_what_the_route_says() {
+    let rules = "[{timeouts: {request: 0s, backendRequest: 300ms}, retry: {attempts: 2, codes: [503]}, backendRefs: [{name: next, port: 80}]}]";
+    let yaml = route("cart", "boutique", "2026-01-01T00:00:00Z", rules);
+    let routing = routing(&index(&format!("{SERVICES}{yaml}")));
+    let rule = &routing[0].rules[0];
+    assert_eq!(rule.deadline, Some(Timeout::Unlimited));
+    let one = rule.per_try_timeout.and_then(Timeout::get);
+    assert_eq!(one.expect("a duration").as_millis(), 300);
+    let retry = rule.retry.as_ref().expect("a retry");
+    assert_eq!((retry.attempts, &retry.codes[..]), (Some(3), &[503][..]));
+}
+
+#[test]
+fn the_33rd_route_of_a_namespace_has_no_place() {
+    let mut yaml = SERVICES.to_owned();
+    for number in 0..33 {
+        let created = format!("2026-01-01T00:00:{number:02}Z");
+        let rules = "[{backendRefs: [{name: next, port: 80}]}]";
+        yaml += &route(&format!("r{number}"), "boutique", &created, rules);
+    }
+    let index = index(&yaml);
+    assert_eq!(routing(&index)[0].rules.len(), 32);
+    let last = index.http_route(&ObjectName::new("boutique", "r32"));
+    let last = last.expect("it is there");
+    assert_eq!(index.parents(&**last)[0].1, Parent::TooMany);
+}
+
+/// Path, whether a method is named, headers, query parameters.
+type Said = (u8, usize, bool, usize, usize);
+
+fn said() -> impl Strategy<Value = Said> {
+    (0u8..4, 1usize..4, any::<bool>(), 0usize..3, 0usize..3)
+}
+
+fn yaml_of(&(class, length, method, headers, params): &Said) -> String {
+    let path = "/a".repeat(length);
+    let path = match class {
+        0 => format!("path: {{type: Exact, value: {path}}}, "),
+        1 => format!("path: {{type: RegularExpression, value: {path}}}, "),
+        2 => format!("path: {{type: PathPrefix, value: {path}}}, "),
+        _ => String::new(),
+    };
+    let method = if method { "method: GET, " } else { "" };
+    let list = |count: usize| {
+        let items = (0..count).map(|it| format!("{{name: n{it}, value: v}}"));
+        items.collect::<Vec<_>>().join(", ")
+    };
+    let (headers, params) = (list(headers), list(params));
+    format!("{{{path}{method}headers: [{headers}], queryParams: [{params}]}}")
+}
+
+/// The words of the standard, one after the other; `true`: `a` is tried before `b`.
+fn before(a: &Said, b: &Said) -> Option<bool> {
+    let rank = |class: u8| if class == 3 { 2 } else { class };
+    let length = |it: &Said| if it.0 == 3 { 1 } else { it.1 * 2 };
+    if rank(a.0) != rank(b.0) {
+        return Some(rank(a.0) < rank(b.0));
+    }
+    if length(a) != length(b) {
+        return Some(length(a) > length(b));
+    }
+    if a.2 != b.2 {
+        return Some(a.2);
+    }
+    if a.3 != b.3 {
+        return Some(a.3 > b.3);
+    }
+    (a.4 != b.4).then_some(a.4 > b.4)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Against a sort that reads like the standard: of all matches of several routes, by a bubble at a time.
+    #[test]
+    fn matches_are_tried_in_the_order_of_the_standard(
+        routes in proptest::collection::vec((0u8..3, proptest::collection::vec(said(), 1..4)), 1..4),
+    ) {
+        let mut yaml = SERVICES.to_owned();
+        // What is compared: the match, its route's age and name, its rule.
+        let mut naive: Vec<(Said, (u8, String), usize)> = Vec::new();
+        for (number, (age, matches)) in routes.iter().enumerate() {
+            let rules: Vec<String> = matches.iter().map(|it| {
+                format!("{{matches: [{}], backendRefs: [{{name: next, port: 80}}]}}", yaml_of(it))
+            }).collect();
+            let name = format!("r{number}");
+            let created = format!("2026-01-0{}T00:00:00Z", age + 1);
+            yaml += &route(&name, "boutique", &created, &format!("[{}]", rules.join(", ")));
+            for (place, it) in matches.iter().enumerate() {
+                naive.push((*it, (*age, name.clone()), place));
+            }
+        }
+        let wrong = |a: &(Said, (u8, String), usize), b: &(Said, (u8, String), usize)| {
+            match before(&a.0, &b.0) {
+                Some(before) => !before,
+                None if a.1 != b.1 => a.1 > b.1,
+                None => a.2 > b.2,
+            }
+        };
+        for end in (1..naive.len()).rev() {
+            for at in 0..end {
+                if wrong(&naive[at], &naive[at + 1]) {
+                    naive.swap(at, at + 1);
+                }
+            }
+        }
+        let routing = routing(&index(&yaml));
+        let found: Vec<String> = order(&routing[0]).into_iter().map(|(name, _)| name).collect();
+        let expected: Vec<String> = naive.iter()
+            .map(|(_, (_, name), place)| format!("HTTPRoute boutique/{name} rules[{place}]"))
+            .collect();
+        prop_assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn a_grpc_call_meets_its_own_routes_first_the_most_exact_before_the_others() {
+    let grpc = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: {name: grpc, namespace: boutique}
+spec:
+  parentRefs: [{group: \"\", kind: Service, name: cart}]
+  rules:
+  - backendRefs: [{name: next, port: 80}]
+  - matches: [{method: {service: a.B}}]
+  - matches: [{method: {service: a.B, method: C}}, {method: {service: 'a[.]B', method: C, type: RegularExpression}}]
+---
+";
+    let http = route(
+        "http",
+        "boutique",
+        "2025-01-01T00:00:00Z",
+        "[{matches: [{path: {type: Exact, value: /a.B/C}}]}]",
+    );
+    let routing = routing(&index(&format!("{SERVICES}{grpc}{http}")));
+    let names: Vec<String> = order(&routing[0])
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    let grpc = |place: usize| format!("GRPCRoute boutique/grpc rules[{place}]");
+    let http = "HTTPRoute boutique/http rules[0]".to_owned();
+    assert_eq!(names, [grpc(2), grpc(1), grpc(2), grpc(0), http]);
+}
+
+/// Beside the shop as it is.
+#[test]
+fn the_canary_of_the_shop_is_in_order() {
+    let shop = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo-boutique");
+    let text = |file: &str| std::fs::read_to_string(shop.join(file)).expect("a file of the shop");
+    let (catalog, canary) = (text("k8s/catalog.yaml"), text("routes/catalog-canary.yaml"));
+    let index = index(&format!("{catalog}\n---\n{canary}"));
+    let route = index.grpc_route(&ObjectName::new("boutique", "catalog"));
+    let route = route.expect("it is there");
+    assert_eq!(index.parents(&**route)[0].1, Parent::Accepted);
+    for backend in route.backend_refs() {
+        assert!(index.resolve(backend, "GRPCRoute", "boutique").is_ok());
+    }
+    let key = ServiceKey {
+        namespace: "boutique".into(),
+        name: "catalog".into(),
+        port: 3550,
+    };
+    let routing = compile::service(&index, &key).expect("it is there").routing;
+    assert_eq!(routing[0].matches[0].headers[0].name, "x-canary");
+    let weights = routing[0].rules[1].backends.iter().map(|it| it.weight);
+    assert_eq!(weights.collect::<Vec<_>>(), [90, 10]);
+}

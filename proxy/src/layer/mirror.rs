@@ -1,0 +1,127 @@
+//! Copies of calls for another service, whose answers nobody gets.
+//!
+//! A copy must not cost its call anything: it is made beside it in a task of its own, of a body that was kept while it
+//! passed (64 KiB at most, [`crate::replay`]), goes out once, and is left out where too many are under way. It counts as a
+//! retry for whoever gets it, so nobody below makes more of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::request::Parts;
+use http_body_util::BodyExt;
+use tokio::time::Instant;
+use weir_config::snapshot;
+
+use crate::backend::Directory;
+use crate::body::{Body, Twin};
+use crate::policy::deadline::Deadline;
+use crate::policy::priority::Tier;
+use crate::recorder::Names;
+use crate::request::{Context, Request};
+use crate::telemetry::MirrorMetrics;
+
+/// However patient the policies of whoever gets copies are.
+const TIME_MAX: Duration = Duration::from_secs(30);
+/// Of an answer, to be read so that its connection can be used again.
+const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
+#[derive(Clone, Debug)]
+pub struct Mirror {
+    to: Arc<str>,
+    numerator: u64,
+    denominator: u64,
+    metrics: MirrorMetrics,
+}
+
+/// What a copy is made from.
+pub struct Copy {
+    mirror: Mirror,
+    head: Parts,
+    body: Twin,
+    context: Context,
+}
+
+impl Mirror {
+    pub fn new(service: &str, rule: &str, said: &snapshot::Mirror) -> Self {
+        let to: Arc<str> = said.to.to_string().into();
+        Self {
+            metrics: MirrorMetrics::new(service, rule, &to),
+            to,
+            numerator: said.numerator.into(),
+            denominator: said.denominator.max(1).into(),
+        }
+    }
+
+    /// `None`: this call is not among those that are copied, or cannot be.
+    pub fn copy(&self, request: &mut Request, random: u64) -> Option<Copy> {
+        if random % self.denominator >= self.numerator || request.context.upgrade {
+            return None;
+        }
+        let Some(body) = Twin::of(&mut request.body) else {
+            self.metrics.left_out.inc();
+            return None;
+        };
+        let mut context = request.context.clone();
+        let latest = Deadline::after(TIME_MAX, Instant::now());
+        context.deadline = context.deadline.min(latest);
+        context.stands_in = true;
+        context.is_retry = true;
+        context.priority.tier = Tier::Sheddable;
+        context.interim = None;
+        context.heir = None;
+        context.terms = None;
+        context.names = Names::none(context.worker);
+        Some(Copy {
+            mirror: self.clone(),
+            head: request.head.clone(),
+            body,
+            context,
+        })
+    }
+}
+
+impl Copy {
+    /// There is no body to wait for.
+    pub const fn is_empty(&self) -> bool {
+        self.body.is_empty()
+    }
+
+    /// On its way, unless its body has not passed whole.
+    pub fn send(self, backends: &Directory) {
+        let Mirror { to, metrics, .. } = self.mirror;
+        let backend = backends.load().get(&*to).cloned();
+        let (Some(body), Some(backend)) = (self.body.again(), backend) else {
+            self.body.commit();
+            metrics.left_out.inc();
+            return;
+        };
+        let request = Request {
+            head: self.head,
+            body,
+            context: self.context,
+        };
+        tokio::spawn(async move {
+            let ended = tokio::time::timeout(TIME_MAX, async {
+                match backend.mirrored(request).await {
+                    Some(Ok(response)) => {
+                        swallow(response.into_body()).await;
+                        &metrics.answered
+                    }
+                    Some(Err(_)) => &metrics.failed,
+                    None => &metrics.left_out,
+                }
+            });
+            ended.await.unwrap_or(&metrics.failed).inc();
+        });
+    }
+}
+
+async fn swallow(mut body: Body) {
+    let mut bytes = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        bytes += frame.data_ref().map_or(0, bytes::Bytes::len);
+        if bytes > ANSWER_BYTES_MAX {
+            return;
+        }
+    }
+}
