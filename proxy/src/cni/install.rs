@@ -53,7 +53,7 @@ pub struct InstallArgs {
 
     /// Delete pods of this node that started without their rules, so that they start anew (needs the right to list and
     /// delete pods)
-    #[arg(long, env = "WEIR_CNI_REPAIR", requires = "node_name")]
+    #[arg(long, env = "WEIR_CNI_REPAIR")]
     repair: bool,
 
     /// This node
@@ -171,6 +171,9 @@ async fn keep(args: InstallArgs) -> Result<(), String> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
     let server = args.server()?;
+    if args.repair && args.node_name.is_none() {
+        return Err("--repair wants to know whose pods: --node-name NAME".to_owned());
+    }
     let (node, entry) = (args.places.node(), args.places.entry());
     let own =
         std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
@@ -270,6 +273,10 @@ impl InstallArgs {
     /// Makes everything as it should be. The network's file that had to be written for that.
     fn look(&self, server: &str, node: &Node, entry: &Entry) -> Result<Option<String>, String> {
         let told = |error: NodeError| error.to_string();
+        // A predecessor that came back for a moment, and took everything with it.
+        if node.is_left() {
+            node.own(&self.installer).map_err(told)?;
+        }
         // Whoever comes later is the newer one; its program and its entry hold.
         if !node.is_owned_by(&self.installer) {
             return Ok(None);

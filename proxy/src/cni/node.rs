@@ -76,6 +76,10 @@ impl Node {
         fs::read_to_string(self.owner()).is_ok_and(|owner| owner == installer)
     }
 
+    pub(super) fn is_left(&self) -> bool {
+        !self.owner().exists()
+    }
+
     /// Our entry is last in the cluster's network, and in no other. The file that had to be written for that.
     pub(super) fn join_chain(&self, entry: &Entry) -> Result<Option<String>, NodeError> {
         let names = self.names()?;
@@ -90,23 +94,21 @@ impl Node {
             .iter()
             .filter(|name| *name != primary && is_network(name))
         {
+            // Nor is it ours to mend.
             let _ = self.leave_one(other);
         }
         if chained == text {
             return Ok(None);
         }
-        if conflist::is_single(&text) {
-            let list = path.with_extension("conflist");
-            replace(&list, chained.as_bytes(), mode(&path)?)?;
-            let kept = path.with_added_extension(KEPT);
-            if list == path {
-                return Ok(Some(list.display().to_string()));
-            }
-            fs::rename(&path, &kept).map_err(at(&path))?;
-            return Ok(Some(list.display().to_string()));
+        let list = path.with_extension("conflist");
+        let is_single = conflist::is_single(&text) && list != path;
+        let written = if is_single { &list } else { &path };
+        replace(written, chained.as_bytes(), mode(&path)?)?;
+        if is_single {
+            // By its name it would come first.
+            fs::rename(&path, path.with_added_extension(KEPT)).map_err(at(&path))?;
         }
-        replace(&path, chained.as_bytes(), mode(&path)?)?;
-        Ok(Some(path.display().to_string()))
+        Ok(Some(written.display().to_string()))
     }
 
     /// The cluster's network, if our entry is in it as it should be and the program is there.
