@@ -142,7 +142,8 @@ impl Runtime {
         for (name, mut told) in self.chained()? {
             told["prevResult"] = made.clone();
             let answer = self.run(&name, command, pod, &told).await?;
-            if command == "ADD" && answer.trim() != made.to_string() {
+            let passed_on: Option<Value> = serde_json::from_str(&answer).ok();
+            if command == "ADD" && passed_on.as_ref() != Some(&made) {
                 return Err(Error::Lab(format!(
                     "{name} passed on another result: {answer}"
                 )));
