@@ -6,6 +6,9 @@
 //!   build  ──▶ Injected(pod)      weir-init, weir-proxy, then the user's own, untouched but for probes
 //! ```
 //!
+//! In CNI mode the node writes the pod's rules by what is in its status annotation, and weir-validate is in weir-init's
+//! place: it tries them, and may do nothing else.
+//!
 //! A pure function, so that the admission webhook, `weir inject` and the lab do the same thing. It works on
 //! [`Value`] and not on typed pods: fields of a newer Kubernetes survive it.
 
@@ -27,6 +30,7 @@ use self::knobs::Knobs;
 
 pub const PROXY_CONTAINER: &str = "weir-proxy";
 pub const INIT_CONTAINER: &str = "weir-init";
+pub const VALIDATE_CONTAINER: &str = "weir-validate";
 /// The volume with the pod's token and the mesh's trust bundle.
 pub const IDENTITY_VOLUME: &str = "weir-identity";
 pub const OUTBOUND_PORT: u16 = 14140;
@@ -91,6 +95,11 @@ pub enum Refusal {
          a classic sidecar would keep it from ever ending"
     )]
     NeverEnds(String),
+    #[error(
+        "annotation {KNOB_PREFIX}native-sidecar: disabled, in CNI mode and in a pod with init containers: their traffic \
+         would go to a sidecar that does not run yet"
+    )]
+    InitWithoutSidecar,
 }
 
 /// `pod` with a sidecar, or why not. `pod` may lack a name and a namespace (`generateName`, a template).
@@ -161,10 +170,10 @@ fn refuse(pod: &Value, knobs: &Knobs) -> Result<(), Refusal> {
                 port,
             });
         }
-        if name(container) == INIT_CONTAINER {
+        if [INIT_CONTAINER, VALIDATE_CONTAINER].contains(&name(container)) {
             return Err(Refusal::NameTaken {
                 what: "container",
-                name: INIT_CONTAINER.to_owned(),
+                name: name(container).to_owned(),
             });
         }
     }
@@ -173,6 +182,10 @@ fn refuse(pod: &Value, knobs: &Knobs) -> Result<(), Refusal> {
             what: "volume",
             name: IDENTITY_VOLUME.to_owned(),
         });
+    }
+    let has_inits = items(pod.pointer("/spec/initContainers")).next().is_some();
+    if knobs.cni && !knobs.native_sidecar && has_inits {
+        return Err(Refusal::InitWithoutSidecar);
     }
     match pod.pointer("/spec/restartPolicy").and_then(Value::as_str) {
         Some(policy @ ("Never" | "OnFailure")) if !knobs.native_sidecar => {

@@ -260,6 +260,72 @@ fn pods_that_must_start_anew_are_named() {
     }
 }
 
+#[test]
+fn in_cni_mode_nodes_without_the_plugin_and_pods_that_started_there_are_named() {
+    let cluster = Cluster::installed();
+    let (_, text) = cluster.check(&[]);
+    assert!(!text.contains("CNI"), "nobody asked for it\n{text}");
+    let mut deployment = cluster.told("deployment");
+    let env = deployment.pointer_mut("/spec/template/spec/containers/0/env");
+    let env = env.and_then(Value::as_array_mut).expect("variables");
+    env.push(json!({ "name": "WEIR_CNI", "value": "true" }));
+    cluster.tell("deployment", &deployment);
+    let pod = |name: &str, state: Value, last: Value| {
+        let mut pod = injected(name, &["--cni"]);
+        pod["status"] = json!({ "phase": "Pending", "initContainerStatuses": [
+            { "name": "weir-validate", "state": state, "lastState": last },
+        ] });
+        pod
+    };
+    let ended = |code: u64| json!({ "terminated": { "exitCode": code } });
+    cluster.list(
+        "pod",
+        &[pod("fine", ended(0), ended(95)), injected("by-itself", &[])],
+    );
+    let (code, text) = cluster.check(&[]);
+    assert_eq!(code, Some(1));
+    assert!(
+        text.contains("wrong   there is no DaemonSet weir-cni"),
+        "{text}"
+    );
+    assert!(
+        text.contains("1 of them would be made otherwise now: boutique/by-itself"),
+        "{text}"
+    );
+    assert!(!text.contains("not redirected"), "{text}");
+
+    let nodes =
+        |ready: u64| json!({ "status": { "numberReady": ready, "desiredNumberScheduled": 3 } });
+    cluster.list("daemonset", &[nodes(2)]);
+    let waits = json!({ "waiting": { "reason": "CrashLoopBackOff" } });
+    cluster.list(
+        "pod",
+        &[
+            pod("late", waits, ended(95)),
+            pod("later", ended(95), json!({})),
+            pod("fine", ended(0), json!({})),
+        ],
+    );
+    let (code, text) = cluster.check(&[]);
+    assert_eq!(code, Some(1));
+    for said in [
+        "wrong   2 of 3 nodes have the CNI plugin in place",
+        "wrong   2 pods are not redirected, and wait in weir-validate: boutique/late, boutique/later",
+        "delete these pods",
+        "2 things are wrong",
+    ] {
+        assert!(text.contains(said), "{said}\n{text}");
+    }
+    cluster.list("daemonset", &[nodes(3)]);
+    cluster.list("pod", &[pod("fine", ended(0), json!({}))]);
+    let (code, text) = cluster.check(&[]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.contains("ok      3 of 3 nodes have the CNI plugin in place"),
+        "{text}"
+    );
+}
+
 /// What the namespace says is copied to the pod, and would look like the pod's own.
 #[test]
 fn what_a_namespace_says_now_is_what_its_pods_are_held_against() {

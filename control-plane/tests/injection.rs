@@ -1,7 +1,10 @@
 //! The injector against pods with the traits that real shops have.
 //!
 //! `injection/<story>.yaml` holds a pod (after its Namespace, when that says something), and
-//! `injection/<story>.expected.yaml` what comes out. `UPDATE=1` writes the latter anew: read the diff.
+//! `injection/<story>.expected.yaml` what comes out, for some `injection/<story>.cni.expected.yaml` what comes out in CNI
+//! mode. `UPDATE=1` writes the latter two anew: read the diff.
+
+mod restricted;
 
 use std::path::{Path, PathBuf};
 
@@ -36,8 +39,26 @@ fn read(path: &Path) -> (NamespaceContext, Value) {
     )
 }
 
-fn result(namespace: &NamespaceContext, pod: &Value) -> Value {
-    match inject(pod, namespace, &InjectorSettings::default()) {
+/// Rules by the pod itself, and by the node.
+fn modes() -> [InjectorSettings; 2] {
+    [false, true].map(|cni| InjectorSettings {
+        cni,
+        ..InjectorSettings::default()
+    })
+}
+
+/// What CNI mode makes of them is written down, too.
+const IN_CNI_MODE: [&str; 6] = [
+    "classic-sidecar",
+    "job",
+    "namespace-annotations",
+    "plain",
+    "real-shop",
+    "run-as-non-root",
+];
+
+fn result(namespace: &NamespaceContext, pod: &Value, settings: &InjectorSettings) -> Value {
+    match inject(pod, namespace, settings) {
         Ok(Outcome::Injected(pod)) => pod,
         Ok(Outcome::Skipped(why)) => json!({ "skipped": why.to_string() }),
         Err(refusal) => json!({ "refused": refusal.to_string() }),
@@ -49,13 +70,25 @@ fn every_story_comes_out_as_written() {
     let mut stale = Vec::new();
     for story in stories() {
         let (namespace, pod) = read(&story);
-        let fresh = serde_saphyr::to_string(&result(&namespace, &pod)).expect("a pod is YAML");
-        let expected = story.with_extension("expected.yaml");
-        if std::env::var_os("UPDATE").is_some() {
-            std::fs::write(&expected, &fresh).expect("the expectation is written");
-        }
-        if std::fs::read_to_string(&expected).unwrap_or_default() != fresh {
-            stale.push(format!("{}:\n{fresh}", expected.display()));
+        for settings in modes() {
+            let name = story.file_stem().unwrap_or_default().to_string_lossy();
+            if settings.cni && !IN_CNI_MODE.contains(&&*name) {
+                continue;
+            }
+            let fresh = result(&namespace, &pod, &settings);
+            let fresh = serde_saphyr::to_string(&fresh).expect("a pod is YAML");
+            let ending = if settings.cni {
+                "cni.expected.yaml"
+            } else {
+                "expected.yaml"
+            };
+            let expected = story.with_extension(ending);
+            if std::env::var_os("UPDATE").is_some() {
+                std::fs::write(&expected, &fresh).expect("the expectation is written");
+            }
+            if std::fs::read_to_string(&expected).unwrap_or_default() != fresh {
+                stale.push(format!("{}:\n{fresh}", expected.display()));
+            }
         }
     }
     assert!(
@@ -69,25 +102,25 @@ fn every_story_comes_out_as_written() {
 fn a_second_pass_changes_nothing() {
     for story in stories() {
         let (namespace, pod) = read(&story);
-        let Ok(Outcome::Injected(once)) = inject(&pod, &namespace, &InjectorSettings::default())
-        else {
-            continue;
-        };
-        let twice = inject(&once, &namespace, &InjectorSettings::default())
-            .expect("an injected pod is not refused");
-        assert!(
-            matches!(twice, Outcome::Skipped(_)),
-            "{} was injected twice",
-            story.display()
-        );
+        for [first, second] in [[0, 0], [0, 1], [1, 0], [1, 1]] {
+            let Ok(Outcome::Injected(once)) = inject(&pod, &namespace, &modes()[first]) else {
+                continue;
+            };
+            let twice = inject(&once, &namespace, &modes()[second]);
+            assert!(
+                matches!(twice, Ok(Outcome::Skipped(_))),
+                "{} was injected twice",
+                story.display()
+            );
+        }
     }
 }
 
 #[test]
 fn what_was_taken_out_can_be_put_in_again_and_is_the_same() {
-    let settings = InjectorSettings::default();
     let mut ways = 0;
-    for story in stories() {
+    let all = stories().into_iter();
+    for (story, settings) in all.flat_map(|story| modes().map(|mode| (story.clone(), mode))) {
         let (namespace, pod) = read(&story);
         let Ok(Outcome::Injected(once)) = inject(&pod, &namespace, &settings) else {
             continue;
@@ -98,6 +131,7 @@ fn what_was_taken_out_can_be_put_in_again_and_is_the_same() {
         for ours in [
             "\"weir-proxy\"",
             "\"weir-init\"",
+            "\"weir-validate\"",
             "\"weir-identity\"",
             "inject-status",
             "app-probe",
@@ -117,7 +151,7 @@ fn what_was_taken_out_can_be_put_in_again_and_is_the_same() {
             once["metadata"]["annotations"]["weir.dev/config-hash"].clone();
         assert_eq!(again, once, "{}", story.display());
     }
-    assert!(ways >= 8, "{ways}");
+    assert!(ways >= 16, "{ways}");
 }
 
 #[test]
@@ -144,10 +178,10 @@ fn a_plain_pod_comes_back_as_it_was() {
 /// Helm 4 applies server-side, where two entries of a list with the same key are an error.
 #[test]
 fn nothing_is_named_twice() {
-    for story in stories() {
+    let all = stories().into_iter();
+    for (story, settings) in all.flat_map(|story| modes().map(|mode| (story.clone(), mode))) {
         let (namespace, pod) = read(&story);
-        let Ok(Outcome::Injected(pod)) = inject(&pod, &namespace, &InjectorSettings::default())
-        else {
+        let Ok(Outcome::Injected(pod)) = inject(&pod, &namespace, &settings) else {
             continue;
         };
         let list = |pointer: &str| {
@@ -205,4 +239,67 @@ fn a_pod_of_nonsense_is_answered_and_never_a_panic() {
     ] {
         let _ = inject(&nonsense, &namespace, &InjectorSettings::default());
     }
+}
+
+/// In CNI mode a pod that `restricted` takes is taken with its sidecar, too; in the other mode NET_ADMIN stands in the way.
+#[test]
+fn in_cni_mode_the_injected_pod_is_as_restricted_as_its_author_wrote_it() {
+    let own = json!({
+        "metadata": { "name": "cart", "annotations": { "config.weir.dev/skip-outbound-ports": "25" } },
+        "spec": {
+            "securityContext": { "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } },
+            "initContainers": [restricted::container("wait")],
+            "containers": [restricted::container("cart")],
+            "volumes": [{ "name": "data", "emptyDir": {} }],
+        },
+    });
+    assert_eq!(restricted::violations(&own), Vec::<String>::new());
+    let namespace = NamespaceContext::enabled("boutique");
+    let [by_itself, by_node] = modes().map(|settings| match inject(&own, &namespace, &settings) {
+        Ok(Outcome::Injected(pod)) => pod,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(restricted::violations(&by_node), Vec::<String>::new());
+    let refused = restricted::violations(&by_itself);
+    assert!(
+        refused
+            .iter()
+            .any(|why| why.contains("weir-init") && why.contains("NET_ADMIN")),
+        "{refused:?}"
+    );
+}
+
+/// Between the injector and the plugin there is nothing but this text.
+#[test]
+fn the_plugin_is_told_what_the_init_container_would_have_been_told() {
+    let pod = json!({
+        "metadata": { "annotations": {
+            "config.weir.dev/skip-inbound-ports": "9000",
+            "config.weir.dev/skip-outbound-ports": "25, 3306 - 3310",
+            "config.weir.dev/skip-outbound-cidrs": "10.0.0.0/8",
+        } },
+        "spec": { "containers": [{ "name": "a" }] },
+    });
+    let status = |settings: &InjectorSettings| -> Value {
+        let Ok(Outcome::Injected(pod)) =
+            inject(&pod, &NamespaceContext::enabled("boutique"), settings)
+        else {
+            panic!("a plain pod is injected");
+        };
+        let status = pod["metadata"]["annotations"]["weir.dev/inject-status"].as_str();
+        serde_json::from_str(status.expect("a status")).expect("JSON")
+    };
+    let [by_itself, by_node] = modes().map(|settings| status(&settings));
+    assert_eq!(
+        by_itself.get("redirect"),
+        None,
+        "the plugin leaves it alone"
+    );
+    assert_eq!(
+        by_node["redirect"],
+        json!({
+            "inboundPort": 14143, "outboundPort": 14140, "proxyUid": 14102,
+            "skipInboundPorts": "9000", "skipOutboundPorts": "25,3306-3310", "skipOutboundCidrs": "10.0.0.0/8",
+        })
+    );
 }

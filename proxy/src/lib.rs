@@ -7,6 +7,7 @@ pub mod app;
 pub mod backend;
 pub mod balance;
 pub mod body;
+pub mod cni;
 pub mod connection;
 pub mod connector;
 pub mod control_plane;

@@ -1,4 +1,5 @@
-//! `weir-proxy`: the sidecar. `weir-proxy init`: the rules that send a pod's traffic to it.
+//! `weir-proxy`: the sidecar. `weir-proxy init`: the rules that send a pod's traffic to it; `validate` tries them, and
+//! `cni` writes them for pods that may not.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use weir_config::snapshot::AccessLog as LogFormat;
 use weir_proxy::access_log::AccessLog;
 use weir_proxy::admin::{self, Admin};
 use weir_proxy::backend::Environment;
+use weir_proxy::cni::{self, CniArgs};
 use weir_proxy::connection::Proxy;
 use weir_proxy::connector::Connector;
 use weir_proxy::control_plane::Keeper;
@@ -20,7 +22,7 @@ use weir_proxy::identity::Identity;
 use weir_proxy::listener::{self, Workers};
 use weir_proxy::mesh::Mesh;
 use weir_proxy::prober::Probers;
-use weir_proxy::redirect::{self, InitArgs};
+use weir_proxy::redirect::{self, InitArgs, ValidateArgs};
 use weir_proxy::settings::Settings;
 use weir_proxy::telemetry::Direction;
 use weir_proxy::{drain, facts};
@@ -47,14 +49,19 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Init(InitArgs),
+    Validate(ValidateArgs),
+    Cni(CniArgs),
 }
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    if let Some(Command::Init(init)) = arguments.command {
-        return redirect::run(init);
+    let arguments = Arguments::parse_from(cni::by_name(std::env::args_os().collect()));
+    match arguments.command {
+        Some(Command::Init(init)) => return redirect::run(init),
+        Some(Command::Validate(validate)) => return redirect::validate(&validate),
+        Some(Command::Cni(cni)) => return cni::run(cni),
+        None => {}
     }
     let Some(settings) = arguments.settings else {
         eprintln!("weir-proxy: nothing says which control plane to ask; see weir-proxy --help");

@@ -3,9 +3,9 @@
 //! Runs once, before anything else in the pod, with NET_ADMIN and nothing more:
 //!
 //! ```text
-//! arguments → Rules ──render──▶ text ──nft -f -──▶ kernel ──self-test──▶ exit 0
-//!             (pure)                  (one transaction)    (a connection to a TEST-NET
-//!                                                           address must come back to us)
+//! arguments → Rules ──▶ table ──netlink──▶ kernel ──self-test──▶ exit 0
+//!             (pure)    (one transaction)           (a connection to a TEST-NET
+//!                                                    address must come back to us)
 //! ```
 //!
 //! One `inet` table holds the rules of both address families and is replaced in one
@@ -14,9 +14,13 @@
 
 mod apply;
 mod cidr;
+mod netlink;
 mod ports;
 mod ruleset;
+mod table;
+mod validate;
 mod verify;
+mod wanted;
 
 #[cfg(test)]
 mod tests;
@@ -27,6 +31,8 @@ use std::str::FromStr;
 
 pub use cidr::CidrSet;
 pub use ports::PortSet;
+pub use validate::{NOT_REDIRECTED, ValidateArgs, run as validate};
+pub use wanted::{Redirection, RedirectionError};
 
 use ruleset::{Exempt, Rules};
 
@@ -36,7 +42,7 @@ const PROXY_UID: u32 = 14102;
 /// Admin and its reserved neighbour: kubelet and Prometheus reach them without the sidecar's data path.
 const OWN_PORTS: &str = "14190-14191";
 
-/// Redirect this network namespace's TCP to the sidecar (needs NET_ADMIN and `nft`).
+/// Redirect this network namespace's TCP to the sidecar (needs NET_ADMIN).
 #[derive(Clone, Debug, clap::Args)]
 pub struct InitArgs {
     /// Where the sidecar accepts what others send to this pod.
@@ -68,7 +74,7 @@ pub struct InitArgs {
     #[arg(long, env = "WEIR_SKIP_OUTBOUND_CIDRS", default_value = "")]
     pub skip_outbound_cidrs: CidrSet,
 
-    /// Print the transaction for `nft -f -` and change nothing.
+    /// Print the rules as `nft -f -` takes them, and change nothing.
     #[arg(long)]
     pub print: bool,
 
@@ -130,19 +136,18 @@ pub fn run(args: InitArgs) -> ExitCode {
 
 fn init(args: &InitArgs) -> Result<(), InitError> {
     let rules = args.rules()?;
-    let transaction = if args.remove {
-        ruleset::REMOVE.to_owned()
-    } else {
-        rules.install()
-    };
     if args.print {
-        print!("{transaction}");
+        let text = rules.install();
+        print!("{}", if args.remove { ruleset::REMOVE } else { &text });
         return Ok(());
     }
-    apply::apply(&transaction)?;
     if args.remove {
+        apply::remove()?;
         eprintln!("weir-proxy init: the redirection is removed");
-    } else if args.no_verify {
+        return Ok(());
+    }
+    apply::install(&rules)?;
+    if args.no_verify {
         eprintln!("weir-proxy init: {rules}; not verified, as asked");
     } else {
         let proof = verify::verify(&rules)?;

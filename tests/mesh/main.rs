@@ -11,6 +11,7 @@
 mod admission;
 mod authorization;
 mod chain;
+mod cni;
 mod explain;
 mod fallback;
 mod fault;

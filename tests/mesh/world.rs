@@ -14,7 +14,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use weir_lab::metrics::Metrics;
-use weir_lab::{Lab, build, toolbox};
+use weir_lab::{Builder, Lab, build, toolbox};
 
 /// Long enough for a machine that is busy with something else.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -137,6 +137,16 @@ impl World {
 
     /// `policy` is the text of `policy.yaml`, for [`World::write_policy`] to change later.
     pub(crate) fn with(servers: u32, policy: &str, more: &str) -> Self {
+        Self::built(servers, policy, more, |lab| lab)
+    }
+
+    /// In a lab that is another than usual.
+    pub(crate) fn built(
+        servers: u32,
+        policy: &str,
+        more: &str,
+        how: impl FnOnce(Builder) -> Builder,
+    ) -> Self {
         let alone = alone();
         let policies = tempfile::tempdir().expect("a directory can be made");
         std::fs::write(policies.path().join("policy.yaml"), policy).expect("it can be written to");
@@ -149,7 +159,7 @@ impl World {
         for image in weir_lab::image::boutique(&root.join("demo-boutique")) {
             builder = builder.image(image);
         }
-        let lab = builder.start().expect("the lab starts");
+        let lab = how(builder).start().expect("the lab starts");
         lab.wait_ready(PATIENCE).expect("its pods become ready");
         let world = Self {
             lab,

@@ -168,6 +168,11 @@ struct KubernetesArguments {
     #[arg(long, value_name = "FILTER", default_value_t = InjectorSettings::default().log_level,
           env = "WEIR_PROXY_LOG")]
     proxy_log: String,
+
+    /// Nodes have the CNI plugin weir-cni, which writes the pods' rules: no injected container gets NET_ADMIN
+    #[arg(long, value_name = "BOOL", env = "WEIR_CNI", num_args = 0..=1, default_value_t = false,
+          default_missing_value = "true", action = clap::ArgAction::Set)]
+    cni: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -304,6 +309,7 @@ impl Arguments {
                 trust_domain: self.trust_domain.clone(),
                 token_audience: own.token_audience.clone(),
                 log_level: own.proxy_log.clone(),
+                cni: own.cni,
                 ..InjectorSettings::default()
             },
         })))

@@ -6,6 +6,7 @@
 mod before;
 mod installed;
 mod kubectl;
+mod plugin;
 mod pods;
 
 use kubectl::Kubectl;
@@ -123,6 +124,9 @@ fn after(kubectl: &Kubectl, namespace: &str) -> Result<Vec<Finding>, String> {
     if let Some(deployment) = deployment.first() {
         let namespaces = kubectl.list(&["namespace"])?;
         let pods = kubectl.list(&["pod", "-A"])?;
+        let plugins =
+            kubectl.list(&["daemonset", "-A", "-l", "app.kubernetes.io/name=weir-cni"])?;
+        findings.extend(plugin::check(deployment, &plugins, &pods));
         findings.extend(pods::check(&pods, &namespaces, deployment, namespace));
     }
     Ok(findings)

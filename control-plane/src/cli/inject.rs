@@ -34,6 +34,10 @@ pub(super) struct Arguments {
 
     #[arg(long, value_name = "NAME", default_value_t = InjectorSettings::default().trust_domain)]
     trust_domain: String,
+
+    /// For nodes with the CNI plugin (weir install --cni): no container gets NET_ADMIN
+    #[arg(long)]
+    cni: bool,
 }
 
 /// Take the sidecar out of every pod in a file; needs no control plane
@@ -70,6 +74,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         proxy_image: arguments.proxy_image.clone(),
         control_plane_addr: arguments.control_plane_addr.clone(),
         trust_domain: arguments.trust_domain.clone(),
+        cni: arguments.cni,
         ..InjectorSettings::default()
     };
     let mut injection = Injection {

@@ -26,13 +26,15 @@ const SCHEMA: &str = include_str!("../../../charts/weir/values.schema.json");
 const LABELS: &str = include_str!("../../../charts/weir/templates/_labels.tpl");
 
 /// In the order in which they must be made.
-const TEMPLATES: [(&str, &str); 7] = [
+const TEMPLATES: [(&str, &str); 8] = [
     chart!("templates/namespace.yaml"),
     chart!("templates/service-account.yaml"),
     chart!("templates/rbac.yaml"),
     chart!("templates/service.yaml"),
     chart!("templates/deployment.yaml"),
     chart!("templates/disruption-budget.yaml"),
+    // Nodes have the plugin before any pod counts on it.
+    chart!("templates/cni.yaml"),
     chart!("templates/webhooks.yaml"),
 ];
 
@@ -43,6 +45,7 @@ const TEMPLATES: [(&str, &str); 7] = [
 #[command(after_help = "Examples:
   weir install | kubectl apply --server-side -f -
   weir install --ha --set trustDomain=prod.example | kubectl apply --server-side -f -
+  weir install --cni | kubectl apply --server-side -f -      where pods may not have NET_ADMIN
   weir install --values mine.yaml | kubectl diff -f -
   weir install --show-values               what may be chosen, and what it is for")]
 pub(super) struct Install {
@@ -84,6 +87,10 @@ struct Release {
     /// Two replicas that take turns, spread over nodes and zones (the chart's values-ha.yaml)
     #[arg(long)]
     ha: bool,
+
+    /// No pod needs NET_ADMIN: a CNI plugin on every node writes the rules (the chart's cni.enabled)
+    #[arg(long)]
+    cni: bool,
 
     /// A YAML file of values; may be given several times, later ones win
     #[arg(short = 'f', long, value_name = "FILE")]
@@ -154,6 +161,9 @@ impl Release {
         )];
         if self.ha {
             layers.push(("values-ha.yaml".to_owned(), VALUES_HA.to_owned()));
+        }
+        if self.cni {
+            layers.push(("--cni".to_owned(), "cni: {enabled: true}".to_owned()));
         }
         for file in &self.values {
             let name = file.display().to_string();

@@ -32,9 +32,10 @@ pub fn made_by(pod: &Value, namespace: &NamespaceContext, settings: &InjectorSet
         let annotations = pod.pointer("/metadata/annotations")?;
         annotations.get(name)?.as_str()
     };
-    let hash = Knobs::resolve(pod, namespace, settings).map(|knobs| knobs.hash());
-    let is_same = hash.is_ok_and(|hash| annotation(HASH_ANNOTATION) == Some(&*hash))
-        && annotation(STATUS_ANNOTATION) == Some(&*patch::status());
+    let is_same = Knobs::resolve(pod, namespace, settings).is_ok_and(|knobs| {
+        annotation(HASH_ANNOTATION) == Some(&*knobs.hash())
+            && annotation(STATUS_ANNOTATION) == Some(&*patch::status(&knobs))
+    });
     match is_same {
         true => Made::ByThis,
         false => Made::Otherwise,

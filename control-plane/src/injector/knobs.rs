@@ -43,6 +43,9 @@ pub(super) struct Knobs {
     pub(super) skip_outbound_cidrs: Option<String>,
     pub(super) rewrite_probes: bool,
     pub(super) native_sidecar: bool,
+    /// Left out when it is not: pods of the other mode keep the hash that they had before there was this one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) cni: bool,
     /// As in a container's `resources`.
     pub(super) resources: Value,
     /// The namespace's annotations that the pod did not override: copied to it, so that it records what it was built with.
@@ -94,6 +97,7 @@ impl Knobs {
             native_sidecar: annotations
                 .parsed("native-sidecar", SWITCH, switch)?
                 .unwrap_or(true),
+            cni: settings.cni,
             resources: annotations.resources()?,
             inherited: annotations.inherited(),
         })

@@ -6,9 +6,12 @@ use sha2::{Digest, Sha256};
 use super::knobs::Knobs;
 use super::settings::{InjectorSettings, NamespaceContext};
 use super::{
-    ADMIN_PORT, HASH_ANNOTATION, IDENTITY_VOLUME, INBOUND_PORT, INIT_CONTAINER, PROXY_CONTAINER,
-    STATUS_ANNOTATION, all_containers, ports, probes,
+    ADMIN_PORT, HASH_ANNOTATION, IDENTITY_VOLUME, INBOUND_PORT, INIT_CONTAINER, OUTBOUND_PORT,
+    PROXY_CONTAINER, STATUS_ANNOTATION, VALIDATE_CONTAINER, all_containers, ports, probes,
 };
+
+/// Of whoever tries the rules: neither root nor the sidecar, whose traffic they let pass.
+const VALIDATE_UID: u32 = 14101;
 
 /// Where the token and the trust bundle are mounted.
 const IDENTITY_DIR: &str = "/var/run/secrets/weir";
@@ -23,13 +26,14 @@ pub(super) fn apply(pod: &Value, knobs: &Knobs) -> Value {
     } else {
         Map::new()
     };
-    let init = init_container(knobs);
+    let init = first_container(knobs);
     let proxy = proxy_container(knobs, &app_ports, probers);
     if knobs.native_sidecar {
         // Ahead of the user's own init containers, so that those are in the mesh too.
         list(spec, "initContainers").splice(0..0, [init, proxy]);
     } else {
-        // Last, because traffic of init containers that run after it would reach a sidecar that does not run yet.
+        // Last, because traffic of init containers that run after it would reach a sidecar that does not run yet. (In CNI
+        // mode there are no others: such a pod is refused.)
         list(spec, "initContainers").push(init);
         list(spec, "containers").insert(0, proxy);
     }
@@ -40,9 +44,54 @@ pub(super) fn apply(pod: &Value, knobs: &Knobs) -> Value {
     for (key, value) in &knobs.inherited {
         annotations.insert(key.clone(), value.as_str().into());
     }
-    annotations.insert(STATUS_ANNOTATION.to_owned(), status().into());
+    annotations.insert(STATUS_ANNOTATION.to_owned(), status(knobs).into());
     annotations.insert(HASH_ANNOTATION.to_owned(), knobs.hash().into());
     pod
+}
+
+/// Which writes the rules, or tries those that the node has written.
+fn first_container(knobs: &Knobs) -> Value {
+    match knobs.cni {
+        true => validate_container(knobs),
+        false => init_container(knobs),
+    }
+}
+
+fn validate_container(knobs: &Knobs) -> Value {
+    let mut args = vec![
+        "validate".to_owned(),
+        format!("--proxy-uid={}", knobs.proxy_uid),
+    ];
+    let skips = [
+        ("--skip-outbound-ports", &knobs.skip_outbound_ports),
+        ("--skip-outbound-cidrs", &knobs.skip_outbound_cidrs),
+    ];
+    args.extend(flags(&skips));
+    json!({
+        "name": VALIDATE_CONTAINER,
+        "image": knobs.proxy_image,
+        "args": args,
+        "securityContext": {
+            "runAsUser": VALIDATE_UID,
+            "runAsGroup": VALIDATE_UID,
+            "runAsNonRoot": true,
+            "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true,
+            "capabilities": { "drop": ["ALL"] },
+            "seccompProfile": { "type": "RuntimeDefault" },
+        },
+        "resources": { "requests": { "cpu": "10m", "memory": "16Mi" }, "limits": { "memory": "64Mi" } },
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    })
+}
+
+fn flags(values: &[(&str, &Option<String>)]) -> Vec<String> {
+    let given = values
+        .iter()
+        .filter_map(|(flag, value)| Some((flag, value.as_ref()?)));
+    given
+        .map(|(flag, value)| format!("{flag}={value}"))
+        .collect()
 }
 
 fn init_container(knobs: &Knobs) -> Value {
@@ -55,11 +104,7 @@ fn init_container(knobs: &Knobs) -> Value {
         ("--skip-outbound-ports", &knobs.skip_outbound_ports),
         ("--skip-outbound-cidrs", &knobs.skip_outbound_cidrs),
     ];
-    args.extend(
-        skips
-            .iter()
-            .filter_map(|(flag, value)| value.as_ref().map(|value| format!("{flag}={value}"))),
-    );
+    args.extend(flags(&skips));
     json!({
         "name": INIT_CONTAINER,
         "image": knobs.proxy_image,
@@ -159,26 +204,54 @@ fn identity_volume(knobs: &Knobs) -> Value {
 }
 
 /// What was added, for `weir uninject`, the CNI plugin and people.
-pub(super) fn status() -> String {
-    json!({
+pub(super) fn status(knobs: &Knobs) -> String {
+    let first = if knobs.cni {
+        VALIDATE_CONTAINER
+    } else {
+        INIT_CONTAINER
+    };
+    let mut status = json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "template-hash": template_hash(),
-        "containers": [INIT_CONTAINER, PROXY_CONTAINER],
+        "template-hash": template_hash(knobs.cni),
+        "containers": [first, PROXY_CONTAINER],
         "volumes": [IDENTITY_VOLUME],
-    })
-    .to_string()
+    });
+    if knobs.cni {
+        status["redirect"] = redirection(knobs);
+    }
+    status.to_string()
+}
+
+/// What weir-init would have been told, for the CNI plugin: `proxy/src/redirect/wanted.rs` reads it, and refuses what it
+/// does not know.
+fn redirection(knobs: &Knobs) -> Value {
+    let mut redirection = json!({
+        "inboundPort": INBOUND_PORT,
+        "outboundPort": OUTBOUND_PORT,
+        "proxyUid": knobs.proxy_uid,
+    });
+    for (field, value) in [
+        ("skipInboundPorts", &knobs.skip_inbound_ports),
+        ("skipOutboundPorts", &knobs.skip_outbound_ports),
+        ("skipOutboundCidrs", &knobs.skip_outbound_cidrs),
+    ] {
+        if let Some(value) = value {
+            redirection[field] = value.as_str().into();
+        }
+    }
+    redirection
 }
 
 /// Of what this injector builds when nobody asks for anything: pods of another injector can be listed by it.
-fn template_hash() -> String {
-    let defaults = Knobs::resolve(
-        &Value::Null,
-        &NamespaceContext::default(),
-        &InjectorSettings::default(),
-    );
+fn template_hash(cni: bool) -> String {
+    let settings = InjectorSettings {
+        cni,
+        ..InjectorSettings::default()
+    };
+    let defaults = Knobs::resolve(&Value::Null, &NamespaceContext::default(), &settings);
     let defaults = defaults.expect("the defaults are in order: a test injects with them");
     let template = [
-        init_container(&defaults),
+        first_container(&defaults),
         proxy_container(&defaults, &[], Map::new()),
         identity_volume(&defaults),
     ];

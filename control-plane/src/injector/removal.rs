@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::probes;
 use super::{
     HASH_ANNOTATION, IDENTITY_VOLUME, INIT_CONTAINER, PROXY_CONTAINER, STATUS_ANNOTATION,
-    all_containers, items, name,
+    VALIDATE_CONTAINER, all_containers, items, name,
 };
 
 /// `None`: there is no sidecar in it.
@@ -21,7 +21,8 @@ pub fn uninject(pod: &Value) -> Option<Value> {
         .unwrap_or_default();
     let mut pod = pod.clone();
     if let Some(spec) = pod.get_mut("spec").and_then(Value::as_object_mut) {
-        remove(spec, "initContainers", &[INIT_CONTAINER, PROXY_CONTAINER]);
+        let ours = [INIT_CONTAINER, VALIDATE_CONTAINER, PROXY_CONTAINER];
+        remove(spec, "initContainers", &ours);
         remove(spec, "containers", &[PROXY_CONTAINER]);
         remove(spec, "volumes", &[IDENTITY_VOLUME]);
         probes::restore(spec, &originals);

@@ -19,6 +19,8 @@ pub struct InjectorSettings {
     /// Upper bound of the drain; the pod's grace period may make it shorter.
     pub drain_seconds: u32,
     pub log_level: String,
+    /// The node writes the pods' rules: no container of theirs needs NET_ADMIN.
+    pub cni: bool,
 }
 
 impl Default for InjectorSettings {
@@ -31,6 +33,7 @@ impl Default for InjectorSettings {
             token_audience: "weir.dev".to_owned(),
             drain_seconds: 30,
             log_level: "info".to_owned(),
+            cni: false,
         }
     }
 }

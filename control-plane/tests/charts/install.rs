@@ -3,10 +3,11 @@
 use crate::{documents, here, name, read, root, told, weir};
 
 /// What is rendered: the golden file, and how weir is asked for the same.
-pub(crate) const RENDERS: [(&str, &[&str]); 3] = [
+pub(crate) const RENDERS: [(&str, &[&str]); 4] = [
     ("default", &[]),
     ("ha", &["../charts/weir/values-ha.yaml"]),
     ("minimal", &["tests/charts/minimal.yaml"]),
+    ("cni", &["tests/charts/cni.yaml"]),
 ];
 
 #[test]
@@ -53,6 +54,23 @@ fn high_availability_is_the_charts_own() {
 }
 
 #[test]
+fn cni_mode_is_a_value_of_the_chart() {
+    assert_eq!(
+        told(&["install", "--cni"]),
+        told(&["install", "--set", "cni.enabled=true"])
+    );
+    let without = told(&["install"]);
+    assert!(
+        !without.contains("weir-cni") && !without.contains("WEIR_CNI"),
+        "off unless asked for"
+    );
+    assert!(
+        !told(&["install", "--cni"]).contains("verbs: [list, delete]"),
+        "nobody deletes pods unless asked to"
+    );
+}
+
+#[test]
 fn the_crds_come_first_and_are_the_charts() {
     let all = documents(&told(&["install"]));
     let crds = documents(&told(&["crds"]));
@@ -73,8 +91,11 @@ fn what_is_uninstalled_is_what_was_installed_and_policies_only_when_asked() {
         names.sort();
         names
     };
-    let installed = names(&["install", "--ha"]);
-    assert_eq!(names(&["uninstall", "--ha", "--with-crds"]), installed);
+    let installed = names(&["install", "--ha", "--cni"]);
+    assert_eq!(
+        names(&["uninstall", "--ha", "--cni", "--with-crds"]),
+        installed
+    );
     assert_eq!(
         names(&["uninstall", "--ha"]),
         names(&["install", "--ha", "--without-crds"])

@@ -11,6 +11,8 @@ mod agreement;
 mod cluster;
 mod install;
 mod oracle;
+#[path = "../restricted/mod.rs"]
+mod restricted;
 mod safety;
 
 use std::path::{Path, PathBuf};

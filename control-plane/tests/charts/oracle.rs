@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
+use serde_json::json;
+
 use crate::install::RENDERS;
-use crate::{documents, here, is_committed, read, told};
+use crate::{documents, here, is_committed, read, restricted, told};
 
 /// Builds it once; Go keeps what it has built.
 fn oracle() -> &'static PathBuf {
@@ -94,4 +96,51 @@ fn an_api_server_takes_every_definition_and_every_object() {
     std::fs::write(&installed, broken).expect("a file");
     let found = ask(&["objects", asked[1], &installed.display().to_string()]);
     assert!(found.contains("replica"), "{found}");
+}
+
+/// The rules of `restricted`, by the admission plugin that enforces them; our own reading of them says the same.
+#[test]
+#[ignore = "builds Helm and an API server's validation with Go: run with -- --ignored"]
+fn pod_security_takes_what_is_injected_in_cni_mode() {
+    let own = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "cart" },
+        "spec": {
+            "securityContext": { "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } },
+            "initContainers": [restricted::container("wait")],
+            "containers": [restricted::container("cart")],
+            "volumes": [{ "name": "data", "emptyDir": {} }],
+        },
+    });
+    let file = |name: &str, text: &str| {
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::write(&path, text).expect("a file");
+        path.display().to_string()
+    };
+    let bare = file("bare.yaml", &own.to_string());
+    let mut open = own.clone();
+    open["spec"]["containers"][0]["securityContext"] =
+        json!({ "privileged": true, "runAsUser": 0 });
+    open["spec"]["hostPID"] = true.into();
+    open["spec"]["volumes"][0] = json!({ "name": "data", "hostPath": { "path": "/" } });
+    let verdicts = [
+        ("as its author wrote it", bare.clone(), true),
+        (
+            "in CNI mode",
+            file("cni.yaml", &told(&["inject", "--cni", "-f", &bare])),
+            true,
+        ),
+        (
+            "with NET_ADMIN",
+            file("init.yaml", &told(&["inject", "-f", &bare])),
+            false,
+        ),
+        ("open to all", file("open.yaml", &open.to_string()), false),
+    ];
+    for (what, file, is_taken) in verdicts {
+        let told = ask(&["restricted", &file]);
+        assert_eq!(told.is_empty(), is_taken, "{what}: {told}");
+        let pod = &documents(&read(&PathBuf::from(&file)))[0];
+        let ours = restricted::violations(pod);
+        assert_eq!(ours.is_empty(), is_taken, "{what}: {ours:?}");
+    }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{documents, here, name, read, root, told};
 
 fn objects() -> Vec<Value> {
-    documents(&told(&["install", "--ha"]))
+    documents(&told(&["install", "--ha", "--cni"]))
 }
 
 fn object(named: &str) -> Value {
@@ -83,6 +83,61 @@ fn it_writes_nothing_but_what_it_has_made_itself() {
             );
         }
     }
+}
+
+/// Whoever takes over a node has no more than the node's kubelet had.
+#[test]
+fn the_plugin_reads_pods_and_its_installer_writes_two_folders() {
+    let all = documents(&told(&["install", "--cni"]));
+    let object = |named: &str| {
+        all.iter()
+            .find(|object| name(object) == named)
+            .unwrap_or_else(|| panic!("no {named}"))
+    };
+    assert_eq!(
+        object("ClusterRole weir-cni")["rules"],
+        json!([{ "apiGroups": [""], "resources": ["pods"], "verbs": ["get"] }])
+    );
+    let repairing = documents(&told(&["install", "--cni", "--set", "cni.repair=true"]));
+    let role = repairing
+        .iter()
+        .find(|object| name(object) == "ClusterRole weir-cni")
+        .expect("a role");
+    assert_eq!(role["rules"][1]["verbs"], json!(["list", "delete"]));
+
+    let pod = &object("DaemonSet weir-cni")["spec"]["template"]["spec"];
+    assert_eq!(
+        pod["hostNetwork"], true,
+        "it must run before there is a network"
+    );
+    assert!(pod.get("hostPID").is_none() && pod.get("hostIPC").is_none());
+    let paths: Vec<_> = pod["volumes"]
+        .as_array()
+        .expect("volumes")
+        .iter()
+        .map(|volume| volume["hostPath"]["path"].clone())
+        .collect();
+    assert_eq!(paths, ["/opt/cni/bin", "/etc/cni/net.d"]);
+    let context = &pod["containers"][0]["securityContext"];
+    assert_eq!(context["capabilities"], json!({ "drop": ["ALL"] }));
+    assert_eq!(context["allowPrivilegeEscalation"], false);
+    assert_eq!(context["readOnlyRootFilesystem"], true);
+    assert!(context.get("privileged").is_none());
+    assert!(
+        pod["containers"][0]["resources"]["limits"]
+            .get("memory")
+            .is_some()
+    );
+    let level = "pod-security.kubernetes.io/enforce";
+    assert_eq!(
+        object("Namespace weir-cni")["metadata"]["labels"][level],
+        "privileged"
+    );
+    assert_eq!(
+        object("Namespace weir-system")["metadata"]["labels"][level],
+        "restricted",
+        "the control plane's is as it was"
+    );
 }
 
 /// What is not understood there would be passed over in silence.

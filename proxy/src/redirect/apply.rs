@@ -1,80 +1,46 @@
-//! Hands a transaction to `nft`, and translates a refusal into what the operator can change.
+//! Puts the rules into force, and translates a refusal into what the operator can change.
 
-use std::io::{self, Write};
-use std::process::{Command, Output, Stdio};
+use std::io;
 
-/// By name first; a container's PATH often lacks the directory where nft lives.
-const NFT: [&str; 3] = ["nft", "/usr/sbin/nft", "/sbin/nft"];
+use super::netlink::Refused;
+use super::ruleset::Rules;
+use super::table;
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ApplyError {
-    #[error(
-        "`nft` is not installed in this image: the redirection rules need nftables (Debian: apt-get install nftables)"
-    )]
-    NoNft,
-    #[error("cannot run `nft`: {0}")]
-    Run(#[source] io::Error),
-    #[error("`nft` refused the redirection rules ({status}): {said}\n{hint}")]
-    Refused {
-        status: std::process::ExitStatus,
-        said: String,
-        hint: &'static str,
-    },
+#[error("the kernel refused {what} of the redirection: {error}\n{hint}")]
+pub(crate) struct ApplyError {
+    what: String,
+    error: io::Error,
+    hint: &'static str,
 }
 
-/// Applies all of `transaction` or nothing of it.
-pub(super) fn apply(transaction: &str) -> Result<(), ApplyError> {
-    apply_with(&NFT, transaction)
+/// All of it or nothing, in the network namespace of the calling thread.
+pub(super) fn install(rules: &Rules) -> Result<(), ApplyError> {
+    table::install(rules).map_err(ApplyError::from)
 }
 
-pub(super) fn apply_with(programs: &[&str], transaction: &str) -> Result<(), ApplyError> {
-    let output = programs
-        .iter()
-        .find_map(|program| match feed(program, transaction) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            outcome => Some(outcome),
-        })
-        .ok_or(ApplyError::NoNft)?
-        .map_err(ApplyError::Run)?;
-    if output.status.success() {
-        return Ok(());
+pub(super) fn remove() -> Result<(), ApplyError> {
+    table::remove().map_err(ApplyError::from)
+}
+
+impl From<Refused> for ApplyError {
+    fn from(Refused { what, error }: Refused) -> Self {
+        let hint = hint(&error);
+        Self { what, error, hint }
     }
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(ApplyError::Refused {
-        status: output.status,
-        hint: hint(&said),
-        said,
-    })
 }
 
-fn feed(program: &str, transaction: &str) -> io::Result<Output> {
-    let mut nft = Command::new(program)
-        .args(["-f", "-"])
-        .env("LC_ALL", "C") // hint() reads its messages
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let mut stdin = nft.stdin.take().expect("stdin is piped");
-    // An nft that gives up early closes its end; its own message then says more than our EPIPE.
-    let _ = stdin.write_all(transaction.as_bytes());
-    drop(stdin);
-    nft.wait_with_output()
-}
-
-fn hint(said: &str) -> &'static str {
-    let says = |text| said.contains(text);
-    if says("Operation not permitted") || says("Permission denied") {
-        "the init container needs the capability NET_ADMIN (securityContext.capabilities.add); \
-         namespaces with Pod Security level baseline or restricted do not grant it"
-    } else if ["No such file", "not supported", "Protocol wrong"]
-        .into_iter()
-        .any(says)
-    {
-        "this kernel lacks a part: the modules nf_tables, nft_chain_nat and nft_redir are needed \
-         (on the node: modprobe nft_redir), and NAT for both families in one table needs Linux 5.2 or newer"
-    } else {
-        "`weir-proxy init --print` shows what was sent"
+fn hint(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => {
+            "it takes the capability NET_ADMIN (securityContext.capabilities.add); namespaces with Pod Security level \
+             baseline or restricted do not grant it, and CNI mode does without (weir install --cni)"
+        }
+        Some(libc::ENOENT | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT) => {
+            "this kernel lacks a part: the modules nf_tables, nft_chain_nat and nft_redir are needed \
+             (on the node: modprobe nft_redir), and NAT for both families in one table needs Linux 5.2 or newer"
+        }
+        _ => "`weir-proxy init --print` shows the rules as nft writes them",
     }
 }
 
@@ -83,28 +49,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_nft_is_named_with_its_remedy() {
-        let error = apply_with(&["/nonexistent/nft"], "").expect_err("there is no such program");
-        assert!(
-            error.to_string().contains("apt-get install nftables"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn an_nft_that_dies_without_reading_is_reported_by_its_status() {
-        let error =
-            apply_with(&["/nonexistent/nft", "false"], &"x".repeat(1 << 20)).expect_err("false");
-        assert!(error.to_string().contains("exit status: 1"), "{error}");
-    }
-
-    #[test]
     fn a_refusal_names_the_capability_or_the_kernel_part() {
-        let denied = "Error: Could not process rule: Operation not permitted";
-        assert!(hint(denied).contains("NET_ADMIN"));
-        let lacking =
-            "Error: Could not process rule: No such file or directory\nredirect to :14140";
-        assert!(hint(lacking).contains("nft_redir"));
-        assert!(hint("Error: syntax error").contains("--print"));
+        let hint = |number| hint(&io::Error::from_raw_os_error(number));
+        assert!(hint(libc::EPERM).contains("NET_ADMIN"));
+        assert!(hint(libc::ENOENT).contains("nft_redir"));
+        assert!(hint(libc::EINVAL).contains("--print"));
     }
 }

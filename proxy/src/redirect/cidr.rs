@@ -34,6 +34,13 @@ impl CidrSet {
         self.show(|cidr| cidr.network.is_ipv6())
     }
 
+    /// First and last address of each network of a family, as bytes, sorted and apart from one another.
+    pub(super) fn ranges(&self, is_v4: bool) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let own = self.0.iter().filter(|cidr| cidr.network.is_ipv4() == is_v4);
+        own.map(|cidr| (bytes(cidr.network), bytes(cidr.last())))
+            .collect()
+    }
+
     fn show(&self, wanted: impl Fn(&Cidr) -> bool) -> String {
         let shown: Vec<String> = self
             .0
@@ -69,6 +76,19 @@ impl FromStr for CidrSet {
 }
 
 impl Cidr {
+    fn last(&self) -> IpAddr {
+        match self.network {
+            IpAddr::V4(v4) => {
+                let hosts = u32::MAX.checked_shr(self.prefix_bits.into()).unwrap_or(0);
+                IpAddr::V4((v4.to_bits() | hosts).into())
+            }
+            IpAddr::V6(v6) => {
+                let hosts = u128::MAX.checked_shr(self.prefix_bits.into()).unwrap_or(0);
+                IpAddr::V6((v6.to_bits() | hosts).into())
+            }
+        }
+    }
+
     fn contains(&self, address: IpAddr) -> bool {
         bits(address) == bits(self.network) && masked(address, self.prefix_bits) == self.network
     }
@@ -101,6 +121,13 @@ impl FromStr for Cidr {
 impl fmt::Display for Cidr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.network, self.prefix_bits)
+    }
+}
+
+fn bytes(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(v4) => v4.octets().into(),
+        IpAddr::V6(v6) => v6.octets().into(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Sorted and merged: nft refuses a set whose ranges overlap.
+/// Sorted and merged: nf_tables refuses a set whose ranges overlap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortSet(Vec<Ports>);
 
@@ -24,6 +24,11 @@ impl PortSet {
 
     pub(super) fn contains(&self, port: u16) -> bool {
         self.0.iter().any(|p| p.first <= port && port <= p.last)
+    }
+
+    /// First and last of each range, sorted and apart from one another.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = (u16, u16)> {
+        self.0.iter().map(|ports| (ports.first, ports.last))
     }
 
     pub(super) fn union(&self, other: &Self) -> Self {

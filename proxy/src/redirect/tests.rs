@@ -16,6 +16,8 @@ use socket2::{Domain, SockRef, Socket, Type};
 use super::verify::{Family, Untested, verify};
 use super::*;
 
+mod kernel;
+
 #[derive(Parser)]
 struct Cli {
     #[command(flatten)]

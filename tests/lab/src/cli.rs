@@ -162,6 +162,9 @@ pub struct Up {
     /// Sidecars, or the same pods without
     #[arg(long, value_enum, default_value = "on")]
     pub mesh: Mesh,
+    /// The node writes the pods' rules by a CNI plugin, and no pod has NET_ADMIN
+    #[arg(long)]
+    pub cni: bool,
     /// A user namespace with a single user (always so unless run by root)
     #[arg(long)]
     pub rootless: bool,

@@ -106,6 +106,7 @@ pub fn entry(
     };
     match container.name.as_str() {
         "weir-init" => return own("weir-proxy", &["init"]),
+        "weir-validate" => return own("weir-proxy", &["validate"]),
         "weir-proxy" => return own("weir-proxy", &[]),
         "weir-control-plane" => return own("weir-control-plane", &[]),
         _ => {}

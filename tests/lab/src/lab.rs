@@ -73,6 +73,18 @@ impl Builder {
         self
     }
 
+    /// The node writes the pods' rules, by a CNI plugin, and no pod has NET_ADMIN.
+    pub fn cni(mut self, cni: bool) -> Self {
+        self.settings.cni = cni;
+        self
+    }
+
+    /// The plugin is not there yet when this workload's networks are made.
+    pub fn without_plugin(mut self, workload: &str) -> Self {
+        self.settings.without_plugin.push(workload.to_owned());
+        self
+    }
+
     /// A user namespace with one user. The default for everybody but root.
     pub fn rootless(mut self, rootless: bool) -> Self {
         self.rootless = Some(rootless);

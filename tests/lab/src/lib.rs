@@ -6,7 +6,8 @@
 //!   starts    pid 1     controllers    kubelet  one process   namespaces, mounts, user
 //!     ▲         │            │
 //!     │lifeline │            ├──▶ network, ruleset    virtual addresses, faults
-//!     └─────────┘            └──▶ cluster             YAML for the control plane
+//!     └─────────┘            ├──▶ cluster             YAML for the control plane
+//!                            └──▶ cni, api            where nodes write the pods' rules
 //!   client ──control socket──▶ server ──▶ supervisor
 //! ```
 //!
@@ -14,11 +15,13 @@
 //! clean-up to forget. [`Lab`] is the way in for tests and programs, `weir-lab` for people.
 
 pub mod address;
+pub mod api;
 pub mod build;
 pub mod chaos;
 pub mod cli;
 pub mod client;
 pub mod cluster;
+pub mod cni;
 pub mod container;
 pub mod control;
 pub mod environment;

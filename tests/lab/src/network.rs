@@ -13,7 +13,8 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -41,6 +42,12 @@ impl Door {
     pub fn enter(&self) -> std::io::Result<()> {
         move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network))?;
         Ok(())
+    }
+
+    /// For other processes of the lab, as long as the pod is there.
+    pub fn path(&self) -> PathBuf {
+        let (own, number) = (std::process::id(), self.0.as_raw_fd());
+        format!("/proc/{own}/fd/{number}").into()
     }
 }
 

@@ -28,7 +28,7 @@ use crate::volume::{Identity, VolumeMaker, shows_trust_bundle};
 /// The user of a container that does not say, where the lab can choose.
 const APP_USER: u32 = 1000;
 /// Rootless, the sidecar cannot be told from the app by its user: it marks its sockets instead.
-const PROXY_MARK: &str = "0x14102";
+pub const PROXY_MARK: &str = "0x14102";
 /// Variables of this machine that programs need to find themselves.
 const INHERITED: [&str; 7] = [
     "PATH",
@@ -353,6 +353,16 @@ impl Pod {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Empty: there is none any more.
+    pub fn set_trouble(&self, why: &str) {
+        let mut trouble = self.trouble();
+        if *trouble != why {
+            why.clone_into(&mut trouble);
+            drop(trouble);
+            self.changed();
+        }
+    }
+
     pub fn changed(&self) {
         self.node.changed.notify_one();
     }
@@ -492,7 +502,10 @@ impl Pod {
         let own = references.environment(spec)?;
         let mut argv: Vec<String> = entry.argv.iter().map(|word| expand(word, &own)).collect();
         env.extend(own);
-        let ours = matches!(spec.name.as_str(), "weir-init" | "weir-proxy");
+        let ours = matches!(
+            spec.name.as_str(),
+            "weir-init" | "weir-validate" | "weir-proxy"
+        );
         if !ours && let Some(more) = settings.env.get(&self.workload) {
             env.extend(more.iter().cloned());
         }

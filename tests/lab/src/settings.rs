@@ -18,6 +18,10 @@ pub struct Settings {
     /// Files and directories of weir.dev resources; the control plane watches them in place.
     pub policies: Vec<PathBuf>,
     pub mesh: bool,
+    /// The node writes the pods' rules, by a CNI plugin.
+    pub cni: bool,
+    /// Workloads whose networks are made as if the plugin were not there yet.
+    pub without_plugin: Vec<String>,
     /// One user for everything, in a user namespace.
     pub rootless: bool,
     pub images: Vec<Mapping>,

@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Read;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -17,6 +17,7 @@ use weir_control_plane::injector::{
 
 use crate::address::Addresses;
 use crate::cluster::{self, Directory, Family, PodView};
+use crate::cni;
 use crate::control::{ContainerStatus, PodStatus, ServiceStatus, Status};
 use crate::error::{Doing, Error, Result};
 use crate::manifest::{Manifests, Service, Workload};
@@ -47,6 +48,8 @@ pub struct Supervisor {
     addresses: Mutex<Addresses>,
     pods: Mutex<Vec<Arc<Pod>>>,
     faults: Mutex<Vec<FaultBetween>>,
+    /// In CNI mode, from before the first pod.
+    runtime: OnceLock<Arc<cni::Runtime>>,
     /// Every pod of the manifests was made.
     raised: AtomicBool,
     /// What the kernel and the directory were told last.
@@ -78,6 +81,7 @@ impl Supervisor {
             addresses: Mutex::new(addresses),
             pods: Mutex::default(),
             faults: Mutex::default(),
+            runtime: OnceLock::new(),
             raised: AtomicBool::new(false),
             applied: tokio::sync::Mutex::new(Applied {
                 services: String::new(),
@@ -97,6 +101,11 @@ impl Supervisor {
             .iter()
             .partition(|workload| workload.namespace == SYSTEM_NAMESPACE);
         self.reconcile().await?;
+        if self.node.settings.cni {
+            let _ = self
+                .runtime
+                .set(Arc::new(cni::Runtime::start(&self.node).await?));
+        }
         for workload in system {
             self.raise(workload).await?;
         }
@@ -156,7 +165,12 @@ impl Supervisor {
         locked(&self.pods).push(pod.clone());
         // The control plane knows the pod before the pod asks for its identity.
         self.reconcile().await?;
-        tokio::spawn(pod.clone().live());
+        let without = &self.node.settings.without_plugin;
+        let runtime = self
+            .runtime
+            .get()
+            .filter(|_| !without.contains(&workload.name));
+        tokio::spawn(live(pod.clone(), runtime.cloned()));
         Ok(pod)
     }
 
@@ -182,8 +196,18 @@ impl Supervisor {
             labels: namespace.labels,
             annotations: namespace.annotations,
         };
-        match inject(&pod, &context, &InjectorSettings::default()) {
-            Ok(Outcome::Injected(patched)) => Ok(patched),
+        let cni = self.node.settings.cni;
+        let injector = InjectorSettings {
+            cni,
+            ..InjectorSettings::default()
+        };
+        match inject(&pod, &context, &injector) {
+            Ok(Outcome::Injected(mut patched)) => {
+                if cni && self.node.settings.rootless {
+                    cni::mark(&mut patched);
+                }
+                Ok(patched)
+            }
             Ok(Outcome::Skipped(why)) => {
                 self.node.say(format!("{name}: not in the mesh: {why}"));
                 Ok(pod)
@@ -475,6 +499,16 @@ impl Supervisor {
             services: services.collect(),
         }
     }
+}
+
+/// As the kubelet has it: the network is whole before anything runs in the pod.
+async fn live(pod: Arc<Pod>, runtime: Option<Arc<cni::Runtime>>) {
+    let Some(runtime) = runtime else {
+        return pod.live().await;
+    };
+    runtime.add(&pod).await;
+    pod.clone().live().await;
+    runtime.delete(&pod).await;
 }
 
 fn name(pod: &Pod) -> Name<'_> {

@@ -90,7 +90,8 @@ pub(super) fn pod_security(namespaces: &[Value]) -> Vec<Finding> {
         Finding::warning(
             format!("namespace {name} is to be in the mesh, and its Pod Security level refuses NET_ADMIN"),
             "weir-init needs it, once, in the pod's own network: pods there will not start.\n\
-             Enforce `privileged` there, and `restricted` by warn and audit",
+             In CNI mode nodes do it instead (weir install --cni); or enforce `privileged` there, and `restricted` by \
+             warn and audit",
         )
     });
     warnings.collect()

@@ -65,7 +65,7 @@ pub(super) fn check(
     findings
 }
 
-fn named(names: &[String]) -> String {
+pub(super) fn named(names: &[String]) -> String {
     let shown = names[..names.len().min(NAMES_MAX)].join(", ");
     match names.len().checked_sub(NAMES_MAX) {
         None | Some(0) => shown,
@@ -74,7 +74,7 @@ fn named(names: &[String]) -> String {
 }
 
 /// What the control plane tells its webhook, by its own environment.
-fn settings(deployment: &Value, namespace: &str) -> InjectorSettings {
+pub(super) fn settings(deployment: &Value, namespace: &str) -> InjectorSettings {
     let containers = deployment.pointer("/spec/template/spec/containers");
     let environment = |name: &str| {
         let containers = containers.and_then(Value::as_array).into_iter().flatten();
@@ -90,6 +90,7 @@ fn settings(deployment: &Value, namespace: &str) -> InjectorSettings {
         trust_domain: environment("WEIR_TRUST_DOMAIN").unwrap_or(default.trust_domain),
         log_level: environment("WEIR_PROXY_LOG").unwrap_or(default.log_level),
         token_audience: environment("WEIR_TOKEN_AUDIENCE").unwrap_or(default.token_audience),
+        cni: environment("WEIR_CNI").is_some_and(|said| said == "true"),
         ..default
     }
 }

@@ -4,6 +4,7 @@
 //	oracle lint CHART [VALUES…]        what `helm lint --strict` finds
 //	oracle objects CRDS FILE…          what the API server's types and schemas say of objects: one JSON line a fault
 //	oracle definitions CRDS            what it says of the CRDs themselves, the cost of their rules included
+//	oracle restricted PODS…            what Pod Security has against pods at that level: one line a pod
 //
 // Exit code 0: asked and answered, faults included; 1: it could not be asked.
 package main
@@ -15,7 +16,7 @@ import (
 
 func main() {
 	if len(os.Args) < 3 {
-		fail(fmt.Errorf("usage: oracle render|lint|objects|definitions PATH…"))
+		fail(fmt.Errorf("usage: oracle render|lint|objects|definitions|restricted PATH…"))
 	}
 	var err error
 	switch command, paths := os.Args[1], os.Args[2:]; command {
@@ -27,6 +28,8 @@ func main() {
 		err = objects(paths[0], paths[1:])
 	case "definitions":
 		err = definitions(paths[0])
+	case "restricted":
+		err = restricted(os.Args[2:])
 	default:
 		err = fmt.Errorf("unknown command %q", command)
 	}

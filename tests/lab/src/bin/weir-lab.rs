@@ -89,7 +89,10 @@ fn client(id: Option<String>) -> Result<Client> {
 }
 
 fn start(up: Up) -> Result<ExitCode> {
-    let mut builder = Lab::builder().mesh(up.mesh == Mesh::On).keep(up.keep);
+    let mut builder = Lab::builder()
+        .mesh(up.mesh == Mesh::On)
+        .cni(up.cni)
+        .keep(up.keep);
     if up.rootless {
         builder = builder.rootless(true);
     }
