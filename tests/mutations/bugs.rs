@@ -532,7 +532,7 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "self.changed.send_replace(());" => "()",
             "layer::authorize::tests::connections_on_which_nobody_asks_again_end_with_the_right_to_them";
         "a caller is who its headers say":
-            "request.context.caller.as_deref()" =>
+            "context.caller.as_deref()" =>
             "request.head.headers.get(\"x-weir-caller\").and_then(|said| said.to_str().ok())",
             "layer::authorize::tests::who_may_not_call_is_told_so_in_its_own_protocol_and_headers_prove_nothing";
     }
