@@ -91,7 +91,7 @@ impl Draft {
         fields: &mut Vec<(String, Value)>,
     ) -> Routing {
         // Of equals the one that was written first.
-        self.matches.sort_by(|(a, _), (b, _)| a.cmp(b));
+        self.matches.sort_by_key(|(a, _)| *a);
         let matches: Vec<RuleMatch> = self.matches.into_iter().map(|(_, it)| it).collect();
         let whose = callers.as_deref().map_or(String::new(), |namespace| {
             format!("for callers in {namespace}: ")

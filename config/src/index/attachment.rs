@@ -238,10 +238,10 @@ impl Index {
     }
 }
 
-fn each<'a>(
-    policy: &'a impl Targeting,
+fn each(
+    policy: &impl Targeting,
     fares: impl Fn(&Target) -> Attachment,
-) -> Vec<(&'a TargetRef, Attachment)> {
+) -> Vec<(&TargetRef, Attachment)> {
     let targets = policy.target_refs().iter();
     targets
         .map(|target| (target, fares(&Target::of(policy, target))))
