@@ -351,12 +351,13 @@ fn route(kind: &str, name: &str, service: &str, rules: &str) -> String {
 #[tokio::test]
 async fn a_route_of_the_gateway_api_says_in_its_status_what_becomes_of_it() {
     let cluster = Cluster::double().await;
-    let to = |name: &str| format!("[{{backendRefs: [{{name: {name}, port: 80}}]}}]");
+    let to = |name: &str, port: u16| format!("[{{backendRefs: [{{name: {name}, port: {port}}}]}}]");
+    let to_catalog = to("catalog", 3550);
     for (kind, name, service, rules) in [
-        ("HTTPRoute", "good", "catalog", to("catalog")),
-        ("GRPCRoute", "good", "catalog", to("catalog")),
-        ("HTTPRoute", "orphan", "nobody", to("catalog")),
-        ("HTTPRoute", "lost", "catalog", to("later")),
+        ("HTTPRoute", "good", "catalog", to_catalog.clone()),
+        ("GRPCRoute", "good", "catalog", to_catalog.clone()),
+        ("HTTPRoute", "orphan", "nobody", to_catalog.clone()),
+        ("HTTPRoute", "lost", "catalog", to("later", 80)),
         (
             "HTTPRoute",
             "wide",
@@ -420,9 +421,8 @@ async fn a_route_of_the_gateway_api_says_in_its_status_what_becomes_of_it() {
         .await;
     until_reasons(&cluster, "HTTPRoute", "far", &both).await;
     let before = reasons(&cluster, "HTTPRoute", "wide").await[0].1;
-    let rules = to("catalog");
     cluster
-        .apply(&route("HTTPRoute", "wide", "catalog", &rules))
+        .apply(&route("HTTPRoute", "wide", "catalog", &to_catalog))
         .await;
     until_reasons(&cluster, "HTTPRoute", "wide", &both).await;
     let now = reasons(&cluster, "HTTPRoute", "wide").await;
