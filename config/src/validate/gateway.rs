@@ -74,6 +74,16 @@ fn check_spec(
             }
         }
     }
+    for (index, parent) in parents.iter().enumerate().take(PARENTS_MAX) {
+        if parent.kind.as_deref() == Some("Service") && parent.group.is_none() {
+            // It would be nobody's route, and nobody would say so.
+            let message = "a Service has no group, and without this field it is that of Gateways";
+            found.push(
+                Contradiction::error(format!("spec.parentRefs[{index}]"), message)
+                    .help("write group: \"\""),
+            );
+        }
+    }
     if !hostnames.is_empty() {
         found.push(
             Contradiction::warning("spec.hostnames", "hostnames mean nothing for a Service")
