@@ -606,4 +606,42 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "before.admission.clone()" => "Arc::new(admission::Shared::new(&policy.limits))",
             "mesh::tests::a_new_policy_keeps_the_buckets_and_who_is_in_the_app";
     }
+    "cni/plugin.rs" {
+        "a pod starts although its rules could not be written":
+            "redirection.install(&namespace).map_err(not_redirected)?" => "drop(redirection.install(&namespace))",
+            "cni::plugin::tests::a_pod_of_ours_is_not_passed_unless_its_rules_are_written";
+        "a pod of which nobody can be asked is none of ours":
+            "pod::redirection(&asked(&meant, network)?)" => "asked(&meant, network).map_or(Ok(None), |said| pod::redirection(&said))",
+            "cni::plugin::tests::a_pod_of_which_nobody_can_say_whose_it_is_does_not_start";
+    }
+    "cni/pod.rs" {
+        "a pod's name may lead elsewhere at the API server":
+            "is_path || !text.bytes().all(is_name)" => "is_path",
+            "cni::plugin::tests::names_that_would_lead_elsewhere_at_the_api_server_are_refused";
+    }
+    "cni/conflist.rs" {
+        "our entry comes before the pod has addresses":
+            "plugins.push(entry.json())" => "plugins.insert(0, entry.json())",
+            "cni::conflist::tests::a_chain_gets_our_entry_as_its_last";
+    }
+    "cni/node.rs" {
+        "what was a single plugin stays a chain":
+            "kept.exists() && !single.exists()" => "false",
+            "cni::node::tests::a_single_plugin_is_put_back_as_it_was_to_the_byte";
+    }
+    "cni/repair.rs" {
+        "a pod that nobody makes anew is deleted":
+            "has_ended && is_owned" => "has_ended",
+            "cni::repair::tests::only_a_pod_whose_validator_said_so_and_that_somebody_makes_anew_is_stranded";
+    }
+    "redirect/table.rs" {
+        "a range of ports has no end":
+            "after(last)" => "None::<Vec<u8>>",
+            "redirect::tests::kernel::the_kernel_is_told_what_nft_would_have_told_it";
+    }
+    "redirect/wanted.rs" {
+        "rules that were changed pass a check":
+            "there == wanted" => "true",
+            "redirect::tests::kernel::a_pods_rules_are_written_from_outside_and_a_change_of_them_shows";
+    }
 };
