@@ -136,6 +136,7 @@ async fn each_call_goes_where_the_route_says_and_as_it_says() {
     for _ in 0..CALLS {
         let request = Request::get("/page").header("host", "server");
         let request = request.body(Full::default()).expect("a request");
+        sender.ready().await.expect("an open connection");
         let answer = whole(sender.send_request(request).await.expect("an answer")).await;
         assert_eq!(answer.status(), 200);
         next += u32::from(header(&answer, "x-pod").starts_with("next"));
