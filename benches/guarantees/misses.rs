@@ -4,7 +4,23 @@
 use crate::figure::Figure::{self, *};
 use crate::plan::Case;
 
+/// G7's app has one core, so that twelve times its capacity is not more than a driver can send.
+const ONE_CORE: &str = "the app has one core, which a critical request shares with whatever else is in it: four at least, for no limit is lower, and \
+     more in the first seconds, until the limit is found; it waits for a place behind other critical ones, too, and no longer than 100 ms";
+
 const KNOWN: &[(&str, &str, Figure, &str)] = &[
+    (
+        "G7",
+        "critical at half the capacity, beside a ramp to 12 × of what may be shed",
+        Success,
+        ONE_CORE,
+    ),
+    (
+        "G7",
+        "critical at half the capacity, beside a ramp to 12 × of what may be shed",
+        P99ToHealthy,
+        ONE_CORE,
+    ),
     (
         "G6",
         "… nine short, one 31 × as long",
