@@ -6,14 +6,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use weir_lab::control::PodStatus;
+use weir_lab::metrics::Metrics;
 use weir_lab::{Lab, build, toolbox};
 
-use crate::world::{PATIENCE, PROXY, alone, binary};
+use crate::world::{ADMIN_PORT, PATIENCE, PROXY, alone, binary};
 
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -241,16 +243,10 @@ fn every_pod_that_is_injected_runs() {
     }
 
     // An init container comes after the sidecar, so what it fetched came through the mesh.
-    let metrics = lab.exec(
-        Some("models-0"),
-        &["curl", "-s", "http://127.0.0.1:14191/metrics"],
-    );
-    let metrics = metrics.expect("the lab answers").stdout;
-    let fetched = metrics.lines().find(|line| {
-        line.starts_with("weir_requests_total")
-            && line.contains("inbound")
-            && line.contains("tls=\"mtls\"")
-    });
-    assert!(fetched.is_some(), "{metrics}");
+    let models = lab.pod("models-0").expect("it runs").address;
+    let models = SocketAddr::new(models, ADMIN_PORT).to_string();
+    let metrics = Metrics::scrape(lab.client(), &models).expect("a sidecar shows its metrics");
+    let fetched = [("direction", "inbound"), ("tls", "mtls")];
+    assert_eq!(metrics.sum("weir_requests_total", &fetched), 1.0);
     lab.down().expect("it ends");
 }

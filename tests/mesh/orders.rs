@@ -3,16 +3,14 @@
 //! `SEED=n` in the environment makes the same faults, at the same times.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use weir_lab::error::Error;
-use weir_lab::settings::Publish;
-use weir_lab::{Lab, build, toolbox};
+use weir_lab::{Lab, build};
 
-use crate::world::{PATIENCE, alone, binary};
+use crate::world::{alone, post, shop};
 
 const SEED: u64 = 5;
 /// Faults follow each other for so long.
@@ -96,45 +94,6 @@ impl Fault {
             }
         }
     }
-}
-
-fn shop() -> Lab {
-    let root = build::root();
-    toolbox::provide(&[toolbox::SHOP]).expect("the shop's tools are there");
-    build::everything(&root).expect("the shop can be built");
-    let mut builder = Lab::builder()
-        .manifests(root.join("demo-boutique/k8s"))
-        .program(binary("weir-lab"))
-        .mesh(true)
-        .env("storefront", "CHECKOUT_MODE", "EVENT")
-        .env("notifier", "NOTIFY_MS", "1")
-        .publish(Publish {
-            service: "storefront".into(),
-            port: 8080,
-            host_port: 0,
-        });
-    for image in weir_lab::image::boutique(&root.join("demo-boutique")) {
-        builder = builder.image(image);
-    }
-    let lab = builder.start().expect("the lab starts");
-    lab.wait_ready(PATIENCE).expect("the shop opens");
-    lab
-}
-
-/// A form sent to the page: the status and what follows the head, if there was an answer.
-fn post(page: SocketAddr, session: &str, path: &str, form: &str) -> Option<(u16, String)> {
-    let request = format!(
-        "POST {path} HTTP/1.1\r\nhost: {page}\r\ncookie: session={session}\r\nconnection: close\r\n\
-         content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{form}",
-        form.len()
-    );
-    let mut stream = TcpStream::connect(page).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    stream.write_all(request.as_bytes()).ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    let status = answer.get(9..12)?.parse().ok()?;
-    Some((status, answer.split_once("\r\n\r\n")?.1.to_owned()))
 }
 
 /// Orders one thing after the other, and asks again with the same key until it is answered. The orders that were accepted.
@@ -256,8 +215,11 @@ fn digests(lab: &Lab) -> (String, String) {
 /// Shoppers shop while one fault follows the other; then every order must come to its end.
 fn tell(faults: &[(Fault, Duration)]) {
     let _alone = alone();
-    let lab = shop();
-    let page = lab.published("storefront").expect("it is published");
+    let env = [
+        ("storefront", "CHECKOUT_MODE", "EVENT"),
+        ("notifier", "NOTIFY_MS", "1"),
+    ];
+    let (lab, page) = shop(true, &env);
     let until = Instant::now() + faults.iter().map(|(_, lasts)| *lasts).sum::<Duration>();
     let accepted: BTreeSet<String> = thread::scope(|scope| {
         let shoppers =

@@ -1,14 +1,11 @@
 //! The shop itself: what crosses the cart's link, with the mesh and without.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use weir_lab::client::Command;
-use weir_lab::settings::Publish;
-use weir_lab::{Lab, build, toolbox};
 
-use crate::world::{PATIENCE, alone, binary};
+use crate::world::{PATIENCE, alone, post, shop};
 
 /// What any of the shop's messages would show of itself on the cart's link: gRPC to the cart, Redis' protocol from it.
 const PLAIN_TEXT: [&str; 5] = [
@@ -28,29 +25,12 @@ with open(sys.argv[2], 'wb', 0) as file:
     while True:
         file.write(link.recv(65536))
 ";
-const SESSION: &str = "session=0123456789abcdef0123456789abcdef";
+const SESSION: &str = "0123456789abcdef0123456789abcdef";
 
 /// Everything on the cart's link while somebody puts things into a cart.
 fn capture(mesh: bool) -> Vec<u8> {
     let _alone = alone();
-    let root = build::root();
-    toolbox::provide(&[toolbox::SHOP]).expect("the shop's tools are there");
-    build::everything(&root).expect("the shop can be built");
-    let mut builder = Lab::builder()
-        .manifests(root.join("demo-boutique/k8s"))
-        .program(binary("weir-lab"))
-        .mesh(mesh)
-        .publish(Publish {
-            service: "storefront".into(),
-            port: 8080,
-            host_port: 0,
-        });
-    for image in weir_lab::image::boutique(&root.join("demo-boutique")) {
-        builder = builder.image(image);
-    }
-    let lab = builder.start().expect("the lab starts");
-    lab.wait_ready(PATIENCE).expect("the shop opens");
-    let page = lab.published("storefront").expect("it is published");
+    let (lab, page) = shop(mesh, &[]);
     // Until the whole way works, so that what is captured is traffic and not failures.
     let until = Instant::now() + PATIENCE;
     while !put_into_cart(page) {
@@ -104,20 +84,7 @@ fn capture(mesh: bool) -> Vec<u8> {
 /// As a browser would; whether it worked.
 fn put_into_cart(page: SocketAddr) -> bool {
     let form = "product_id=wicker-creel&quantity=1";
-    let request = format!(
-        "POST /cart HTTP/1.1\r\nhost: {page}\r\ncookie: {SESSION}\r\nconnection: close\r\n\
-         content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{form}",
-        form.len()
-    );
-    let ask = || {
-        let mut stream = TcpStream::connect(page)?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        stream.write_all(request.as_bytes())?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        std::io::Result::Ok(answer)
-    };
-    ask().is_ok_and(|answer| answer.starts_with("HTTP/1.1 303 "))
+    post(page, SESSION, "/cart", form).is_some_and(|(status, _)| status == 303)
 }
 
 fn seen(capture: &[u8]) -> Vec<&'static str> {

@@ -14,12 +14,13 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use weir_lab::metrics::Metrics;
+use weir_lab::settings::Publish;
 use weir_lab::{Builder, Lab, build, toolbox};
 
 /// Long enough for a machine that is busy with something else.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-const ADMIN_PORT: u16 = 14191;
+pub(crate) const ADMIN_PORT: u16 = 14191;
 pub(crate) const PROXY: &str = "weir-proxy";
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -50,6 +51,53 @@ pub(crate) fn binary(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("this test has a path");
     let folder = own.parent().and_then(Path::parent);
     folder.expect("it lies in target/PROFILE/deps").join(name)
+}
+
+/// The whole shop, built and open; `env`: workload, variable, value.
+pub(crate) fn shop(mesh: bool, env: &[(&str, &str, &str)]) -> (Lab, SocketAddr) {
+    let root = build::root();
+    toolbox::provide(&[toolbox::SHOP]).expect("the shop's tools are there");
+    build::everything(&root).expect("the shop can be built");
+    let mut builder = Lab::builder()
+        .manifests(root.join("demo-boutique/k8s"))
+        .program(binary("weir-lab"))
+        .mesh(mesh)
+        .publish(Publish {
+            service: "storefront".into(),
+            port: 8080,
+            host_port: 0,
+        });
+    for image in weir_lab::image::boutique(&root.join("demo-boutique")) {
+        builder = builder.image(image);
+    }
+    for (workload, name, value) in env {
+        builder = builder.env(workload, name, value);
+    }
+    let lab = builder.start().expect("the lab starts");
+    lab.wait_ready(PATIENCE).expect("the shop opens");
+    let page = lab.published("storefront").expect("it is published");
+    (lab, page)
+}
+
+/// A form sent to the page: the status and what follows the head, if there was an answer.
+pub(crate) fn post(
+    page: SocketAddr,
+    session: &str,
+    path: &str,
+    form: &str,
+) -> Option<(u16, String)> {
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nhost: {page}\r\ncookie: session={session}\r\nconnection: close\r\n\
+         content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{form}",
+        form.len()
+    );
+    let mut stream = std::net::TcpStream::connect(page).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let status = answer.get(9..12)?.parse().ok()?;
+    Some((status, answer.split_once("\r\n\r\n")?.1.to_owned()))
 }
 
 /// So many pods of `lab-app`.
