@@ -10,8 +10,8 @@ const ABOUT: &str =
 
 const EXPLANATION: &str = "\
 Each experiment breaks something on purpose (a replica that goes silent, a surge, a retry storm) and measures what
-callers got and what the backends saw: never what a proxy says of itself. Three subjects go through it side by side, each with
-replicas of its own: Weir with its defaults, Envoy with its defaults, and Envoy with the best configuration we know
+callers got and what the backends saw: never what a proxy says of itself. Three subjects go through it side by side (one after the
+other where twenty proxies each are too much for two cores), each with replicas of its own: Weir with its defaults, Envoy with its defaults, and Envoy with the best configuration we know
 (benches/README.md lists it). Load is open loop: a request has a time at which it is meant to be sent, drawn from a seed, and its
 latency counts from then.
 
@@ -148,7 +148,7 @@ impl Effort {
         } = self;
         format!(
             "Mode {name}, seed {seed}: {repeats} repeats (median, least–greatest), {} s warm-up, {} s fault, {} s after it at \
-             least; Poisson arrivals; subjects side by side.",
+             least; Poisson arrivals; subjects side by side where there is room.",
             warm_up.as_secs(),
             fault.as_secs(),
             after.as_secs()

@@ -41,8 +41,9 @@ impl Script {
     pub fn rate_max(&self) -> f64 {
         match self {
             Self::Outage(outage) => {
-                // A proxy of its own is woken for each call, and shares no wake-up with others.
-                let each = if outage.proxies > 1 { 2.0 } else { 1.0 };
+                // A proxy of its own is woken for each call, and shares no wake-up with others: twenty take a third of a core for 1,000
+                // calls a second.
+                let each = if outage.proxies > 1 { 4.0 } else { 1.0 };
                 let hops = if outage.place == Place::Both {
                     2.0
                 } else {
@@ -341,7 +342,7 @@ fn hedging() -> Vec<Case> {
                     ..ask
                 },
                 replicas: 3,
-                plan: SMALL_APP,
+                plan: small_app(1),
                 place: Place::Both,
                 rate: 262.5,
                 surge: 3.0 / 0.7,
@@ -507,20 +508,23 @@ fn backpressure() -> Vec<Case> {
     }]
 }
 
-/// One core, 125 requests a second: small, so that twelve times as much is not more than a driver can send.
-const SMALL_APP: Plan = Plan {
-    work: Work::Cores {
-        cores: 1,
-        thrashes_above: None,
-    },
-    ..REPLICA
-};
+/// Small, so that twelve times what it can do is not more than a driver can send: 125 requests a second for each core.
+const fn small_app(cores: usize) -> Plan {
+    Plan {
+        work: Work::Cores {
+            cores,
+            thrashes_above: None,
+        },
+        ..REPLICA
+    }
+}
 
 fn priority_and_fairness() -> Vec<Case> {
-    vec![
+    let critical = |name, cores: usize| {
+        let plan = small_app(cores);
         Case {
             experiment: "G7",
-            name: "critical at half the capacity, beside a ramp to 12 × of what may be shed",
+            name,
             script: Script::Outage(Outage {
                 ask: Ask {
                     inbound: "concurrency: {adaptive: {}}\n    priorities:\n    \
@@ -528,12 +532,12 @@ fn priority_and_fairness() -> Vec<Case> {
                               - {match: {http: {pathPrefix: /batch}}, tier: Sheddable}",
                     ..APP.ask
                 },
-                plan: SMALL_APP,
+                plan,
                 path: "/critical",
-                rate: 62.5,
+                rate: plan.capacity() * 0.5,
                 others: Some(Others {
                     path: "/batch",
-                    rate: 12.5,
+                    rate: plan.capacity() * 0.1,
                     surge: 120.0,
                     ramps: true,
                 }),
@@ -542,7 +546,14 @@ fn priority_and_fairness() -> Vec<Case> {
             }),
             figures: vec![(Success, AtLeast(0.999)), (P99ToHealthy, AtMost(1.3))],
             missing: Vec::new(),
-        },
+        }
+    };
+    vec![
+        critical(
+            "critical at half the capacity, beside a ramp to 12 × of what may be shed",
+            1,
+        ),
+        critical("… an app of three cores", 3),
         Case {
             experiment: "G7",
             name: "one of ten callers sends 10 × its share",
@@ -550,13 +561,7 @@ fn priority_and_fairness() -> Vec<Case> {
                 place: Place::Both,
                 proxies: 10,
                 // Small, so that the driver has time for it; nine ask for less than their share of a tenth.
-                plan: Plan {
-                    work: Work::Cores {
-                        cores: 4,
-                        thrashes_above: None,
-                    },
-                    ..REPLICA
-                },
+                plan: small_app(4),
                 rate: 9.0 * 30.0,
                 others: Some(Others {
                     path: "/work",

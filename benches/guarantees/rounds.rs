@@ -1,5 +1,6 @@
 //! Runs the cases: all subjects of a case side by side, so that they see the same machine, and as many cases side by side as the
-//! driver has time for. Repeats one after the other, each with another seed and with fresh processes.
+//! driver has time for. A case that is too much for two cores so is run for one subject after the other. Repeats one after the other,
+//! each with another seed and with fresh processes.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,8 +12,10 @@ use crate::plan::Case;
 use crate::subject::{Kind, Lane, Ports, World};
 use crate::trouble::Trouble;
 
-/// Requests a second, of all that goes on side by side: above that the driver begins to be late.
+/// Requests a second, of cases that are put side by side: above that the driver begins to be late.
 const RATE_MAX: f64 = 6000.0;
+/// The same, of one case for all subjects: what is refused, as most of it is then, takes less time.
+const RATE_OF_ONE_MAX: f64 = 9000.0;
 /// A driver that sends later than this measures itself.
 const LATE_P99_MAX: Duration = Duration::from_millis(5);
 /// Proxies that wait for their core measure each other.
@@ -21,6 +24,9 @@ const CORE_BUSY_MAX: f64 = 0.9;
 const TRIES_MAX: u16 = 3;
 /// Of a run, for all its processes to start: only to say how long it all takes.
 const SETTING_UP: Duration = Duration::from_secs(4);
+
+/// What is run side by side: cases, by their place in the plan, and for whom.
+type Batch = Vec<(usize, Kind)>;
 
 /// One run of one subject.
 pub struct Record {
@@ -79,7 +85,7 @@ impl Rounds<'_> {
     /// Again, when the driver was late: that is nobody's result but the machine's.
     async fn side_by_side(
         &self,
-        batch: &[usize],
+        batch: &Batch,
         repeat: u16,
         world: &Rc<World>,
         lanes: &mut u16,
@@ -102,10 +108,8 @@ impl Rounds<'_> {
                         "a hundredth of the requests was sent more than {p99:.1} ms late (the worst {worst:.1} ms), and the proxies' core \
                          was busy to {busy:.0} %, {tries} times: these figures mean nothing. Use a quiet machine, --only or --subject"
                     ));
-                    for case in batch {
-                        for kind in self.kinds {
-                            results.leave_out(*case, *kind, &trouble);
-                        }
+                    for (case, kind) in batch {
+                        results.leave_out(*case, *kind, &trouble);
                     }
                     return;
                 }
@@ -122,7 +126,7 @@ impl Rounds<'_> {
 
     async fn once(
         &self,
-        batch: &[usize],
+        batch: &Batch,
         repeat: u16,
         world: &Rc<World>,
         lanes: &mut u16,
@@ -132,18 +136,16 @@ impl Rounds<'_> {
         let mut ports = Ports::default();
         let mut running = Vec::new();
         let seed = self.seed * 1_000_003 + u64::from(repeat);
-        for case in batch {
-            for kind in self.kinds {
-                *lanes += 1;
-                let lane = Lane {
-                    kind: *kind,
-                    number: *lanes,
-                };
-                let script = &self.cases[*case].script;
-                match script.prepare(lane, world, &mut ports, &self.effort, seed) {
-                    Ok(run) => running.push(async move { (*case, *kind, run.await) }),
-                    Err(trouble) => results.leave_out(*case, *kind, &trouble),
-                }
+        for (case, kind) in batch {
+            *lanes += 1;
+            let lane = Lane {
+                kind: *kind,
+                number: *lanes,
+            };
+            let script = &self.cases[*case].script;
+            match script.prepare(lane, world, &mut ports, &self.effort, seed) {
+                Ok(run) => running.push(async move { (*case, *kind, run.await) }),
+                Err(trouble) => results.leave_out(*case, *kind, &trouble),
             }
         }
         let mut core_busy = 0.0;
@@ -163,25 +165,33 @@ impl Rounds<'_> {
         }
     }
 
-    /// Cases that fit beside each other, by their place in the plan; those that last as long together.
-    fn batches(&self) -> Vec<Vec<usize>> {
+    /// What fits beside each other; of what lasts as long together.
+    fn batches(&self) -> Vec<Batch> {
         let mut cases: Vec<usize> = (0..self.cases.len()).collect();
         cases.sort_by_key(|case| self.length(*case));
-        let mut batches: Vec<Vec<usize>> = Vec::new();
-        for case in cases {
+        let of_all = |case| self.kinds.iter().map(|kind| (case, *kind)).collect();
+        let (together, apart): (Vec<Batch>, Vec<Batch>) = cases
+            .into_iter()
+            .map(of_all)
+            .partition(|batch| self.rate(batch) <= RATE_OF_ONE_MAX);
+        let mut batches: Vec<Batch> = Vec::new();
+        for mut case in together {
             match batches.last_mut() {
-                Some(batch) if self.rate(batch) + self.rate(&[case]) <= RATE_MAX => {
-                    batch.push(case);
+                Some(batch) if self.rate(batch) + self.rate(&case) <= RATE_MAX => {
+                    batch.append(&mut case);
                 }
-                _ => batches.push(vec![case]),
+                _ => batches.push(case),
             }
         }
+        batches.extend(apart.into_iter().flatten().map(|one| vec![one]));
         batches
     }
 
-    fn rate(&self, batch: &[usize]) -> f64 {
-        let rates = batch.iter().map(|case| self.cases[*case].script.rate_max());
-        rates.sum::<f64>() * self.kinds.len() as f64
+    fn rate(&self, batch: &Batch) -> f64 {
+        let rates = batch.iter();
+        rates
+            .map(|(case, _)| self.cases[*case].script.rate_max())
+            .sum()
     }
 
     fn length(&self, case: usize) -> Duration {
@@ -189,21 +199,26 @@ impl Rounds<'_> {
         self.effort.at_least(fault, after).total()
     }
 
-    fn lasts(&self, batches: &[Vec<usize>]) -> Duration {
+    fn lasts(&self, batches: &[Batch]) -> Duration {
         let each = batches.iter().map(|batch| {
-            let longest = batch.iter().map(|case| self.length(*case)).max();
+            let longest = batch.iter().map(|(case, _)| self.length(*case)).max();
             longest.unwrap_or_default() + SETTING_UP
         });
         each.sum()
     }
 
-    fn say(&self, run: &str, batch: &[usize]) {
-        let names = batch.iter().map(|case| {
+    fn say(&self, run: &str, batch: &Batch) {
+        let mut cases: Vec<usize> = batch.iter().map(|(case, _)| *case).collect();
+        cases.dedup();
+        let names = cases.iter().map(|case| {
             let case = &self.cases[*case];
             format!("{} {}", case.experiment, case.name)
         });
         let names = names.collect::<Vec<_>>().join(" | ");
-        eprintln!("{run}: {names}");
+        match batch[..] {
+            [(_, only)] => eprintln!("{run}: {names}, {only}"),
+            _ => eprintln!("{run}: {names}"),
+        }
     }
 
     fn record(&self, number: usize, kind: Kind, repeat: u16, evidence: &Evidence) -> Record {
@@ -256,5 +271,77 @@ impl Results {
         let of_figure = of_both.flat_map(|record| &record.figures);
         let values = of_figure.filter(|(other, _)| *other == figure);
         values.map(|(_, value)| *value).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::plan::{Script, cases};
+
+    fn rounds(cases: &[Case]) -> Rounds<'_> {
+        Rounds {
+            cases,
+            kinds: &[Kind::Weir, Kind::EnvoyDefault, Kind::EnvoyBest],
+            effort: Effort {
+                name: "test",
+                repeats: 1,
+                warm_up: Duration::from_secs(4),
+                fault: Duration::from_secs(6),
+                after: Duration::from_secs(4),
+            },
+            seed: 1,
+        }
+    }
+
+    #[test]
+    fn each_case_is_run_once_for_each_subject() {
+        let cases = cases();
+        let rounds = rounds(&cases);
+        let ran: Vec<_> = rounds.batches().into_iter().flatten().collect();
+        let different: HashSet<_> = ran
+            .iter()
+            .map(|(case, kind)| (*case, kind.name()))
+            .collect();
+        assert_eq!(ran.len(), cases.len() * rounds.kinds.len());
+        assert_eq!(different.len(), ran.len());
+    }
+
+    /// Side by side, the sixty proxies of three subjects took 102 % of their core: such a run never counts, and `--only G5` failed.
+    #[test]
+    fn what_twenty_proxies_each_see_is_run_for_one_subject_after_the_other() {
+        let cases = cases();
+        let rounds = rounds(&cases);
+        let mut apart = 0;
+        for batch in rounds.batches() {
+            let proxies = batch.iter().map(|(case, _)| match &cases[*case].script {
+                Script::Outage(outage) => outage.proxies,
+                _ => 1,
+            });
+            if proxies.max().is_some_and(|most| most > 1) {
+                assert_eq!(batch.len(), 1, "{batch:?}");
+                apart += 1;
+            }
+        }
+        assert_eq!(apart, 6 * rounds.kinds.len());
+    }
+
+    #[test]
+    fn subjects_see_the_same_machine_where_there_is_room() {
+        let cases = cases();
+        let rounds = rounds(&cases);
+        let first = cases.iter().position(|case| case.experiment == "G1");
+        let alike = rounds
+            .batches()
+            .into_iter()
+            .find(|batch| batch.iter().any(|(case, _)| Some(*case) == first));
+        let subjects = alike
+            .expect("it is run")
+            .iter()
+            .filter(|(case, _)| Some(*case) == first)
+            .count();
+        assert_eq!(subjects, 3);
     }
 }
