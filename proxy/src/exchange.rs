@@ -14,7 +14,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::client::SendRequest;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Request, Response, header};
@@ -77,12 +77,21 @@ pub async fn send(
     Ok(Response::from_parts(head, Body::download(download)))
 }
 
-/// A body on its way to the peer. Pulls a frame only when the last one has gone.
+type BodyFrame = Option<Result<Frame<Bytes>, BodyError>>;
+
+/// Shorter frames are put together. Above that a copy costs more than a frame.
+const SMALL: usize = 4 * 1024;
+/// What is put together is no longer than a frame that every peer takes (RFC 9113 section 4.2).
+const TOGETHER_MAX: usize = 16 * 1024;
+
+/// A body on its way to the peer. Pulls no more than one frame of the peer's size while the last one has not gone.
 pub struct Upload {
     body: Body,
     stream: SendStream<Bytes>,
     /// Data for which the peer has no room yet, and whether it is the last.
     waiting: Option<(Bytes, bool)>,
+    /// Came behind what was put together, and did not belong to it.
+    behind: Option<BodyFrame>,
 }
 
 impl Upload {
@@ -91,11 +100,13 @@ impl Upload {
             body,
             stream,
             waiting: None,
+            behind: None,
         }
     }
 
     /// Ready when there is nothing more to send, also because the peer wants no more; then the response says why.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        let mut is_dry = false;
         loop {
             if self.stream.poll_reset(cx).is_ready() {
                 return Poll::Ready(Ok(()));
@@ -115,12 +126,17 @@ impl Upload {
                     return Poll::Ready(Ok(()));
                 }
             }
-            let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+            let frame = match self.behind.take() {
+                Some(frame) => frame,
+                None if is_dry => return Poll::Pending,
+                None => ready!(Pin::new(&mut self.body).poll_frame(cx)),
+            };
             match frame.map(|frame| frame.map(Frame::into_data)) {
                 // Asking for room before there is something to send would keep it from other streams (hyper#4003).
                 Some(Ok(Ok(data))) if !data.is_empty() => {
+                    let data = self.gather(data, cx, &mut is_dry);
                     self.stream.reserve_capacity(1);
-                    self.waiting = Some((data, self.body.is_end_stream()));
+                    self.waiting = Some((data, self.behind.is_none() && self.body.is_end_stream()));
                 }
                 Some(Ok(Ok(_))) if !self.body.is_end_stream() => {}
                 Some(Ok(Ok(_))) | None => {
@@ -140,6 +156,41 @@ impl Upload {
                 }
             }
         }
+    }
+}
+
+impl Upload {
+    /// `first` with the small frames that are there behind it, as one: each frame costs its sender, whoever forwards it and its
+    /// reader the same, however short it is. Nothing is waited for.
+    fn gather(&mut self, first: Bytes, cx: &mut Context<'_>, is_dry: &mut bool) -> Bytes {
+        if first.len() >= SMALL {
+            return first;
+        }
+        let mut together: Option<BytesMut> = None;
+        let mut length = first.len();
+        while length + SMALL <= TOGETHER_MAX && !self.body.is_end_stream() {
+            let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+                // It wakes this task when there is more.
+                *is_dry = true;
+                break;
+            };
+            let small = match &frame {
+                Some(Ok(frame)) => frame.data_ref().filter(|data| data.len() < SMALL),
+                _ => None,
+            };
+            let Some(small) = small else {
+                self.behind = Some(frame);
+                break;
+            };
+            let together = together.get_or_insert_with(|| {
+                let mut together = BytesMut::with_capacity(SMALL);
+                together.extend_from_slice(&first);
+                together
+            });
+            together.extend_from_slice(small);
+            length += small.len();
+        }
+        together.map_or(first, BytesMut::freeze)
     }
 }
 
@@ -239,3 +290,6 @@ impl Drop for Download {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+use std::time::Duration;
+
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc;
+
+use super::*;
+
+/// Who asks, and who is asked.
+async fn connection() -> (
+    SendRequest<Bytes>,
+    h2::server::Connection<DuplexStream, Bytes>,
+) {
+    let (near, far) = tokio::io::duplex(1024 * 1024);
+    let (client, server) = tokio::join!(h2::client::handshake(near), h2::server::handshake(far));
+    let (sender, connection) = client.expect("a client");
+    tokio::spawn(connection);
+    (sender, server.expect("a server"))
+}
+
+/// The next request, and the connection goes on.
+async fn accept(
+    mut connection: h2::server::Connection<DuplexStream, Bytes>,
+) -> h2::server::SendResponse<Bytes> {
+    let accepted = connection.accept().await.expect("a request");
+    let (_, respond) = accepted.expect("a request");
+    tokio::spawn(async move { while connection.accept().await.is_some() {} });
+    respond
+}
+
+enum Piece {
+    Data(Bytes),
+    Trailers,
+    Reset,
+}
+
+/// An answer on its way from an app through a sidecar. What is sent `at_once` is all there when the sidecar begins.
+async fn answer(at_once: Vec<Piece>) -> (mpsc::UnboundedSender<Piece>, RecvStream) {
+    let (mut to_app, app) = connection().await;
+    let (mut to_sidecar, sidecar) = connection().await;
+    let request = || Request::get("http://app/").body(()).expect("a request");
+
+    let (pieces, mut sent) = mpsc::unbounded_channel();
+    for piece in at_once {
+        pieces
+            .send(piece)
+            .unwrap_or_else(|_| panic!("the app listens"));
+    }
+    let (asked, _) = to_app.send_request(request(), true).expect("to the app");
+    tokio::spawn(async move {
+        let mut respond = accept(app).await;
+        let mut stream = respond
+            .send_response(Response::new(()), false)
+            .expect("a head");
+        while let Some(piece) = sent.recv().await {
+            match piece {
+                Piece::Data(data) => stream.send_data(data, false).expect("data"),
+                Piece::Trailers => stream.send_trailers(HeaderMap::new()).expect("trailers"),
+                Piece::Reset => stream.send_reset(Reason::INTERNAL_ERROR),
+            }
+        }
+    });
+    let (head, body) = asked.await.expect("the app's head").into_parts();
+    // Time stands still while anything is to be done.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+
+    let (read, _) = to_sidecar
+        .send_request(request(), true)
+        .expect("to the sidecar");
+    let mut respond = accept(sidecar).await;
+    let stream = respond
+        .send_response(Response::new(()), false)
+        .expect("a head");
+    let mut upload = Upload::new(Body::download(Download::new(body, &head.headers)), stream);
+    tokio::spawn(std::future::poll_fn(move |cx| upload.poll(cx).map(drop)));
+    (pieces, read.await.expect("the sidecar's head").into_body())
+}
+
+/// The next DATA frame that the caller gets.
+async fn next(answer: &mut RecvStream) -> Option<Result<Bytes, h2::Error>> {
+    let data = answer.data().await?;
+    if let Ok(data) = &data {
+        let released = answer.flow_control().release_capacity(data.len());
+        released.expect("no more than came");
+    }
+    Some(data)
+}
+
+async fn lengths(answer: &mut RecvStream) -> Vec<usize> {
+    let mut lengths = Vec::new();
+    while let Some(data) = next(answer).await {
+        lengths.push(data.expect("data").len());
+    }
+    lengths
+}
+
+fn data(length: usize) -> Piece {
+    Piece::Data(Bytes::from(vec![b'x'; length]))
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_frames_that_are_there_at_once_go_as_one() {
+    let mut pieces: Vec<_> = (0..100).map(|_| data(100)).collect();
+    pieces.push(Piece::Trailers);
+    let (_pieces, mut answer) = answer(pieces).await;
+    assert_eq!(lengths(&mut answer).await, [100 * 100]);
+    let trailers = answer.trailers().await.expect("no reset");
+    assert!(trailers.is_some(), "they come behind what was put together");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_put_together_fits_into_a_frame_that_every_peer_takes() {
+    let mut pieces: Vec<_> = (0..50).map(|_| data(1029)).collect();
+    pieces.push(Piece::Trailers);
+    let (_pieces, mut answer) = answer(pieces).await;
+    let lengths = lengths(&mut answer).await;
+    assert_eq!(lengths.iter().sum::<usize>(), 50 * 1029);
+    assert!(
+        lengths.iter().all(|length| *length <= TOGETHER_MAX),
+        "{lengths:?}"
+    );
+    assert!(lengths.len() <= 5, "{lengths:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_there_does_not_wait_for_what_is_not() {
+    let (pieces, mut answer) = answer(Vec::new()).await;
+    for length in [10, 20, 30] {
+        pieces
+            .send(data(length))
+            .unwrap_or_else(|_| panic!("the app listens"));
+        let came = next(&mut answer).await.expect("more").expect("data");
+        assert_eq!(came.len(), length);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_frame_keeps_its_place_and_is_not_copied_together() {
+    let pieces = vec![
+        data(100),
+        data(100),
+        data(8 * 1024),
+        data(100),
+        Piece::Trailers,
+    ];
+    let (_pieces, mut answer) = answer(pieces).await;
+    assert_eq!(lengths(&mut answer).await, [200, 8 * 1024, 100]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_behind_small_frames_is_passed_on_with_its_reason() {
+    let (pieces, mut answer) = answer(vec![data(100), data(100)]).await;
+    let came = next(&mut answer).await.expect("more").expect("data");
+    assert_eq!(came.len(), 200);
+    pieces
+        .send(Piece::Reset)
+        .unwrap_or_else(|_| panic!("the app listens"));
+    let error = next(&mut answer)
+        .await
+        .expect("no end")
+        .expect_err("a reset");
+    assert_eq!(error.reason(), Some(Reason::INTERNAL_ERROR));
+}
