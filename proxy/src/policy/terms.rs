@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use weir_config::snapshot::{self, Retries, RetryOn, Timeout};
 use weir_config::units::{self, Count};
 
@@ -17,6 +18,14 @@ pub struct Terms {
     deadline: Option<Timeout>,
     per_try: Option<Timeout>,
     retry: Option<snapshot::RuleRetry>,
+    made: ArcSwapOption<Made>,
+}
+
+/// What was made of the policy that was asked for last, for the next request that goes there.
+#[derive(Debug)]
+struct Made {
+    policy: Arc<Retries>,
+    retries: Arc<Retries>,
 }
 
 impl Terms {
@@ -26,6 +35,7 @@ impl Terms {
             deadline: rule.deadline,
             per_try: rule.per_try_timeout,
             retry: rule.retry.clone(),
+            made: ArcSwapOption::empty(),
         }
     }
 
@@ -43,7 +53,20 @@ impl Terms {
         if self.per_try.is_none() && self.retry.is_none() {
             return policy.clone();
         }
-        let mut retries = Retries::clone(policy);
+        match &*self.made.load() {
+            Some(made) if Arc::ptr_eq(&made.policy, policy) => return made.retries.clone(),
+            _ => {}
+        }
+        let retries = Arc::new(self.make(policy));
+        self.made.store(Some(Arc::new(Made {
+            policy: policy.clone(),
+            retries: retries.clone(),
+        })));
+        retries
+    }
+
+    fn make(&self, policy: &Retries) -> Retries {
+        let mut retries = policy.clone();
         if let Some(per_try) = self.per_try {
             retries.per_try_timeout = per_try.get();
         }
@@ -64,7 +87,7 @@ impl Terms {
                 retries.backoff_max = retries.backoff_max.max(backoff);
             }
         }
-        Arc::new(retries)
+        retries
     }
 
     /// No try sooner than that after the last.
@@ -90,6 +113,7 @@ mod tests {
             deadline: None,
             per_try,
             retry,
+            made: ArcSwapOption::empty(),
         }
     }
 
@@ -130,5 +154,19 @@ mod tests {
         assert_eq!(some.attempts, ATTEMPTS, "it asks for another try");
         let none = terms(Some(retry(Some(1), None)), None).retries(&policy);
         assert_eq!(none.attempts.get(), 1);
+    }
+
+    #[test]
+    fn what_is_made_of_a_policy_is_made_once_and_anew_for_another() {
+        let first = Arc::new(Retries::default());
+        let terms = terms(None, Some(Timeout::After(units::Duration::from_secs(1))));
+        let made = terms.retries(&first);
+        assert!(Arc::ptr_eq(&made, &terms.retries(&first)));
+        let second = Arc::new(Retries {
+            attempts: Count::of(5),
+            ..Retries::default()
+        });
+        assert_eq!(terms.retries(&second).attempts.get(), 5);
+        assert_eq!(terms.retries(&first).attempts, first.attempts);
     }
 }
