@@ -8,7 +8,10 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 use weir_config::snapshot::AccessLog as LogFormat;
 use weir_proxy::access_log::AccessLog;
 use weir_proxy::admin::{self, Admin};
@@ -67,13 +70,7 @@ fn main() -> ExitCode {
         eprintln!("weir-proxy: nothing says which control plane to ask; see weir-proxy --help");
         return ExitCode::from(2);
     };
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            EnvFilter::try_new(&settings.log).unwrap_or_else(|_| EnvFilter::new("info")),
-        )
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
+    start_log(&settings.log);
     // Admin, control stream and telemetry have a runtime of their own: they answer while the workers are busy.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -88,6 +85,21 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn start_log(wanted: &str) {
+    let targets = wanted.parse().unwrap_or_else(|error| {
+        // A pod that cannot start for its log would be worse.
+        eprintln!("weir-proxy: --log {wanted:?}: {error}; it logs what is info and above");
+        Targets::new().with_default(Level::INFO)
+    });
+    let log = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
+    tracing_subscriber::registry()
+        .with(targets)
+        .with(log)
+        .init();
 }
 
 async fn run(settings: Settings) -> Result<(), AnyError> {

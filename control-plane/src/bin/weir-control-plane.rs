@@ -7,7 +7,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 use weir_config::units::Duration;
 use weir_control_plane::control_plane::{
     Cluster, ControlPlane, STALLED_AFTER, Settings, StartError,
@@ -317,16 +320,18 @@ impl Arguments {
 }
 
 fn start_log(arguments: &Arguments) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let filter = EnvFilter::try_new(&arguments.log)?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match arguments.log_format {
-        LogFormat::Json => log.json().flatten_event(true).init(),
+    let targets: Targets = arguments.log.parse()?;
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let log = match arguments.log_format {
+        LogFormat::Json => log.json().flatten_event(true).boxed(),
         LogFormat::Text => {
             let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            log.with_ansi(ansi).init();
+            log.with_ansi(ansi).boxed()
         }
-    }
+    };
+    tracing_subscriber::registry()
+        .with(targets)
+        .with(log)
+        .init();
     Ok(())
 }
