@@ -177,7 +177,11 @@ impl Figure {
             Self::WorstAmplification => worst_amplification(evidence),
             Self::MadeTwice => {
                 let span = fault.start + SECOND..fault.end;
-                evidence.again.iter().filter(|at| span.contains(*at)).count() as f64
+                evidence
+                    .again
+                    .iter()
+                    .filter(|at| span.contains(*at))
+                    .count() as f64
             }
             Self::WorstErrorsAfter => worst_errors_after(evidence),
             Self::Goodput => goodput(evidence, &(fault.start + SECOND..fault.end)),

@@ -294,6 +294,7 @@ fn request(
         attempt: 1,
         replayable: false,
         try_until: Deadline::NEVER,
+        share: None,
         tried: Vec::new(),
         race: None,
         hedge: false,

@@ -1,7 +1,7 @@
 //! A request on its way through the pipeline: its head, its body, and what the sidecar knows about it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use http::request::Parts;
 use http::{HeaderMap, Method};
@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::body::Body;
 use crate::interim::Interim;
 use crate::layer::inherit::Heir;
+use crate::policy::budget::Budget;
 use crate::policy::deadline::Deadline;
 use crate::policy::priority::Priority;
 use crate::policy::terms::Terms;
@@ -42,8 +43,10 @@ pub struct Context {
     pub attempt: u32,
     /// Another attempt may follow this one, so nobody need wait for an endpoint that has been ejected.
     pub replayable: bool,
-    /// When this attempt gives up, for another one to follow where one may.
+    /// When this attempt gives up, because the policy says so.
     pub try_until: Deadline,
+    /// `None`: no other attempt follows.
+    pub share: Option<Share>,
     /// Endpoints on which earlier attempts failed.
     pub tried: Vec<SocketAddr>,
     /// The request may be tried twice at the same time.
@@ -64,6 +67,19 @@ pub struct Context {
     pub terms: Option<Arc<Terms>>,
     /// Outbound: it is made because of a call to the app, and has inherited from that.
     pub heir: Option<Heir>,
+}
+
+/// What one try may take of the time of a call, so that others can follow: as soon as one is paid for.
+#[derive(Clone)]
+pub struct Share {
+    pub until: Deadline,
+    pub budget: Arc<Mutex<Budget>>,
+}
+
+impl Share {
+    pub fn budget(&self) -> MutexGuard<'_, Budget> {
+        self.budget.lock().expect("no panic while locked")
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +112,7 @@ impl Context {
             attempt: 1,
             replayable: false,
             try_until: Deadline::NEVER,
+            share: None,
             tried: Vec::new(),
             race: None,
             hedge: false,

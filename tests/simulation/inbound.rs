@@ -4,7 +4,7 @@
 //!   sources (a caller, a tier, a pattern) ─▶ weir_proxy::policy::admission ─▶ server: 1000 requests a second
 //! ```
 //!
-//! Everybody waits a second and goes. What is refused is not repeated.
+//! Everybody waits for a second, or for as long as is said, and goes. What is refused is not repeated.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -23,7 +23,6 @@ use crate::server::{Answer, Config, Discipline, Job, Server, Work};
 use crate::traffic::{Pattern, Traffic};
 
 const CAPACITY: f64 = 1000.0;
-const PATIENCE: Duration = Duration::from_secs(1);
 
 fn limits() -> Limits {
     Limits {
@@ -60,6 +59,8 @@ struct World {
     engine: Engine<Event>,
     server: Server,
     admission: Admission<Job>,
+    /// How long callers wait for an answer.
+    patience: Duration,
     sources: Vec<Source>,
     all: Record,
     jobs: HashMap<Job, At>,
@@ -88,6 +89,7 @@ impl World {
         Self {
             server: Server::new(config, now),
             admission: Admission::new(limits(), now),
+            patience: Duration::from_secs(1),
             sources: Vec::new(),
             all: Record::new(now, 1),
             jobs: HashMap::new(),
@@ -174,7 +176,7 @@ impl World {
                 cohort: self.engine.rng.u8(..COHORTS),
             },
             caller: of.caller,
-            patience: Some(PATIENCE),
+            patience: Some(self.patience),
             stream: false,
         };
         let job = self.next_job;
@@ -190,7 +192,7 @@ impl World {
             }
             Entry::Shed(_) => return self.ended(source, now, End::Refused),
         };
-        self.engine.after(PATIENCE, Event::LostPatience(job));
+        self.engine.after(self.patience, Event::LostPatience(job));
         let arrived = now;
         self.jobs.insert(
             job,
@@ -253,7 +255,7 @@ impl World {
             Some(Stage::InApp(place, since)) => {
                 self.server.cancel(job, now);
                 self.admission
-                    .leave(place, now - since, Ended::Answered, now);
+                    .leave(place, now - since, Ended::GivenUp, now);
             }
             Some(Stage::Waits(id)) => {
                 self.admission.give_up(id, None);
@@ -455,6 +457,41 @@ fn g6_overload_in_bursts_of_twenty() {
     };
     judge("g6_overload_in_bursts_of_twenty", |seed| {
         overload(seed, config, Pattern::Bursts(20), bounds(), 0.03)
+    });
+}
+
+/// G5, a sidecar before the app: four fifths of the capacity are gone for ten seconds, callers give up after half a second, and the
+/// app goes on with what nobody waits for any more. Once it has a queue of that kind nobody gets an answer in time.
+#[test]
+fn g5_a_storm_of_callers_that_give_up() {
+    let config = Config {
+        keeps_dead_work: true,
+        ..server(Discipline::Fifo)
+    };
+    judge("g5_a_storm_of_callers_that_give_up", |seed| {
+        let mut world = World::new(seed, config);
+        world.patience = Duration::from_millis(500);
+        world.source(1, Tier::Default, Pattern::Poisson, 0.8);
+        world.at(10, move |world| {
+            let now = world.engine.now();
+            world.server.set_slowdown(5.0, now);
+        });
+        world.at(20, move |world| {
+            let now = world.engine.now();
+            world.server.set_slowdown(1.0, now);
+        });
+        let all = world.run(32).all;
+        let (goodput, _) = goodput(&all, 11..20, CAPACITY / 5.0);
+        let after = all.seconds(20..31);
+        let last_bad = after.iter().rposition(|second| second.success() < 0.99);
+        vec![
+            at_least("goodput of the capacity that is left", goodput, 0.7).instead_of(0.9),
+            at_most(
+                "99 % again after (s)",
+                last_bad.map_or(0.0, |second| second as f64 + 1.0),
+                5.0,
+            ),
+        ]
     });
 }
 

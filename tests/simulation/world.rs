@@ -366,8 +366,9 @@ impl World {
             _ => 1,
         };
         let per_try = retries.per_try_timeout.map(|timeout| timeout.get());
-        let until = call.deadline.of_try(per_try, tries_left, now);
+        let until = per_try.map_or(Deadline::NEVER, |per_try| Deadline::after(per_try, now));
         let until = until.min(call.deadline);
+        let share = call.deadline.share(tries_left, now);
         let replayable = tries_left > 1;
         let rng = &mut self.engine.rng;
         if call.deadline.is_over(now) {
@@ -386,13 +387,12 @@ impl World {
             replayable,
         });
         let job = id << TRY_BITS | call.tries;
+        self.try_ends(until.min(share), job);
         let host = &mut self.servers[server];
         if host.server.connects() == Some(false) {
             return self.failed(id, Failed::REFUSED);
         }
         self.record.sent(server, now);
-        let until = until.instant().expect("every call has a deadline");
-        self.engine.at(until, Event::TryOver(job));
         let admitted = match &mut host.admission {
             Some(admission) => admission.enter(job),
             None => Admitted::Now,
@@ -551,16 +551,30 @@ impl World {
     }
 
     fn try_over(&mut self, job: Job) {
+        let now = self.engine.now();
         let Some((id, call)) = self.waiting(job) else {
             return;
         };
+        let (sidecar, deadline) = (call.sidecar, call.deadline);
         let until = call.trying.as_ref().expect("it waits").until;
-        let failed = if until == call.deadline {
+        if !until.is_over(now) {
+            let wait = self.sidecars[sidecar].budget.until_another(now);
+            if !wait.is_zero() {
+                let again = until.min(Deadline::after(wait, now));
+                return self.try_ends(again, job);
+            }
+        }
+        let failed = if until == deadline && until.is_over(now) {
             Failed::DEADLINE
         } else {
             Failed::GIVEN_UP
         };
         self.failed(id, failed);
+    }
+
+    fn try_ends(&mut self, at: Deadline, job: Job) {
+        let at = at.instant().expect("every call has a deadline");
+        self.engine.at(at, Event::TryOver(job));
     }
 
     fn hang_up(&mut self, id: CallId) {

@@ -254,6 +254,7 @@ impl Duty for Admitted {
             // It would have taken longer still.
             Outcome::Failure(Fault::Deadline) => Ended::Answered,
             Outcome::Failure(Fault::Hard) => Ended::Failed,
+            Outcome::Cancelled if self.answered.is_none() => Ended::GivenUp,
             Outcome::Cancelled => Ended::Unmeasured,
         };
     }

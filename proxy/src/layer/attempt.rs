@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::head;
 use crate::member::Member;
 use crate::policy::deadline::{Deadline, GrpcTimeout, format_millis};
-use crate::request::Request;
+use crate::request::{Request, Share};
 
 // Names rather than text: inserting a name copies nothing.
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -73,7 +73,11 @@ impl<T: Transport> Service<Request> for Attempt<T> {
             }
             let replayable = request.context.replayable;
             let deadline = request.context.deadline;
-            let try_until = deadline.min(request.context.try_until);
+            let ends = Ends {
+                deadline,
+                try_until: request.context.try_until,
+                share: request.context.share.take(),
+            };
             let member = chosen.member.clone();
             let ejected = member.until_ejected(chosen.was_eligible());
             let guard = Guard::new(chosen);
@@ -92,7 +96,7 @@ impl<T: Transport> Service<Request> for Attempt<T> {
                 biased;
                 result = call => result,
                 () = ejected, if replayable => Err(Error::Ejected { address: member.address() }),
-                () = until(try_until) => Err(if try_until == deadline {
+                whole = ends.reached() => Err(if whole {
                     Error::DeadlineExceeded
                 } else {
                     Error::PerTryTimeout { address: member.address() }
@@ -113,6 +117,39 @@ fn in_whose_time(error: Error, policy: &Arc<str>) -> Error {
             error.injected_by(policy)
         }
         other => other,
+    }
+}
+
+/// When a try has had its time.
+struct Ends {
+    deadline: Deadline,
+    try_until: Deadline,
+    share: Option<Share>,
+}
+
+impl Ends {
+    /// Whether the whole call has.
+    async fn reached(mut self) -> bool {
+        let hard = self.deadline.min(self.try_until);
+        loop {
+            let share = self
+                .share
+                .as_ref()
+                .map_or(Deadline::NEVER, |share| share.until);
+            until(hard.min(share)).await;
+            let now = Instant::now();
+            match &mut self.share {
+                Some(share) if !hard.is_over(now) => {
+                    // Given up with nothing to follow, the time that is left would be lost, and the work with it.
+                    let wait = share.budget().until_another(now);
+                    if wait.is_zero() {
+                        return false;
+                    }
+                    share.until = Deadline::after(wait, now);
+                }
+                _ => return hard == self.deadline,
+            }
+        }
     }
 }
 
@@ -147,10 +184,14 @@ fn forward_deadline(request: &mut Request) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
     use std::time::Duration;
+
+    use weir_config::snapshot;
 
     use super::*;
     use crate::endpoints::tests::{fail, pool, pool_at};
+    use crate::policy::budget::{Budget, Millitokens, TRANSPARENT};
     use crate::request::{Context, Protocol};
 
     fn no_faults() -> Arc<fault::Shared> {
@@ -179,7 +220,7 @@ mod tests {
         let address = silent.local_addr().expect("it is bound");
         let now = Instant::now();
         let deadline = Deadline::after(Duration::from_secs(10), now);
-        let third = deadline.of_try(Some(Duration::from_secs(3)), 2, now);
+        let third = Deadline::after(Duration::from_secs(3), now);
         for (try_until, took, code) in [
             (third, 3, "per-try-timeout"),
             (deadline, 7, "deadline-exceeded"),
@@ -197,6 +238,66 @@ mod tests {
             assert_eq!(error.facts().code, code);
             assert_eq!(started.elapsed().as_secs(), took);
         }
+    }
+
+    /// Takes so long for an answer.
+    #[derive(Clone)]
+    struct Takes(Duration);
+
+    impl Transport for Takes {
+        async fn send(&self, _: &Endpoints, _: &Member, _: Request) -> Answer {
+            tokio::time::sleep(self.0).await;
+            Ok(http::Response::new(Body::empty()))
+        }
+    }
+
+    /// In a retry storm all were given up on at a quarter of their time, with nothing to follow, and the app worked for nobody.
+    #[tokio::test(start_paused = true)]
+    async fn a_try_has_more_than_its_share_while_no_other_is_paid_for() {
+        let millis = Duration::from_millis;
+        let outcome = async |tokens: u32, until_paid: Option<Duration>| {
+            let started = Instant::now();
+            let deadline = Deadline::after(millis(500), started);
+            let mut budget = Budget::new(snapshot::Budget::default(), started);
+            while budget.tokens() > Millitokens(tokens * 1000) {
+                assert!(budget.withdraw(TRANSPARENT, started));
+            }
+            let budget = Arc::new(Mutex::new(budget));
+            let mut request = request(deadline, Deadline::NEVER, false);
+            request.context.share = Some(Share {
+                until: deadline.share(4, started),
+                budget: budget.clone(),
+            });
+            let mut attempt = Attempt {
+                endpoints: pool(1),
+                faults: no_faults(),
+                transport: Takes(millis(300)),
+            };
+            let pays = async {
+                match until_paid {
+                    Some(until) => tokio::time::sleep(until).await,
+                    None => std::future::pending().await,
+                }
+                for _ in 0..20 {
+                    let mut budget = budget.lock().expect("not poisoned");
+                    budget.deposit(Instant::now());
+                }
+                std::future::pending::<()>().await;
+            };
+            let result = tokio::select! {
+                result = attempt.call(request) => result,
+                () = pays => unreachable!("it never ends"),
+            };
+            (result.is_ok(), started.elapsed())
+        };
+        assert_eq!(outcome(10, None).await, (false, millis(125)));
+        assert_eq!(outcome(0, None).await, (true, millis(300)));
+        let (answered, elapsed) = outcome(0, Some(millis(150))).await;
+        assert!(!answered, "now one is");
+        assert!(
+            elapsed >= millis(150) && elapsed <= millis(225),
+            "{elapsed:?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]

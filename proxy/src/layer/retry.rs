@@ -25,7 +25,7 @@ use crate::policy::retry::{Attempt, Decision, Verdict, decide};
 use crate::policy::terms::Terms;
 use crate::recorder;
 use crate::replay::Replay;
-use crate::request::{Context as RequestContext, Request};
+use crate::request::{Context as RequestContext, Request, Share};
 use crate::telemetry::BackendMetrics;
 
 #[derive(Clone)]
@@ -74,7 +74,7 @@ impl<S: Call> Service<Request> for Retry<S> {
         let once = retries.attempts.get() == 1 && context.heir.is_none();
         if context.upgrade || context.stands_in || once {
             mark(&mut request.head, &request.context);
-            request.context.try_until = try_until(&request.context, retries, 1);
+            request.context.try_until = try_until(retries);
             return Either::Left(self.inner.call(request));
         }
         let (mut policy, inner) = (self.policy.clone(), self.inner.clone());
@@ -89,7 +89,7 @@ impl RetryLayer {
     async fn run<S: Call>(self, mut inner: S, request: Request) -> Answer {
         let mut original = Original::new(request);
         loop {
-            let result = inner.call(original.next_attempt(&self.retries)).await;
+            let result = inner.call(original.next_attempt(&self)).await;
             let terms = original.context.terms.as_deref();
             let Some(verdict) = verdict(&result, terms.and_then(Terms::codes)) else {
                 if original.context.attempt == 1 {
@@ -215,7 +215,8 @@ impl Original {
         }
     }
 
-    fn next_attempt(&mut self, retries: &Retries) -> Request {
+    fn next_attempt(&mut self, policy: &RetryLayer) -> Request {
+        let retries = &policy.retries;
         let mut context = self.context.clone();
         let may_repeat = self.is_replayable() && context.idempotent && !context.is_retry;
         let tries_left = match retries.attempts.get().saturating_sub(context.attempt) {
@@ -223,7 +224,11 @@ impl Original {
             _ => 1,
         };
         context.replayable = tries_left > 1;
-        context.try_until = try_until(&context, retries, tries_left);
+        context.try_until = try_until(retries);
+        context.share = context.replayable.then(|| Share {
+            until: context.deadline.share(tries_left, Instant::now()),
+            budget: policy.budget.clone(),
+        });
         let exhausted = context.attempt >= retries.attempts.get() && self.transparent > 0;
         let keep = !exhausted && self.is_replayable();
         let head = self.head.take();
@@ -292,11 +297,11 @@ fn mark(head: &mut http::request::Parts, context: &RequestContext) {
     }
 }
 
-fn try_until(context: &RequestContext, retries: &Retries, tries_left: u32) -> Deadline {
-    let configured = retries.per_try_timeout.map(|timeout| timeout.get());
-    context
-        .deadline
-        .of_try(configured, tries_left, Instant::now())
+fn try_until(retries: &Retries) -> Deadline {
+    let configured = retries.per_try_timeout;
+    configured.map_or(Deadline::NEVER, |timeout| {
+        Deadline::after(timeout.get(), Instant::now())
+    })
 }
 
 /// Where the attempt went.

@@ -41,6 +41,9 @@ const CALLS_A_TURN: f64 = 12.5;
 /// … and at least one a second.
 const TURN_MAX: Duration = Duration::from_secs(1);
 
+/// Nobody says when a success will pay for a try.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+
 /// +0.2 tokens a second, so that a service that failed for long can be probed by a retry at all.
 const FLOOR_EVERY: Duration = Duration::from_millis(5);
 
@@ -122,6 +125,16 @@ impl Budget {
             self.turn = self.turn.max(now) + wait.min(TURN_MAX);
         }
         paid
+    }
+
+    /// How long a try that is still waited for goes on: as long as no other one would be paid for, it is all there is.
+    /// Zero: another one may take its place now.
+    pub fn until_another(&mut self, now: Instant) -> Duration {
+        self.refill(now);
+        if self.tokens < ATTEMPT.0 {
+            return ASK_AGAIN;
+        }
+        self.turn(now)
     }
 
     pub fn tokens(&self) -> Millitokens {

@@ -51,13 +51,12 @@ impl Deadline {
         earliest.map_or(Self::NEVER, |span| Self::after(span, now))
     }
 
-    /// When one try ends, of `tries_left` (this one included): by what is configured, and early enough to leave the
-    /// others their share, so that a black hole does not take the time of the try that would have worked.
+    /// When the share of one try is over, of `tries_left` (this one included): early enough to leave the others theirs, so
+    /// that a black hole does not take the time of the try that would have worked.
     #[must_use]
-    pub fn of_try(&self, configured: Option<Duration>, tries_left: u32, now: Instant) -> Self {
+    pub fn share(&self, tries_left: u32, now: Instant) -> Self {
         let share = self.remaining(now).map(|left| left / tries_left.max(1));
-        let earliest = configured.into_iter().chain(share).min();
-        earliest.map_or(Self::NEVER, |span| Self::after(span, now))
+        share.map_or(Self::NEVER, |span| Self::after(span, now))
     }
 
     #[must_use]
@@ -281,25 +280,18 @@ mod tests {
     #[test]
     fn a_try_leaves_time_for_the_next_one() {
         let now = Instant::now();
-        let timeout = |configured: Option<u64>, left: Option<u64>, tries_left| {
+        let share = |left: Option<u64>, tries_left| {
             let deadline = Deadline::of_request(left.map(millis), now);
-            let of_try = deadline.of_try(configured.map(millis), tries_left, now);
-            assert_eq!(of_try.min(deadline), of_try, "never later than the whole");
-            of_try.remaining(now)
+            deadline.share(tries_left, now).remaining(now)
         };
-        assert_eq!(timeout(Some(600), Some(2000), 2), Some(millis(600)));
-        assert_eq!(timeout(Some(600), Some(1000), 2), Some(millis(500)));
-        assert_eq!(timeout(Some(600), Some(2000), 1), Some(millis(600)));
-        assert_eq!(timeout(Some(600), Some(300), 1), Some(millis(300)));
-        assert_eq!(timeout(Some(600), None, 2), Some(millis(600)));
-        assert_eq!(timeout(None, Some(2000), 2), Some(millis(1000)));
-        assert_eq!(timeout(None, Some(2000), 3), Some(millis(2000) / 3));
+        assert_eq!(share(Some(2000), 2), Some(millis(1000)));
+        assert_eq!(share(Some(2000), 3), Some(millis(2000) / 3));
         assert_eq!(
-            timeout(None, Some(2000), 1),
+            share(Some(2000), 1),
             Some(millis(2000)),
             "the last try has it all"
         );
-        assert_eq!(timeout(None, None, 2), None);
+        assert_eq!(share(None, 2), None);
     }
 
     proptest! {

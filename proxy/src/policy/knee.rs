@@ -79,7 +79,9 @@ pub enum Ended {
     Overloaded,
     /// It was an answer, but how long it took says nothing: an error comes early or late.
     Failed,
-    /// It says nothing: cancelled, or lasted as long as its caller wanted.
+    /// Its caller went away before there was an answer, which would have taken longer still.
+    GivenUp,
+    /// It says nothing: it lasted as long as its caller wanted.
     Unmeasured,
 }
 
@@ -193,12 +195,23 @@ impl Knee {
         if now < self.settled {
             return;
         }
+        let ended = match ended {
+            // Where everybody gives up there is nothing else to learn from. Who goes away early shows only that it was in a hurry.
+            Ended::GivenUp if self.is_long(latency) => Ended::Answered,
+            Ended::GivenUp => Ended::Unmeasured,
+            ended => ended,
+        };
         self.window.add(latency, ended);
         let passed = now.saturating_duration_since(self.window.since);
         let enough = |span, count| passed >= span && self.window.completed >= count;
         if enough(WINDOW, WINDOW_COMPLETIONS) || enough(WINDOW_MAX, WINDOW_COMPLETIONS_MIN) {
             self.close(passed.as_secs_f64(), in_flight, now);
         }
+    }
+
+    fn is_long(&self, latency: Duration) -> bool {
+        let baseline = self.baseline.value;
+        baseline.is_some_and(|baseline| latency.as_secs_f64() > TOLERANCE * baseline)
     }
 
     fn close(&mut self, seconds: f64, in_flight: u32, now: Instant) {
@@ -422,7 +435,7 @@ impl Window {
             }
             Ended::Overloaded => self.overloaded += 1,
             Ended::Failed => {}
-            Ended::Unmeasured => return,
+            Ended::GivenUp | Ended::Unmeasured => return,
         }
         self.completed += 1;
     }

@@ -49,8 +49,11 @@ async fn tries(layer: RetryLayer, request: Request) -> Vec<Duration> {
             let RequestContext {
                 try_until,
                 deadline,
+                share,
                 ..
             } = request.context;
+            let share = share.map_or(Deadline::NEVER, |share| share.until);
+            let try_until = deadline.min(try_until).min(share);
             let left = try_until
                 .remaining(Instant::now())
                 .expect("there is an end");

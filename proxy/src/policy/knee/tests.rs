@@ -173,3 +173,18 @@ proptest! {
         }
     }
 }
+
+/// Everybody gives up before there is an answer, so there is nothing else to learn from. Planted bug: taking that for nothing.
+#[test]
+fn an_app_whose_callers_all_give_up_has_a_queue_and_who_leaves_early_says_nothing() {
+    let mut app = App::new();
+    app.windows(40, 7);
+    let before = app.knee.limit();
+    app.window(5000, Ended::GivenUp);
+    assert_eq!(app.knee.limit(), before, "they left sooner than it usually takes");
+    app.capacity = 100.0;
+    for _ in 0..20 {
+        app.window(5000, Ended::GivenUp);
+    }
+    assert!(app.knee.limit() <= 6, "{}", app.knee.limit());
+}
