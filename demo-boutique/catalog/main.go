@@ -15,6 +15,7 @@ func main() {
 func register(server *grpc.Server) {
 	service := &catalog{products: stock()}
 	boutiquev1.RegisterCatalogServer(server, service)
+	boutiquev1.RegisterAdsServer(server, houseAds{products: service.products})
 	boutiquev1.RegisterEchoServer(server, echo{})
 
 	// Online Boutique's name for the same API: its services can call this one.

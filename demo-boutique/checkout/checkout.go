@@ -99,7 +99,7 @@ func (c *checkout) sync(ctx context.Context, request *boutiquev1.PlaceOrderReque
 func (c *checkout) event(ctx context.Context, request *boutiquev1.PlaceOrderRequest, id string) (*boutiquev1.PlaceOrderResponse, error) {
 	order, err := c.quote(ctx, request)
 	if err != nil {
-		return nil, err
+		return c.again(ctx, request, id, err)
 	}
 	order.OrderId = id
 	placed := &eventsv1.OrderEvent{

@@ -38,6 +38,7 @@ type neighbours struct {
 	cart     []*boutiquev1.CartItem
 	charged  *boutiquev1.AuthorizeRequest
 	appended *eventsv1.AppendRequest
+	conn     *grpc.ClientConn // to all of them
 }
 
 func (n *neighbours) intercept(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
@@ -122,6 +123,17 @@ func (n *neighbours) Append(_ context.Context, request *eventsv1.AppendRequest) 
 	return &eventsv1.AppendResponse{FirstSeq: 1, LastSeq: 1}, nil
 }
 
+// Read knows the facts of the last append.
+func (n *neighbours) Read(request *eventsv1.ReadRequest, stream eventsv1.OrderLog_ReadServer) error {
+	n.mu.Lock()
+	appended, err := n.appended, n.fails["Read"]
+	n.mu.Unlock()
+	if err != nil || appended == nil || appended.OrderId != request.OrderId {
+		return err
+	}
+	return stream.Send(appended.Events[0])
+}
+
 func (n *neighbours) fail(method string, code codes.Code) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -179,13 +191,20 @@ func open(t *testing.T) (*neighbours, boutiquev1.CheckoutClient) {
 		boutiquev1.RegisterPaymentServer(server, n)
 		eventsv1.RegisterOrderLogServer(server, n)
 	}, grpc.UnaryInterceptor(n.intercept))
+	return n, n.checkout(t, conn)
+}
+
+// checkout starts one that remembers nothing.
+func (n *neighbours) checkout(t *testing.T, conn *grpc.ClientConn) boutiquev1.CheckoutClient {
+	t.Helper()
+	n.conn = conn
 	service := &checkout{
 		cart: boutiquev1.NewCartClient(conn), catalog: boutiquev1.NewCatalogClient(conn),
 		currency: boutiquev1.NewCurrencyClient(conn), shipping: boutiquev1.NewShippingClient(conn),
 		payment: boutiquev1.NewPaymentClient(conn), orderlog: eventsv1.NewOrderLogClient(conn),
 		once: newOnce(10),
 	}
-	return n, boutiquev1.NewCheckoutClient(serve(t, service.register))
+	return boutiquev1.NewCheckoutClient(serve(t, service.register))
 }
 
 func request(mode boutiquev1.Mode, key string) *boutiquev1.PlaceOrderRequest {
@@ -382,6 +401,26 @@ func TestWithoutTheLogNothingIsAcceptedAndTheCartIsKept(t *testing.T) {
 	}
 	if n.asked("EmptyCart") != 0 {
 		t.Error("the cart is empty")
+	}
+}
+
+func TestWhoAsksAgainAfterCheckoutDiedHearsOfTheOrderThatWasPlaced(t *testing.T) {
+	n, client := open(t)
+	first, err := client.PlaceOrder(soon(t), request(boutiquev1.Mode_EVENT, "key"))
+	if err != nil || n.cart != nil {
+		t.Fatal(first, err)
+	}
+	other := n.checkout(t, n.conn)
+	again, err := other.PlaceOrder(soon(t), request(boutiquev1.Mode_EVENT, "key"))
+	if err != nil || again.String() != first.String() {
+		t.Errorf("first %v, again %v, %v", first, again, err)
+	}
+	if _, err := other.PlaceOrder(soon(t), request(boutiquev1.Mode_EVENT, "another")); status.Code(err) != codes.FailedPrecondition {
+		t.Errorf("an empty cart and a new key: %v", err)
+	}
+	n.fail("Read", codes.Unavailable)
+	if _, err := n.checkout(t, n.conn).PlaceOrder(soon(t), request(boutiquev1.Mode_EVENT, "key")); status.Code(err) != codes.Unavailable {
+		t.Errorf("while nobody knows whether it was placed: %v", err)
 	}
 }
 

@@ -11,7 +11,17 @@ _END = b"\n-- \nThe boutique\n\n"  # no text has it: see _body
 class Mailbox:
     def __init__(self, path: str) -> None:
         """Opens it, and takes away a last mail that was not written to its end."""
-        self._file = open(path, "a+b", buffering=0)  # noqa: SIM115, it stays open
+        self._path = path
+        self._open()
+
+    def begin_anew(self) -> None:
+        """An empty one. That of before is kept beside it, in place of the one before that."""
+        self.close()
+        os.replace(self._path, f"{self._path}.before")
+        self._open()
+
+    def _open(self) -> None:
+        self._file = open(self._path, "a+b", buffering=0)  # noqa: SIM115, it stays open
         self._file.seek(0)
         mails = self._file.read()
         whole = mails.rfind(_END) + len(_END) if _END in mails else 0

@@ -10,7 +10,7 @@ from boutique.events.v1 import orderlog_pb2, orderlog_pb2_grpc
 from boutique.events.v1.order_pb2 import ORDER_CANCELLED, ORDER_CONFIRMED, OrderEvent, OrderPlaced
 
 from chassis.aio import Faults
-from chassis.facts import follow
+from chassis.facts import OtherLog, follow
 from chassis.refusal import Refusal
 from mbox import Mailbox
 
@@ -20,7 +20,16 @@ Answer = TypeVar("Answer")
 
 
 async def notify(log: orderlog_pb2_grpc.OrderLogStub, mailbox: Mailbox, notify_ms: int, faults: Faults) -> None:
-    """One mail for each order that ended, from the last that was told, for ever."""
+    """One mail for each order that ended, from the last that was told, for ever. Another log has a mailbox of its own."""
+    while True:
+        try:
+            await _follow(log, mailbox, notify_ms, faults)
+        except OtherLog as other:
+            print(f"notifier: {other}; a new mailbox", file=sys.stderr, flush=True)
+            mailbox.begin_anew()
+
+
+async def _follow(log: orderlog_pb2_grpc.OrderLogStub, mailbox: Mailbox, notify_ms: int, faults: Faults) -> None:
     facts = follow(log, mailbox.last_seq + 1, [ORDER_CONFIRMED, ORDER_CANCELLED], who="notifier")
     async for event in facts:
         placed = await _patiently(lambda event=event: _placed(log, event, faults))

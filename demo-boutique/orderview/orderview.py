@@ -33,7 +33,7 @@ class OrderView(orderview_pb2_grpc.OrderViewServicer):
 
 
 async def live(projection: Projection, log: orderlog_pb2_grpc.OrderLogStub) -> None:
-    """Keeps the projection up to date, for ever."""
+    """Keeps the projection up to date, for ever. Where the log is another one now (OtherLog), the service has to start anew."""
     async for event in follow(log, projection.as_of_seq + 1, who="orderview"):
         projection.apply(event)
 

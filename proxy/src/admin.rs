@@ -208,6 +208,7 @@ fn outbound(backend: &Backend) -> Value {
         "inOwnZone": list.near(),
         "p99Ms": backend.endpoints.p99().as_secs_f64() * 1e3,
         "throttled": backend.throttled(),
+        "fallbacks": telemetry::fallbacks(&backend.service),
         "breakers": breakers,
         "endpoints": endpoints,
     })
@@ -276,6 +277,11 @@ mod tests {
         assert_eq!(state["breakers"], json!({"": "closed"}));
         assert!(state["p99Ms"].as_f64().is_some_and(|p99| p99 > 0.0));
         assert_eq!(state["endpoints"][0]["state"], "closed");
+        assert_eq!(state["fallbacks"], 0);
+        let fallbacks = telemetry::FallbackMetrics::new(&backend.service);
+        fallbacks.stale.inc();
+        fallbacks.alternate.inc();
+        assert_eq!(outbound(&backend)["fallbacks"], 2);
         calls.iter().for_each(tokio::task::JoinHandle::abort);
     }
 }

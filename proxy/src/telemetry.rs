@@ -5,6 +5,7 @@
 
 use std::sync::LazyLock;
 
+use prometheus::core::Collector;
 use prometheus::{
     Counter, CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec,
     IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
@@ -439,6 +440,20 @@ impl FallbackMetrics {
             fixed: kind("fixed"),
         }
     }
+}
+
+/// How often callers of a service got something in place of its answer. For people: it goes through the whole family.
+pub fn fallbacks(service: &str) -> u64 {
+    let families = METRICS.fallbacks.collect();
+    let series = families.iter().flat_map(|family| family.get_metric());
+    let of_service = series.filter(|series| {
+        let mut labels = series.get_label().iter();
+        labels.any(|label| label.name() == "service" && label.value() == service)
+    });
+    let count: f64 = of_service
+        .map(|series| series.get_counter().get_value())
+        .sum();
+    count as u64
 }
 
 /// `policy`: its name, which the control plane says.

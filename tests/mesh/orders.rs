@@ -8,9 +8,10 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use weir_lab::error::Error;
+use weir_lab::metrics::Metrics;
 use weir_lab::{Lab, build};
 
-use crate::world::{alone, post, shop};
+use crate::world::{ADMIN_PORT, alone, post, shop};
 
 const SEED: u64 = 5;
 /// Faults follow each other for so long.
@@ -39,8 +40,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Something that fails.
 #[derive(Debug)]
 enum Fault {
+    /// Nothing fails.
+    Calm,
     /// Killed whenever it is there.
     Dead(&'static str),
+    /// Both are, at the same time.
+    BothDead(&'static str, &'static str),
     Frozen(&'static str),
     /// Nothing passes between the two.
     Cut(&'static str, &'static str),
@@ -52,8 +57,9 @@ impl Fault {
     fn draw(random: &mut fastrand::Rng) -> Self {
         let mut service = || SERVICES[random.usize(..SERVICES.len())];
         let (one, other) = (service(), service());
-        match random.u32(..4) {
+        match random.u32(..5) {
             0 => Self::Dead(one),
+            4 => Self::BothDead(one, other),
             1 => Self::Frozen(one),
             2 => Self::Cut(one, other),
             _ => Self::Lossy(one, random.u8(10..=60)),
@@ -66,17 +72,9 @@ impl Fault {
         let wait = || sleep(until.saturating_duration_since(Instant::now()));
         let done = "the lab does it";
         match self {
-            Self::Dead(service) => {
-                while Instant::now() < until {
-                    match lab.kill(service) {
-                        Err(Error::Request(why)) => {
-                            assert!(why.starts_with("nothing runs"), "{why}")
-                        }
-                        killed => killed.expect(done),
-                    }
-                    sleep(LOOK_EVERY);
-                }
-            }
+            Self::Calm => wait(),
+            Self::Dead(service) => keep_dead(lab, &[*service], until),
+            Self::BothDead(one, other) => keep_dead(lab, &[*one, *other], until),
             Self::Frozen(service) => {
                 lab.stop(service).expect(done);
                 wait();
@@ -93,6 +91,18 @@ impl Fault {
                 lab.net_heal().expect(done);
             }
         }
+    }
+}
+
+fn keep_dead(lab: &Lab, services: &[&str], until: Instant) {
+    while Instant::now() < until {
+        for service in services {
+            match lab.kill(service) {
+                Err(Error::Request(why)) => assert!(why.starts_with("nothing runs"), "{why}"),
+                killed => killed.expect("the lab does it"),
+            }
+        }
+        sleep(LOOK_EVERY);
     }
 }
 
@@ -212,8 +222,8 @@ fn digests(lab: &Lab) -> (String, String) {
     }
 }
 
-/// Shoppers shop while one fault follows the other; then every order must come to its end.
-fn tell(faults: &[(Fault, Duration)]) {
+/// Shoppers shop while one fault follows the other; then every order must come to its end. `ask` may ask the lab how it was.
+fn tell(faults: &[(Fault, Duration)], ask: impl FnOnce(&Lab)) {
     let _alone = alone();
     let env = [
         ("storefront", "CHECKOUT_MODE", "EVENT"),
@@ -284,6 +294,7 @@ fn tell(faults: &[(Fault, Duration)]) {
         count.0 >= 10 && count.1 >= 3,
         "the story was too short to tell anything"
     );
+    ask(&lab);
 }
 
 #[test]
@@ -296,11 +307,56 @@ fn orders_end_once_and_are_paid_once_whatever_fails_at_random() {
         let lasts = Duration::from_millis(random.u64(1000..8000));
         faults.push((Fault::draw(&mut random), lasts));
     }
-    tell(&faults);
+    tell(&faults, |_| ());
+}
+
+/// How often the breakers that checkout's sidecar has for the log went into a state.
+fn transitions(lab: &Lab, to: &str) -> f64 {
+    let checkout = lab.pod("checkout").expect("there is one").address;
+    let admin = SocketAddr::new(checkout, ADMIN_PORT).to_string();
+    let metrics = Metrics::scrape(lab.client(), &admin).expect("a sidecar shows its metrics");
+    let labels = [("service", "boutique/orderlog:7300"), ("to", to)];
+    metrics.sum("weir_breaker_transitions_total", &labels)
+}
+
+#[test]
+fn a_log_that_hangs_is_left_alone_by_its_breaker_and_no_order_is_lost_or_doubled() {
+    let faults = [
+        (Fault::Calm, Duration::from_secs(5)),
+        (Fault::Frozen("orderlog"), Duration::from_secs(9)),
+        // The longest that the breaker stays open, and some orders.
+        (Fault::Calm, Duration::from_secs(8)),
+    ];
+    tell(&faults, |lab| {
+        assert!(transitions(lab, "open") >= 1.0, "it opened");
+        assert!(transitions(lab, "closed") >= 1.0, "and closed again");
+    });
+}
+
+#[test]
+#[ignore = "two minutes: cargo test --test mesh orders -- --ignored"]
+fn no_order_is_lost_whichever_two_of_those_who_keep_it_are_dead_at_once() {
+    let pairs = [
+        ("orderlog", "fulfilment"),
+        ("orderlog", "payment"),
+        ("payment", "shipping"),
+        ("fulfilment", "orderview"),
+        ("checkout", "orderlog"),
+        ("orderview", "notifier"),
+    ];
+    let dead = |(one, other)| (Fault::BothDead(one, other), Duration::from_secs(8));
+    let calm = || (Fault::Calm, Duration::from_secs(4));
+    let faults: Vec<_> = pairs
+        .map(|pair| [dead(pair), calm()])
+        .into_iter()
+        .flatten()
+        .collect();
+    tell(&faults, |_| ());
 }
 
 #[test]
 #[ignore = "five minutes: cargo test --test mesh orders -- --ignored"]
 fn no_order_is_lost_whichever_service_is_dead_for_twenty_seconds() {
-    tell(&SERVICES.map(|service| (Fault::Dead(service), GONE_FOR)));
+    let faults = SERVICES.map(|service| (Fault::Dead(service), GONE_FOR));
+    tell(&faults, |_| ());
 }

@@ -22,6 +22,18 @@ export async function accessible(tab: Tab, page: string): Promise<void> {
   assert.equal(violations.length, 0, `${page}:\n${told.join('\n')}`);
 }
 
+/** The width of a page at 400 % of 1280 (WCAG 1.4.10). */
+export const NARROW = 320;
+
+/** Nothing sticks out of the window, and so nothing is lost; but for the strip's ground, which goes from edge to edge. */
+export async function fits(tab: Tab, page: string): Promise<void> {
+  const outside = await tab.see<string[]>(`[...document.querySelectorAll('body *:not(.unseen, .unseen *, .strip)')]
+    .filter((each) => each.getBoundingClientRect().right > innerWidth + 0.5 || each.getBoundingClientRect().left < -0.5)
+    .map((each) => each.outerHTML.slice(0, 100))`);
+  assert.deepEqual(outside, [], `${page}: it sticks out of the window`);
+  assert.ok(await tab.see('document.documentElement.scrollWidth <= innerWidth'), `${page}: it can be scrolled sideways`);
+}
+
 interface Focus {
   readonly what: string;
   readonly isSeen: boolean;

@@ -1,7 +1,7 @@
 /** What visitors of the shop go through, when all is well and when it is not. */
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { accessible, reachable } from './accessible';
+import { accessible, fits, NARROW, reachable } from './accessible';
 import { freeze, tell, thaw } from './stage';
 import { Tab } from './tab';
 
@@ -25,9 +25,11 @@ export async function looksAround(tab: Tab): Promise<void> {
 
   await tab.go('/search?q=wool');
   await accessible(tab, 'search');
-  await tab.resize(390, 844);
-  await tab.go('/');
-  assert.ok(await tab.see('document.documentElement.scrollWidth <= innerWidth'), 'nothing sticks out of a narrow window');
+  await tab.resize(NARROW, 640);
+  for (const page of [PRODUCT, '/search?q=wool', '/cart', '/']) {
+    await tab.go(page);
+    await fits(tab, page);
+  }
   await tab.picture('2-home-narrow', true);
   await accessible(tab, 'home, narrow');
   await tab.resize(1280, 860);
@@ -112,25 +114,42 @@ export async function seesPricesOfAWhileAgo(tab: Tab): Promise<void> {
   await tab.go('/');
   assert.match(await tab.text('.note'), /prices are as of \d\d:\d\d:\d\d UTC/);
   assert.deepEqual(await tab.texts('.card .price'), before);
-  assert.match(await tab.text('[data-part="ads"]'), /free just now/);
+  assert.match(await tab.text('[data-part="ads"]'), /From our own shelves/);
   assert.equal(await tab.see(`${tile('currency')}.dataset.source`), 'cached');
+  await tab.until('the strip shows that the mesh had an ad', `${tile('ads')}.dataset.source === 'mesh'`);
   await tab.picture('9-prices-of-a-while-ago');
   await accessible(tab, 'home with prices of a while ago');
   await thaw('currency');
   await thaw('ads');
 }
 
-/** No script at all, and a payment that hangs: the order is accepted, and comes to its end when it can. */
+/** From search to receipt with the keys alone. */
+async function buysByKeyboard(tab: Tab, look: (page: string) => Promise<void>): Promise<string> {
+  await tab.go('/');
+  await tab.enter('.search input', 'lantern');
+  await look('search');
+  await tab.enter(`a[href="${PRODUCT}"]`);
+  await tab.enter('.product button.buy');
+  await look('cart');
+  await tab.enter('a[href="/checkout"]');
+  await look('checkout');
+  await tab.enter('form.checkout button.buy');
+  return tab.text('h1');
+}
+
+/** No script at all, the narrowest window, no mouse, and a payment that hangs: the order is accepted, and comes to its end when it can. */
 export async function buysWithoutScripts(tab: Tab): Promise<void> {
   await tab.withoutScripts();
+  await tab.resize(NARROW, 640);
   await freeze('payment');
-  const title = await buys(tab, async () => undefined);
+  const title = await buysByKeyboard(tab, (page) => fits(tab, page));
   assert.match(title, /Order accepted, payment pending/);
+  await fits(tab, 'an order that was accepted');
   assert.deepEqual(await tab.texts('.timeline li'), ['Placed']);
   assert.equal(await tab.see(`document.querySelector('[data-sidecar]').dataset.sidecar`), 'there');
   await tab.picture('10-payment-pending');
   await thaw('payment');
-  await tab.click('a[href^="/orders/"]');
+  await tab.enter('a[href^="/orders/"]');
   const end = performance.now() + 30_000;
   while (!(await tab.texts('.timeline li')).some((chip) => chip.startsWith('Confirmed'))) {
     assert.ok(performance.now() < end, `the order comes to its end: ${await tab.text('main')}`);
@@ -138,5 +157,8 @@ export async function buysWithoutScripts(tab: Tab): Promise<void> {
     await tab.click('.hint a[href^="/orders/"]'); // Look again
   }
   assert.match(await tab.text('h1'), /Thank you/i);
+  await fits(tab, 'order');
   await tab.picture('11-order-without-scripts');
+  await tab.go('/orders');
+  await fits(tab, 'orders');
 }

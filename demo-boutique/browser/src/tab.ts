@@ -7,6 +7,8 @@ import { Chromium } from './chromium';
 
 const PATIENCE_MS = 20_000;
 const LOOK_EACH_MS = 50;
+/** More than any page has to go to. */
+const PLACES_MAX = 100;
 
 export class Tab {
   /** What went wrong in the page without anybody seeing it. */
@@ -65,6 +67,17 @@ export class Tab {
     const press = { key, code: key, windowsVirtualKeyCode: code, text };
     await this.#send('Input.dispatchKeyEvent', { type: text ? 'keyDown' : 'rawKeyDown', ...press });
     await this.#send('Input.dispatchKeyEvent', { type: 'keyUp', ...press });
+  }
+
+  /** With the keys alone: to the next place that this names, in which text is if that is said, and a page further. */
+  async enter(selector: string, text?: string): Promise<void> {
+    const isThere = `document.activeElement?.matches(${JSON.stringify(selector)})`;
+    for (let presses = 0; !(await this.see<boolean>(isThere)); presses++) {
+      assert.ok(presses < PLACES_MAX, `the tab key does not lead to ${selector}`);
+      await this.press('Tab');
+    }
+    if (text !== undefined) await this.type(text);
+    await this.#loading(() => this.press('Enter'));
   }
 
   /** Into whatever has the focus. */

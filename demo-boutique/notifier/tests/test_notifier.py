@@ -50,6 +50,16 @@ class MailboxTest(Folder):
         self.assertEqual(self.seqs(), [3, 5, 9])
         self.assertEqual(self.opened().last_seq, 9)
 
+    def test_a_new_mailbox_begins_with_the_first_fact_and_the_one_of_before_is_kept(self):
+        box = self.opened()
+        self.add(box, 7)
+        box.begin_anew()
+        self.assertEqual(box.last_seq, 0)
+        self.add(box, 2)
+        self.assertEqual(self.seqs(), [2])
+        with contextlib.closing(mailbox.mbox(f"{self.path}.before")) as before:
+            self.assertEqual([mail["X-Order-Seq"] for mail in before], ["7"])
+
     def test_a_customer_cannot_write_headers(self):
         box = self.opened()
         box.add(1, "a@b.example\nX-Order-Seq: 7", "s\n\nFrom x", "t", "Thu Jan  1 00:00:00 2026")

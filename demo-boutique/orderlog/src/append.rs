@@ -5,6 +5,8 @@ use crate::pb::{AppendRequest, OrderEvent};
 const ID_BYTES_MAX: usize = 64;
 const KEY_BYTES_MAX: usize = 128;
 const EVENTS_MAX: usize = 16;
+/// Of one order. A whole one has nine; whoever reads an order reads no more than these.
+pub const FACTS_MAX: u32 = 32;
 
 /// Facts of one order, well-formed.
 #[derive(Clone, Debug)]
@@ -70,11 +72,16 @@ pub enum Verdict {
     Conflict { version: u32 },
     /// Some of its keys are there and others are not: these were never one append.
     Mixed,
+    /// There is no room for another order.
+    Full,
+    /// There is none for so many facts of one order.
+    Crowded,
 }
 
 /// `seqs` are where the keys of the append are in the log already. A repeated append is known
-/// whatever version it expects: the order has moved on since, and by this very append.
-pub fn judge(version: u32, expected_version: u32, seqs: &[Option<u64>]) -> Verdict {
+/// whatever version it expects: the order has moved on since, and by this very append. A log
+/// without room takes no new orders; those that it took come to their end all the same.
+pub fn judge(version: u32, expected_version: u32, seqs: &[Option<u64>], has_room: bool) -> Verdict {
     let known: Vec<u64> = seqs.iter().copied().flatten().collect();
     match (known.first(), known.last()) {
         (Some(&first), Some(&last)) if known.len() == seqs.len() => {
@@ -86,6 +93,8 @@ pub fn judge(version: u32, expected_version: u32, seqs: &[Option<u64>]) -> Verdi
         }
         (Some(_), _) => Verdict::Mixed,
         _ if version != expected_version => Verdict::Conflict { version },
+        _ if seqs.len() as u64 + u64::from(version) > u64::from(FACTS_MAX) => Verdict::Crowded,
+        _ if version == 0 && !has_room => Verdict::Full,
         _ => Verdict::New,
     }
 }
@@ -98,17 +107,28 @@ mod tests {
 
     #[test]
     fn a_repeated_append_is_known_even_though_the_version_moved_on() {
-        let verdict = judge(7, 0, &[Some(3), Some(4)]);
+        let verdict = judge(7, 0, &[Some(3), Some(4)], true);
         assert_eq!(verdict, Verdict::Known { first: 3, last: 4 });
-        assert_eq!(judge(7, 0, &[None]), Verdict::Conflict { version: 7 });
-        assert_eq!(judge(7, 7, &[None]), Verdict::New);
+        assert_eq!(judge(7, 0, &[None], true), Verdict::Conflict { version: 7 });
+        assert_eq!(judge(7, 7, &[None], true), Verdict::New);
     }
 
     #[test]
     fn keys_of_two_appends_are_not_one() {
-        assert_eq!(judge(7, 7, &[Some(3), None]), Verdict::Mixed);
-        assert_eq!(judge(7, 7, &[Some(3), Some(5)]), Verdict::Mixed);
-        assert_eq!(judge(7, 7, &[Some(4), Some(3)]), Verdict::Mixed);
+        assert_eq!(judge(7, 7, &[Some(3), None], true), Verdict::Mixed);
+        assert_eq!(judge(7, 7, &[Some(3), Some(5)], true), Verdict::Mixed);
+        assert_eq!(judge(7, 7, &[Some(4), Some(3)], true), Verdict::Mixed);
+    }
+
+    #[test]
+    fn without_room_an_order_that_was_taken_goes_on_and_no_other_begins() {
+        assert_eq!(judge(0, 0, &[None], false), Verdict::Full);
+        assert_eq!(judge(1, 1, &[None], false), Verdict::New);
+        let again = judge(1, 0, &[Some(9)], false);
+        assert_eq!(again, Verdict::Known { first: 9, last: 9 });
+        let last = FACTS_MAX - 1;
+        assert_eq!(judge(last, last, &[None], true), Verdict::New);
+        assert_eq!(judge(last, last, &[None, None], true), Verdict::Crowded);
     }
 
     fn confirmed(key: &str) -> OrderEvent {

@@ -13,7 +13,8 @@
 //! |---|---|---|
 //! | `PORT` | 7300 | where `boutique.events.v1.OrderLog` and `grpc.health.v1.Health` are served, all interfaces |
 //! | `LOG_FILE` | `orderlog.redb` | the log |
-//! | `LOG_MIB_MAX` | 1024 | appends are refused once the file is larger |
+//! | `LOG_ORDERS_MAX` | 50000 | no more orders than these are taken; what becomes of them is written down all the same |
+//! | `LOG_MIB_MAX` | 1024 | the same, once the file is larger than this |
 //! | `DRAIN_DELAY_MS` | 500 | after SIGTERM: not serving according to health, yet still accepting |
 //! | `GRACE_SECONDS` | 10 | after that: how long calls in flight may take to finish; streams are ended before |
 //! | `CHAOS_PORT` | 9730 | where `boutique.v1.Chaos` is served, loopback only; 0 is nowhere |

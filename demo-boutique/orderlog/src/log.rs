@@ -2,16 +2,21 @@
 //!
 //! Whoever appends while the writer syncs waits for the next transaction, together with all others who
 //! do: a group commit that is never waited for longer than one that is under way.
+//!
+//! Where a write fails, as on a disk that is full, those who waited for it are told to try again, and so is everybody
+//! until the log could be opened anew.
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::append::Append;
 use crate::pb::OrderEvent;
+use crate::settings::Limits;
 use crate::store::{Outcome, Store, StoreError};
 
 /// Appends that wait for the writer; more are refused.
@@ -19,13 +24,14 @@ const QUEUE_MAX: usize = 1024;
 /// Appends in a transaction.
 const GROUP_MAX: usize = 256;
 const CONSUMERS_MAX: usize = 64;
+/// How often a log that could not be opened is tried again.
+const REOPEN_EVERY: Duration = Duration::from_millis(200);
+const MIB: u64 = 1 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     #[error("{QUEUE_MAX} appends wait already")]
     Busy,
-    #[error("the log has {bytes} bytes, at most {bytes_max} are allowed")]
-    Full { bytes: u64, bytes_max: u64 },
     #[error("{CONSUMERS_MAX} consumers are remembered already")]
     Consumers,
     /// Whether it was appended is not known: repeat it.
@@ -54,10 +60,12 @@ pub struct Log {
     queue: mpsc::Sender<Waiting>,
     head: watch::Receiver<u64>,
     acks: Arc<Mutex<Acks>>,
+    orders: Arc<AtomicU64>,
+    limits: Limits,
 }
 
 impl Log {
-    pub fn open(path: &Path, bytes_max: u64) -> Result<Self, StoreError> {
+    pub fn open(path: &Path, limits: Limits) -> Result<Self, StoreError> {
         let store = Arc::new(Store::open(path)?);
         let (known, head) = watch::channel(store.head()?);
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
@@ -65,11 +73,13 @@ impl Log {
             of: store.acks()?,
             ..Default::default()
         }));
+        let orders = Arc::new(AtomicU64::new(store.orders()?));
         let writer = Writer {
             store: Arc::clone(&store),
             head: known,
             acks: Arc::clone(&acks),
-            bytes_max,
+            orders: Arc::clone(&orders),
+            limits,
         };
         std::thread::spawn(move || writer.run(waiting));
         Ok(Self {
@@ -77,7 +87,18 @@ impl Log {
             queue,
             head,
             acks,
+            orders,
+            limits,
         })
+    }
+
+    /// How far it is from taking no new orders, for people.
+    pub fn fullness(&self) -> String {
+        fullness(
+            self.orders.load(Ordering::Relaxed),
+            &self.store,
+            self.limits,
+        )
     }
 
     /// Resolves when it is on disk, or refused.
@@ -91,6 +112,11 @@ impl Log {
 
     pub fn head(&self) -> watch::Receiver<u64> {
         self.head.clone()
+    }
+
+    /// The last seq on disk, of which the head may not have heard yet.
+    pub fn last(&self) -> Result<u64, StoreError> {
+        self.store.head()
     }
 
     pub fn event(&self, seq: u64) -> Result<Option<OrderEvent>, StoreError> {
@@ -123,11 +149,20 @@ impl Log {
     }
 }
 
+fn fullness(orders: u64, store: &Store, limits: Limits) -> String {
+    let (mib, mib_max) = (store.bytes() / MIB, limits.bytes_max / MIB);
+    let orders_max = limits.orders_max;
+    format!(
+        "the log has {orders} of {orders_max} orders (LOG_ORDERS_MAX) and {mib} of {mib_max} MiB (LOG_MIB_MAX)"
+    )
+}
+
 struct Writer {
     store: Arc<Store>,
     head: watch::Sender<u64>,
     acks: Arc<Mutex<Acks>>,
-    bytes_max: u64,
+    orders: Arc<AtomicU64>,
+    limits: Limits,
 }
 
 impl Writer {
@@ -139,14 +174,17 @@ impl Writer {
             {
                 group.push(next);
             }
-            self.write(group);
+            if self.write(group).is_err() {
+                self.recover(&mut queue);
+            }
         }
         if let Err(error) = self.commit(&[]) {
             eprintln!("orderlog: the last acks were not written: {error}");
         }
     }
 
-    fn write(&self, group: Vec<Waiting>) {
+    /// Everybody who waited hears what came of it. An error: the log is not open any more.
+    fn write(&self, group: Vec<Waiting>) -> Result<(), StoreError> {
         let (appends, answers): (Vec<_>, Vec<_>) = group
             .into_iter()
             .map(|waiting| (waiting.append, waiting.answer))
@@ -157,45 +195,93 @@ impl Writer {
                 for (answer, outcome) in answers.into_iter().zip(outcomes) {
                     let _ = answer.send(Ok(outcome));
                 }
+                Ok(())
             }
             Err(error) => {
+                eprintln!("orderlog: {error}; the log is opened anew");
+                let reopened = self.reopen();
                 for answer in answers {
-                    let _ = answer.send(Err(again(&error)));
+                    let _ = answer.send(Err(LogError::Unknown(error.to_string())));
                 }
+                reopened
             }
         }
     }
 
     fn commit(&self, appends: &[Append]) -> Result<Vec<Outcome>, LogError> {
-        let bytes = self.store.bytes();
-        if bytes > self.bytes_max {
-            let bytes_max = self.bytes_max;
-            return Err(LogError::Full { bytes, bytes_max });
-        }
         let acks = {
             let mut acks = self.acks.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut acks.unwritten)
         };
-        let head = *self.head.borrow();
-        let batch = self
-            .store
-            .append(appends, &acks, head, SystemTime::now().into())?;
-        self.head.send_if_modified(|head| {
-            let changed = *head != batch.head;
-            *head = batch.head;
-            changed
-        });
+        let (head, room) = (*self.head.borrow(), self.room());
+        let now = SystemTime::now().into();
+        let batch = match self.store.append(appends, &acks, head, room, now) {
+            Ok(batch) => batch,
+            Err(error) => {
+                self.keep(acks);
+                return Err(error.into());
+            }
+        };
+        self.goes_on_at(batch.head);
+        let orders = self.orders.fetch_add(batch.new_orders, Ordering::Relaxed) + batch.new_orders;
+        self.warn(orders - batch.new_orders, orders);
         Ok(batch.outcomes)
     }
-}
 
-/// The same error for everybody who waited.
-fn again(error: &LogError) -> LogError {
-    match error {
-        LogError::Full { bytes, bytes_max } => LogError::Full {
-            bytes: *bytes,
-            bytes_max: *bytes_max,
-        },
-        other => LogError::Unknown(other.to_string()),
+    /// How many more orders may be taken.
+    fn room(&self) -> u64 {
+        if self.store.bytes() > self.limits.bytes_max {
+            return 0;
+        }
+        let orders = self.orders.load(Ordering::Relaxed);
+        self.limits.orders_max.saturating_sub(orders)
+    }
+
+    /// Somebody has to make room before it is needed, and is told once.
+    fn warn(&self, before: u64, orders: u64) {
+        let soon = self.limits.orders_max / 10 * 9;
+        if before <= soon && orders > soon {
+            let fullness = fullness(orders, &self.store, self.limits);
+            eprintln!("orderlog: {fullness}; beyond that it takes no new orders");
+        }
+    }
+
+    fn goes_on_at(&self, new: u64) {
+        self.head.send_if_modified(|head| {
+            let changed = *head != new;
+            *head = new;
+            changed
+        });
+    }
+
+    /// Acks that were not written are written another time, unless later ones came.
+    fn keep(&self, unwritten: BTreeMap<String, u64>) {
+        let mut acks = self.acks.lock().unwrap_or_else(PoisonError::into_inner);
+        for (consumer, seq) in unwritten {
+            acks.unwritten.entry(consumer).or_insert(seq);
+        }
+    }
+
+    /// Until the log is open again; whoever appends meanwhile is told to repeat it.
+    fn recover(&self, queue: &mut mpsc::Receiver<Waiting>) {
+        while let Err(error) = self.reopen() {
+            while let Ok(waiting) = queue.try_recv() {
+                let unknown = LogError::Unknown(error.to_string());
+                let _ = waiting.answer.send(Err(unknown));
+            }
+            if queue.is_closed() {
+                return;
+            }
+            std::thread::park_timeout(REOPEN_EVERY);
+        }
+    }
+
+    /// The transaction that failed may be there all the same.
+    fn reopen(&self) -> Result<(), StoreError> {
+        self.store.reopen()?;
+        let orders = self.store.orders()?;
+        self.goes_on_at(self.store.head()?);
+        self.orders.store(orders, Ordering::Relaxed);
+        Ok(())
     }
 }

@@ -19,7 +19,7 @@ pub async fn run(
     sockets: Sockets,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let log = Log::open(&settings.log_file, settings.log_bytes_max)?;
+    let log = Log::open(&settings.log_file, settings.limits)?;
     let add = |router: tonic::transport::server::Router, chaos, going_away| {
         let service = OrderLogServer::new(OrderLogService::new(log, chaos, going_away))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)

@@ -9,7 +9,7 @@ use tokio_stream::StreamExt;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::append::{Append, Verdict};
+use crate::append::{Append, FACTS_MAX, Verdict};
 use crate::credit::Credit;
 use crate::log::{Log, LogError};
 use crate::pb::order_event::Fact;
@@ -50,6 +50,17 @@ impl OrderLogService {
         permit.map_err(|_| Status::resource_exhausted(format!("{STREAMS_MAX} streams are open")))
     }
 
+    /// Whoever asks for what comes after a fact that is not there, has seen it in another log.
+    fn place(&self, from_seq: u64, types: Vec<i32>) -> Result<Place, Status> {
+        let last = self.log.last().map_err(storage)?;
+        if from_seq > last + 1 {
+            return Err(Status::out_of_range(format!(
+                "this log ends at seq {last}: whoever wants seq {from_seq} has followed another one, and has to begin anew"
+            )));
+        }
+        Ok(Place::new(self.log.clone(), from_seq, few(types)?))
+    }
+
     async fn appended(&self, request: AppendRequest) -> Result<AppendResponse, Status> {
         let append = Append::parse(request).map_err(Status::invalid_argument)?;
         let expected_version = append.expected_version;
@@ -65,6 +76,13 @@ impl OrderLogService {
             Outcome::Refused(Verdict::Mixed) => Err(Status::failed_precondition(
                 "the order has some of these idempotency keys, but not of one append",
             )),
+            Outcome::Refused(Verdict::Full) => Err(Status::resource_exhausted(format!(
+                "no new orders: {}",
+                self.log.fullness()
+            ))),
+            Outcome::Refused(Verdict::Crowded) => Err(Status::failed_precondition(format!(
+                "an order has at most {FACTS_MAX} facts"
+            ))),
             Outcome::Refused(Verdict::New) => Err(Status::internal("new, and yet refused")),
         }
     }
@@ -130,7 +148,7 @@ impl OrderLog for OrderLogService {
     ) -> Result<Response<Facts>, Status> {
         let permit = self.admit().await?;
         let SubscribeRequest { from_seq, types } = request.into_inner();
-        let place = Place::new(self.log.clone(), from_seq, few(types)?);
+        let place = self.place(from_seq, types)?;
         let facts = stream::subscribe(place, self.going_away.clone());
         Ok(counted(facts, permit))
     }
@@ -156,7 +174,7 @@ impl OrderLog for OrderLogService {
             from_seq => from_seq,
         };
         let acked = Acked {
-            place: Place::new(self.log.clone(), from_seq, few(open.types)?),
+            place: self.place(from_seq, open.types)?,
             log: self.log.clone(),
             consumer: open.consumer,
             said,
@@ -219,11 +237,9 @@ impl From<LogError> for Status {
     fn from(error: LogError) -> Self {
         let text = error.to_string();
         match error {
-            LogError::Busy | LogError::Full { .. } | LogError::Consumers => {
-                Self::resource_exhausted(text)
-            }
+            LogError::Busy | LogError::Consumers => Self::resource_exhausted(text),
             // An append may be repeated, so this says that it should be.
-            LogError::Unknown(_) | LogError::Store(StoreError::Storage(_)) => {
+            LogError::Unknown(_) | LogError::Store(StoreError::Storage(_) | StoreError::Closed) => {
                 Self::unavailable(text)
             }
             LogError::Store(StoreError::Damaged { .. }) => Self::data_loss(text),

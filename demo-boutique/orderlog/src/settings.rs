@@ -9,8 +9,20 @@ use boutique_chassis::server::Process;
 pub struct Settings {
     pub process: Process,
     pub log_file: PathBuf,
-    pub log_bytes_max: u64,
+    pub limits: Limits,
 }
+
+/// Beyond either of these no new order is taken. What becomes of those that were taken is written down all the same.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub orders_max: u64,
+    /// Of the file.
+    pub bytes_max: u64,
+}
+
+/// Payment's ledger has 100,000 entries, and an order may need two: to be paid, and to be paid back. An order
+/// that could not be paid for would never end.
+const ORDERS_MAX: u32 = 50_000;
 
 impl Settings {
     /// `lookup` is `std::env::var(name).ok()` outside of tests.
@@ -21,7 +33,10 @@ impl Settings {
             log_file: env
                 .text("LOG_FILE")
                 .map_or("orderlog.redb".into(), PathBuf::from),
-            log_bytes_max: u64::from(env.number("LOG_MIB_MAX", 1024u32)) << 20,
+            limits: Limits {
+                orders_max: env.number("LOG_ORDERS_MAX", ORDERS_MAX).into(),
+                bytes_max: u64::from(env.number("LOG_MIB_MAX", 1024u32)) << 20,
+            },
         };
         env.check(settings)
     }

@@ -1,4 +1,5 @@
-//! The log on disk: four tables of redb, written by one transaction at a time.
+//! The log on disk: four tables of redb, written by one transaction at a time. After a write that failed redb does
+//! nothing more until it is opened anew, which the writer does: a disk that was full is not full for ever.
 //!
 //! | table | key → value |
 //! |---|---|
@@ -11,11 +12,12 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
 
 use prost::Message;
 use redb::{
-    Builder, Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-    TableDefinition,
+    Builder, Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable,
+    ReadableTableMetadata, TableDefinition, WriteTransaction,
 };
 use tempfile::NamedTempFile;
 
@@ -36,6 +38,8 @@ pub enum StoreError {
     Storage(#[from] redb::Error),
     #[error("seq {seq} of the log is damaged: {error}")]
     Damaged { seq: u64, error: prost::DecodeError },
+    #[error("the log cannot be opened just now")]
+    Closed,
 }
 
 /// redb has an error type for each of its verbs.
@@ -51,7 +55,8 @@ impl<Value, Error: Into<redb::Error>> Named<Value> for Result<Value, Error> {
 
 #[derive(Debug)]
 pub struct Store {
-    database: Database,
+    /// None after a write failed, until it can be opened again.
+    database: RwLock<Option<Database>>,
     path: PathBuf,
 }
 
@@ -63,9 +68,33 @@ impl Store {
         }
         let database = builder().open(path).named()?;
         Ok(Self {
-            database,
+            database: RwLock::new(Some(database)),
             path: path.to_owned(),
         })
+    }
+
+    /// After an error. What the failed transaction wrote is there as a whole, or not at all: ask for the head again.
+    pub fn reopen(&self) -> Result<(), StoreError> {
+        let mut database = self
+            .database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        // The file is this process's alone until it is closed.
+        drop(database.take());
+        *database = Some(builder().open(&self.path).named()?);
+        Ok(())
+    }
+
+    fn begin_read(&self) -> Result<ReadTransaction, StoreError> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = database.as_ref().ok_or(StoreError::Closed)?;
+        database.begin_read().named()
+    }
+
+    fn begin_write(&self) -> Result<WriteTransaction, StoreError> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = database.as_ref().ok_or(StoreError::Closed)?;
+        database.begin_write().named()
     }
 
     pub fn bytes(&self) -> u64 {
@@ -74,14 +103,25 @@ impl Store {
 
     /// The last seq; 0 of an empty log.
     pub fn head(&self) -> Result<u64, StoreError> {
-        let transaction = self.database.begin_read().named()?;
+        let transaction = self.begin_read()?;
         let events = transaction.open_table(EVENTS).named()?;
         let head = events.len().named()?;
         Ok(head)
     }
 
+    pub fn orders(&self) -> Result<u64, StoreError> {
+        let transaction = self.begin_read()?;
+        let table = transaction.open_table(ORDERS).named()?;
+        let mut orders = 0;
+        for entry in table.iter().named()? {
+            let (key, _) = entry.named()?;
+            orders += u64::from(key.value().1 == 1);
+        }
+        Ok(orders)
+    }
+
     pub fn acks(&self) -> Result<BTreeMap<String, u64>, StoreError> {
-        let transaction = self.database.begin_read().named()?;
+        let transaction = self.begin_read()?;
         let table = transaction.open_table(ACKS).named()?;
         let mut acks = BTreeMap::new();
         for entry in table.iter().named()? {
@@ -92,20 +132,23 @@ impl Store {
     }
 
     /// Appends all that may be, in one transaction, which is on disk when this returns.
-    /// `head` is the last seq before; the answer has a verdict for each, and the seqs of the new.
+    /// `head` is the last seq before, `room` how many more orders there may be; the answer has a verdict for each,
+    /// and the seqs of the new.
     pub fn append(
         &self,
         appends: &[Append],
         acks: &BTreeMap<String, u64>,
         head: u64,
+        room: u64,
         at: prost_types::Timestamp,
     ) -> Result<Batch, StoreError> {
-        let mut transaction = self.database.begin_write().named()?;
+        let mut transaction = self.begin_write()?;
         transaction
             .set_durability(Durability::Immediate)
             .map_err(|error| StoreError::Storage(error.into()))?;
         let mut batch = Batch {
             head,
+            new_orders: 0,
             outcomes: Vec::with_capacity(appends.len()),
         };
         {
@@ -115,9 +158,12 @@ impl Store {
                 keys: transaction.open_table(KEYS).named()?,
             };
             for append in appends {
-                let outcome = tables.append(append, batch.head, at)?;
+                let has_room = batch.new_orders < room;
+                let outcome = tables.append(append, batch.head, has_room, at)?;
                 if let Outcome::Appended { last, .. } = outcome {
                     batch.head = last;
+                    // A new order is what expects no facts.
+                    batch.new_orders += u64::from(append.expected_version == 0);
                 }
                 batch.outcomes.push(outcome);
             }
@@ -135,7 +181,7 @@ impl Store {
     }
 
     pub fn event(&self, seq: u64) -> Result<Option<OrderEvent>, StoreError> {
-        let transaction = self.database.begin_read().named()?;
+        let transaction = self.begin_read()?;
         let events = transaction.open_table(EVENTS).named()?;
         let Some(bytes) = events.get(seq).named()? else {
             return Ok(None);
@@ -147,7 +193,7 @@ impl Store {
 
     /// Where the fact of an order with this version is in the log.
     pub fn seq_of(&self, order_id: &str, version: u32) -> Result<Option<u64>, StoreError> {
-        let transaction = self.database.begin_read().named()?;
+        let transaction = self.begin_read()?;
         let orders = transaction.open_table(ORDERS).named()?;
         let seq = orders.get((order_id, version)).named()?;
         Ok(seq.map(|seq| seq.value()))
@@ -191,6 +237,7 @@ fn create(path: &Path) -> Result<(), StoreError> {
 #[derive(Debug)]
 pub struct Batch {
     pub head: u64,
+    pub new_orders: u64,
     /// One for each append, in their order.
     pub outcomes: Vec<Outcome>,
 }
@@ -212,6 +259,7 @@ impl Tables<'_> {
         &mut self,
         append: &Append,
         head: u64,
+        has_room: bool,
         at: prost_types::Timestamp,
     ) -> Result<Outcome, StoreError> {
         let order_id = append.order_id.as_str();
@@ -221,7 +269,7 @@ impl Tables<'_> {
             let seq = self.keys.get((order_id, event.idempotency_key.as_str()));
             seqs.push(seq.named()?.map(|seq| seq.value()));
         }
-        match judge(version, append.expected_version, &seqs) {
+        match judge(version, append.expected_version, &seqs, has_room) {
             Verdict::New => {}
             verdict => return Ok(Outcome::Refused(verdict)),
         }

@@ -6,13 +6,17 @@ mod support;
 use std::collections::HashMap;
 
 use boutique_orderlog::append::{Append, Verdict};
-use boutique_orderlog::log::{Log, LogError};
+use boutique_orderlog::log::Log;
 use boutique_orderlog::pb::OrderEvent;
+use boutique_orderlog::settings::Limits;
 use boutique_orderlog::store::Outcome;
 use proptest::prelude::*;
 use support::{append, assert_sound};
 
-const BYTES_MAX: u64 = 1 << 30;
+const LIMITS: Limits = Limits {
+    orders_max: 1000,
+    bytes_max: 1 << 30,
+};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -90,14 +94,18 @@ fn everything(log: &Log) -> Vec<OrderEvent> {
 
 /// The file is free once the writer has ended, which is soon after the log was dropped.
 fn open(path: &std::path::Path) -> Log {
+    open_with(path, LIMITS)
+}
+
+fn open_with(path: &std::path::Path, limits: Limits) -> Log {
     for _ in 0..1000 {
-        match Log::open(path, BYTES_MAX) {
+        match Log::open(path, limits) {
             Ok(log) => return log,
             Err(_) => std::thread::yield_now(),
         }
         std::thread::park_timeout(std::time::Duration::from_millis(2));
     }
-    Log::open(path, BYTES_MAX).expect("nobody has it open any more")
+    Log::open(path, limits).expect("nobody has it open any more")
 }
 
 proptest! {
@@ -173,20 +181,61 @@ async fn of_many_who_append_the_same_at_once_one_appends_and_all_hear_the_same()
 }
 
 #[tokio::test]
-async fn a_log_that_is_full_says_so_and_can_still_be_read() {
+async fn a_log_that_is_full_takes_no_new_orders_and_brings_those_that_it_took_to_their_end() {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let path = folder.path().join("log");
-    let log = open(&path);
-    let first = Append::parse(append("o", 0, &["a"])).expect("valid");
-    log.append(first).await.expect("there is room");
-    drop(log);
-    open(&path);
-    let log = std::iter::repeat_with(|| Log::open(&path, 1)).find_map(Result::ok);
-    let log = log.expect("nobody has it open any more");
-    let second = Append::parse(append("o", 1, &["b"])).expect("valid");
-    let refusal = log.append(second).await.expect_err("more than a byte");
-    assert!(matches!(refusal, LogError::Full { .. }), "{refusal}");
-    assert_eq!(everything(&log).len(), 1);
+    let outcome = async |log: &Log, order: &str, version: u32, keys: &[&str]| {
+        let append = Append::parse(append(order, version, keys)).expect("valid");
+        log.append(append).await.expect("no fault")
+    };
+    let few = Limits {
+        orders_max: 2,
+        ..LIMITS
+    };
+    let small = Limits {
+        bytes_max: 1,
+        ..LIMITS
+    };
+    for limits in [few, small] {
+        let log = open(&path);
+        let (one, other) = ("one", "other");
+        outcome(&log, one, 0, &["placed"]).await;
+        outcome(&log, other, 0, &["placed"]).await;
+        drop(log);
+        // Also after a restart: what was taken counts.
+        let log = open_with(&path, limits);
+        let refused = outcome(&log, "late", 0, &["placed"]).await;
+        assert_eq!(refused, Outcome::Refused(Verdict::Full), "{limits:?}");
+        let again = outcome(&log, one, 0, &["placed"]).await;
+        let known = Verdict::Known { first: 1, last: 1 };
+        assert_eq!(again, Outcome::Refused(known), "{limits:?}");
+        let head = *log.head().borrow();
+        let ended = outcome(&log, one, 1, &["ended"]).await;
+        let (first, last) = (head + 1, head + 1);
+        assert_eq!(ended, Outcome::Appended { first, last }, "{limits:?}");
+        assert!(log.fullness().contains("LOG_ORDERS_MAX"));
+        drop(log);
+        drop(open(&path));
+        std::fs::remove_file(&path).expect("it is there");
+    }
+}
+
+#[tokio::test]
+async fn of_appends_that_come_at_once_no_more_begin_an_order_than_there_is_room_for() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let limits = Limits {
+        orders_max: 3,
+        ..LIMITS
+    };
+    let log = open_with(&folder.path().join("log"), limits);
+    let appends = (0..8).map(|order| {
+        let append = Append::parse(append(&format!("o{order}"), 0, &["placed"])).expect("valid");
+        log.append(append)
+    });
+    let outcomes = futures_util::future::join_all(appends).await;
+    let taken = |outcome: &Result<Outcome, _>| matches!(outcome, Ok(Outcome::Appended { .. }));
+    assert_eq!(outcomes.iter().filter(|outcome| taken(outcome)).count(), 3);
+    assert_eq!(everything(&log).len(), 3);
 }
 
 #[tokio::test]

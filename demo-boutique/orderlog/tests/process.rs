@@ -6,16 +6,23 @@ mod support;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use boutique_orderlog::pb::{AppendRequest, SubscribeRequest};
-use rustix::process::{Pid, Signal, kill_process};
+use boutique_orderlog::pb::subscribe_acked_request::Message;
+use boutique_orderlog::pb::{AppendRequest, Open, SubscribeAckedRequest, SubscribeRequest};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use support::port::free_addr;
-use support::{all, append, assert_sound, client, event, patient_client, spawn, start};
+use support::{
+    all, append, assert_sound, client, event, listening, patient_client, spawn, start,
+    start_bounded,
+};
 use tokio::process::Child;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Code;
 
 const SEED: u64 = 20_260_301;
-const APPENDERS: u32 = 8;
-const APPENDS: u32 = 40;
+const APPENDERS: u32 = 10;
+const APPENDS: u32 = 32;
 const KILLS: u32 = 5;
 
 /// Repeats it until somebody answers, as a mesh would.
@@ -100,6 +107,136 @@ async fn killed_while_it_creates_its_log_it_starts_again() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_while_a_consumer_catches_up_it_skips_nothing_and_goes_on() {
+    const ORDERS: u64 = 300;
+    const KILLS_MAX: u32 = 60;
+
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let (path, addr) = (folder.path().join("log"), free_addr().await);
+    let mut random = fastrand::Rng::with_seed(SEED);
+    let mut process = spawn(addr, &path).await;
+    let mut log = client(addr).await;
+    for order in 0..ORDERS {
+        let request = append(&format!("o{order}"), 0, &["k"]);
+        log.append(request).await.expect("appended");
+    }
+
+    let (mut acked, mut kills, mut again) = (0, 0, 0);
+    loop {
+        let (say, said) = mpsc::channel(64);
+        let tell = async |message| {
+            let message = Some(message);
+            say.send(SubscribeAckedRequest { message })
+                .await
+                .expect("it is read");
+        };
+        let consumer = "me".to_owned();
+        tell(Message::Open(Open {
+            consumer,
+            ..Default::default()
+        }))
+        .await;
+        tell(Message::RequestN(8)).await;
+        let facts = log.subscribe_acked(ReceiverStream::new(said)).await;
+        let mut facts = facts.expect("open").into_inner();
+        let mut next = None;
+        for _ in 0..random.u32(10..60) {
+            let message = timeout(Duration::from_secs(5), facts.message()).await;
+            let event = message.expect("in time").expect("no error");
+            let seq = event.expect("no end").seq;
+            let expected = next.unwrap_or(seq);
+            assert_eq!(seq, expected, "one after the other");
+            assert!(seq <= acked + 1, "{seq} comes, and {acked} was the last");
+            again += u32::from(seq <= acked);
+            next = Some(seq + 1);
+            acked = acked.max(seq);
+            if acked == ORDERS {
+                break;
+            }
+            tell(Message::Ack(seq)).await;
+            tell(Message::RequestN(1)).await;
+        }
+        if acked == ORDERS {
+            break;
+        }
+        // Acks are written along with an append: what was not is delivered again.
+        let request = append(&format!("more{kills}"), 0, &["k"]);
+        log.append(request).await.expect("appended");
+        process.kill().await.expect("our own child");
+        process = spawn(addr, &path).await;
+        log = client(addr).await;
+        kills += 1;
+        assert!(kills < KILLS_MAX, "it does not get on: {acked}");
+    }
+    assert!(kills >= 4, "{kills} kills, {again} facts came again");
+}
+
+fn pid_of(process: &Child) -> Pid {
+    let pid = process.id().and_then(|pid| pid.try_into().ok());
+    pid.and_then(Pid::from_raw).expect("it runs")
+}
+
+/// No file of this process may become larger; None takes that back.
+fn bound_files(process: &Child, bytes_max: Option<u64>) {
+    let maximum = getrlimit(Resource::Fsize).maximum;
+    let current = bytes_max.or(maximum);
+    prlimit(
+        Some(pid_of(process)),
+        Resource::Fsize,
+        Rlimit { current, maximum },
+    )
+    .expect("our own child");
+}
+
+fn of_some_size(order: u32) -> AppendRequest {
+    AppendRequest {
+        events: vec![event("k", &"x".repeat(30_000))],
+        ..append(&format!("o{order}"), 0, &[])
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_was_full_costs_nothing_that_was_acknowledged_and_no_restart() {
+    const ORDERS_MAX: u32 = 2000;
+
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let (path, addr) = (folder.path().join("log"), free_addr().await);
+    let mut process = start_bounded(addr, &path);
+    listening(addr).await;
+    let mut client = client(addr).await;
+    client.append(of_some_size(0)).await.expect("there is room");
+    let bytes = std::fs::metadata(&path).expect("it is there").len();
+    bound_files(&process, Some(bytes));
+
+    let mut order = 0;
+    let refusal = loop {
+        order += 1;
+        assert!(order < ORDERS_MAX, "a file of {bytes} bytes takes all this");
+        if let Err(refusal) = client.append(of_some_size(order)).await {
+            break refusal;
+        }
+    };
+    assert_eq!(refusal.code(), Code::Unavailable, "{refusal}");
+    // It has room for small ones, perhaps; for this one it has not, however often it is asked.
+    for _ in 0..3 {
+        client
+            .append(of_some_size(order))
+            .await
+            .expect_err("it is full");
+    }
+    assert!(process.try_wait().expect("our own child").is_none());
+    assert_eq!(all(&mut client).await.len() as u32, order);
+
+    bound_files(&process, None);
+    let until = Instant::now() + Duration::from_secs(10);
+    let (first, last) = append_until_answered(&mut client, &of_some_size(order), until).await;
+    assert_eq!((first, last), (u64::from(order) + 1, u64::from(order) + 1));
+    let events = all(&mut client).await;
+    assert_sound(&events);
+    assert_eq!(events.len() as u32, order + 1);
+}
+
 fn rss_bytes(process: &Child) -> u64 {
     let pid = process.id().expect("it runs");
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("our own child");
@@ -168,10 +305,7 @@ async fn sigterm_drains_and_ends_with_success() {
     let mut client = client(addr).await;
     let stream = client.subscribe(SubscribeRequest::default()).await;
     let _stream = stream.expect("open");
-    let pid = process
-        .id()
-        .and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
-    kill_process(pid.expect("it runs"), Signal::TERM).expect("our own child");
+    kill_process(pid_of(&process), Signal::TERM).expect("our own child");
     let status = timeout(Duration::from_secs(5), process.wait()).await;
     assert!(status.expect("in time").expect("waited").success());
 }

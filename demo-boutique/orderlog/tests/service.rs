@@ -155,6 +155,31 @@ async fn a_subscriber_gets_what_was_and_what_comes_and_only_the_types_it_wants()
     nothing_comes(&mut placed).await;
 }
 
+#[tokio::test]
+async fn who_has_followed_another_log_is_told_and_not_given_the_facts_of_this_one() {
+    let (_folder, _served, mut client) = log().await;
+    fill(&mut client, 3).await;
+    let from = |from_seq| SubscribeRequest {
+        from_seq,
+        types: Vec::new(),
+    };
+    // What comes next is waited for.
+    client.subscribe(from(4)).await.expect("open");
+    let refusal = client.subscribe(from(5)).await.expect_err("seq 4 is not");
+    assert_eq!(refusal.code(), Code::OutOfRange);
+    assert!(refusal.message().contains("ends at seq 3"), "{refusal}");
+    let open = Open {
+        consumer: "me".to_owned(),
+        from_seq: 5,
+        types: Vec::new(),
+    };
+    let said = tokio_stream::iter([SubscribeAckedRequest {
+        message: Some(Message::Open(open)),
+    }]);
+    let refusal = client.subscribe_acked(said).await.expect_err("neither");
+    assert_eq!(refusal.code(), Code::OutOfRange);
+}
+
 struct Subscriber {
     say: mpsc::Sender<SubscribeAckedRequest>,
     facts: Streaming<OrderEvent>,

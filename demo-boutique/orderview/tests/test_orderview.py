@@ -9,6 +9,7 @@ from boutique.v1.chaos_pb2 import Knobs
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from chassis.aio import Faults, Service
+from chassis.facts import OtherLog
 from orderview import NAME, OrderView, live, rebuilt
 from projection import Projection
 from tests.test_projection import history
@@ -22,6 +23,8 @@ class Log(orderlog_pb2_grpc.OrderLogServicer):
     async def Subscribe(self, request, context):
         """A few facts, from one before what was asked for, and then the stream is lost."""
         self.asked.append(request.from_seq)
+        if request.from_seq > len(self.events) + 1:
+            await context.abort(grpc.StatusCode.OUT_OF_RANGE, "this log is shorter")
         for event in self.events[max(0, request.from_seq - 2) :][:17]:
             yield event
         if len(self.asked) < 9:
@@ -66,6 +69,13 @@ class OrderViewTest(unittest.IsolatedAsyncioTestCase):
         self.assertGreater(len(self.log.asked), 2)
         again = await rebuilt(self.stub)
         self.assertEqual(await self.view.Stats(orderview_pb2.StatsRequest()), again.stats())
+
+    async def test_a_log_that_is_another_one_now_is_not_mixed_with_the_one_of_before(self):
+        for event in self.events:
+            self.projection.apply(event)
+        self.log.events = self.events[:3]
+        with self.assertRaisesRegex(OtherLog, "this log is shorter"):
+            await asyncio.wait_for(live(self.projection, self.stub), 10)
 
     async def test_every_answer_says_as_of_which_fact(self):
         for event in self.events[:9]:

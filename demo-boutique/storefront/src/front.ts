@@ -14,11 +14,15 @@ import { Timelines } from './timelines';
 
 /** Longer than whoever keeps connections to us, so that it is not us who closes one just being used. */
 const KEEP_ALIVE_MS = 75_000;
+const CONNECTIONS_MAX = 4_096;
+/** Each is a stream of the catalog's as well. */
+const PRICE_STREAMS_MAX = 256;
 
 export class Front {
   readonly #server: Server;
   readonly #echo = new Echo();
   readonly #streams = new Set<ServerResponse>();
+  #priceStreams = 0;
   #draining = false;
 
   constructor(
@@ -29,6 +33,7 @@ export class Front {
   ) {
     this.#server = createServer((request, response) => void this.#handle(request, response));
     this.#server.keepAliveTimeout = KEEP_ALIVE_MS;
+    this.#server.maxConnections = CONNECTIONS_MAX;
     this.#echo.attach(this.#server);
   }
 
@@ -57,7 +62,7 @@ export class Front {
       if (request.url === '/healthz') return this.#send(response, text(...(this.#draining ? GONE : WELL)));
       await this.faults.before(gone(response));
       const path = request.url?.split('?')[0];
-      if (path === '/live') return this.#live(request, response);
+      if (path === '/live' && request.method === 'GET') return this.#live(request, response);
       const order = timelineOrder(path);
       if (order !== undefined && request.method === 'GET') return await this.#timeline(order, request, response);
       this.#send(response, await answer(this.shop, request));
@@ -75,6 +80,11 @@ export class Front {
   }
 
   #live(request: IncomingMessage, response: ServerResponse): void {
+    if (this.#priceStreams >= PRICE_STREAMS_MAX) {
+      return this.#send(response, text('too many price streams are open\n', 503, { 'retry-after': '5' }));
+    }
+    this.#priceStreams++;
+    response.once('close', () => this.#priceStreams--);
     this.#track(response);
     live(this.catalog, request, response);
   }

@@ -40,7 +40,7 @@ export async function answer(shop: Shop, request: IncomingMessage): Promise<Repl
       : page(messagePage(shop.bareFrame(visit), 'That did not work', error.message), error.status);
   });
   shop.strip.note(visit);
-  return withVisit(visit, made);
+  return withVisit(visit, made, request);
 }
 
 async function route(shop: Shop, visit: Visit, request: IncomingMessage, url: URL): Promise<Reply> {
@@ -68,7 +68,7 @@ async function route(shop: Shop, visit: Visit, request: IncomingMessage, url: UR
     case 'GET /orders':
       return page(ordersPage(await shop.orders(visit)));
     case 'POST /currency':
-      return chosen(await fields(request));
+      return chosen(await fields(request), request);
     case 'GET /api/products': {
       const offers = await shop.offers(visit, query);
       return json({ products: offers.map(offerJson), degraded: [...visit.degraded], pricesAsOf: visit.pricesAsOf });
@@ -130,10 +130,10 @@ function urlOf(request: IncomingMessage): URL | undefined {
   }
 }
 
-function chosen(form: Map<string, string>): Reply {
+function chosen(form: Map<string, string>, request: IncomingMessage): Reply {
   const currency = code(form.get('currency'));
   if (!currency) throw new BadRequest('A currency has three capital letters.');
-  return seeOther('/', { 'set-cookie': cookie('currency', currency) });
+  return seeOther('/', { 'set-cookie': cookie('currency', currency, request) });
 }
 
 function cartItem(form: Map<string, string>): CartItem {
@@ -150,9 +150,9 @@ function offerJson({ product, price }: Offer): object {
 }
 
 /** A new visitor gets a session; whoever measures sees which parts were replaced. */
-function withVisit(visit: Visit, made: Reply): Reply {
+function withVisit(visit: Visit, made: Reply, request: IncomingMessage): Reply {
   const headers = { ...made.headers };
-  if (visit.isNew) headers['set-cookie'] = [headers['set-cookie'] ?? [], cookie('session', visit.user)].flat();
+  if (visit.isNew) headers['set-cookie'] = [headers['set-cookie'] ?? [], cookie('session', visit.user, request)].flat();
   if (visit.degraded.size > 0) headers['boutique-degraded'] = [...visit.degraded].join(', ');
   return { ...made, headers };
 }

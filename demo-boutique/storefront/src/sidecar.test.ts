@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { createServer, RequestListener, Server } from 'node:http';
 import { AddressInfo } from 'node:net';
 import { afterEach, test } from 'node:test';
-import { reportOf, Sidecar } from './sidecar';
+import { Known, reportOf, Sidecar } from './sidecar';
 import { isMeant } from './strip';
 
 const servers: Server[] = [];
@@ -28,6 +28,7 @@ const STATE = {
       inFlight: 3,
       inFlightMax: 1024,
       p99Ms: 12.5,
+      fallbacks: 4,
       breakers: { search: 'forced open', '': 'closed' },
       endpoints: [{ state: 'closed' }, { state: 'open' }, { state: 'ramping' }],
     },
@@ -38,9 +39,9 @@ const NOTHING = JSON.stringify({ services: {} });
 
 test('the worst breaker of a service, its latency, calls in flight and endpoints that take calls', () => {
   const report = reportOf(JSON.stringify(STATE)) as Map<string, object>;
-  const catalog = { breaker: 'open', isForced: true, p99Ms: 12.5, inFlight: 3, inFlightMax: 1024, endpoints: 3, endpointsUp: 2 };
+  const catalog = { breaker: 'open', isForced: true, p99Ms: 12.5, inFlight: 3, inFlightMax: 1024, endpoints: 3, endpointsUp: 2, fallbacks: 4, isFallingBack: false };
   assert.deepEqual(report.get('boutique/catalog:3550'), catalog);
-  const cart = { breaker: 'none', isForced: false, p99Ms: undefined, inFlight: 0, inFlightMax: 8, endpoints: 0, endpointsUp: 0 };
+  const cart = { breaker: 'none', isForced: false, p99Ms: undefined, inFlight: 0, inFlightMax: 8, endpoints: 0, endpointsUp: 0, fallbacks: 0, isFallingBack: false };
   assert.deepEqual(report.get('boutique/cart:7070'), cart);
 });
 
@@ -63,6 +64,20 @@ test('however many look, a sidecar is asked once a second', async () => {
   await new Promise((resolve) => setTimeout(resolve, 1_050)); // its second is over
   await sidecar.report();
   assert.equal(asked, 2);
+});
+
+test('fallbacks that have become more since the sidecar was last heard are of now, and those of before are not', async () => {
+  const state = structuredClone(STATE);
+  const catalog = state.services['boutique/catalog:3550'];
+  const sidecar = new Sidecar(await listening((_, response) => response.end(JSON.stringify(state))));
+  const isFallingBack = async () => ((await sidecar.report()) as ReadonlyMap<string, Known>).get('boutique/catalog:3550')!.isFallingBack;
+  const aSecond = () => new Promise((resolve) => setTimeout(resolve, 1_050));
+  assert.equal(await isFallingBack(), false, 'nobody knows when those were');
+  catalog.fallbacks++;
+  await aSecond();
+  assert.equal(await isFallingBack(), true);
+  await aSecond();
+  assert.equal(await isFallingBack(), true, 'a moment later, too');
 });
 
 test('a sidecar that is not there, hangs, fails or never ends costs a moment and is told apart', async () => {

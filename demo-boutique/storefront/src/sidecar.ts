@@ -13,6 +13,10 @@ export interface Known {
   readonly endpoints: number;
   /** Of those that take calls. */
   readonly endpointsUp: number;
+  /** How often it gave an answer of its own, or of somebody else, where this service had none. */
+  readonly fallbacks: number;
+  /** And whether it did so lately. */
+  readonly isFallingBack: boolean;
 }
 
 export type Breaker = 'none' | 'closed' | 'half-open' | 'open';
@@ -23,10 +27,15 @@ export type Report = ReadonlyMap<string, Known> | 'absent' | 'silent';
 const FRESH_MS = 1_000;
 const TIMEOUT_MS = 300;
 const ANSWER_BYTES_MAX = 512 * 1024;
+/** A fallback is shown for so long. */
+const LATELY_MS = 5_000;
 
 export class Sidecar {
   #latest: { readonly at: number; readonly report: Report } | undefined;
   #asking: Promise<Report> | undefined;
+  /** By service: when its fallbacks were seen to have become more. */
+  readonly #fellBackAt = new Map<string, number>();
+  #fallbacks: ReadonlyMap<string, Known> | undefined;
 
   /** @param address host:port of its admin endpoint. */
   constructor(private readonly address: string) {}
@@ -48,8 +57,24 @@ export class Sidecar {
     const report = await state(this.address).then(reportOf, (error: NodeJS.ErrnoException): Report =>
       error.code === 'ECONNREFUSED' ? 'absent' : 'silent',
     );
-    this.#latest = { at: Date.now(), report };
-    return report;
+    const now = Date.now();
+    const told = report instanceof Map ? this.#withFallbacks(report, now) : report;
+    this.#latest = { at: now, report: told };
+    return told;
+  }
+
+  /** It counts, and does not say when: what has become more since it was last heard is of now. */
+  #withFallbacks(report: ReadonlyMap<string, Known>, now: number): ReadonlyMap<string, Known> {
+    for (const [service, { fallbacks }] of report) {
+      const before = this.#fallbacks?.get(service)?.fallbacks ?? (this.#fallbacks ? 0 : fallbacks);
+      if (fallbacks > before) this.#fellBackAt.set(service, now);
+    }
+    for (const service of this.#fellBackAt.keys()) if (!report.has(service)) this.#fellBackAt.delete(service);
+    this.#fallbacks = report;
+    return new Map([...report].map(([service, known]) => {
+      const at = this.#fellBackAt.get(service);
+      return [service, { ...known, isFallingBack: at !== undefined && now - at <= LATELY_MS }];
+    }));
   }
 }
 
@@ -76,6 +101,7 @@ interface Service {
   readonly inFlight: number;
   readonly inFlightMax: number;
   readonly p99Ms: number;
+  readonly fallbacks?: number;
   readonly breakers: Record<string, string>;
   readonly endpoints: readonly { readonly state: string }[];
 }
@@ -90,8 +116,8 @@ export function reportOf(text: string): Report {
   }
 }
 
-function known({ inFlight, inFlightMax, p99Ms, breakers, endpoints }: Service): Known {
-  if (![inFlight, inFlightMax, p99Ms].every(Number.isFinite)) throw new Error('no numbers where there should be');
+function known({ inFlight, inFlightMax, p99Ms, fallbacks = 0, breakers, endpoints }: Service): Known {
+  if (![inFlight, inFlightMax, p99Ms, fallbacks].every(Number.isFinite)) throw new Error('no numbers where there should be');
   const [breaker, isForced] = worst(Object.values(breakers));
   return {
     breaker,
@@ -101,6 +127,8 @@ function known({ inFlight, inFlightMax, p99Ms, breakers, endpoints }: Service): 
     inFlightMax,
     endpoints: endpoints.length,
     endpointsUp: endpoints.filter(({ state }) => state === 'closed' || state === 'ramping').length,
+    fallbacks,
+    isFallingBack: false,
   };
 }
 

@@ -13,11 +13,12 @@ const DOWN = { ...NO_FAULTS, errorPct: 100 };
 const neighbours = new Neighbours();
 let settings: Settings;
 let isHung = false;
+let fallbacks = 0;
 
 /** Speaks as a sidecar whose breaker to the catalog is half-open. */
 const sidecar = createServer((_, response) => {
   if (isHung) return;
-  const known = { inFlight: 2, inFlightMax: 64, p99Ms: 7.25, breakers: { '': 'half-open' }, endpoints: [{ state: 'closed' }] };
+  const known = { inFlight: 2, inFlightMax: 64, p99Ms: 7.25, fallbacks, breakers: { '': 'half-open' }, endpoints: [{ state: 'closed' }] };
   response.end(JSON.stringify({ services: { [`boutique/localhost:${settings.catalogAddr.split(':')[1]}`]: known } }));
 });
 
@@ -64,7 +65,7 @@ test('the page has a tile for each service, and the same is told in JSON', async
   await storefront({}, async (at) => {
     const { sidecar, of } = await mesh(at);
     assert.deepEqual([sidecar, of.size, of.get('catalog')!.source], ['there', 8, 'idle']);
-    const known = { breaker: 'half-open', isForced: false, p99Ms: 7.25, inFlight: 2, inFlightMax: 64, endpoints: 1, endpointsUp: 1 };
+    const known = { breaker: 'half-open', isForced: false, p99Ms: 7.25, inFlight: 2, inFlightMax: 64, endpoints: 1, endpointsUp: 1, fallbacks: 0, isFallingBack: false };
     const words = { breaker: 'Half-open', p99: '7.3 ms', flight: '2 / 64', endpoints: '1 up', source: 'not asked' };
     assert.deepEqual(of.get('catalog'), { name: 'catalog', source: 'idle', ...known, words });
     assert.equal(of.get('ads')!.breaker, 'unknown');
@@ -122,6 +123,26 @@ test('a tile says whether what is shown is live, as of a while ago, in its place
       assert.equal((await mesh(at)).of.get('recommendation')!.source, 'fallback');
     } finally {
       for (const each of [neighbours.recommendation, neighbours.currency, neighbours.cart]) each.set(NO_FAULTS);
+    }
+  });
+});
+
+test('what the mesh answered in place of a service is marked as made by the mesh, and what the shop itself put there is not', async () => {
+  await storefront({}, async (at) => {
+    const catalog = async () => tile(await (await fetch(at)).text(), 'catalog');
+    await mesh(at);
+    assert.match(await catalog(), /data-source="live"/);
+    fallbacks++;
+    for (const end = Date.now() + 5_000; (await mesh(at)).of.get('catalog')!.source !== 'mesh'; ) {
+      assert.ok(Date.now() < end, 'the strip hears of it within a second');
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    assert.match(await catalog(), /data-source="mesh"[^]*>fallback by the mesh</);
+    neighbours.catalog.set(DOWN);
+    try {
+      assert.match(await catalog(), /data-source="missing"/);
+    } finally {
+      neighbours.catalog.set(NO_FAULTS);
     }
   });
 });

@@ -8,7 +8,8 @@ import { Dependency, Source, Visit } from './visit';
 
 export interface Tile {
   readonly name: Dependency;
-  readonly source: Source | 'idle';
+  /** Mesh: the service had no answer, and the sidecar another one; the shop took it for its own. */
+  readonly source: Source | 'idle' | 'mesh';
   /** Undefined where the sidecar does not know the service: nobody called it lately. */
   readonly known: Known | undefined;
 }
@@ -63,11 +64,11 @@ export class Strip {
 
   #view(report: Report | undefined, shown?: ReadonlyMap<Dependency, Source>): View {
     const services = report instanceof Map ? report : new Map<string, Known>();
-    const tiles = this.#addresses.map(([name, address]): Tile => ({
-      name,
-      source: shown?.get(name) ?? this.#source(name),
-      known: [...services].find(([service]) => isMeant(address, service))?.[1],
-    }));
+    const tiles = this.#addresses.map(([name, address]): Tile => {
+      const source = shown?.get(name) ?? this.#source(name);
+      const known = [...services].find(([service]) => isMeant(address, service))?.[1];
+      return { name, source: source === 'live' && known?.isFallingBack ? 'mesh' : source, known };
+    });
     return { sidecar: report instanceof Map ? 'there' : ((report as 'absent' | 'silent' | undefined) ?? 'unasked'), tiles };
   }
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { EventEmitter } from 'node:events';
 import { test } from 'node:test';
+import { status } from '@grpc/grpc-js';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { OrderEvent, orderOf, PLACED_STEP, Step, stepsOf } from './facts';
 import { sinkOf } from './timeline';
@@ -42,10 +43,10 @@ class FakeLog implements Log {
     return stream as unknown as ReturnType<Log['subscribe']>;
   }
 
-  break(): void {
+  break(error: Error = new Error('gone')): void {
     const broken = [...this.streams];
     this.streams.clear();
-    for (const stream of broken) stream.emit('error', new Error('gone')) && stream.emit('end');
+    for (const stream of broken) stream.emit('error', error) && stream.emit('end');
   }
 }
 
@@ -91,6 +92,20 @@ test('what happened comes first, then what happens, each once, and other orders 
   log.append('a', CONFIRMED);
   assert.deepEqual([page.names.at(-1), page.ended], ['Confirmed', true]);
   assert.deepEqual([timelines.listeners, timelines.isFollowing, log.streams.size], [0, false, 0]);
+});
+
+test('a log that is another one now is not followed from where the other one ended, and browsers ask again', async () => {
+  const [log, page, again] = [new FakeLog(), new Page(), new Page()];
+  const timelines = new Timelines(log, LIMITS);
+  for (const other of ['b', 'c', 'd', 'a']) log.append(other, PLACED);
+  await open(timelines, page, 'a');
+  log.events.length = 0;
+  log.break(Object.assign(new Error('this log ends at seq 0'), { code: status.OUT_OF_RANGE }));
+  assert.deepEqual([page.dropped, timelines.listeners, timelines.isFollowing], [true, 0, false]);
+  log.append('a', PLACED);
+  assert.equal(await open(timelines, again, 'a'), 'told');
+  assert.equal(log.subscribed.at(-1), 2);
+  again.gone.abort();
 });
 
 test('a fact that comes while the past is read is told after it', async () => {

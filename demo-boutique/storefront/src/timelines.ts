@@ -8,7 +8,7 @@
  * One subscription for all listeners, and none while there is no listener. It keeps no facts: what is for
  * nobody here is dropped, and what is for somebody is written at once.
  */
-import { ClientReadableStream } from '@grpc/grpc-js';
+import { ClientReadableStream, status } from '@grpc/grpc-js';
 import { OrderEvent, ownerOf, Step, stepOf } from './facts';
 
 /** Where a timeline is written to. */
@@ -170,7 +170,10 @@ export class Timelines {
       this.#seen = Math.max(this.#seen, event.seq);
       for (const listener of [...(this.#listeners.get(event.orderId) ?? [])]) this.#tell(listener, event);
     });
-    stream.on('error', (error: Error) => over(error.message));
+    stream.on('error', (error: Error & { code?: status }) => {
+      if (error.code === status.OUT_OF_RANGE && this.#stream === stream) this.#forget();
+      over(error.message);
+    });
     stream.on('end', () => over('the stream ended'));
   }
 
@@ -195,6 +198,13 @@ export class Timelines {
     for (const listener of this.#all()) {
       if (listener.sink && !listener.sink.ping()) this.#drop(listener);
     }
+  }
+
+  /** The log is another one now: whoever listens may ask again what that one knows. */
+  #forget(): void {
+    console.log('storefront: the log of facts is another one now');
+    this.#seen = 0;
+    for (const listener of this.#all()) if (listener.sink) this.#drop(listener);
   }
 
   #drop(listener: Listener): void {

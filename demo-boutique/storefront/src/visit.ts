@@ -44,8 +44,10 @@ export class Visit {
   }
 }
 
-export function cookie(name: string, value: string): string {
-  return `${name}=${value}; Path=/; HttpOnly; SameSite=Lax`;
+/** @param request to be kept off plain connections, if it came by another one as far as whoever passed it on says. */
+export function cookie(name: string, value: string, request: IncomingMessage): string {
+  const secure = request.headers['x-forwarded-proto'] === 'https' ? '; Secure' : '';
+  return `${name}=${value}; Path=/; HttpOnly; SameSite=Lax${secure}`;
 }
 
 /** A currency code that is at least of the right shape. */

@@ -23,6 +23,10 @@ use super::budget::{Budget, TRANSPARENT};
 use super::jitter;
 use super::pushback::Pushback;
 
+/// A failure that is known now is of more use than a second try that is further off: where all calls fail, those that
+/// the savings pay for would stand in line for as long as their deadlines let them.
+const TURN_WAIT_MAX: Duration = Duration::from_secs(1);
+
 /// What an answer, or the lack of one, means for retrying. The table from statuses is in `error.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -149,9 +153,10 @@ pub fn decide(
     let (after, paid) = match retry.price {
         Price::Transparent => (retry.after, budget.withdraw(TRANSPARENT, now)),
         Price::Attempt => {
-            let after = retry.after.max(budget.turn(now));
-            let paid = in_time(attempt, after) && budget.withdraw_in_turn(now);
-            (after, paid)
+            let turn = budget.turn(now);
+            let after = retry.after.max(turn);
+            let soon = turn <= TURN_WAIT_MAX && in_time(attempt, after);
+            (after, soon && budget.withdraw_in_turn(now))
         }
     };
     if paid {

@@ -26,9 +26,10 @@ const SERVICES: &[&str] = &[
     "ads",
 ];
 
-/// The checkout: cargo says where the package is that it runs.
+/// The checkout, as an absolute path: cargo says where the package is that it runs; else somebody stands in it.
 pub fn root() -> PathBuf {
     let package = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let package = package.or_else(|| std::env::current_dir().ok());
     let package = package.unwrap_or_else(|| PathBuf::from("."));
     let root = |folder: &&Path| folder.join("demo-boutique").is_dir();
     package

@@ -12,6 +12,10 @@ _PAUSE_S = 0.2
 _PAUSE_MAX_S = 2.0
 
 
+class OtherLog(Exception):
+    """What was followed so far is not in this log: whoever followed it has to begin anew."""
+
+
 async def follow(
     log: orderlog_pb2_grpc.OrderLogStub, from_seq: int, types: Sequence[int] = (), who: str = "facts"
 ) -> AsyncIterator[OrderEvent]:
@@ -30,6 +34,8 @@ async def follow(
                 from_seq = event.seq + 1
             why = "the stream ended"
         except grpc.aio.AioRpcError as error:
+            if error.code() == grpc.StatusCode.OUT_OF_RANGE:
+                raise OtherLog(error.details()) from error
             why = f"{error.code().name}: {error.details()}"
         print(f"{who}: {why}; again from seq {from_seq}", file=sys.stderr, flush=True)
         await asyncio.sleep(pause_s)

@@ -358,7 +358,8 @@ pub mod order_log_client {
         ///
         /// Safe to repeat: where the order has these idempotency keys already, nothing is appended
         /// and the answer is the first one's. ABORTED: the order is not at `expected_version`, so
-        /// whoever appends has to read what it missed and think again.
+        /// whoever appends has to read what it missed and think again. RESOURCE_EXHAUSTED: the log takes no
+        /// more orders; those that it has go on.
         pub async fn append(
             &mut self,
             request: impl tonic::IntoRequest<super::AppendRequest>,
@@ -408,6 +409,9 @@ pub mod order_log_client {
         /// What is in the log and what will be, until the caller has had enough or the log drains:
         /// then subscribe again from the last seq + 1. It is read at the pace of the subscriber,
         /// which is HTTP/2 flow control and nothing else.
+        ///
+        /// OUT_OF_RANGE: this log does not reach to the fact before that place, so whoever has seen it
+        /// followed another log, and has to begin anew.
         pub async fn subscribe(
             &mut self,
             request: impl tonic::IntoRequest<super::SubscribeRequest>,
@@ -481,7 +485,8 @@ pub mod order_log_server {
         ///
         /// Safe to repeat: where the order has these idempotency keys already, nothing is appended
         /// and the answer is the first one's. ABORTED: the order is not at `expected_version`, so
-        /// whoever appends has to read what it missed and think again.
+        /// whoever appends has to read what it missed and think again. RESOURCE_EXHAUSTED: the log takes no
+        /// more orders; those that it has go on.
         async fn append(
             &self,
             request: tonic::Request<super::AppendRequest>,
@@ -506,6 +511,9 @@ pub mod order_log_server {
         /// What is in the log and what will be, until the caller has had enough or the log drains:
         /// then subscribe again from the last seq + 1. It is read at the pace of the subscriber,
         /// which is HTTP/2 flow control and nothing else.
+        ///
+        /// OUT_OF_RANGE: this log does not reach to the fact before that place, so whoever has seen it
+        /// followed another log, and has to begin anew.
         async fn subscribe(
             &self,
             request: tonic::Request<super::SubscribeRequest>,

@@ -112,9 +112,22 @@ pub(crate) fn assert_sound(events: &[OrderEvent]) {
     }
 }
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_boutique-orderlog");
+
 /// The log as a process, killed with the test, from its first moment on.
 pub(crate) fn start(addr: SocketAddr, log_file: &Path) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_boutique-orderlog"))
+    start_as(Command::new(PROGRAM), addr, log_file)
+}
+
+/// One that is told of a file that became too large, in place of being killed: as on a disk that is full.
+pub(crate) fn start_bounded(addr: SocketAddr, log_file: &Path) -> Child {
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' XFSZ && exec \"$0\"", PROGRAM]);
+    start_as(command, addr, log_file)
+}
+
+fn start_as(mut command: Command, addr: SocketAddr, log_file: &Path) -> Child {
+    command
         .env("PORT", addr.port().to_string())
         .env("CHAOS_PORT", "0")
         .env("DRAIN_DELAY_MS", "50")
@@ -128,10 +141,14 @@ pub(crate) fn start(addr: SocketAddr, log_file: &Path) -> Child {
 /// The same once it listens at this address.
 pub(crate) async fn spawn(addr: SocketAddr, log_file: &Path) -> Child {
     let child = start(addr, log_file);
+    listening(addr).await;
+    child
+}
+
+pub(crate) async fn listening(addr: SocketAddr) {
     let patience = Instant::now() + Duration::from_secs(10);
     while tokio::net::TcpStream::connect(addr).await.is_err() {
         assert!(Instant::now() < patience, "nothing listens on {addr}");
         sleep(Duration::from_millis(5)).await;
     }
-    child
 }

@@ -11,9 +11,9 @@ export function cartPage(cart: CartContent): string {
   return layout(cart, 'Cart', html`
     <h1>Your cart</h1>
     <table>
-      <thead><tr><td></td><th>Product</th><th>Quantity</th><th>Price</th><th>Total</th></tr></thead>
+      <thead><tr><td class="spare"></td><th>Product</th><th>Quantity</th><th class="spare">Price</th><th>Total</th></tr></thead>
       <tbody>${cart.lines.map(row)}</tbody>
-      <tfoot><tr><td colspan="4">Together</td><td class="price">${format(cart.total)}</td></tr></tfoot>
+      <tfoot><tr><td class="spare"></td><td colspan="2">Together</td><td class="spare"></td><td class="price">${format(cart.total)}</td></tr></tfoot>
     </table>
     <div class="next">
       <form action="/cart/empty" method="post"><button>Empty the cart</button></form>
@@ -23,6 +23,6 @@ export function cartPage(cart: CartContent): string {
 
 function row({ product, quantity, price, total }: CartLine): Html {
   return html`
-      <tr><td>${art(product.picture)}</td><td><a href="/product/${encodeURIComponent(product.id)}">${product.name}</a></td>
-        <td>${quantity}</td><td>${format(price)}</td><td>${format(total)}</td></tr>`;
+      <tr><td class="spare">${art(product.picture)}</td><td><a href="/product/${encodeURIComponent(product.id)}">${product.name}</a></td>
+        <td>${quantity}</td><td class="spare">${format(price)}</td><td>${format(total)}</td></tr>`;
 }

@@ -72,7 +72,7 @@ export function ordersPage(list: OrderList): string {
   return layout(list, 'Orders', html`
     <h1>Your orders</h1>
     <table>
-      <thead><tr><th>Order</th><th>Things</th><th>State</th><th>Total</th></tr></thead>
+      <thead><tr><th>Order</th><th class="spare">Things</th><th>State</th><th>Total</th></tr></thead>
       <tbody>${list.orders.map(row)}</tbody>
     </table>
     <p class="hint">The latest, ${asOf(list.asOfSeq)}. <a href="/orders">Look again</a></p>`);
@@ -81,7 +81,7 @@ export function ordersPage(list: OrderList): string {
 function row({ orderId, items, status, total }: Order): Html {
   const things = items.reduce((count, { quantity }) => count + quantity, 0);
   return html`
-      <tr data-order="${orderId}" data-state="${status}"><td><a href="/orders/${orderId}">${orderId.slice(0, 8)}</a></td><td>${things}</td>
+      <tr data-order="${orderId}" data-state="${status}"><td><a href="/orders/${orderId}">${orderId.slice(0, 8)}</a></td><td class="spare">${things}</td>
         <td>${TITLES[status]}</td><td class="price">${price(total)}</td></tr>`;
 }
 

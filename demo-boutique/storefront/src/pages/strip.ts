@@ -22,6 +22,7 @@ const SOURCES: Record<Tile['source'], string> = {
   live: 'live',
   cached: 'cached',
   fallback: 'fallback',
+  mesh: 'fallback by the mesh',
   missing: 'missing',
   idle: 'not asked',
 };

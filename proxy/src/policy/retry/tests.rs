@@ -141,6 +141,37 @@ fn retries_that_are_due_together_go_out_one_after_the_other_and_who_cannot_wait_
 }
 
 #[test]
+fn where_all_fail_nobody_stands_in_line_for_a_turn_that_is_far_off() {
+    let now = Instant::now();
+    let mut budget = Budget::new(BudgetConfig::default(), now);
+    let patient = Attempt {
+        remaining: Some(Duration::from_secs(15)),
+        ..FIRST
+    };
+    let mut decide = || {
+        let config = Retries::default();
+        decide(
+            &config,
+            patient,
+            Verdict::Unavailable,
+            None,
+            &mut budget,
+            now,
+            u64::MAX,
+        )
+    };
+    // Of a few calls a second, one has a turn in each.
+    let (first, second) = (decide(), decide());
+    assert!(matches!(first, Decision::Retry { after, .. } if after <= millis(25)));
+    assert!(matches!(second, Decision::Retry { after, .. } if after == millis(1000)));
+    assert_eq!(decide(), Decision::Stop(Stop::Budget));
+    assert!(
+        budget.tokens().0 > 7_900,
+        "what is not made is not paid for"
+    );
+}
+
+#[test]
 fn only_one_retry_is_transparent_the_next_one_counts_and_waits() {
     let again = Attempt {
         transparent: 1,

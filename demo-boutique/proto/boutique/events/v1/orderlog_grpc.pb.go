@@ -35,13 +35,17 @@ type OrderLogClient interface {
 	//
 	// Safe to repeat: where the order has these idempotency keys already, nothing is appended
 	// and the answer is the first one's. ABORTED: the order is not at `expected_version`, so
-	// whoever appends has to read what it missed and think again.
+	// whoever appends has to read what it missed and think again. RESOURCE_EXHAUSTED: the log takes no
+	// more orders; those that it has go on.
 	Append(ctx context.Context, in *AppendRequest, opts ...grpc.CallOption) (*AppendResponse, error)
 	// What is in the log now, from a place on; the stream ends there.
 	Read(ctx context.Context, in *ReadRequest, opts ...grpc.CallOption) (OrderLog_ReadClient, error)
 	// What is in the log and what will be, until the caller has had enough or the log drains:
 	// then subscribe again from the last seq + 1. It is read at the pace of the subscriber,
 	// which is HTTP/2 flow control and nothing else.
+	//
+	// OUT_OF_RANGE: this log does not reach to the fact before that place, so whoever has seen it
+	// followed another log, and has to begin anew.
 	Subscribe(ctx context.Context, in *SubscribeRequest, opts ...grpc.CallOption) (OrderLog_SubscribeClient, error)
 	// The same at a pace that the subscriber says: not one fact more than it requested, as in
 	// Reactive Streams. Delivered at least once.
@@ -172,13 +176,17 @@ type OrderLogServer interface {
 	//
 	// Safe to repeat: where the order has these idempotency keys already, nothing is appended
 	// and the answer is the first one's. ABORTED: the order is not at `expected_version`, so
-	// whoever appends has to read what it missed and think again.
+	// whoever appends has to read what it missed and think again. RESOURCE_EXHAUSTED: the log takes no
+	// more orders; those that it has go on.
 	Append(context.Context, *AppendRequest) (*AppendResponse, error)
 	// What is in the log now, from a place on; the stream ends there.
 	Read(*ReadRequest, OrderLog_ReadServer) error
 	// What is in the log and what will be, until the caller has had enough or the log drains:
 	// then subscribe again from the last seq + 1. It is read at the pace of the subscriber,
 	// which is HTTP/2 flow control and nothing else.
+	//
+	// OUT_OF_RANGE: this log does not reach to the fact before that place, so whoever has seen it
+	// followed another log, and has to begin anew.
 	Subscribe(*SubscribeRequest, OrderLog_SubscribeServer) error
 	// The same at a pace that the subscriber says: not one fact more than it requested, as in
 	// Reactive Streams. Delivered at least once.

@@ -69,6 +69,9 @@ const EXAMPLES: &str = "Examples:
   cargo demo -- --chaos slow-currency        exchange rates take 300 ms longer
   cargo demo -- --chaos C5                   four times as many visitors as there is room for";
 
+/// Where nobody says for how long: a load has an end, and the shop has not.
+const VISITORS_FOR: Duration = Duration::from_secs(3600);
+
 pub(crate) type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
@@ -131,10 +134,7 @@ async fn demonstrate(root: &std::path::Path, arguments: &Arguments) -> Result<Ex
     }
     let live = std::io::stdout().is_terminal();
     let mut table = Table::new(&shop).await?;
-    let visitors = shop.visitors(
-        arguments.rate,
-        arguments.span.unwrap_or(Duration::from_secs(3600)),
-    )?;
+    let visitors = shop.visitors(arguments.rate, arguments.span.unwrap_or(VISITORS_FOR))?;
     let (ticks, mut ticking) = tokio::sync::mpsc::channel(4);
     let load = tokio::spawn(boutique_load::run(visitors, move |event| {
         if let boutique_load::Event::Tick(tick) = event {
@@ -163,6 +163,10 @@ async fn demonstrate(root: &std::path::Path, arguments: &Arguments) -> Result<Ex
         }
     }
     let report = load.await?;
+    if arguments.span.is_none() {
+        println!("\nVisitors came for an hour, and come no more. The shop is open until Ctrl-C.");
+        std::future::pending::<()>().await;
+    }
     table.refresh(&shop).await?;
     if !live {
         print!("{}", table.render(None));
