@@ -376,6 +376,8 @@ pub(crate) const BUGS: &[Bug] = bugs! {
         "places that are kept free are given to whoever waits":
             "self.in_flight + self.headroom.kept_from(tier, limit) < limit" => "self.in_flight < limit",
             "policy::admission::tests::what_matters_finds_a_place_once_it_has_had_to_wait_for_what_does_not";
+    }
+    "policy/admission/streams.rs" {
         "a long poll is a request in the app for ever":
             "now.saturating_duration_since(slot.since) > old" => "false",
             "policy::admission::tests::who_waits_gets_the_place_of_a_long_poll_that_was_found_out";
