@@ -548,15 +548,17 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "policy::episode::tests::what_lasts_is_told_once_and_its_end_when_it_has_not_come_back";
     }
     "backend.rs" {
+        "copies have no places of their own":
+            "in_flight >= MIRRORED_MAX" => "false",
+            "layer::dispatch::tests::no_more_than_64_copies_are_under_way_and_the_rest_is_left_out_and_counted";
+    }
+    "backend/stacks.rs" {
         "a new policy begins with new breakers":
             "breakers\n                .remove(name)" => "None::<Arc<breaker::Shared>>",
             "backend::tests::a_new_policy_keeps_breakers_open_and_what_retries_have_spent";
         "a new policy begins with new hedges":
             "hedges.remove(name)" => "None",
             "backend::tests::a_new_policy_keeps_gates_latencies_hedges_and_connections";
-        "copies have no places of their own":
-            "in_flight >= MIRRORED_MAX" => "false",
-            "layer::dispatch::tests::no_more_than_64_copies_are_under_way_and_the_rest_is_left_out_and_counted";
     }
     "rules.rs" {
         "the last match applies":
