@@ -19,6 +19,7 @@ mod faults;
 mod gateway;
 mod routes;
 
+pub(crate) use authorization::whole_identity;
 pub use faults::end as fault_end;
 pub(crate) use routes::route_match;
 

@@ -7,6 +7,7 @@ mod authorization_policy;
 mod endpoint_slice;
 mod fault_policy;
 mod gateway;
+mod grpc_status;
 mod inbound;
 mod load_balancing;
 mod mesh_config;
@@ -35,13 +36,14 @@ pub use gateway::{
     RouteFilter, RoutePath, RouteRetry, RouteTimeout, RouteTimeouts, Unsupported, UrlRewrite,
     ValueMatch, ValueMatchType,
 };
+pub use grpc_status::GrpcStatus;
 pub use inbound::{Adaptive, Concurrency, InboundQueue, PriorityMatch, PriorityRule};
 pub use load_balancing::{ConsistentHash, HashAttribute, LoadBalancing};
 pub use mesh_config::{MeshConfig, MeshConfigSpec};
 pub use metadata::{Metadata, ObjectName, OwnerReference};
 pub use outbound::{
-    AlternateBackend, Backoff, CircuitBreaker, Deadline, EndpointGate, Fallback, GrpcStatus,
-    Hedging, Outbound, OutboundLimits, Retries, RetryBudget, RetryCause, StaleAnswers,
+    AlternateBackend, Backoff, CircuitBreaker, Deadline, EndpointGate, Fallback, Hedging, Outbound,
+    OutboundLimits, Retries, RetryBudget, RetryCause, StaleAnswers,
 };
 pub use pod::{
     Container, ContainerPort, Pod, PodCondition, PodIp, PodSpec, PodStatus, SIDECAR_CONTAINER,
