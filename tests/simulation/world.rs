@@ -4,7 +4,7 @@
 //!   users ─▶ client sidecars ─▶ [admission] servers of tier 0 ─▶ their own sidecars ─▶ servers of tier 1 ─▶ …
 //! ```
 //!
-//! An experiment makes a world from a [`Plan`](crate::plan::Plan), runs it up to a moment, breaks or heals a server, runs on, and reads the
+//! An experiment makes a world from a [`Plan`], runs it up to a moment, breaks or heals a server, runs on, and reads the
 //! [`Record`].
 
 mod call;
