@@ -1,5 +1,8 @@
 //! Graceful shutdown: everybody who serves hears of it, and somebody waits until they are done.
 
+use std::io;
+
+use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::watch;
 
 /// How far the shutdown has got.
@@ -42,6 +45,29 @@ impl Drain {
 
     pub fn is_started(&self) -> bool {
         *self.0.borrow() == Phase::Draining
+    }
+}
+
+/// Hears SIGTERM and SIGINT, from when it is made.
+pub struct Termination {
+    terminate: unix::Signal,
+    interrupt: unix::Signal,
+}
+
+impl Termination {
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: unix::signal(SignalKind::terminate())?,
+            interrupt: unix::signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Returns when the process is told to end, and again when it is told once more.
+    pub async fn told(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 
