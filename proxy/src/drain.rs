@@ -5,29 +5,21 @@ use std::io;
 use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::watch;
 
-/// How far the shutdown has got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
-    Serving,
-    /// Connections are told to go elsewhere and end when their requests have.
-    Draining,
-}
-
-/// Says when to drain.
-pub struct Signal(watch::Sender<Phase>);
+/// Says when to drain: connections are told to go elsewhere, and end when their requests have.
+pub struct Signal(watch::Sender<bool>);
 
 /// Hears it. Each holder counts as work that is not finished.
 #[derive(Clone)]
-pub struct Drain(watch::Receiver<Phase>);
+pub struct Drain(watch::Receiver<bool>);
 
 pub fn channel() -> (Signal, Drain) {
-    let (sender, receiver) = watch::channel(Phase::Serving);
+    let (sender, receiver) = watch::channel(false);
     (Signal(sender), Drain(receiver))
 }
 
 impl Signal {
     pub fn start(&self) {
-        self.0.send_replace(Phase::Draining);
+        self.0.send_replace(true);
     }
 
     /// Until every [`Drain`] is gone.
@@ -40,11 +32,7 @@ impl Drain {
     /// Returns when it is time to drain.
     pub async fn started(&mut self) {
         // An error means that the signal is gone, and with it the process that would serve.
-        let _ = self.0.wait_for(|phase| *phase == Phase::Draining).await;
-    }
-
-    pub fn is_started(&self) -> bool {
-        *self.0.borrow() == Phase::Draining
+        let _ = self.0.wait_for(|started| *started).await;
     }
 }
 

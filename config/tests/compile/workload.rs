@@ -114,8 +114,8 @@ fn the_limit_of_one_key_is_looked_at_before_that_of_all_wherever_it_is_written()
         "inbound: {rateLimits: [{requestsPerSecond: 50}, {requestsPerSecond: 5, burst: 2, per: Header, header: X-Tenant}]}",
     );
     let index = index(&[SHOP, &all, &own]);
-    let effective = compile::effective_rate_limits(&index, &cart()).expect("the cart");
-    let said: Vec<_> = (effective.value.iter())
+    let workload = compile::workload(&index, &name("cart-0")).expect("the pod");
+    let said: Vec<_> = (workload.ports[0].rate_limits.iter())
         .map(|limit| {
             (
                 limit.per.clone(),
@@ -129,11 +129,10 @@ fn the_limit_of_one_key_is_looked_at_before_that_of_all_wherever_it_is_written()
         (RateLimitKey::Total, 50, 50),
     ];
     assert_eq!(said, expected);
-    let (field, source) = &effective.from[0];
-    assert_eq!(field, "inbound.rateLimits");
+    let effective = compile::effective_inbound(&index, &cart()).expect("the cart");
+    let source = (effective.from.iter()).find(|(field, _)| field == "inbound.rateLimits");
+    let (_, source) = source.expect("somebody says so");
     assert_eq!(source.to_string(), "ResiliencePolicy boutique/own");
-    let workload = compile::workload(&index, &name("cart-0")).expect("the pod");
-    assert_eq!(workload.ports[0].rate_limits, effective.value);
     let elsewhere = &workload.default_port.rate_limits;
     assert_eq!(elsewhere[0].requests_per_second.get(), 9, "the namespace's");
 }
