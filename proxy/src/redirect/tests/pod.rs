@@ -81,7 +81,15 @@ impl Drop for Pod {
 }
 
 pub(super) fn run_ok(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program).args(args).output().expect(program);
+    let path = std::env::var("PATH").unwrap_or_default();
+    let output = Command::new(program)
+        .args(args)
+        // Where Debian keeps what ordinary users' paths leave out.
+        .env("PATH", format!("{path}:/usr/sbin:/sbin"))
+        .output()
+        .unwrap_or_else(|error| {
+            panic!("{program}: {error}\nOn Debian, as root:\n  apt-get install -y nftables iproute2 util-linux")
+        });
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),
