@@ -19,6 +19,7 @@ mod faults;
 mod gateway;
 mod routes;
 
+pub(crate) use authorization::whole_identity;
 pub use faults::end as fault_end;
 pub(crate) use routes::route_match;
 
@@ -230,18 +231,6 @@ pub fn effective_inbound(
         from,
         fields,
     })
-}
-
-/// How often a service lets itself be called on one of its ports, with who said what.
-pub fn effective_rate_limits(
-    index: &Index,
-    key: &ServiceKey,
-) -> Option<Effective<Vec<snapshot::RateLimit>>> {
-    let name = ObjectName::new(&key.namespace, &key.name);
-    let port = service_port(index.service(&name)?, key.port)?;
-    Some(merge::rate_limits(
-        &Policies::of(index, &key.namespace, Some((&name, port))).inbound(),
-    ))
 }
 
 fn inbound(

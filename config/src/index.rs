@@ -24,7 +24,7 @@ use gateway::RoutesOf;
 pub use gateway::{Parent, ROUTES_MAX, Unresolved};
 
 /// The trust domain of a mesh that names none.
-pub const TRUST_DOMAIN: &str = "weir.local";
+const TRUST_DOMAIN: &str = "weir.local";
 
 #[derive(Clone, Debug, Default)]
 pub struct Index {
@@ -185,7 +185,7 @@ impl Index {
         }
     }
 
-    pub fn service_at(&self, address: SocketAddr) -> Option<ServiceKey> {
+    fn service_at(&self, address: SocketAddr) -> Option<ServiceKey> {
         let name = self
             .by_cluster_ip
             .get(&(address.ip(), address.port()))?

@@ -5,7 +5,7 @@
 
 use regex_lite::{Regex, RegexBuilder};
 
-pub const PATTERN_CHARS_MAX: usize = 512;
+const PATTERN_CHARS_MAX: usize = 512;
 /// Of a compiled pattern: counted repetitions make a short pattern long.
 const COMPILED_BYTES_MAX: usize = 64 * 1024;
 const NESTED_MAX: u32 = 32;

@@ -6,7 +6,7 @@ use crate::snapshot::Protocol;
 
 /// SMTP, submission, MySQL, SQL Server's old default, PostgreSQL, Redis, Elasticsearch transport, memcached: the
 /// server greets, or the protocol is surely not HTTP. Waiting there for the client's first bytes would stall.
-pub const SERVER_SPEAKS_FIRST: [u16; 8] = [25, 587, 3306, 4444, 5432, 6379, 9300, 11211];
+const SERVER_SPEAKS_FIRST: [u16; 8] = [25, 587, 3306, 4444, 5432, 6379, 9300, 11211];
 
 /// A protocol and the sentence that explains it.
 #[derive(Clone, Debug, PartialEq, Eq)]

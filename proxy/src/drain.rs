@@ -1,30 +1,25 @@
 //! Graceful shutdown: everybody who serves hears of it, and somebody waits until they are done.
 
+use std::io;
+
+use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::watch;
 
-/// How far the shutdown has got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
-    Serving,
-    /// Connections are told to go elsewhere and end when their requests have.
-    Draining,
-}
-
-/// Says when to drain.
-pub struct Signal(watch::Sender<Phase>);
+/// Says when to drain: connections are told to go elsewhere, and end when their requests have.
+pub struct Signal(watch::Sender<bool>);
 
 /// Hears it. Each holder counts as work that is not finished.
 #[derive(Clone)]
-pub struct Drain(watch::Receiver<Phase>);
+pub struct Drain(watch::Receiver<bool>);
 
 pub fn channel() -> (Signal, Drain) {
-    let (sender, receiver) = watch::channel(Phase::Serving);
+    let (sender, receiver) = watch::channel(false);
     (Signal(sender), Drain(receiver))
 }
 
 impl Signal {
     pub fn start(&self) {
-        self.0.send_replace(Phase::Draining);
+        self.0.send_replace(true);
     }
 
     /// Until every [`Drain`] is gone.
@@ -37,11 +32,30 @@ impl Drain {
     /// Returns when it is time to drain.
     pub async fn started(&mut self) {
         // An error means that the signal is gone, and with it the process that would serve.
-        let _ = self.0.wait_for(|phase| *phase == Phase::Draining).await;
+        let _ = self.0.wait_for(|started| *started).await;
+    }
+}
+
+/// Hears SIGTERM and SIGINT, from when it is made.
+pub struct Termination {
+    terminate: unix::Signal,
+    interrupt: unix::Signal,
+}
+
+impl Termination {
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: unix::signal(SignalKind::terminate())?,
+            interrupt: unix::signal(SignalKind::interrupt())?,
+        })
     }
 
-    pub fn is_started(&self) -> bool {
-        *self.0.borrow() == Phase::Draining
+    /// Returns when the process is told to end, and again when it is told once more.
+    pub async fn told(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 

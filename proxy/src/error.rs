@@ -301,38 +301,27 @@ impl Error {
         let facts = self.facts();
         let message = self.message();
         let mut response = if grpc {
-            let mut response = Response::new(Body::empty());
-            let headers = response.headers_mut();
-            headers.insert(
-                header::CONTENT_TYPE,
-                HeaderValue::from_static("application/grpc"),
-            );
-            headers.insert(&head::GRPC_STATUS, HeaderValue::from(u16::from(facts.grpc)));
             let message = match message {
                 Cow::Borrowed(plain) => HeaderValue::from_static(plain),
                 Cow::Owned(message) => percent_encoded(&message),
             };
-            headers.insert(&head::GRPC_MESSAGE, message);
+            let mut response = grpc_answer(facts.grpc, message);
             if let Some(after) = self.retry_after() {
-                headers.insert(
+                response.headers_mut().insert(
                     "grpc-retry-pushback-ms",
                     HeaderValue::from(rounded_up(after, Duration::from_millis(1))),
                 );
             }
             response
         } else {
-            let mut response = Response::new(Body::full(match message {
+            let text = match message {
                 Cow::Borrowed(plain) => Bytes::from_static(plain.as_bytes()),
                 Cow::Owned(message) => format!("{message}\n").into(),
-            }));
-            *response.status_mut() = facts.http;
-            let headers = response.headers_mut();
-            headers.insert(
-                header::CONTENT_TYPE,
-                HeaderValue::from_static("text/plain; charset=utf-8"),
-            );
+            };
+            let mut response = text_answer(facts.http, text);
             if let Some(after) = self.retry_after() {
                 let seconds = rounded_up(after, Duration::from_secs(1));
+                let headers = response.headers_mut();
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
             }
             response
@@ -362,6 +351,30 @@ impl Error {
 /// Who comes back at the time that is named must not be early.
 fn rounded_up(after: Duration, unit: Duration) -> u64 {
     u64::try_from(after.as_nanos().div_ceil(unit.as_nanos())).unwrap_or(u64::MAX)
+}
+
+/// To a gRPC caller: the status is in the head, and there is no body ("Trailers-Only" of gRPC over HTTP/2).
+pub(crate) fn grpc_answer(status: u8, message: HeaderValue) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/grpc"),
+    );
+    headers.insert(&head::GRPC_STATUS, HeaderValue::from(u16::from(status)));
+    headers.insert(&head::GRPC_MESSAGE, message);
+    response
+}
+
+/// To any other caller.
+pub(crate) fn text_answer(status: StatusCode, text: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::full(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    response
 }
 
 /// `grpc-message` is percent-encoded outside printable ASCII (gRPC over HTTP/2, "Responses").

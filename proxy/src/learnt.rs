@@ -9,7 +9,9 @@
 //!
 //! Pure like a policy: [`endpoints`](crate::endpoints) locks it, the simulator of `tests/simulation` does not need to.
 
-use std::collections::VecDeque;
+mod newest;
+mod waiting;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -23,6 +25,9 @@ use crate::policy::load::Load as SaidLoad;
 use crate::policy::outcome::Outcome;
 use crate::policy::ramp::Ramp;
 use crate::policy::stall::StallContext;
+
+pub use newest::Newest;
+pub use waiting::Waiting;
 
 /// What a silent endpoint is given when nothing else bounds a call.
 const STALL_TIMEOUT: Duration = Duration::from_secs(15);
@@ -255,38 +260,6 @@ pub fn open_max(n: usize, percent: Percent) -> usize {
     share.max(1).min(n.saturating_sub(1))
 }
 
-/// The last answers of a pool: for each endpoint, the newest of all the others.
-pub struct Newest {
-    first: Option<(Instant, usize)>,
-    second: Option<Instant>,
-}
-
-impl Newest {
-    pub fn of(last_completions: impl Iterator<Item = Option<Instant>>) -> Self {
-        let mut newest = Self {
-            first: None,
-            second: None,
-        };
-        for (index, last) in last_completions.enumerate() {
-            let Some(last) = last else { continue };
-            if newest.first.is_none_or(|(first, _)| last > first) {
-                newest.second = newest.first.map(|(first, _)| first);
-                newest.first = Some((last, index));
-            } else {
-                newest.second = newest.second.max(Some(last));
-            }
-        }
-        newest
-    }
-
-    pub fn but(&self, index: usize) -> Option<Instant> {
-        match self.first {
-            Some((first, of)) if of != index => Some(first),
-            _ => self.second,
-        }
-    }
-}
-
 impl Config {
     pub fn of(outbound: &Outbound) -> Self {
         let timeout = outbound.deadline;
@@ -305,91 +278,9 @@ impl Config {
     }
 }
 
-/// Since when requests wait for the head of their response, oldest first.
-#[derive(Default)]
-pub struct Waiting {
-    starts: VecDeque<Option<Instant>>,
-    /// Number of the front entry.
-    first: u64,
-    /// Of those that wait.
-    count: u32,
-}
-
-impl Waiting {
-    pub fn start(&mut self, now: Instant) -> u64 {
-        self.starts.push_back(Some(now));
-        self.count += 1;
-        self.first + self.starts.len() as u64 - 1
-    }
-
-    /// Whether it still counted.
-    pub fn end(&mut self, number: u64) -> bool {
-        let index = number.checked_sub(self.first);
-        let start = index.and_then(|index| self.starts.get_mut(index as usize));
-        let counted = start.and_then(Option::take).is_some();
-        self.count -= u32::from(counted);
-        self.drop_while(|start| start.is_none());
-        counted
-    }
-
-    /// Those that have waited for longer than that no longer count.
-    fn forget(&mut self, longer_than: Duration, now: Instant) {
-        let waited = |start: Instant| now.saturating_duration_since(start);
-        self.drop_while(|start| start.is_none_or(|start| waited(start) > longer_than));
-    }
-
-    fn drop_while(&mut self, gone: impl Fn(&Option<Instant>) -> bool) {
-        while self.starts.front().is_some_and(&gone) {
-            let front = self.starts.pop_front();
-            self.count -= u32::from(front.flatten().is_some());
-            self.first += 1;
-        }
-    }
-
-    pub fn oldest(&self) -> Option<Instant> {
-        self.starts.front().copied().flatten()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_oldest_waiting_request_is_known_in_whatever_order_they_end() {
-        let now = Instant::now();
-        let mut waiting = Waiting::default();
-        let first = waiting.start(now);
-        let second = waiting.start(now + Duration::from_secs(1));
-        let third = waiting.start(now + Duration::from_secs(2));
-        waiting.end(second);
-        assert_eq!(waiting.oldest(), Some(now));
-        waiting.end(first);
-        assert_eq!(waiting.oldest(), Some(now + Duration::from_secs(2)));
-        waiting.end(first);
-        waiting.end(third);
-        assert_eq!(waiting.oldest(), None);
-        assert!(
-            waiting.starts.is_empty(),
-            "nothing is kept of what has ended"
-        );
-    }
-
-    #[test]
-    fn who_waits_for_longer_than_a_call_may_take_no_longer_counts_and_may_still_end() {
-        let (now, second) = (Instant::now(), Duration::from_secs(1));
-        let mut waiting = Waiting::default();
-        let stream = waiting.start(now);
-        let call = waiting.start(now + 9 * second);
-        waiting.forget(10 * second, now + 10 * second);
-        assert_eq!(waiting.oldest(), Some(now));
-        waiting.forget(10 * second, now + 11 * second);
-        assert_eq!(waiting.oldest(), Some(now + 9 * second));
-        assert!(!waiting.end(stream));
-        assert_eq!(waiting.oldest(), Some(now + 9 * second));
-        assert!(waiting.end(call));
-        assert_eq!(waiting.oldest(), None);
-    }
 
     /// An endpoint that hangs is dearer with every moment in which it answers nothing.
     #[test]
@@ -464,14 +355,5 @@ mod tests {
     fn half_of_a_pool_may_be_out_but_never_the_last_and_one_of_three() {
         let max = |n| open_max(n, Percent::of(50));
         assert_eq!([0, 1, 2, 3, 4, 7].map(max), [0, 0, 1, 1, 2, 3]);
-    }
-
-    #[test]
-    fn each_endpoint_is_compared_with_the_newest_answer_of_the_others() {
-        let now = Instant::now();
-        let at = |secs| Some(now + Duration::from_secs(secs));
-        let newest = Newest::of([at(3), None, at(7), at(5)].into_iter());
-        assert_eq!([0, 1, 2].map(|i| newest.but(i)), [at(7), at(7), at(5)]);
-        assert_eq!(Newest::of([at(3)].into_iter()).but(0), None);
     }
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tracing::Level;
 use tracing_subscriber::filter::Targets;
@@ -181,15 +180,8 @@ async fn run(settings: Settings) -> Result<(), AnyError> {
         env!("CARGO_PKG_VERSION")
     );
 
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut second = async || {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
-    second().await;
+    let mut termination = drain::Termination::new()?;
+    termination.told().await;
 
     // Callers hear of it first, through the control plane and through readiness, and are served meanwhile.
     tracing::info!("draining");
@@ -211,7 +203,7 @@ async fn run(settings: Settings) -> Result<(), AnyError> {
         () = tokio::time::sleep(settings.drain_delay() + settings.drain_limit()) => {
             tracing::warn!("some requests had not ended in time");
         }
-        () = second() => tracing::warn!("told twice: leaving now"),
+        () = termination.told() => tracing::warn!("told twice: leaving now"),
     }
     Ok(())
 }

@@ -28,7 +28,7 @@ use crate::telemetry::{Direction, InboundMetrics, RouteMetrics};
 /// How long a connection to an address nobody has heard of waits for the control plane's word.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Subscriptions that may be on their way at once.
-pub const SUBSCRIBING_MAX: usize = 1024;
+const SUBSCRIBING_MAX: usize = 1024;
 
 /// What an address is.
 #[derive(Clone)]

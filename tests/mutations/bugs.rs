@@ -106,10 +106,10 @@ pub(crate) const BUGS: &[Bug] = bugs! {
     "endpoints/members.rs" {
         "gated endpoints count as part of the aperture":
             "member.is_eligible() && !member.is_draining()" => "true",
-            "endpoints::tests::of_a_large_pool_twenty_endpoints_are_called_and_others_take_the_place_of_those_that_fail";
+            "endpoints::tests::reach::of_a_large_pool_twenty_endpoints_are_called_and_others_take_the_place_of_those_that_fail";
         "all sidecars call the same part":
             "ring::rank(own, member.address().to_string().as_bytes())" => "ring::rank(0, member.address().to_string().as_bytes())",
-            "endpoints::tests::every_sidecar_calls_a_part_of_its_own_and_keeps_it_when_endpoints_come_and_go";
+            "endpoints::tests::reach::every_sidecar_calls_a_part_of_its_own_and_keeps_it_when_endpoints_come_and_go";
     }
     "policy/ring.rs" {
         "points depend on the endpoint's place in the list":
@@ -136,12 +136,16 @@ pub(crate) const BUGS: &[Bug] = bugs! {
         "opaque connections have no cap":
             "before < self.config.load().connections_max" => "true",
             "endpoints::tests::opaque_connections_leave_calls_their_places_and_have_a_cap_of_their_own";
-        "two workers open two gates where one may be":
-            "list.iter().filter(|member| !member.is_eligible()).count() < cap" => "true",
-            "endpoints::tests::workers_that_open_gates_at_the_same_moment_do_not_exceed_the_cap";
+    }
+    "endpoints/discovered.rs" {
         "an endpoint that is named again is another one":
             "member.endpoint.identity == described.identity" => "false",
             "backend::tests::a_new_policy_keeps_gates_latencies_hedges_and_connections";
+    }
+    "endpoints/gates.rs" {
+        "two workers open two gates where one may be":
+            "list.iter().filter(|member| !member.is_eligible()).count() < cap" => "true",
+            "endpoints::tests::workers_that_open_gates_at_the_same_moment_do_not_exceed_the_cap";
         "an endpoint that discovery took away is ejected once more":
             "!self.lists(member)" => "false",
             "endpoints::tests::what_fails_after_discovery_took_an_endpoint_away_does_not_eject_it_once_more";
@@ -155,7 +159,7 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "learnt::tests::silence_costs_as_much_as_the_answer_would_that_does_not_come";
         "what an endpoint says of itself does not count":
             "self.load.factor(now)" => "1.0",
-            "endpoints::tests::an_endpoint_that_says_it_is_busy_is_spared_until_it_says_otherwise_or_nothing";
+            "endpoints::tests::choice::an_endpoint_that_says_it_is_busy_is_spared_until_it_says_otherwise_or_nothing";
     }
     "policy/latency.rs" {
         "what is long over is remembered":
@@ -375,6 +379,8 @@ pub(crate) const BUGS: &[Bug] = bugs! {
         "places that are kept free are given to whoever waits":
             "self.in_flight + self.headroom.kept_from(tier, limit) < limit" => "self.in_flight < limit",
             "policy::admission::tests::what_matters_finds_a_place_once_it_has_had_to_wait_for_what_does_not";
+    }
+    "policy/admission/streams.rs" {
         "a long poll is a request in the app for ever":
             "now.saturating_duration_since(slot.since) > old" => "false",
             "policy::admission::tests::who_waits_gets_the_place_of_a_long_poll_that_was_found_out";
@@ -545,15 +551,17 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "policy::episode::tests::what_lasts_is_told_once_and_its_end_when_it_has_not_come_back";
     }
     "backend.rs" {
+        "copies have no places of their own":
+            "in_flight >= MIRRORED_MAX" => "false",
+            "layer::dispatch::tests::no_more_than_64_copies_are_under_way_and_the_rest_is_left_out_and_counted";
+    }
+    "backend/stacks.rs" {
         "a new policy begins with new breakers":
             "breakers\n                .remove(name)" => "None::<Arc<breaker::Shared>>",
             "backend::tests::a_new_policy_keeps_breakers_open_and_what_retries_have_spent";
         "a new policy begins with new hedges":
             "hedges.remove(name)" => "None",
             "backend::tests::a_new_policy_keeps_gates_latencies_hedges_and_connections";
-        "copies have no places of their own":
-            "in_flight >= MIRRORED_MAX" => "false",
-            "layer::dispatch::tests::no_more_than_64_copies_are_under_way_and_the_rest_is_left_out_and_counted";
     }
     "rules.rs" {
         "the last match applies":

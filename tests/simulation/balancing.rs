@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::plan::Plan;
 use crate::record::Second;
 use crate::seeds::{Measure, at_least, at_most, judge};
 use crate::server::{Fault, Server};
-use crate::world::{Plan, World};
+use crate::world::World;
 
 const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)

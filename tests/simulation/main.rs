@@ -25,6 +25,7 @@ mod balancing;
 mod engine;
 mod inbound;
 mod outliers;
+mod plan;
 mod record;
 mod seeds;
 mod server;

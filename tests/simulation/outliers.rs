@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use weir_proxy::policy::transition::Phase;
 
+use crate::plan::Plan;
 use crate::seeds::{at_least, at_most, judge};
 use crate::server::{Fault, Server};
 use crate::traffic::{Pattern, Traffic};
-use crate::world::{Plan, World};
+use crate::world::World;
 
 const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)

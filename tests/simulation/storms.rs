@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use crate::plan::{Plan, outbound};
 use crate::record::Second;
 use crate::seeds::{Measure, at_least, at_most, judge};
 use crate::server::{Config, Discipline, Fault, Work};
 use crate::traffic::{Pattern, Traffic};
-use crate::world::{Plan, World, outbound};
+use crate::world::World;
 
 const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)

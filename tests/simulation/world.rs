@@ -7,72 +7,30 @@
 //! An experiment makes a world from a [`Plan`], runs it up to a moment, breaks or heals a server, runs on, and reads the
 //! [`Record`].
 
+mod call;
+mod tries;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
-use weir_config::snapshot::Outbound;
-use weir_proxy::learnt::{Ended, Started};
 use weir_proxy::policy::deadline::Deadline;
 use weir_proxy::policy::gate::ProbeResult;
-use weir_proxy::policy::outcome::{Fault, Outcome};
-use weir_proxy::policy::retry::{Attempt, Decision, Verdict, decide};
 
-use crate::admission::{Admission, Admitted};
+use crate::admission::Admission;
 use crate::engine::Engine;
+use crate::plan::Plan;
 use crate::record::{End, Record};
-use crate::server::{self, Answer, Job, Server, exponential};
+use crate::server::{Answer, Job, Server, exponential};
 use crate::sidecar::{CallId, Sidecar};
-use crate::traffic::{Pattern, Traffic};
+use crate::traffic::Traffic;
+
+use call::Call;
 
 /// How often a sidecar looks for silent and for recovered endpoints (`main.rs` of the proxy).
 const TICK: Duration = Duration::from_millis(50);
 /// To connect to somebody who is there, and to give up on somebody who is not (`connector.rs` of the proxy).
 const CONNECT: Duration = Duration::from_millis(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Within the queue of a server's sidecar.
-const QUEUE_TIMEOUT: Duration = Duration::from_millis(100);
-
-pub struct Plan {
-    pub clients: usize,
-    pub traffic: Traffic,
-    /// How many servers each tier has. Those of one tier call the next one, each by its own sidecar.
-    pub tiers: Vec<usize>,
-    pub server: server::Config,
-    pub outbound: Outbound,
-    /// Whether calls may be repeated.
-    pub idempotent: bool,
-    /// The app hands on that the call is a repetition, to whom it calls itself.
-    pub attempts_are_carried: bool,
-    /// Servers have a sidecar that lets so many in.
-    pub admission: Option<u32>,
-    /// This share of users hangs up, after so long on average.
-    pub hang_up: Option<(f64, Duration)>,
-}
-
-impl Default for Plan {
-    /// Section 12 of resilience.md: three replicas, 1000 requests a second, a timeout of one second, one retry.
-    fn default() -> Self {
-        Self {
-            clients: 20,
-            traffic: Traffic::new(Pattern::Poisson, 1000.0),
-            tiers: vec![3],
-            server: server::Config::default(),
-            outbound: outbound(1000),
-            idempotent: true,
-            attempts_are_carried: true,
-            admission: None,
-            hang_up: None,
-        }
-    }
-}
-
-/// The defaults, but for the timeout.
-pub fn outbound(timeout_millis: u64) -> Outbound {
-    Outbound {
-        deadline: Some(weir_config::units::Duration::from_millis(timeout_millis)),
-        ..Outbound::default()
-    }
-}
 
 enum Event {
     Arrival,
@@ -117,71 +75,6 @@ struct Host {
     /// The sidecar that its app calls the next tier through.
     sidecar: Option<usize>,
     wakes: Option<Instant>,
-}
-
-struct Call {
-    sidecar: usize,
-    /// The request that a server makes this call for; `None`: a user's.
-    parent: Option<Job>,
-    arrived: Instant,
-    deadline: Deadline,
-    attempt: u32,
-    transparent: u32,
-    is_retry: bool,
-    tried: Vec<usize>,
-    /// Numbers the tries, transparent ones included.
-    tries: u64,
-    trying: Option<Try>,
-    ended: bool,
-}
-
-struct Try {
-    member: usize,
-    server: usize,
-    started: Started,
-    until: Deadline,
-    /// Another one may follow, so nobody need wait for an endpoint that is ejected.
-    replayable: bool,
-}
-
-/// Tries of one call are told apart by so many low bits of a job.
-const TRY_BITS: u32 = 4;
-
-/// What became of a try.
-#[derive(Clone, Copy)]
-struct Failed {
-    outcome: Outcome,
-    verdict: Verdict,
-    connect_failed: bool,
-    /// There was an answer.
-    answered: bool,
-}
-
-impl Failed {
-    const fn unanswered(fault: Fault, verdict: Verdict) -> Self {
-        Self {
-            outcome: Outcome::Failure(fault),
-            verdict,
-            connect_failed: false,
-            answered: false,
-        }
-    }
-
-    const BAD_ANSWER: Self = Self {
-        answered: true,
-        ..Self::unanswered(Fault::Hard, Verdict::Unavailable)
-    };
-    const SHED: Self = Self {
-        answered: true,
-        ..Self::unanswered(Fault::Overload, Verdict::Overloaded { service: false })
-    };
-    const REFUSED: Self = Self {
-        connect_failed: true,
-        ..Self::unanswered(Fault::Hard, Verdict::Unprocessed)
-    };
-    /// Of the try, or of the endpoint while the try waited for it.
-    const GIVEN_UP: Self = Self::unanswered(Fault::Hard, Verdict::Unavailable);
-    const DEADLINE: Self = Self::unanswered(Fault::Deadline, Verdict::Final);
 }
 
 impl World {
@@ -352,69 +245,6 @@ impl World {
         id
     }
 
-    /// One try, as `layer/retry.rs` and `layer/attempt.rs` make it.
-    fn attempt(&mut self, id: CallId) {
-        let now = self.engine.now();
-        let call = &mut self.calls[id as usize];
-        if call.ended {
-            return;
-        }
-        let sidecar = &mut self.sidecars[call.sidecar];
-        let retries = &sidecar.retries;
-        let tries_left = match retries.attempts.get().saturating_sub(call.attempt) {
-            left if self.plan.idempotent && !call.is_retry => left + 1,
-            _ => 1,
-        };
-        let per_try = retries.per_try_timeout.map(|timeout| timeout.get());
-        let until = per_try.map_or(Deadline::NEVER, |per_try| Deadline::after(per_try, now));
-        let until = until.min(call.deadline);
-        let share = call.deadline.share(tries_left, now);
-        let replayable = tries_left > 1;
-        let rng = &mut self.engine.rng;
-        if call.deadline.is_over(now) {
-            return self.end(id, End::Failure);
-        }
-        let Some((member, started)) = sidecar.choose(id, &call.tried, replayable, now, rng) else {
-            return self.end(id, End::Refused);
-        };
-        let server = sidecar.members[member].server;
-        call.tries += 1;
-        call.trying = Some(Try {
-            member,
-            server,
-            started,
-            until,
-            replayable,
-        });
-        let job = id << TRY_BITS | call.tries;
-        self.try_ends(until.min(share), job);
-        let host = &mut self.servers[server];
-        if host.server.connects() == Some(false) {
-            return self.failed(id, Failed::REFUSED);
-        }
-        self.record.sent(server, now);
-        let admitted = match &mut host.admission {
-            Some(admission) => admission.enter(job),
-            None => Admitted::Now,
-        };
-        match admitted {
-            Admitted::Now => {
-                host.server.arrive(job, now, &mut self.engine.rng);
-                self.wake(server);
-            }
-            Admitted::Waits => self.engine.after(QUEUE_TIMEOUT, Event::QueueOver(job)),
-            Admitted::Refused => self.failed(id, Failed::SHED),
-        }
-    }
-
-    /// The call that still waits for this very try.
-    fn waiting(&mut self, job: Job) -> Option<(CallId, &mut Call)> {
-        let id = job >> TRY_BITS;
-        let call = &mut self.calls[id as usize];
-        let is_current = call.trying.is_some() && call.tries == job & ((1 << TRY_BITS) - 1);
-        is_current.then_some((id, call))
-    }
-
     /// A server has something to say.
     fn serve(&mut self, server: usize) {
         let now = self.engine.now();
@@ -439,103 +269,6 @@ impl World {
         self.call(sidecar, Some(job), deadline, is_retry);
     }
 
-    /// The server's sidecar passes the app's answer on.
-    fn answer(&mut self, job: Job, answer: Answer) {
-        let now = self.engine.now();
-        let Some((id, call)) = self.waiting(job) else {
-            return;
-        };
-        if answer == Answer::Bad {
-            return self.failed(id, Failed::BAD_ANSWER);
-        }
-        let mut done = call.trying.take().expect("it waits");
-        let (sidecar, is_first) = (call.sidecar, call.attempt == 1);
-        let sidecar = &mut self.sidecars[sidecar];
-        sidecar.answered(done.member, &mut done.started, Outcome::Success, now);
-        let end = Ended {
-            outcome: Outcome::Success,
-            connect_failed: false,
-            retry_after: None,
-            lost: false,
-        };
-        let rng = &mut self.engine.rng;
-        sidecar.ended(id, done.member, done.started, end, now, rng);
-        if is_first {
-            sidecar.budget.deposit(now);
-            sidecar.account.deposits += 1;
-        }
-        self.leave(done.server, job);
-        self.end(id, End::Success);
-    }
-
-    /// A try failed: what the endpoint learns, then what the retry policy decides.
-    fn failed(&mut self, id: CallId, failed: Failed) {
-        let now = self.engine.now();
-        let call = &mut self.calls[id as usize];
-        let job = id << TRY_BITS | call.tries;
-        let mut done = call.trying.take().expect("it waits");
-        let sidecar = &mut self.sidecars[call.sidecar];
-        if failed.answered {
-            sidecar.answered(done.member, &mut done.started, failed.outcome, now);
-        }
-        let end = Ended {
-            outcome: failed.outcome,
-            connect_failed: failed.connect_failed,
-            retry_after: None,
-            lost: false,
-        };
-        let ejected = sidecar.ended(
-            id,
-            done.member,
-            done.started,
-            end,
-            now,
-            &mut self.engine.rng,
-        );
-        let attempt = Attempt {
-            number: call.attempt,
-            transparent: call.transparent,
-            idempotent: self.plan.idempotent,
-            committed: false,
-            replayable: true,
-            is_retry_from_downstream: call.is_retry,
-            remaining: call.deadline.remaining(now),
-            typical: sidecar.p50(now),
-        };
-        let rand = self.engine.rng.u64(..);
-        let (retries, budget) = (&sidecar.retries, &mut sidecar.budget);
-        match decide(retries, attempt, failed.verdict, None, budget, now, rand) {
-            Decision::Retry { after, counts } => {
-                call.tried.push(done.member);
-                if counts {
-                    call.attempt += 1;
-                    sidecar.account.retries += 1;
-                } else {
-                    call.transparent += 1;
-                    sidecar.account.transparent += 1;
-                }
-                self.engine.after(after, Event::Again(id));
-            }
-            Decision::Stop(_) => self.end(id, End::Failure),
-        }
-        if !failed.answered && !failed.connect_failed {
-            self.servers[done.server].server.cancel(job, now);
-            self.wake(done.server);
-        }
-        self.leave(done.server, job);
-        self.give_up_on(ejected);
-    }
-
-    /// The endpoint that these calls wait for was ejected.
-    fn give_up_on(&mut self, calls: Vec<CallId>) {
-        for id in calls {
-            let trying = &self.calls[id as usize].trying;
-            if trying.as_ref().is_some_and(|trying| trying.replayable) {
-                self.failed(id, Failed::GIVEN_UP);
-            }
-        }
-    }
-
     fn end(&mut self, id: CallId, end: End) {
         let now = self.engine.now();
         let call = &mut self.calls[id as usize];
@@ -547,66 +280,6 @@ impl World {
         match end {
             End::Success => self.answer(parent, Answer::Good),
             End::Failure | End::Refused => self.answer(parent, Answer::Bad),
-        }
-    }
-
-    fn try_over(&mut self, job: Job) {
-        let now = self.engine.now();
-        let Some((id, call)) = self.waiting(job) else {
-            return;
-        };
-        let (sidecar, deadline) = (call.sidecar, call.deadline);
-        let until = call.trying.as_ref().expect("it waits").until;
-        if !until.is_over(now) {
-            let wait = self.sidecars[sidecar].budget.until_another(now);
-            if !wait.is_zero() {
-                let again = until.min(Deadline::after(wait, now));
-                return self.try_ends(again, job);
-            }
-        }
-        let failed = if until == deadline && until.is_over(now) {
-            Failed::DEADLINE
-        } else {
-            Failed::GIVEN_UP
-        };
-        self.failed(id, failed);
-    }
-
-    fn try_ends(&mut self, at: Deadline, job: Job) {
-        let at = at.instant().expect("every call has a deadline");
-        self.engine.at(at, Event::TryOver(job));
-    }
-
-    fn hang_up(&mut self, id: CallId) {
-        let now = self.engine.now();
-        let call = &mut self.calls[id as usize];
-        call.ended = true;
-        let Some(done) = call.trying.take() else {
-            return;
-        };
-        let job = id << TRY_BITS | call.tries;
-        let end = Ended {
-            outcome: Outcome::Cancelled,
-            connect_failed: false,
-            retry_after: None,
-            lost: false,
-        };
-        let sidecar = &mut self.sidecars[call.sidecar];
-        let rng = &mut self.engine.rng;
-        sidecar.ended(id, done.member, done.started, end, now, rng);
-        self.servers[done.server].server.cancel(job, now);
-        self.wake(done.server);
-        self.leave(done.server, job);
-    }
-
-    fn queue_over(&mut self, job: Job) {
-        let Some((id, call)) = self.waiting(job) else {
-            return;
-        };
-        let server = call.trying.as_ref().expect("it waits").server;
-        let admission = self.servers[server].admission.as_ref();
-        if admission.is_some_and(|admission| admission.is_waiting(job)) {
-            self.failed(id, Failed::SHED);
         }
     }
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::route_match;
 use crate::index::{Index, Target};
-use crate::merge::{self, Source};
+use crate::merge::Source;
 use crate::resource::{
     self, AuthorizationMode, AuthorizationPolicy, AuthorizationRule, ObjectName, ServicePort,
 };
@@ -122,7 +122,7 @@ fn rules(index: &Index, levels: &[Vec<&AuthorizationPolicy>; 3], with_audits: bo
 
 fn access_rule(said: &AuthorizationRule, policy: &str, trust_domain: &str) -> AccessRule {
     let peer = |peer: &resource::Peer| Peer {
-        identity: (peer.identity.as_ref()).map(|said| merge::whole_identity(said, trust_domain)),
+        identity: (peer.identity.as_ref()).map(|said| whole_identity(said, trust_domain)),
         namespace: peer.namespace.clone(),
         service_account: peer.service_account.clone(),
     };
@@ -130,5 +130,13 @@ fn access_rule(said: &AuthorizationRule, policy: &str, trust_domain: &str) -> Ac
         policy: policy.to_owned(),
         from: (said.from.as_ref()).map(|from| from.iter().map(peer).collect()),
         to: (said.to.as_ref()).map(|to| to.iter().map(route_match).collect()),
+    }
+}
+
+/// Identities are written without what is the same in all of the mesh.
+pub(crate) fn whole_identity(said: &str, trust_domain: &str) -> String {
+    match said.starts_with("spiffe://") {
+        true => said.to_owned(),
+        false => format!("spiffe://{trust_domain}/{said}"),
     }
 }

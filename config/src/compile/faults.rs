@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::route_match;
+use super::{route_match, whole_identity};
 use crate::index::{Index, Target};
-use crate::merge::{self, Source};
-use crate::resource::{self, FaultAbort, FaultPolicy, ObjectName, ServicePort};
+use crate::merge::Source;
+use crate::resource::{self, FaultAbort, FaultPolicy, GrpcStatus, ObjectName, ServicePort};
 use crate::snapshot::{Fault, FaultAnswer, FaultDelay, FaultEffect, Protocol};
 use crate::units::{Count, Moment};
 
@@ -90,7 +90,7 @@ fn fault(said: &resource::Fault, policy: &ObjectName, until_ms: u64, trust_domai
         until_ms,
         matches: said.matches.as_ref().map(route_match),
         callers: callers
-            .map(|caller| merge::whole_identity(caller, trust_domain))
+            .map(|caller| whole_identity(caller, trust_domain))
             .collect(),
         percentage: said.percentage.unwrap_or(Count::of(100)),
         delay: said.delay.map(|delay| FaultDelay {
@@ -103,12 +103,9 @@ fn fault(said: &resource::Fault, policy: &ObjectName, until_ms: u64, trust_domai
 
 fn answer(said: &FaultAbort) -> Option<FaultAnswer> {
     let http = said.http_status.map(Count::get);
-    let http = http.and_then(|status| u16::try_from(status).ok());
-    let grpc = said
-        .grpc_status
-        .or_else(|| http.map(merge::grpc_for_http))?;
+    let (grpc_status, http_status) = GrpcStatus::in_both(said.grpc_status, http)?;
     Some(FaultAnswer {
-        grpc_status: grpc.code(),
-        http_status: http.unwrap_or_else(|| merge::http_for_grpc(grpc)),
+        grpc_status,
+        http_status,
     })
 }

@@ -1,22 +1,12 @@
 //! AuthorizationPolicy (weir.dev/v1alpha1): who may call what.
 
 use schemars::JsonSchema;
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::{Metadata, RouteSelector, TargetRef, Targeting, metadata};
+use super::{Metadata, Object, RouteSelector, TargetRef, Targeting};
 use crate::snapshot::Access;
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct AuthorizationPolicy {
-    #[serde(deserialize_with = "metadata::strict")]
-    pub metadata: Metadata,
-    pub spec: AuthorizationPolicySpec,
-    /// Written by the control plane, never read.
-    #[serde(default, skip_serializing)]
-    pub status: IgnoredAny,
-}
+pub type AuthorizationPolicy = Object<AuthorizationPolicySpec>;
 
 impl Targeting for AuthorizationPolicy {
     fn metadata(&self) -> &Metadata {

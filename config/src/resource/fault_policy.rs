@@ -1,23 +1,13 @@
 //! FaultPolicy (weir.dev/v1alpha1): what goes wrong with calls to a service, on purpose and for a while.
 
 use schemars::JsonSchema;
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::{GrpcStatus, Metadata, RouteSelector, TargetRef, Targeting, metadata};
+use super::{GrpcStatus, Metadata, Object, RouteSelector, TargetRef, Targeting};
 use crate::snapshot::BrokenConnection;
 use crate::units::{Count, Duration, Moment};
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct FaultPolicy {
-    #[serde(deserialize_with = "metadata::strict")]
-    pub metadata: Metadata,
-    pub spec: FaultPolicySpec,
-    /// Written by the control plane, never read.
-    #[serde(default, skip_serializing)]
-    pub status: IgnoredAny,
-}
+pub type FaultPolicy = Object<FaultPolicySpec>;
 
 impl Targeting for FaultPolicy {
     fn metadata(&self) -> &Metadata {

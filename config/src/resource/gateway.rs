@@ -7,51 +7,32 @@ mod filter;
 mod grpc_route;
 mod http_route;
 mod reference_grant;
+mod route;
 
 use std::borrow::Cow;
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Kind, Metadata, ObjectName};
+use super::ObjectName;
 use crate::units::Count;
 
 pub use filter::{
     FilterType, Fraction, Header, HeaderChanges, Mirror, PathRewrite, PathRewriteType, Redirect,
     RouteFilter, UrlRewrite,
 };
-pub use grpc_route::{GrpcMethodMatch, GrpcRoute, GrpcRouteMatch, GrpcRouteRule, GrpcRouteSpec};
+pub use grpc_route::{GrpcMethodMatch, GrpcRoute, GrpcRouteMatch, GrpcRouteRule};
 pub use http_route::{
-    HttpRoute, HttpRouteMatch, HttpRouteRule, HttpRouteSpec, PathMatchType, RoutePath, RouteRetry,
-    RouteTimeout, RouteTimeouts,
+    HttpRoute, HttpRouteMatch, HttpRouteRule, PathMatchType, RoutePath, RouteRetry, RouteTimeout,
+    RouteTimeouts,
 };
 pub use reference_grant::{GrantFrom, GrantTo, ReferenceGrant, ReferenceGrantSpec};
+pub use route::{GatewayRoute, RouteRule, RouteSpec};
 
 /// The API group of the routes.
 pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 
 const SERVICE: &str = "Service";
-
-/// A route of either kind: what the index and the status ask of it.
-pub trait GatewayRoute {
-    const KIND: Kind;
-
-    fn metadata(&self) -> &Metadata;
-
-    fn parent_refs(&self) -> &[ParentRef];
-
-    /// Of all rules, those of mirrors included.
-    fn backend_refs(&self) -> Vec<&BackendRef>;
-
-    /// Its parents in the mesh, each with the Service's name.
-    fn services(&self) -> impl Iterator<Item = (&ParentRef, ObjectName)> {
-        let namespace = self.metadata().namespace();
-        let parents = self.parent_refs().iter();
-        parents
-            .filter(|parent| parent.is_service())
-            .map(move |parent| (parent, parent.service(namespace)))
-    }
-}
 
 /// What a route is attached to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,18 +131,4 @@ impl BackendRef {
         let kind = self.kind.as_deref().map_or(SERVICE.into(), Cow::Borrowed);
         format!("{kind} {}", self.service(own))
     }
-}
-
-fn backends<'a>(
-    of_rules: impl Iterator<Item = (&'a [BackendRef], &'a [RouteFilter])>,
-) -> Vec<&'a BackendRef> {
-    let mut found = Vec::new();
-    for (backends, filters) in of_rules {
-        found.extend(backends);
-        let mirrors = filters
-            .iter()
-            .filter_map(|filter| filter.request_mirror.as_ref());
-        found.extend(mirrors.map(|mirror| &mirror.backend_ref));
-    }
-    found
 }

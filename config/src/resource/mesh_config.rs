@@ -1,22 +1,12 @@
 //! MeshConfig (weir.dev/v1alpha1): what holds for the whole mesh. There is one; the oldest wins.
 
 use schemars::JsonSchema;
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::{Metadata, Outbound, metadata};
+use super::{Object, Outbound};
 use crate::snapshot::{Access, AccessLog, MtlsMode};
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct MeshConfig {
-    #[serde(deserialize_with = "metadata::strict")]
-    pub metadata: Metadata,
-    pub spec: MeshConfigSpec,
-    /// Written by the control plane, never read.
-    #[serde(default, skip_serializing)]
-    pub status: IgnoredAny,
-}
+pub type MeshConfig = Object<MeshConfigSpec>;
 
 /// What holds for the whole mesh.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

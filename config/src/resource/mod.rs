@@ -7,10 +7,12 @@ mod authorization_policy;
 mod endpoint_slice;
 mod fault_policy;
 mod gateway;
+mod grpc_status;
 mod inbound;
 mod load_balancing;
 mod mesh_config;
 mod metadata;
+mod object;
 mod outbound;
 mod pod;
 mod rate_limit;
@@ -29,19 +31,20 @@ pub use endpoint_slice::{Conditions, EndpointSlice, SliceEndpoint, SlicePort, Ta
 pub use fault_policy::{Fault, FaultAbort, FaultDelay, FaultPolicy, FaultPolicySpec, SlowBody};
 pub use gateway::{
     BackendRef, FilterType, Fraction, GATEWAY_GROUP, GatewayRoute, GrantFrom, GrantTo,
-    GrpcMethodMatch, GrpcRoute, GrpcRouteMatch, GrpcRouteRule, GrpcRouteSpec, Header,
-    HeaderChanges, HttpRoute, HttpRouteMatch, HttpRouteRule, HttpRouteSpec, Mirror, ParentRef,
-    PathMatchType, PathRewrite, PathRewriteType, Redirect, ReferenceGrant, ReferenceGrantSpec,
-    RouteFilter, RoutePath, RouteRetry, RouteTimeout, RouteTimeouts, Unsupported, UrlRewrite,
-    ValueMatch, ValueMatchType,
+    GrpcMethodMatch, GrpcRoute, GrpcRouteMatch, GrpcRouteRule, Header, HeaderChanges, HttpRoute,
+    HttpRouteMatch, HttpRouteRule, Mirror, ParentRef, PathMatchType, PathRewrite, PathRewriteType,
+    Redirect, ReferenceGrant, ReferenceGrantSpec, RouteFilter, RoutePath, RouteRetry, RouteRule,
+    RouteSpec, RouteTimeout, RouteTimeouts, Unsupported, UrlRewrite, ValueMatch, ValueMatchType,
 };
+pub use grpc_status::GrpcStatus;
 pub use inbound::{Adaptive, Concurrency, InboundQueue, PriorityMatch, PriorityRule};
 pub use load_balancing::{ConsistentHash, HashAttribute, LoadBalancing};
 pub use mesh_config::{MeshConfig, MeshConfigSpec};
 pub use metadata::{Metadata, ObjectName, OwnerReference};
+pub use object::Object;
 pub use outbound::{
-    AlternateBackend, Backoff, CircuitBreaker, Deadline, EndpointGate, Fallback, GrpcStatus,
-    Hedging, Outbound, OutboundLimits, Retries, RetryBudget, RetryCause, StaleAnswers,
+    AlternateBackend, Backoff, CircuitBreaker, Deadline, EndpointGate, Fallback, Hedging, Outbound,
+    OutboundLimits, Retries, RetryBudget, RetryCause, StaleAnswers,
 };
 pub use pod::{
     Container, ContainerPort, Pod, PodCondition, PodIp, PodSpec, PodStatus, SIDECAR_CONTAINER,
@@ -207,78 +210,36 @@ impl Resource {
 /// As a user would write it, `apiVersion` and `kind` first.
 impl Serialize for Resource {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Typed<'a, T> {
-            api_version: &'a str,
-            kind: &'a str,
-            #[serde(flatten)]
-            body: &'a T,
-        }
-        let (api_version, kind) = (self.kind().api_version(), self.kind().name());
         match self {
-            Self::Service(body) => Typed {
-                api_version,
-                kind,
-                body,
-            }
-            .serialize(serializer),
-            Self::EndpointSlice(body) => Typed {
-                api_version,
-                kind,
-                body,
-            }
-            .serialize(serializer),
-            Self::Pod(body) => Typed {
-                api_version,
-                kind,
-                body,
-            }
-            .serialize(serializer),
-            Self::ResiliencePolicy(body) => Typed {
-                api_version,
-                kind,
-                body,
-            }
-            .serialize(serializer),
-            Self::FaultPolicy(body) => Typed {
-                api_version,
-                kind,
-                body,
-            }
-            .serialize(serializer),
-            Self::AuthorizationPolicy(body) => Typed {
-                api_version,
-                kind,
-                body,
-            }
-            .serialize(serializer),
-            Self::MeshConfig(body) => Typed {
-                api_version,
-                kind,
-                body,
-            }
-            .serialize(serializer),
-            Self::HttpRoute(body) => Typed {
-                api_version,
-                kind,
-                body,
-            }
-            .serialize(serializer),
-            Self::GrpcRoute(body) => Typed {
-                api_version,
-                kind,
-                body,
-            }
-            .serialize(serializer),
-            Self::ReferenceGrant(body) => Typed {
-                api_version,
-                kind,
-                body,
-            }
-            .serialize(serializer),
+            Self::Service(body) => typed(self.kind(), body, serializer),
+            Self::EndpointSlice(body) => typed(self.kind(), body, serializer),
+            Self::Pod(body) => typed(self.kind(), body, serializer),
+            Self::ResiliencePolicy(body) => typed(self.kind(), body, serializer),
+            Self::FaultPolicy(body) => typed(self.kind(), body, serializer),
+            Self::AuthorizationPolicy(body) => typed(self.kind(), body, serializer),
+            Self::MeshConfig(body) => typed(self.kind(), body, serializer),
+            Self::HttpRoute(body) => typed(self.kind(), body, serializer),
+            Self::GrpcRoute(body) => typed(self.kind(), body, serializer),
+            Self::ReferenceGrant(body) => typed(self.kind(), body, serializer),
         }
     }
+}
+
+fn typed<T: Serialize, S: Serializer>(kind: Kind, body: &T, to: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Typed<'a, T> {
+        api_version: &'a str,
+        kind: &'a str,
+        #[serde(flatten)]
+        body: &'a T,
+    }
+    Typed {
+        api_version: kind.api_version(),
+        kind: kind.name(),
+        body,
+    }
+    .serialize(to)
 }
 
 impl fmt::Display for Kind {

@@ -6,7 +6,7 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::LoadBalancing;
+use super::{GrpcStatus, LoadBalancing};
 use crate::snapshot::{Force, Mode};
 use crate::units::{Count, Duration, Percent, Ratio};
 
@@ -224,27 +224,6 @@ pub struct AlternateBackend {
     pub port: Count<1, 65_535>,
 }
 
-/// gRPC's status codes by name. `Ok` is not among them: an answer without a message is not one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum GrpcStatus {
-    Cancelled = 1,
-    Unknown = 2,
-    InvalidArgument = 3,
-    DeadlineExceeded = 4,
-    NotFound = 5,
-    AlreadyExists = 6,
-    PermissionDenied = 7,
-    ResourceExhausted = 8,
-    FailedPrecondition = 9,
-    Aborted = 10,
-    OutOfRange = 11,
-    Unimplemented = 12,
-    Internal = 13,
-    Unavailable = 14,
-    DataLoss = 15,
-    Unauthenticated = 16,
-}
-
 impl Deadline {
     const UNLIMITED: &str = "Unlimited";
     const NONE_HELP: &str = "write Unlimited for calls that may take as long as they like";
@@ -272,12 +251,6 @@ impl Deadline {
             Self::After(deadline) => Some(deadline),
             Self::Unlimited => None,
         }
-    }
-}
-
-impl GrpcStatus {
-    pub const fn code(self) -> u8 {
-        self as u8
     }
 }
 

@@ -1,26 +1,16 @@
 //! ResiliencePolicy (weir.dev/v1alpha1): how calls to a service are made, and how it takes them.
 
 use schemars::JsonSchema;
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Concurrency, InboundQueue, Metadata, Outbound, PriorityRule, RateLimit, RouteSelector,
-    TargetRef, Targeting, metadata,
+    Concurrency, InboundQueue, Metadata, Object, Outbound, PriorityRule, RateLimit, RouteSelector,
+    TargetRef, Targeting,
 };
 use crate::snapshot::Mode;
 use crate::units::{Count, Duration};
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ResiliencePolicy {
-    #[serde(deserialize_with = "metadata::strict")]
-    pub metadata: Metadata,
-    pub spec: ResiliencePolicySpec,
-    /// Written by the control plane, never read.
-    #[serde(default, skip_serializing)]
-    pub status: IgnoredAny,
-}
+pub type ResiliencePolicy = Object<ResiliencePolicySpec>;
 
 impl Targeting for ResiliencePolicy {
     fn metadata(&self) -> &Metadata {

@@ -7,7 +7,7 @@ use super::Contradiction;
 use super::names::is_label;
 use crate::resource::{
     BackendRef, GrpcRoute, GrpcRouteRule, HttpRoute, HttpRouteRule, ParentRef, RouteFilter,
-    Unsupported,
+    RouteSpec,
 };
 
 /// The bounds of the standard.
@@ -16,40 +16,42 @@ const RULES_MAX: usize = 16;
 const BACKENDS_MAX: usize = 16;
 
 pub(super) fn check_http(route: &HttpRoute, found: &mut Vec<Contradiction>) {
-    let spec = &route.spec;
-    check_spec(
-        &spec.parent_refs,
-        &spec.hostnames,
-        spec.use_default_gateways,
-        spec.rules.len(),
-        found,
-    );
-    for (index, rule) in spec.rules.iter().enumerate().take(RULES_MAX) {
-        check_http_rule(rule, &format!("spec.rules[{index}]"), found);
-    }
+    check(&route.spec, check_http_rule, found);
 }
 
 pub(super) fn check_grpc(route: &GrpcRoute, found: &mut Vec<Contradiction>) {
-    let spec = &route.spec;
-    check_spec(
-        &spec.parent_refs,
-        &spec.hostnames,
-        spec.use_default_gateways,
-        spec.rules.len(),
-        found,
-    );
+    check(&route.spec, check_grpc_rule, found);
+}
+
+fn check<R>(
+    spec: &RouteSpec<R>,
+    check_rule: impl Fn(&R, &str, &mut Vec<Contradiction>),
+    found: &mut Vec<Contradiction>,
+) {
+    check_parents(&spec.parent_refs, found);
+    if !spec.hostnames.is_empty() {
+        found.push(
+            Contradiction::warning("spec.hostnames", "hostnames mean nothing for a Service")
+                .help("its callers have chosen it by its address; match the header `host` to tell names apart"),
+        );
+    }
+    if spec.use_default_gateways.is_some() {
+        found.push(unsupported("spec.useDefaultGateways"));
+    }
+    if spec.rules.is_empty() {
+        let message = "a route without rules answers every call 404";
+        found.push(
+            Contradiction::error("spec.rules", message)
+                .help("write a rule, such as {backendRefs: [{name: cart, port: 80}]}"),
+        );
+    }
+    at_most("spec.rules", "rules", spec.rules.len(), RULES_MAX, found);
     for (index, rule) in spec.rules.iter().enumerate().take(RULES_MAX) {
-        check_grpc_rule(rule, &format!("spec.rules[{index}]"), found);
+        check_rule(rule, &format!("spec.rules[{index}]"), found);
     }
 }
 
-fn check_spec(
-    parents: &[ParentRef],
-    hostnames: &[String],
-    default_gateways: Option<Unsupported>,
-    rules: usize,
-    found: &mut Vec<Contradiction>,
-) {
+fn check_parents(parents: &[ParentRef], found: &mut Vec<Contradiction>) {
     at_most(
         "spec.parentRefs",
         "parents",
@@ -84,23 +86,6 @@ fn check_spec(
             );
         }
     }
-    if !hostnames.is_empty() {
-        found.push(
-            Contradiction::warning("spec.hostnames", "hostnames mean nothing for a Service")
-                .help("its callers have chosen it by its address; match the header `host` to tell names apart"),
-        );
-    }
-    if default_gateways.is_some() {
-        found.push(unsupported("spec.useDefaultGateways"));
-    }
-    if rules == 0 {
-        let message = "a route without rules answers every call 404";
-        found.push(
-            Contradiction::error("spec.rules", message)
-                .help("write a rule, such as {backendRefs: [{name: cart, port: 80}]}"),
-        );
-    }
-    at_most("spec.rules", "rules", rules, RULES_MAX, found);
 }
 
 fn check_http_rule(rule: &HttpRouteRule, path: &str, found: &mut Vec<Contradiction>) {

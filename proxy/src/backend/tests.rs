@@ -19,7 +19,9 @@ use crate::body::Body;
 use crate::endpoints::Described;
 use crate::error::Error;
 use crate::facts;
+use crate::pipeline::Stack;
 use crate::request::Context;
+use crate::telemetry::Direction;
 
 pub(crate) fn environment() -> Environment {
     Environment {
@@ -151,8 +153,8 @@ fn described(apps: &[&Arc<App>]) -> Vec<Described> {
 
 impl Backend {
     /// As a new request finds its way: by the routes of the policy that is in force now.
-    pub(crate) async fn call(&self, request: Request) -> Result<StatusCode, Error> {
-        let stack = self.routes().route(&request).stack();
+    pub(crate) async fn call(&self, mut request: Request) -> Result<StatusCode, Error> {
+        let stack = self.routes().stack(&mut request);
         answered(stack, request).await
     }
 

@@ -11,13 +11,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use super::api::{Api, Credentials};
 use super::conflist::Entry;
 use super::node::{Node, NodeError, kubeconfig_name};
 use super::repair;
+use crate::drain::Termination;
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -168,8 +168,7 @@ pub(super) fn run(args: InstallArgs) -> ExitCode {
 }
 
 async fn keep(args: InstallArgs) -> Result<(), String> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+    let mut termination = Termination::new().map_err(|error| error.to_string())?;
     let server = args.server()?;
     if args.repair && args.node_name.is_none() {
         return Err("--repair wants to know whose pods: --node-name NAME".to_owned());
@@ -218,8 +217,7 @@ async fn keep(args: InstallArgs) -> Result<(), String> {
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            () = termination.told() => break,
         }
     }
     if args.on_exit == OnExit::Keep {

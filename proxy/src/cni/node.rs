@@ -83,9 +83,7 @@ impl Node {
     /// Our entry is last in the cluster's network, and in no other. The file that had to be written for that.
     pub(super) fn join_chain(&self, entry: &Entry) -> Result<Option<String>, NodeError> {
         let names = self.names()?;
-        let primary = conflist::primary(names.iter().map(String::as_str));
-        let primary =
-            primary.ok_or_else(|| NodeError::NoNetwork(self.networks.display().to_string()))?;
+        let primary = self.primary(&names)?;
         let path = self.networks.join(primary);
         let text = read(&path)?;
         let chained = conflist::chain(&text, entry).map_err(|why| network(&path, why))?;
@@ -111,13 +109,16 @@ impl Node {
         Ok(Some(written.display().to_string()))
     }
 
+    /// The cluster's network among these.
+    fn primary<'a>(&self, names: &'a [String]) -> Result<&'a str, NodeError> {
+        let primary = conflist::primary(names.iter().map(String::as_str));
+        primary.ok_or_else(|| NodeError::NoNetwork(self.networks.display().to_string()))
+    }
+
     /// The cluster's network, if our entry is in it as it should be and the program is there.
     pub(super) fn joined(&self, entry: &Entry) -> Result<String, NodeError> {
         let names = self.names()?;
-        let primary = conflist::primary(names.iter().map(String::as_str));
-        let primary =
-            primary.ok_or_else(|| NodeError::NoNetwork(self.networks.display().to_string()))?;
-        let path = self.networks.join(primary);
+        let path = self.networks.join(self.primary(&names)?);
         let text = read(&path)?;
         let is_in = conflist::chain(&text, entry).map_err(|why| network(&path, why))? == text;
         if !is_in {

@@ -22,7 +22,7 @@ use super::alternate::{Alternate, Spare};
 use super::stale::{self, Question, Shelf};
 use super::{Answer, AnswerFuture, Call};
 use crate::body::{Body, outcome};
-use crate::error::{Blame, Error, PROXY_ERROR};
+use crate::error::{Blame, Error, PROXY_ERROR, grpc_answer, percent_encoded, text_answer};
 use crate::head::{self, DEGRADED};
 use crate::policy::outcome::Outcome;
 use crate::policy::retry::Verdict;
@@ -237,30 +237,11 @@ fn mark(response: &mut Response<Body>, kind: &'static str, failure: &Failure) {
 
 fn fixed(fixed: &Fixed, code: HeaderValue, grpc: bool) -> Response<Body> {
     let mut response = if grpc {
-        let mut response = Response::new(Body::empty());
-        let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/grpc"),
-        );
-        headers.insert(
-            &head::GRPC_STATUS,
-            HeaderValue::from(u16::from(fixed.grpc_status)),
-        );
-        headers.insert(
-            &head::GRPC_MESSAGE,
-            crate::error::percent_encoded(&fixed.message),
-        );
-        response
+        grpc_answer(fixed.grpc_status, percent_encoded(&fixed.message))
     } else {
-        let mut response = Response::new(Body::full(fixed.message.clone().into()));
-        *response.status_mut() =
-            StatusCode::from_u16(fixed.http_status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-        response.headers_mut().insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("text/plain; charset=utf-8"),
-        );
-        response
+        let status = StatusCode::from_u16(fixed.http_status);
+        let status = status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+        text_answer(status, fixed.message.clone().into())
     };
     let headers = response.headers_mut();
     headers.insert(&DEGRADED, HeaderValue::from_static("fallback"));

@@ -22,6 +22,11 @@
 //!
 //! Observing, everybody gets in up to the hard cap, and what would have been shed is counted.
 
+mod places;
+mod reason;
+mod streams;
+mod ticks;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -32,14 +37,11 @@ use super::fair::{CallerIndex, FairQueue, Waiter, WaiterId};
 use super::headroom::Headroom;
 use super::knee::{Bounds, Ended, Knee};
 use super::priority::{Priority, Tier};
+use places::Places;
+use ticks::{TICK, Ticks};
 
-/// How often shares and cutoff are worked out afresh.
-const TICK: Duration = Duration::from_millis(100);
-/// Ticks in the second over which completions are counted.
-const TICKS: usize = 10;
-/// A request that is so much older than what is usual here is a long poll, as long as others get their answers.
-const LONG: Duration = Duration::from_secs(1);
-const LONG_BASELINES: u32 = 20;
+pub use places::Place;
+pub use reason::Reason;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -75,59 +77,6 @@ pub enum Entry {
         until: Instant,
     },
     Shed(Reason),
-}
-
-/// Where a request in the app is noted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a place must be given back with leave()"]
-pub struct Place(u32);
-
-/// Why somebody is turned away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Reason {
-    /// Others matter more, or have had less.
-    Priority,
-    QueueFull,
-    /// It waited for as long as it may.
-    QueueTimeout,
-    /// Its caller would be gone before the app could answer.
-    Deadline,
-    /// There are too many streams.
-    Streams,
-}
-
-impl Reason {
-    pub const COUNT: usize = 5;
-    pub const ALL: [Self; Self::COUNT] = [
-        Self::Priority,
-        Self::QueueFull,
-        Self::QueueTimeout,
-        Self::Deadline,
-        Self::Streams,
-    ];
-
-    /// In metrics and answers.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Priority => "priority",
-            Self::QueueFull => "queue-full",
-            Self::QueueTimeout => "queue-timeout",
-            Self::Deadline => "deadline",
-            Self::Streams => "too-many-streams",
-        }
-    }
-
-    /// For people; plain ASCII, so that it fits a header as it is.
-    pub const fn text(self) -> &'static str {
-        match self {
-            Self::Priority => "the service has too much to do, and other requests come first",
-            Self::QueueFull => "the service has too much to do, and its queue is full",
-            Self::QueueTimeout => "the service has too much to do: waited in its queue in vain",
-            Self::Deadline => "the service has too much to do to answer by the deadline",
-            Self::Streams => "the service has too many streams open",
-        }
-    }
 }
 
 /// What becomes of one who waited.
@@ -174,18 +123,6 @@ pub struct Admission<T> {
     ticks: Ticks,
 }
 
-/// What is noted between two ticks.
-#[derive(Debug)]
-struct Ticks {
-    next: Instant,
-    since: Instant,
-    saturated: bool,
-    /// The queue sent somebody away.
-    overloaded: bool,
-    completed: [u32; TICKS],
-    current: usize,
-}
-
 impl<T> Admission<T> {
     pub fn new(config: Config, now: Instant) -> Self {
         Self {
@@ -202,14 +139,7 @@ impl<T> Admission<T> {
             counts: Counts::default(),
             decisions: Vec::new(),
             late: Vec::new(),
-            ticks: Ticks {
-                next: now + TICK,
-                since: now,
-                saturated: false,
-                overloaded: false,
-                completed: [0; TICKS],
-                current: 0,
-            },
+            ticks: Ticks::new(now),
             config,
         }
     }
@@ -289,17 +219,6 @@ impl<T> Admission<T> {
         Entry::Queued { id, until }
     }
 
-    fn arrive_stream(&mut self, arrival: Arrival, caller: CallerIndex, now: Instant) -> Entry {
-        if self.streams >= self.config.streams_max {
-            return self.shed(arrival.priority.tier, Reason::Streams);
-        }
-        self.streams += 1;
-        self.counts.admitted += 1;
-        self.callers.get(caller).streams += 1;
-        let tier = arrival.priority.tier;
-        Entry::Admitted(self.places.take(caller, tier, true, now))
-    }
-
     /// How long one may wait: its caller must still be there when the app has answered.
     fn wait(&self, patience: Option<Duration>) -> Duration {
         let usual = self.knee.baseline().unwrap_or_default();
@@ -345,33 +264,10 @@ impl<T> Admission<T> {
         self.in_flight -= 1;
         self.of_tier[slot.tier.index()] -= 1;
         self.callers.get(slot.caller).in_flight -= 1;
-        self.ticks.completed[self.ticks.current] += 1;
+        self.ticks.complete();
         self.knee.on_done(latency, ended, self.in_flight, now);
         self.tick(now);
         self.admit_next(now);
-    }
-
-    /// It turns out to be a stream: it is counted with those from now on, as long as there is room among them.
-    pub fn is_stream(&mut self, place: Place, now: Instant) {
-        if self.reclassify(place) {
-            self.admit_next(now);
-        }
-    }
-
-    fn reclassify(&mut self, place: Place) -> bool {
-        let slot = self.places.get(place);
-        if slot.stream || self.streams >= self.config.streams_max {
-            return false;
-        }
-        slot.stream = true;
-        let tier = slot.tier;
-        let caller = self.callers.get(slot.caller);
-        caller.in_flight -= 1;
-        caller.streams += 1;
-        self.in_flight -= 1;
-        self.of_tier[tier.index()] -= 1;
-        self.streams += 1;
-        true
     }
 
     /// One who waits gives up: because its time is up, or (`None`) because its caller went away. Whether it waited
@@ -488,7 +384,7 @@ impl<T> Admission<T> {
             self.counts.saturated += passed.min(2 * TICK);
             self.callers
                 .divide(self.limit(), self.knee.baseline().unwrap_or_default());
-            let completed = self.ticks.completed.iter().sum();
+            let completed = self.ticks.completed();
             if let Some(cutoff) = &mut self.cutoff {
                 cutoff.update(completed, self.ticks.overloaded);
             }
@@ -503,23 +399,6 @@ impl<T> Admission<T> {
         self.admit_next(now);
         self.ticks.pass(now);
     }
-
-    /// Others get their answers in time, and these do not: they are meant to last.
-    fn find_long_polls(&mut self, now: Instant) {
-        let Some(baseline) = self.knee.baseline() else {
-            return;
-        };
-        let old = LONG.max(baseline * LONG_BASELINES);
-        if self.ticks.completed.iter().sum::<u32>() == 0 {
-            return;
-        }
-        for index in 0..self.places.slots.len() {
-            let is_old = |slot: Slot| now.saturating_duration_since(slot.since) > old;
-            if self.places.slots[index].is_some_and(|slot| !slot.stream && is_old(slot)) {
-                self.reclassify(Place(index as u32));
-            }
-        }
-    }
 }
 
 impl Config {
@@ -529,65 +408,6 @@ impl Config {
             min: self.adaptive.min.min(max),
             max,
         }
-    }
-}
-
-impl Ticks {
-    fn pass(&mut self, now: Instant) {
-        let passed = now.saturating_duration_since(self.since);
-        let slots = (passed.as_millis() / TICK.as_millis()).clamp(1, TICKS as u128) as usize;
-        for _ in 0..slots {
-            self.current = (self.current + 1) % TICKS;
-            self.completed[self.current] = 0;
-        }
-        self.since = now;
-        self.next = now + TICK;
-        self.saturated = false;
-        self.overloaded = false;
-    }
-}
-
-/// The requests in the app. Numbers are used again, so it is as long as there were requests at once.
-#[derive(Debug, Default)]
-struct Places {
-    slots: Vec<Option<Slot>>,
-    free: Vec<u32>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    caller: CallerIndex,
-    tier: Tier,
-    stream: bool,
-    since: Instant,
-}
-
-impl Places {
-    fn take(&mut self, caller: CallerIndex, tier: Tier, stream: bool, since: Instant) -> Place {
-        let slot = Some(Slot {
-            caller,
-            tier,
-            stream,
-            since,
-        });
-        if let Some(free) = self.free.pop() {
-            self.slots[free as usize] = slot;
-            return Place(free);
-        }
-        self.slots.push(slot);
-        Place((self.slots.len() - 1) as u32) // no more than the two caps, which are u32
-    }
-
-    fn give_back(&mut self, place: Place) -> Slot {
-        let slot = self.slots[place.0 as usize].take();
-        self.free.push(place.0);
-        slot.expect("a place is given back once")
-    }
-
-    fn get(&mut self, place: Place) -> &mut Slot {
-        self.slots[place.0 as usize]
-            .as_mut()
-            .expect("a place is valid until it is given back")
     }
 }
 

@@ -4,19 +4,19 @@
 //! ignored test that does the work inside. Those are not meant to be run by hand: outside a
 //! namespace of their own they would rewrite this machine's rules, and they refuse to.
 
+mod kernel;
+mod pod;
+mod text;
+
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
 use clap::Parser;
-use socket2::{Domain, SockRef, Socket, Type};
 
 use super::verify::{Family, Untested, verify};
 use super::*;
 
-mod kernel;
+use pod::{Pod, accepted, address, assert_reaches_the_neighbour, dial, listen, nft};
 
 #[derive(Parser)]
 struct Cli {
@@ -33,130 +33,6 @@ fn args(flags: &[&str]) -> InitArgs {
 
 fn rendered(flags: &[&str]) -> String {
     args(flags).rules().expect("valid").install()
-}
-
-#[test]
-fn the_default_rules_read_like_this() {
-    let expected = r#"add table inet weir
-delete table inet weir
-table inet weir {
-  set skip_in {
-    type inet_service
-    flags interval
-    elements = { 14190-14191 }
-  }
-  set skip_out {
-    type inet_service
-    flags interval
-  }
-  set skip_cidr {
-    type ipv4_addr
-    flags interval
-  }
-  set skip_cidr6 {
-    type ipv6_addr
-    flags interval
-  }
-  chain pre {
-    type nat hook prerouting priority -100; policy accept;
-    tcp dport @skip_in return
-    meta l4proto tcp redirect to :14143
-  }
-  chain out {
-    type nat hook output priority -100; policy accept;
-    meta skuid 14102 return
-    oifname "lo" return
-    tcp dport @skip_out return
-    ip daddr @skip_cidr return
-    ip6 daddr @skip_cidr6 return
-    meta l4proto tcp redirect to :14140
-  }
-}
-"#;
-    assert_eq!(rendered(&[]), expected);
-}
-
-#[test]
-fn every_knob_shows_up_in_its_place() {
-    let text = rendered(&[
-        "--inbound-port=4143",
-        "--outbound-port=4140",
-        "--proxy-uid=2000",
-        "--proxy-mark=0x14102",
-        "--skip-inbound-ports=22,9000-9010",
-        "--skip-outbound-ports=25",
-        "--skip-outbound-cidrs=169.254.169.254,fd00::1/8",
-    ]);
-    let expected = r#"  set skip_in {
-    type inet_service
-    flags interval
-    elements = { 22, 9000-9010, 14190-14191 }
-  }
-  set skip_out {
-    type inet_service
-    flags interval
-    elements = { 25 }
-  }
-  set skip_cidr {
-    type ipv4_addr
-    flags interval
-    elements = { 169.254.169.254/32 }
-  }
-  set skip_cidr6 {
-    type ipv6_addr
-    flags interval
-    elements = { fd00::/8 }
-  }
-  chain pre {
-    type nat hook prerouting priority -100; policy accept;
-    tcp dport @skip_in return
-    meta l4proto tcp redirect to :4143
-  }
-  chain out {
-    type nat hook output priority -100; policy accept;
-    meta skuid 2000 return
-    meta mark 0x14102 return
-    oifname "lo" return
-    tcp dport @skip_out return
-    ip daddr @skip_cidr return
-    ip6 daddr @skip_cidr6 return
-    meta l4proto tcp redirect to :4140
-  }
-}
-"#;
-    assert!(text.ends_with(expected), "{text}");
-}
-
-#[test]
-fn a_mark_replaces_the_user_and_mark_zero_is_none() {
-    let marked = rendered(&["--proxy-mark=82178"]);
-    assert!(
-        marked.contains("meta mark 0x14102 return") && !marked.contains("skuid"),
-        "{marked}"
-    );
-    for none in ["--proxy-mark=0", "--proxy-mark="] {
-        assert_eq!(
-            rendered(&[none]),
-            rendered(&[]),
-            "every socket carries mark 0"
-        );
-    }
-}
-
-#[test]
-fn flags_that_would_open_the_mesh_are_refused() {
-    assert!(matches!(
-        args(&["--inbound-port=5", "--outbound-port=5"]).rules(),
-        Err(InitError::SamePort(5))
-    ));
-    for bad in [
-        "--proxy-uid=0",
-        "--inbound-port=0",
-        "--proxy-mark=1x",
-        "--skip-outbound-cidrs=cart",
-    ] {
-        assert!(Cli::try_parse_from(["init", bad]).is_err(), "{bad}");
-    }
 }
 
 /// The pod is 10.77.0.2 and fd77::2, its only neighbour 10.77.0.1 and fd77::1.
@@ -420,139 +296,4 @@ fn assert_own_namespace() {
         netns("/proc/self/ns/net"),
         "in a network namespace of its own"
     );
-}
-
-/// This namespace as a pod: a veth to a neighbour's namespace, which is also its default route.
-struct Pod {
-    neighbour: Child,
-}
-
-impl Pod {
-    fn new() -> Self {
-        assert_own_namespace();
-        let neighbour = Command::new("unshare")
-            .args(["-n", "sh", "-c", "echo ready; exec sleep 60"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("unshare runs");
-        let mut pod = Self { neighbour };
-        let mut ready = [0; 5];
-        let stdout = pod.neighbour.stdout.as_mut().expect("piped");
-        stdout
-            .read_exact(&mut ready)
-            .expect("its namespace is there");
-
-        let pid = pod.neighbour.id().to_string();
-        run_ok(
-            "ip",
-            &[
-                "link", "add", "v0", "type", "veth", "peer", "name", "v1", "netns", &pid,
-            ],
-        );
-        for link in ["lo", "v0"] {
-            run_ok("ip", &["link", "set", link, "up"]);
-        }
-        let there = |ip: &[&str]| run_ok("nsenter", &[&["-n", "-t", &pid, "ip"], ip].concat());
-        there(&["link", "set", "lo", "up"]);
-        there(&["link", "set", "v1", "up"]);
-        for (own, other) in [("10.77.0.2/24", "10.77.0.1"), ("fd77::2/64", "fd77::1")] {
-            run_ok("ip", &["addr", "add", own, "dev", "v0", "nodad"]);
-            run_ok("ip", &["route", "add", "default", "via", other]);
-        }
-        for address in [
-            "10.77.0.1/24",
-            "10.77.0.129/24",
-            "fd77::1/64",
-            "fd77::8001/64",
-        ] {
-            there(&["addr", "add", address, "dev", "v1", "nodad"]);
-        }
-        pod
-    }
-
-    fn at_the_neighbour<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> T {
-        let namespace = format!("/proc/{}/ns/net", self.neighbour.id());
-        let thread = std::thread::spawn(move || {
-            let link = std::fs::File::open(namespace).expect("its namespace");
-            let kind = rustix::thread::LinkNameSpaceType::Network;
-            rustix::thread::move_into_link_name_space(link.as_fd(), Some(kind)).expect("enter it");
-            f()
-        });
-        thread.join().expect("no panic")
-    }
-}
-
-impl Drop for Pod {
-    fn drop(&mut self) {
-        let _ = self.neighbour.kill();
-        let _ = self.neighbour.wait();
-    }
-}
-
-fn run_ok(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program).args(args).output().expect(program);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "{program} {}: {said}",
-        args.join(" ")
-    );
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn nft(args: &[&str]) -> String {
-    run_ok("nft", args)
-}
-
-fn address(ip: &str, port: u16) -> SocketAddr {
-    SocketAddr::new(ip.parse::<IpAddr>().expect("an address"), port)
-}
-
-fn socket(of: SocketAddr) -> Socket {
-    Socket::new(Domain::for_address(of), Type::STREAM, None).expect("a socket")
-}
-
-fn listen(ip: &str, port: u16) -> TcpListener {
-    let socket = socket(address(ip, port));
-    socket.set_reuse_address(true).expect("reuse");
-    if ip == "::" {
-        socket.set_only_v6(true).expect("v6 only");
-    }
-    socket.bind(&address(ip, port).into()).expect("bind");
-    socket.listen(8).expect("listen");
-    socket.into()
-}
-
-fn dial(target: SocketAddr, mark: u32) -> std::io::Result<TcpStream> {
-    let socket = socket(target);
-    if mark != 0 {
-        socket.set_mark(mark)?;
-    }
-    socket.connect_timeout(&target.into(), Duration::from_secs(2))?;
-    Ok(socket.into())
-}
-
-/// Nothing listens at the neighbour, so its refusal shows that the connection went there.
-fn assert_reaches_the_neighbour(target: SocketAddr, mark: u32) {
-    let refused = dial(target, mark).expect_err("nothing listens there");
-    assert_eq!(
-        refused.kind(),
-        std::io::ErrorKind::ConnectionRefused,
-        "{target}: {refused}"
-    );
-}
-
-/// The original destination of the connection that waits in the listener's backlog.
-fn accepted(listener: &TcpListener) -> SocketAddr {
-    listener.set_nonblocking(true).expect("nonblocking");
-    let (stream, _) = listener.accept().expect("a connection waits");
-    let socket = SockRef::from(&stream);
-    let original = match stream.local_addr().expect("an address") {
-        SocketAddr::V4(_) => socket.original_dst_v4(),
-        SocketAddr::V6(_) => socket.original_dst_v6(),
-    };
-    original
-        .expect("was redirected")
-        .as_socket()
-        .expect("an IP address")
 }

@@ -1,36 +1,13 @@
 //! GRPCRoute (gateway.networking.k8s.io/v1).
 
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BackendRef, GatewayRoute, ParentRef, RouteFilter, Unsupported, ValueMatch, ValueMatchType,
-    backends,
+    BackendRef, RouteFilter, RouteRule, RouteSpec, Unsupported, ValueMatch, ValueMatchType,
 };
-use crate::resource::{Kind, Metadata, metadata};
+use crate::resource::{Kind, Object};
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct GrpcRoute {
-    #[serde(deserialize_with = "metadata::strict")]
-    pub metadata: Metadata,
-    pub spec: GrpcRouteSpec,
-    /// Written by the control plane, never read.
-    #[serde(default, skip_serializing)]
-    pub status: IgnoredAny,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct GrpcRouteSpec {
-    pub parent_refs: Vec<ParentRef>,
-    /// Mean nothing where the parent is a Service.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub hostnames: Vec<String>,
-    #[serde(skip_serializing)]
-    pub use_default_gateways: Option<Unsupported>,
-    pub rules: Vec<GrpcRouteRule>,
-}
+pub type GrpcRoute = Object<RouteSpec<GrpcRouteRule>>;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -70,19 +47,14 @@ pub struct GrpcMethodMatch {
     pub method: Option<String>,
 }
 
-impl GatewayRoute for GrpcRoute {
+impl RouteRule for GrpcRouteRule {
     const KIND: Kind = Kind::GrpcRoute;
 
-    fn metadata(&self) -> &Metadata {
-        &self.metadata
+    fn backend_refs(&self) -> &[BackendRef] {
+        &self.backend_refs
     }
 
-    fn parent_refs(&self) -> &[ParentRef] {
-        &self.spec.parent_refs
-    }
-
-    fn backend_refs(&self) -> Vec<&BackendRef> {
-        let rules = self.spec.rules.iter();
-        backends(rules.map(|rule| (&rule.backend_refs[..], &rule.filters[..])))
+    fn filters(&self) -> &[RouteFilter] {
+        &self.filters
     }
 }

@@ -1,34 +1,12 @@
 //! HTTPRoute (gateway.networking.k8s.io/v1).
 
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{BackendRef, GatewayRoute, ParentRef, RouteFilter, Unsupported, ValueMatch, backends};
-use crate::resource::{Kind, Metadata, metadata};
+use super::{BackendRef, RouteFilter, RouteRule, RouteSpec, Unsupported, ValueMatch};
+use crate::resource::{Kind, Object};
 use crate::units::{Count, Duration};
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct HttpRoute {
-    #[serde(deserialize_with = "metadata::strict")]
-    pub metadata: Metadata,
-    pub spec: HttpRouteSpec,
-    /// Written by the control plane, never read.
-    #[serde(default, skip_serializing)]
-    pub status: IgnoredAny,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct HttpRouteSpec {
-    pub parent_refs: Vec<ParentRef>,
-    /// Mean nothing where the parent is a Service.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub hostnames: Vec<String>,
-    #[serde(skip_serializing)]
-    pub use_default_gateways: Option<Unsupported>,
-    pub rules: Vec<HttpRouteRule>,
-}
+pub type HttpRoute = Object<RouteSpec<HttpRouteRule>>;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -112,20 +90,15 @@ pub struct RouteRetry {
     pub backoff: Option<Duration>,
 }
 
-impl GatewayRoute for HttpRoute {
+impl RouteRule for HttpRouteRule {
     const KIND: Kind = Kind::HttpRoute;
 
-    fn metadata(&self) -> &Metadata {
-        &self.metadata
+    fn backend_refs(&self) -> &[BackendRef] {
+        &self.backend_refs
     }
 
-    fn parent_refs(&self) -> &[ParentRef] {
-        &self.spec.parent_refs
-    }
-
-    fn backend_refs(&self) -> Vec<&BackendRef> {
-        let rules = self.spec.rules.iter();
-        backends(rules.map(|rule| (&rule.backend_refs[..], &rule.filters[..])))
+    fn filters(&self) -> &[RouteFilter] {
+        &self.filters
     }
 }
 

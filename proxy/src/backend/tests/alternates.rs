@@ -4,9 +4,11 @@ use futures_util::FutureExt;
 use weir_config::snapshot::ServiceKey;
 
 use super::environment;
+use crate::backend::stacks::alternate;
 use crate::backend::*;
 use crate::body::Body;
 use crate::endpoints::Described;
+use crate::error::Error;
 use crate::identity::SpiffeId;
 use crate::request::{Context, Protocol};
 

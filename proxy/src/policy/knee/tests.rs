@@ -166,7 +166,7 @@ proptest! {
                 now += Duration::from_millis(millis) / 20;
                 knee.on_start(in_flight);
                 knee.on_arrival(!saturated);
-                let ended = [Ended::Answered, Ended::Overloaded, Ended::Failed, Ended::Unmeasured][usize::from(ended)];
+                let ended = [Ended::Answered, Ended::Overloaded, Ended::Failed, Ended::GivenUp, Ended::Unmeasured][usize::from(ended)];
                 knee.on_done(Duration::from_millis(millis), ended, in_flight, now);
                 prop_assert!((bounds.min..=bounds.max).contains(&knee.limit()));
             }

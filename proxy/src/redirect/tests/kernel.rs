@@ -1,5 +1,6 @@
 //! The rules in the kernel's own words, held against what nft makes of the text; and written from outside of a pod.
 
+use super::pod::run_ok;
 use super::*;
 
 #[test]

@@ -173,7 +173,7 @@ fn after(record: &Record, sign: &Sign, since: f64) -> Option<f64> {
 }
 
 /// Times at which breakers of the focus changed, and to what.
-pub fn breaker_changes(scenario: &Scenario, record: &Record) -> Vec<(f64, &'static str)> {
+fn breaker_changes(scenario: &Scenario, record: &Record) -> Vec<(f64, &'static str)> {
     let Some(focus) = scenario.focus.as_deref() else {
         return Vec::new();
     };

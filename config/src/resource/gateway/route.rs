@@ -1,0 +1,73 @@
+//! What an HTTPRoute and a GRPCRoute have in common.
+
+use serde::{Deserialize, Serialize};
+
+use super::{BackendRef, ParentRef, RouteFilter, Unsupported};
+use crate::resource::{Kind, Metadata, Object, ObjectName};
+
+/// `R`: a rule of its kind.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RouteSpec<R> {
+    pub parent_refs: Vec<ParentRef>,
+    /// Mean nothing where the parent is a Service.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hostnames: Vec<String>,
+    #[serde(skip_serializing)]
+    pub use_default_gateways: Option<Unsupported>,
+    pub rules: Vec<R>,
+}
+
+/// A rule of either kind: where its calls go.
+pub trait RouteRule {
+    /// Of the route.
+    const KIND: Kind;
+
+    fn backend_refs(&self) -> &[BackendRef];
+
+    fn filters(&self) -> &[RouteFilter];
+}
+
+/// A route of either kind: what the index and the status ask of it.
+pub trait GatewayRoute {
+    const KIND: Kind;
+
+    fn metadata(&self) -> &Metadata;
+
+    fn parent_refs(&self) -> &[ParentRef];
+
+    /// Of all rules, those of mirrors included.
+    fn backend_refs(&self) -> Vec<&BackendRef>;
+
+    /// Its parents in the mesh, each with the Service's name.
+    fn services(&self) -> impl Iterator<Item = (&ParentRef, ObjectName)> {
+        let namespace = self.metadata().namespace();
+        let parents = self.parent_refs().iter();
+        parents
+            .filter(|parent| parent.is_service())
+            .map(move |parent| (parent, parent.service(namespace)))
+    }
+}
+
+impl<R: RouteRule> GatewayRoute for Object<RouteSpec<R>> {
+    const KIND: Kind = R::KIND;
+
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    fn parent_refs(&self) -> &[ParentRef] {
+        &self.spec.parent_refs
+    }
+
+    fn backend_refs(&self) -> Vec<&BackendRef> {
+        let mut found = Vec::new();
+        for rule in &self.spec.rules {
+            found.extend(rule.backend_refs());
+            let mirrors =
+                (rule.filters().iter()).filter_map(|filter| filter.request_mirror.as_ref());
+            found.extend(mirrors.map(|mirror| &mirror.backend_ref));
+        }
+        found
+    }
+}

@@ -1,0 +1,96 @@
+//! Who has to be told when a resource changes.
+
+use weir_config::index::Target;
+use weir_config::{Kind, ResourceRef};
+
+use super::*;
+
+#[test]
+fn a_change_says_what_it_touched() {
+    let mut index = index(&[SHOP]);
+    let touched = index.apply(resources(&on_cart("p", "outbound: {deadline: 1s}")).remove(0));
+    assert!(
+        touched.services.contains(&name("cart")) && !touched.everything,
+        "{touched:?}"
+    );
+
+    let of_namespace = policy(
+        "all",
+        "{targetRefs: [{kind: Namespace, name: boutique}], outbound: {}}",
+    );
+    let touched = index.apply(resources(&of_namespace).remove(0));
+    assert!(touched.namespaces.contains("boutique"));
+
+    // A policy that moves to another target touches both.
+    let moved = policy(
+        "p",
+        "{targetRefs: [{kind: Service, name: mail}], outbound: {}}",
+    );
+    let touched = index.apply(resources(&moved).remove(0));
+    assert!(
+        touched.services.contains(&name("cart")) && touched.services.contains(&name("mail")),
+        "{touched:?}"
+    );
+
+    let gone = ResourceRef {
+        kind: Kind::ResiliencePolicy,
+        name: name("p"),
+    };
+    assert!(index.delete(&gone).services.contains(&name("mail")));
+    assert!(index.delete(&gone).is_empty(), "twice is nothing");
+    assert!(index.policy_on(&Target::Service(name("mail"))).is_none());
+}
+
+#[test]
+fn a_reset_touches_only_what_differs() {
+    let mut index = index(&[SHOP]);
+    assert!(
+        index.reset(&Kind::ALL, resources(SHOP)).is_empty(),
+        "the same again"
+    );
+
+    let fewer: Vec<Resource> = resources(SHOP)
+        .into_iter()
+        .filter(|it| it.metadata().name != "cart-1")
+        .collect();
+    let touched = index.reset(&Kind::ALL, fewer);
+    assert_eq!(touched.pods.iter().collect::<Vec<_>>(), [&name("cart-1")]);
+    assert_eq!(
+        compile::endpoints(&index, &cart())[1].identity,
+        None,
+        "the slice still has its address"
+    );
+
+    let touched = index.reset(&[Kind::Service], []);
+    assert_eq!(touched.addresses.len(), 2);
+    assert!(matches!(
+        index.destination(address("10.96.0.10:7000")),
+        Destination::Outside
+    ));
+    assert!(index.pod(&name("cart-0")).is_some(), "other kinds stay");
+}
+
+#[test]
+fn whatever_was_applied_and_deleted_leaves_nothing_behind() {
+    let mut index = index(&[SHOP, &on_cart("p", "outbound: {}")]);
+    let all: Vec<ResourceRef> = index.references().collect();
+    for reference in &all {
+        assert!(!index.delete(reference).is_empty(), "{reference}");
+    }
+    assert_eq!(format!("{index:?}"), format!("{:?}", Index::default()));
+}
+
+#[test]
+fn a_pod_whose_zone_becomes_known_is_told_and_the_others_are_not() {
+    let mut index = index(&[SHOP]);
+    let moved = SHOP.replace(
+        "kind: Pod, name: cart-1}",
+        "kind: Pod, name: cart-1}, zone: b",
+    );
+    let slice = resources(&moved).into_iter().find(|resource| {
+        resource.reference().kind == Kind::EndpointSlice
+            && resource.reference().name == name("cart-x1")
+    });
+    let touched = index.apply(slice.expect("the cart's slice"));
+    assert_eq!(touched.pods, [name("cart-1")].into());
+}

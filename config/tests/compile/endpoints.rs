@@ -1,0 +1,165 @@
+//! Whom an address means, and who a service's endpoints are.
+
+use weir_config::compile::Host;
+
+use super::*;
+
+#[test]
+fn an_address_means_a_service_port_a_pod_or_nothing_of_ours() {
+    let index = index(&[SHOP]);
+    for ip in ["10.96.0.10:7000", "[fd00::10]:7000"] {
+        let Destination::Service(key) = index.destination(address(ip)) else {
+            panic!("{ip} is the cart")
+        };
+        assert_eq!(key, cart());
+    }
+    let Destination::Pod(pod) = index.destination(address("[fd00::8]:1234")) else {
+        panic!("a pod has this")
+    };
+    assert_eq!(pod.metadata.name, "cart-1");
+    for ip in ["10.96.0.10:7001", "10.96.0.10:53", "192.0.2.1:80"] {
+        assert!(
+            matches!(index.destination(address(ip)), Destination::Outside),
+            "{ip}"
+        );
+    }
+}
+
+#[test]
+fn an_address_of_the_host_or_of_a_finished_pod_means_nobody() {
+    let pod = |name: &str, more: &str, status: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{{more}}}, status: {{podIP: 10.9.9.9, {status}}}}}"
+        )
+    };
+    let alone = |text: String| {
+        index(&[&text])
+            .pod_at("10.9.9.9".parse().expect("an ip"))
+            .is_some()
+    };
+    assert!(alone(pod("a", "", "phase: Running")));
+    assert!(!alone(pod("a", "hostNetwork: true", "phase: Running")));
+    assert!(!alone(pod("a", "", "phase: Succeeded")));
+    let both = index(&[
+        &pod("a", "", "phase: Running").replace(
+            "name: a",
+            "name: a, deletionTimestamp: \"2026-01-01T00:00:00Z\"",
+        ),
+        &pod("b", "", "phase: Running"),
+    ]);
+    let now = both
+        .pod_at("10.9.9.9".parse().expect("an ip"))
+        .expect("one of them");
+    assert_eq!(
+        now.metadata.name, "b",
+        "the address was given to the next pod already"
+    );
+}
+
+#[test]
+fn endpoints_know_who_they_are_and_whether_they_leave() {
+    let mut index = index(&[SHOP]);
+    let endpoints = compile::endpoints(&index, &cart());
+    assert_eq!(
+        endpoints.len(),
+        2,
+        "one of three is not ready: {endpoints:?}"
+    );
+    assert_eq!(
+        endpoints[0].host,
+        Host::Ip("10.1.0.7".parse().expect("an ip"))
+    );
+    assert_eq!(
+        endpoints[0].port, 7070,
+        "what the slice says of the port's name"
+    );
+    assert_eq!(
+        endpoints[0].identity.as_deref(),
+        Some("spiffe://weir.local/ns/boutique/sa/cart")
+    );
+    assert_eq!(endpoints[0].zone.as_deref(), Some("a"));
+    assert_eq!(endpoints[1].identity, None, "no sidecar, nothing to prove");
+    assert!(endpoints.iter().all(|endpoint| !endpoint.draining));
+
+    let mut leaving = index
+        .pod(&name("cart-0"))
+        .expect("the pod")
+        .as_ref()
+        .clone();
+    leaving.metadata.deletion_timestamp = Some("2026-11-01T00:00:00Z".to_owned());
+    let touched = index.apply(Resource::Pod(leaving));
+    assert!(touched.services.contains(&name("cart")), "{touched:?}");
+    assert!(compile::endpoints(&index, &cart())[0].draining);
+}
+
+#[test]
+fn an_endpoint_that_terminates_serves_until_it_says_otherwise() {
+    for (conditions, expected) in [
+        ("{}", Some(false)),
+        ("{ready: true}", Some(false)),
+        ("{ready: false}", None),
+        (
+            "{ready: false, serving: true, terminating: true}",
+            Some(true),
+        ),
+        ("{ready: false, serving: false, terminating: true}", None),
+        ("{ready: false, terminating: true}", None),
+    ] {
+        let index = index(&[
+            "{apiVersion: v1, kind: Service, metadata: {name: cart, namespace: boutique}, spec: {ports: [{port: 7000}]}}",
+            &format!(
+                "{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{name: cart, namespace: boutique}}, \
+                 endpoints: [{{addresses: [10.1.0.7], conditions: {conditions}}}], ports: [{{port: 1}}]}}"
+            ),
+        ]);
+        let draining = compile::endpoints(&index, &cart())
+            .first()
+            .map(|endpoint| endpoint.draining);
+        assert_eq!(draining, expected, "{conditions}");
+    }
+}
+
+#[test]
+fn endpoints_may_be_names() {
+    let index = index(&[SHOP]);
+    let mail = ServiceKey {
+        name: "mail".to_owned(),
+        port: 587,
+        ..cart()
+    };
+    let endpoints = compile::endpoints(&index, &mail);
+    assert_eq!(endpoints[0].host, Host::Name("smtp.example.com".to_owned()));
+    assert_eq!(endpoints[0].port, 5587);
+    let service = compile::service(&index, &mail).expect("it is there");
+    assert_eq!(
+        service.protocol,
+        Protocol::Opaque,
+        "the server speaks first"
+    );
+}
+
+/// A slice knows where its endpoints are; a pod's label does where no slice does; a sidecar is told its own.
+#[test]
+fn endpoints_and_workloads_know_their_zone_and_weight() {
+    let mut index = index(&[SHOP]);
+    let zone_of = |index: &Index, pod: &str| {
+        let workload = compile::workload(index, &name(pod)).expect("there is such a pod");
+        workload.zone
+    };
+    assert_eq!(
+        zone_of(&index, "cart-0").as_deref(),
+        Some("a"),
+        "from the slice"
+    );
+    assert_eq!(zone_of(&index, "cart-1"), None, "nobody says so");
+    let labelled = resources(
+        r#"{apiVersion: v1, kind: Pod, metadata: {name: cart-1, namespace: boutique,
+             labels: {app: cart, topology.kubernetes.io/zone: b}, annotations: {weir.dev/weight: "10"}},
+            spec: {containers: [{name: cart}]}, status: {podIP: 10.1.0.8}}"#,
+    );
+    index.apply(labelled.into_iter().next().expect("a pod"));
+    let endpoints = compile::endpoints(&index, &cart());
+    let placed = |at: usize| (endpoints[at].zone.as_deref(), endpoints[at].weight);
+    assert_eq!((placed(0), placed(1)), ((Some("a"), 100), (Some("b"), 10)));
+    assert_eq!(zone_of(&index, "cart-1").as_deref(), Some("b"));
+}

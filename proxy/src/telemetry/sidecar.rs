@@ -1,0 +1,83 @@
+//! The sidecar itself: its control plane, its policy, its certificate, its bugs.
+
+use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGauge};
+
+use super::{METRICS, Registrar};
+
+pub(super) struct Families {
+    control_plane: IntGauge,
+    policy_version: IntGauge,
+    pushes: IntCounterVec,
+    facts_lost: IntCounter,
+    not_inherited: IntCounter,
+    certificate_expiry: GaugeVec,
+    panics: IntCounter,
+}
+
+impl Families {
+    pub(super) fn new(of: &Registrar) -> Self {
+        Self {
+            control_plane: of.single_gauge(
+                "weir_control_plane_connected",
+                "1 while the control stream is up.",
+            ),
+            policy_version: of.single_gauge(
+                "weir_policy_version",
+                "The control plane's version in force.",
+            ),
+            pushes: of.counter("weir_pushes_total", "Pushes received.", &["result"]),
+            facts_lost: of.single_counter(
+                "weir_facts_lost_total",
+                "Facts that could not be reported.",
+            ),
+            not_inherited: of.single_counter(
+                "weir_not_inherited_total",
+                "Calls to the app of which nothing could be noted for the calls that it makes: there was no room.",
+            ),
+            certificate_expiry: of.float_gauge(
+                "weir_certificate_expiry_timestamp_seconds",
+                "When this sidecar's certificate ends.",
+                &["identity"],
+            ),
+            panics: of.single_counter("weir_panics_total", "Bugs: each ended one connection."),
+        }
+    }
+}
+
+pub fn control_plane_connected(connected: bool) {
+    METRICS.sidecar.control_plane.set(connected.into());
+}
+
+pub fn pushed(accepted: bool, version: u64) {
+    if accepted {
+        METRICS
+            .sidecar
+            .policy_version
+            .set(i64::try_from(version).unwrap_or(i64::MAX));
+    }
+    METRICS
+        .sidecar
+        .pushes
+        .with_label_values(&[if accepted { "accepted" } else { "refused" }])
+        .inc();
+}
+
+pub fn not_inherited() {
+    METRICS.sidecar.not_inherited.inc();
+}
+
+pub fn fact_lost() {
+    METRICS.sidecar.facts_lost.inc();
+}
+
+pub fn certificate(identity: &str, expires_unix: f64) {
+    METRICS
+        .sidecar
+        .certificate_expiry
+        .with_label_values(&[identity])
+        .set(expires_unix);
+}
+
+pub fn panicked() {
+    METRICS.sidecar.panics.inc();
+}
