@@ -7,6 +7,8 @@ mod admission;
 #[path = "../cluster/mod.rs"]
 mod cluster;
 mod identity;
+mod replicas;
+mod routes;
 mod source;
 mod status;
 #[path = "../world/mod.rs"]
