@@ -45,6 +45,7 @@ struct Metrics {
     mirrored: IntCounterVec,
     denied: IntCounterVec,
     revoked: IntCounterVec,
+    revoked_calls: IntCounterVec,
     would_deny: IntCounterVec,
     faults_injected: IntCounterVec,
     faults_spared: IntCounterVec,
@@ -258,6 +259,11 @@ impl Metrics {
                 "Open connections that were cut because a policy took away the right to them.",
                 &["service", "carries"],
             ),
+            revoked_calls: counter(
+                "weir_revoked_calls_total",
+                "Calls that were cut because a policy had taken away the right to them, and they did not end.",
+                &["service"],
+            ),
             routed: counter(
                 "weir_routed_total",
                 "Calls that a rule of a route sent to a backend (empty: to one that is not there).",
@@ -450,6 +456,10 @@ pub fn denied(service: &str, policy: Option<&str>, reason: &'static str) {
 /// `carries`: "opaque" or "upgraded".
 pub fn revoked(service: &str, carries: &'static str) {
     METRICS.revoked.with_label_values(&[service, carries]).inc();
+}
+
+pub fn revoked_call(service: &str) {
+    METRICS.revoked_calls.with_label_values(&[service]).inc();
 }
 
 pub fn would_deny(service: &str, policy: Option<&str>, reason: &'static str) {

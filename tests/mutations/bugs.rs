@@ -532,9 +532,25 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "self.changed.send_replace(());" => "()",
             "layer::authorize::tests::connections_on_which_nobody_asks_again_end_with_the_right_to_them";
         "a caller is who its headers say":
-            "context.caller.as_deref()" =>
-            "request.head.headers.get(\"x-weir-caller\").and_then(|said| said.to_str().ok())",
+            "context.caller.clone()" =>
+            "request.head.headers.get(\"x-weir-caller\").and_then(|said| said.to_str().ok()).map(Into::into)",
             "layer::authorize::tests::who_may_not_call_is_told_so_in_its_own_protocol_and_headers_prove_nothing";
+    }
+    "layer/authorize/right.rs" {
+        "a call that has lost its right goes on for twice as long":
+            "timeout_at(end, self.policy_changes())" => "timeout_at(end + grace, self.policy_changes())",
+            "layer::authorize::tests::a_call_that_loses_its_right_may_end_and_is_cut_when_it_does_not";
+        "a call that has got its right back is cut all the same":
+            "continue 'granted" => "()",
+            "layer::authorize::tests::a_call_that_loses_its_right_may_end_and_is_cut_when_it_does_not";
+    }
+    "body.rs" {
+        "whoever does not read its answer may go on sending":
+            "right.poll_passing(cx)" => "Poll::<Error>::Pending",
+            "layer::authorize::tests::what_is_sent_ends_with_the_right_to_send_it_whether_or_not_the_answer_is_read";
+        "an answer on which nothing passes is not cut":
+            "right.poll_waiting(cx)" => "Poll::<Error>::Pending",
+            "layer::authorize::tests::an_answer_that_goes_on_is_cut_in_its_own_protocol_and_an_audit_cuts_none";
     }
     "policy/episode.rs" {
         "what pauses is told as over":
