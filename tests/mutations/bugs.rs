@@ -1,4 +1,4 @@
-//! The list. What a policy promises first, then how the layer keeps the promise.
+//! The list of the proxy. What a policy promises first, then how the layer keeps the promise.
 
 use crate::Bug;
 
@@ -7,6 +7,8 @@ macro_rules! bugs {
         &[$($(Bug { what: $what, file: $file, code: $code, planted: $planted, caught_by: $caught_by },)+)+]
     };
 }
+
+pub(crate) use bugs;
 
 #[rustfmt::skip]
 pub(crate) const BUGS: &[Bug] = bugs! {
