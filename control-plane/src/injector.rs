@@ -222,3 +222,50 @@ fn ports(container: &Value) -> impl Iterator<Item = u64> {
         })
         .filter_map(|port| port.get("containerPort").and_then(Value::as_u64))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn injected(label: &str, spec: Value) -> Result<Outcome, Refusal> {
+        let labels = [(INJECT_LABEL.to_owned(), "enabled".to_owned())];
+        let namespace = NamespaceContext {
+            labels: labels.into(),
+            ..NamespaceContext::default()
+        };
+        let annotations = json!({ "config.weir.dev/native-sidecar": "disabled" });
+        let pod = json!({
+            "metadata": { "labels": { INJECT_LABEL: label }, "annotations": annotations },
+            "spec": spec,
+        });
+        inject(&pod, &namespace, &InjectorSettings::default())
+    }
+
+    #[test]
+    fn a_pod_that_would_not_be_in_the_mesh_is_refused_and_told_why() {
+        let app = json!([{ "name": "app" }]);
+        let sidecars_user = json!([{ "name": "app", "securityContext": { "runAsUser": 14102 } }]);
+        let fine = injected("enabled", json!({ "containers": app }));
+        assert!(matches!(fine, Ok(Outcome::Injected(_))), "{fine:?}");
+        let refused = injected("enabled", json!({ "containers": sidecars_user }));
+        let refused = refused
+            .expect_err("it would pass by its sidecar")
+            .to_string();
+        assert!(
+            refused.contains("container app runs as user 14102"),
+            "{refused}"
+        );
+        let job = json!({ "containers": app, "restartPolicy": "Never" });
+        let refused = injected("enabled", job).expect_err("it would never end");
+        assert_eq!(refused, Refusal::NeverEnds("Never".to_owned()));
+    }
+
+    #[test]
+    fn who_said_no_is_left_alone() {
+        let skipped = injected("disabled", json!({ "containers": [{ "name": "app" }] }));
+        let no = Outcome::Skipped(Skip::OptedOut("disabled".to_owned()));
+        assert_eq!(skipped, Ok(no));
+    }
+}

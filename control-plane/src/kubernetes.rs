@@ -6,6 +6,7 @@
 //! | [`trust`] | the trust bundle in ConfigMaps and in `caBundle` |
 //! | [`ca_secret`] | the CA, in a Secret that all control planes share |
 //! | [`lease`] | which of several control planes writes status |
+//! | [`peers`] | what each of them counts, for the one that does |
 //! | [`routes`] | the status of routes of the Gateway API |
 //! | [`status`] | what the status of our kinds says, and its writer |
 //!
@@ -25,6 +26,7 @@
 pub mod ca_secret;
 pub mod lease;
 pub mod namespaces;
+pub mod peers;
 pub mod routes;
 pub mod status;
 pub mod trust;
@@ -56,6 +58,7 @@ use crate::webhook::Webhook;
 use self::ca_secret::CaSecret;
 use self::lease::Lease;
 use self::namespaces::Namespaces;
+use self::peers::Peers;
 use self::routes::Routes;
 use self::status::writer::StatusWriter;
 use self::trust::TrustPublisher;
@@ -146,11 +149,13 @@ impl Settings {
         let contact = shared.contact.clone();
         let mut source = KubernetesSource::start(&shared);
         let namespaces = Namespaces::default();
+        let peers = Peers::new(&self.pod, mesh.clone(), shared.register.clone());
         let writer = StatusWriter::new(
             client.clone(),
             mesh.clone(),
             breakers.clone(),
             shared.register.clone(),
+            peers.others(),
         );
         let held = lease.held();
         let publisher = TrustPublisher {
@@ -172,7 +177,7 @@ impl Settings {
             background: vec![
                 Box::pin(source.run()),
                 Box::pin(following),
-                Box::pin(lease.run(contact.clone())),
+                Box::pin(lease.run(contact.clone(), peers)),
                 Box::pin(writer.run(held.clone())),
                 Box::pin(routes.run(routes_client, contact, held)),
                 Box::pin(publisher.run()),

@@ -24,6 +24,7 @@ use tokio::time::Sleep;
 use crate::error::Error;
 use crate::exchange::Download;
 use crate::http1;
+use crate::layer::authorize::Held;
 use crate::layer::fault::Injection;
 use crate::policy::outcome::{Fault, Outcome};
 use crate::replay::{Attempt, Replay};
@@ -42,6 +43,10 @@ pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 pub struct Body {
     source: Source,
     watch: Option<Box<Watch>>,
+    /// By what right it passes, where that may be taken away.
+    right: Option<Held>,
+    /// Where nothing passes, nobody need wake it to be cut.
+    is_upload: bool,
     /// It came over mutual TLS.
     pub mutual_tls: bool,
     /// Who answered with it.
@@ -61,6 +66,8 @@ impl Body {
         Self {
             source,
             watch: None,
+            right: None,
+            is_upload: false,
             mutual_tls: false,
             endpoint: None,
         }
@@ -87,6 +94,19 @@ impl Body {
             && !self.source.is_end_stream()
         {
             watch.deadline = Some(deadline);
+        }
+    }
+
+    /// Of an answer: it is cut when the right to its call is over.
+    pub fn hold(&mut self, right: Held) {
+        self.right = Some(right);
+    }
+
+    /// Of a request: nothing passes after the right to it is over.
+    pub fn hold_upload(&mut self, right: Held) {
+        if !self.source.is_end_stream() {
+            self.right = Some(right);
+            self.is_upload = true;
         }
     }
 
@@ -125,6 +145,27 @@ impl Body {
     }
 }
 
+impl Body {
+    /// Ends it before its end. Whoever is upstream is told to stop: the source goes with its connection or its stream.
+    fn cut(
+        &mut self,
+        error: Error,
+        outcome: Outcome,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.source = Source::Empty;
+        self.right = None;
+        let mut is_grpc = false;
+        if let Some(watch) = &mut self.watch {
+            is_grpc = watch.grpc;
+            watch.settle(outcome);
+        }
+        Poll::Ready(Some(match is_grpc {
+            true => Ok(Frame::trailers(error.trailers())),
+            false => Err(error.into()),
+        }))
+    }
+}
+
 impl From<Incoming> for Body {
     fn from(incoming: Incoming) -> Self {
         use http_body::Body as _;
@@ -145,19 +186,25 @@ impl http_body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
+        if let Some(right) = &mut this.right
+            && let Poll::Ready(error) = right.poll_passing(cx)
+        {
+            return this.cut(error, Outcome::Cancelled);
+        }
+        let polled = this.source.poll_frame(cx);
+        if polled.is_pending()
+            && !this.is_upload
+            && let Some(right) = &mut this.right
+            && let Poll::Ready(error) = right.poll_waiting(cx)
+        {
+            return this.cut(error, Outcome::Cancelled);
+        }
         let Some(watch) = &mut this.watch else {
-            return this.source.poll_frame(cx);
+            return polled;
         };
-        match this.source.poll_frame(cx) {
+        match polled {
             Poll::Pending if watch.deadline_passed(cx) => {
-                // Whoever is upstream is told to stop: the source goes with its connection or its stream.
-                this.source = Source::Empty;
-                let trailers = watch.deadline_trailers();
-                watch.settle(Outcome::Failure(Fault::Deadline));
-                match trailers {
-                    Some(trailers) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
-                    None => Poll::Ready(Some(Err(Error::DeadlineExceeded.into()))),
-                }
+                this.cut(Error::DeadlineExceeded, Outcome::Failure(Fault::Deadline))
             }
             Poll::Pending => Poll::Pending,
             Poll::Ready(None) => {

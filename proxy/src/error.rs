@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 use crate::body::{Body, BodyError};
 use crate::head;
@@ -294,6 +294,15 @@ impl Error {
             Self::Shed { reason, .. } => Cow::Borrowed(reason.text()),
             other => Cow::Owned(other.to_string()),
         }
+    }
+
+    /// How a gRPC answer ends that has begun.
+    pub fn trailers(&self) -> HeaderMap {
+        let mut trailers = HeaderMap::with_capacity(2);
+        let status = HeaderValue::from(u16::from(self.facts().grpc));
+        trailers.insert(&head::GRPC_STATUS, status);
+        trailers.insert(&head::GRPC_MESSAGE, percent_encoded(&self.message()));
+        trailers
     }
 
     /// The answer in the caller's own protocol: a gRPC caller gets a status, never a bare 503.

@@ -23,7 +23,7 @@ use weir_config::snapshot::Mode;
 
 use registrar::Registrar;
 
-pub use authorization::{denied, revoked, would_deny};
+pub use authorization::{denied, revoked, revoked_call, would_deny};
 pub use backend::BackendMetrics;
 pub use connections::{connection, detected, open_connections, rejected_connection};
 pub use fallback::{FallbackMetrics, fallbacks, stale_kept};

@@ -3,12 +3,15 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1::SendRequest;
 use hyper::{Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 
+use crate::grpc;
 use crate::world::{PATIENCE, World, eventually, hop, http1_over, http2_over, whole};
 
 /// Only the caller may call, and nobody what is below /status.
@@ -56,10 +59,8 @@ async fn until(sender: &mut SendRequest<Full<Bytes>>, status: u16) -> Response<S
 
 async fn grpc_status(world: &World, from: &str) -> Option<String> {
     let mut sender = http2_over(world.dial_from(Some(from), "server:9090")).await;
-    let message = Full::new(crate::grpc::message(b"x"));
-    let answer = sender
-        .send_request(crate::grpc::call("Echo", message))
-        .await;
+    let message = Full::new(grpc::message(b"x"));
+    let answer = sender.send_request(grpc::call("Echo", message)).await;
     let answer = answer.expect("an answer");
     assert_eq!(answer.status(), 200, "gRPC has its own word for it");
     let status = answer.headers().get("grpc-status")?;
@@ -211,4 +212,55 @@ async fn a_right_that_is_taken_away_ends_connections_on_which_nobody_asks_again(
     for (from, stream) in &mut open {
         assert_eq!(is_open(stream).await, *from == "caller", "{from}'s");
     }
+}
+
+/// A gRPC stream on which messages travel both ways, and its first message back.
+async fn streaming(world: &World, from: &str) -> (mpsc::Sender<Bytes>, Incoming) {
+    let (frames, feed) = grpc::fed();
+    let mut sender = http2_over(world.dial_from(Some(from), "server:9090")).await;
+    feed.send(grpc::message(b"x")).await.expect("it is taken");
+    let answer = sender.send_request(grpc::call("Echo", grpc::streaming(frames)));
+    let answer = tokio::time::timeout(PATIENCE, answer).await;
+    let mut body = answer.expect("in time").expect("an answer").into_body();
+    assert!(said(&mut body).await.is_data());
+    (feed, body)
+}
+
+async fn said(body: &mut Incoming) -> Frame<Bytes> {
+    let frame = tokio::time::timeout(PATIENCE, body.frame()).await;
+    frame.expect("in time").expect("no end").expect("no error")
+}
+
+/// Planted bugs that this finds: asking for the right once, when a stream begins; cutting everybody; an audit that acts; an
+/// end that looks like the app's own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_open_ends_with_the_right_to_it_and_says_so() {
+    let world = World::with(1, "", &hop("other"));
+    let (talks, mut other) = streaming(&world, "other").await;
+    let (feed, mut caller) = streaming(&world, "caller").await;
+    let service = [("service", "tests/server:9090")];
+
+    world.write_policy(&policies("Audit"));
+    eventually("streams are asked about", || {
+        let would = world
+            .metrics("server")
+            .sum("weir_would_deny_total", &service);
+        would >= 1.0
+    })
+    .await;
+    talks.send(grpc::message(b"y")).await.expect("it is taken");
+    assert!(said(&mut other).await.is_data(), "an audit has cut it");
+
+    world.write_policy(&policies("Enforce"));
+    let end = said(&mut other).await.into_trailers().expect("trailers");
+    assert_eq!(end["grpc-status"], "7");
+    let counted = world
+        .metrics("server")
+        .sum("weir_revoked_calls_total", &service);
+    assert_eq!(counted, 1.0);
+    feed.send(grpc::message(b"y")).await.expect("it is taken");
+    assert!(said(&mut caller).await.is_data(), "whoever may goes on");
+    drop(feed);
+    let end = said(&mut caller).await.into_trailers().expect("trailers");
+    assert_eq!(end["grpc-status"], "0");
 }

@@ -1,4 +1,4 @@
-//! The list. What a policy promises first, then how the layer keeps the promise.
+//! The list of the proxy. What a policy promises first, then how the layer keeps the promise.
 
 use crate::Bug;
 
@@ -7,6 +7,8 @@ macro_rules! bugs {
         &[$($(Bug { what: $what, file: $file, code: $code, planted: $planted, caught_by: $caught_by },)+)+]
     };
 }
+
+pub(crate) use bugs;
 
 #[rustfmt::skip]
 pub(crate) const BUGS: &[Bug] = bugs! {
@@ -267,7 +269,23 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "!was_eligible || self.is_eligible()" => "true",
             "layer::attempt::tests::an_endpoint_that_is_ejected_before_anybody_listens_is_left_all_the_same";
     }
+    "exchange.rs" {
+        "what comes behind small frames is lost":
+            "self.behind = Some(frame)" => "drop(frame)",
+            "exchange::tests::a_large_frame_keeps_its_place_and_is_not_copied_together";
+        "each small frame goes by itself":
+            "first.len() >= SMALL" => "true",
+            "exchange::tests::small_frames_that_are_there_at_once_go_as_one";
+    }
+    "policy/terms.rs" {
+        "what was made of one service's policy is used for another's":
+            "Arc::ptr_eq(&made.policy, policy)" => "true",
+            "policy::terms::tests::what_is_made_of_a_policy_is_made_once_and_anew_for_another";
+    }
     "layer/attempt.rs" {
+        "a try is given up at its share with nothing to follow":
+            "wait.is_zero()" => "true",
+            "layer::attempt::tests::a_try_has_more_than_its_share_while_no_other_is_paid_for";
         "the next hop has as much time as we had":
             "deadline.forward(now)" => "Some(std::time::Duration::from_secs(15))",
             "layer::attempt::tests::the_next_hop_is_told_what_is_left_and_not_asked_when_nothing_is";
@@ -301,6 +319,9 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "trace::tests::two_traceparents_mean_nothing";
     }
     "policy/knee.rs" {
+        "who gives up before there is an answer says nothing of the app":
+            "self.is_long(latency)" => "false",
+            "policy::knee::tests::an_app_whose_callers_all_give_up_has_a_queue_and_who_leaves_early_says_nothing";
         "every long time in the app is taken for a queue":
             "is_asked && point.follows(before) && point.mean > QUEUE_SHRANK * before.mean" => "false",
             "policy::knee::tests::a_service_that_is_slower_for_everybody_is_not_cut_to_pieces";
@@ -541,9 +562,25 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "self.changed.send_replace(());" => "()",
             "layer::authorize::tests::connections_on_which_nobody_asks_again_end_with_the_right_to_them";
         "a caller is who its headers say":
-            "context.caller.as_deref()" =>
-            "request.head.headers.get(\"x-weir-caller\").and_then(|said| said.to_str().ok())",
+            "context.caller.clone()" =>
+            "request.head.headers.get(\"x-weir-caller\").and_then(|said| said.to_str().ok()).map(Into::into)",
             "layer::authorize::tests::who_may_not_call_is_told_so_in_its_own_protocol_and_headers_prove_nothing";
+    }
+    "layer/authorize/right.rs" {
+        "a call that has lost its right goes on for twice as long":
+            "timeout_at(end, self.policy_changes())" => "timeout_at(end + grace, self.policy_changes())",
+            "layer::authorize::tests::a_call_that_loses_its_right_may_end_and_is_cut_when_it_does_not";
+        "a call that has got its right back is cut all the same":
+            "continue 'granted" => "()",
+            "layer::authorize::tests::a_call_that_loses_its_right_may_end_and_is_cut_when_it_does_not";
+    }
+    "body.rs" {
+        "whoever does not read its answer may go on sending":
+            "right.poll_passing(cx)" => "Poll::<Error>::Pending",
+            "layer::authorize::tests::what_is_sent_ends_with_the_right_to_send_it_whether_or_not_the_answer_is_read";
+        "an answer on which nothing passes is not cut":
+            "right.poll_waiting(cx)" => "Poll::<Error>::Pending",
+            "layer::authorize::tests::an_answer_that_goes_on_is_cut_in_its_own_protocol_and_an_audit_cuts_none";
     }
     "policy/episode.rs" {
         "what pauses is told as over":

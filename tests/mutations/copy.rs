@@ -1,5 +1,6 @@
-//! A copy of the proxy in which every bug is planted and none is switched on.
+//! A copy of a package in which every bug is planted and none is switched on.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,9 +9,9 @@ use std::process::Stdio;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::{Bug, root};
+use crate::{Bug, Package, root};
 
-/// Another name than `proxy`: cargo tells packages apart by where they lie in their workspace, and the tests of the
+/// Another name than its own: cargo tells packages apart by where they lie in their workspace, and the tests of the
 /// copy must not be taken for those of the tree, with which it shares the built dependencies.
 const FOLDER: &str = "planted";
 
@@ -28,11 +29,15 @@ pub(crate) fn is_planted(number: usize) -> bool {
 pub(crate) struct Copy(TempDir);
 
 impl Copy {
-    pub(crate) fn with(bugs: &[Bug]) -> Self {
+    pub(crate) fn with(package: &Package) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let copy = folder.path().join(FOLDER);
-        copy_tree(&root().join("proxy"), &copy);
-        for (number, bug) in bugs.iter().enumerate() {
+        copy_tree(&root().join(package.folder), &copy);
+        for other in package.beside {
+            let link = folder.path().join(other);
+            std::os::unix::fs::symlink(root().join(other), link).expect("a link");
+        }
+        for (number, bug) in package.bugs.iter().enumerate() {
             plant(&copy.join("src").join(bug.file), bug, number);
         }
         let lib = copy.join("src/lib.rs");
@@ -44,14 +49,18 @@ impl Copy {
         Self(folder)
     }
 
-    /// The program that `cargo test -p weir-proxy --lib` would run.
-    pub(crate) async fn build(&self) -> PathBuf {
-        let target = target_folder();
+    /// The programs that `cargo test` would run, by name.
+    pub(crate) async fn build(&self, package: &Package) -> HashMap<String, PathBuf> {
+        let mut tests: Vec<&str> = package.tests.iter().flat_map(|it| ["--test", it]).collect();
+        if tests.is_empty() {
+            tests.push("--lib");
+        }
         let output = Command::new(env!("CARGO"))
-            .args(["test", "--offline", "--lib", "--no-run"])
-            .args(["--message-format", "json", "--package", "weir-proxy"])
+            .args(["test", "--offline", "--no-run", "--message-format", "json"])
+            .args(["--package", package.name])
+            .args(tests)
             .arg("--target-dir")
-            .arg(target)
+            .arg(target_folder())
             .current_dir(self.0.path())
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
@@ -63,11 +72,12 @@ impl Copy {
         if !output.status.success() {
             panic!("a bug does not compile:\n{}", errors(&told));
         }
-        let executable = told.lines().rev().find_map(|line| {
+        let built = told.lines().filter_map(|line| {
             let message: serde_json::Value = serde_json::from_str(line).ok()?;
-            Some(PathBuf::from(message.get("executable")?.as_str()?))
+            let executable = PathBuf::from(message.get("executable")?.as_str()?);
+            Some((message["target"]["name"].as_str()?.to_owned(), executable))
         });
-        executable.expect("it says what it has built")
+        built.collect()
     }
 }
 

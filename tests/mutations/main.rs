@@ -1,7 +1,8 @@
-//! Planted bugs: for each policy and layer of the proxy at least one, and the test that must catch it.
+//! Planted bugs: for each policy and layer of the proxy at least one, for what matters most of the vocabulary and the
+//! control plane some, and the test that must catch each.
 //!
 //! ```text
-//!   bugs.rs ──▶ a copy of proxy/, each bug beside what it replaces:        one build
+//!   bugs.rs ──▶ a copy of a package, each bug beside what it replaces:     one build a package
 //!                 if planted(7) { the bug } else { the code as it is }
 //!           ──▶ its test, once with the bug and once without               one run each, some seconds in all
 //! ```
@@ -17,8 +18,9 @@
 
 mod bugs;
 mod copy;
+mod others;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,45 +38,97 @@ const RUN_MAX: Duration = Duration::from_secs(60);
 pub(crate) struct Bug {
     /// What goes wrong.
     pub(crate) what: &'static str,
-    /// Below `proxy/src`.
+    /// Below the package's `src`.
     pub(crate) file: &'static str,
     /// An expression or statements that are there exactly once.
     pub(crate) code: &'static str,
     pub(crate) planted: &'static str,
-    /// Its full path, as `cargo test -p weir-proxy --lib` prints it.
+    /// Its full path in the package's library; or, after the name of the file that has it, in its tests.
     pub(crate) caught_by: &'static str,
+}
+
+/// Whose bugs are planted together.
+pub(crate) struct Package {
+    pub(crate) name: &'static str,
+    pub(crate) folder: &'static str,
+    /// Folders beside its own of which it is made, too.
+    pub(crate) beside: &'static [&'static str],
+    /// The files below `tests` that catch them; none: the library's own tests do.
+    pub(crate) tests: &'static [&'static str],
+    pub(crate) bugs: &'static [Bug],
+}
+
+static PROXY: Package = Package {
+    name: "weir-proxy",
+    folder: "proxy",
+    beside: &[],
+    tests: &[],
+    bugs: BUGS,
+};
+static CONFIG: Package = Package {
+    name: "weir-config",
+    folder: "config",
+    beside: &[],
+    tests: &["authorization", "gateway", "compile"],
+    bugs: others::CONFIG,
+};
+static CONTROL_PLANE: Package = Package {
+    name: "weir-control-plane",
+    folder: "control-plane",
+    beside: &["charts"],
+    tests: &[],
+    bugs: others::CONTROL_PLANE,
+};
+static PACKAGES: [&Package; 3] = [&PROXY, &CONFIG, &CONTROL_PLANE];
+
+impl Package {
+    fn folder(&self) -> PathBuf {
+        root().join(self.folder)
+    }
+
+    fn source(&self, file: &str) -> String {
+        let path = self.folder().join("src").join(file);
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// The program that has a test, and the test's path there.
+    fn program_of<'a>(&self, test: &'a str) -> (String, &'a str) {
+        match test.split_once("::") {
+            Some((file, rest)) if self.tests.contains(&file) => (file.to_owned(), rest),
+            _ => (self.name.replace('-', "_"), test),
+        }
+    }
+
+    /// The text in which a test is written, of all files that its module may be in.
+    fn module_of(&self, test: &str) -> String {
+        let mut path: Vec<&str> = test.split("::").collect();
+        path.pop();
+        let own = format!("src/{}.rs", path.join("/"));
+        let inline = format!("src/{}.rs", path[..path.len() - 1].join("/"));
+        let outside = format!("tests/{}.rs", path.join("/"));
+        [own, inline, outside]
+            .iter()
+            .filter_map(|file| fs::read_to_string(self.folder().join(file)).ok())
+            .collect()
+    }
 }
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn source(file: &str) -> String {
-    let path = root().join("proxy/src").join(file);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-/// The text in which a test is written, of all files that its module may be in.
-fn module_of(test: &str) -> String {
-    let mut path: Vec<&str> = test.split("::").collect();
-    path.pop();
-    let own = format!("{}.rs", path.join("/"));
-    let inline = format!("{}.rs", path[..path.len() - 1].join("/"));
-    [own, inline]
-        .iter()
-        .filter_map(|file| fs::read_to_string(root().join("proxy/src").join(file)).ok())
-        .collect()
-}
-
 #[test]
 fn every_bug_still_fits_the_code_and_the_test_that_is_to_catch_it_is_there() {
-    for bug in BUGS {
-        let places = source(bug.file).matches(bug.code).count();
-        assert_eq!(places, 1, "{}: {}", bug.file, bug.code);
-        assert_ne!(bug.code, bug.planted, "{}", bug.what);
-        let (_, name) = bug.caught_by.rsplit_once("::").expect("a path");
-        let is_there = module_of(bug.caught_by).contains(&format!("fn {name}("));
-        assert!(is_there, "there is no {}", bug.caught_by);
+    for package in PACKAGES {
+        for bug in package.bugs {
+            let places = package.source(bug.file).matches(bug.code).count();
+            assert_eq!(places, 1, "{}: {}", bug.file, bug.code);
+            assert_ne!(bug.code, bug.planted, "{}", bug.what);
+            let (_, name) = bug.caught_by.rsplit_once("::").expect("a path");
+            let module = package.module_of(bug.caught_by);
+            let is_there = module.contains(&format!("fn {name}("));
+            assert!(is_there, "there is no {}", bug.caught_by);
+        }
     }
 }
 
@@ -97,47 +151,80 @@ fn every_policy_and_every_layer_has_a_bug() {
 fn the_readme_has_the_table_of_all_bugs_as_they_were_last_seen() {
     let path = root().join("tests/mutations/README.md");
     let readme = fs::read_to_string(path).expect("it has one");
-    for bug in BUGS {
-        assert!(readme.contains(&row(bug, "yes")), "{}", row(bug, "yes"));
+    let mut bugs = 0;
+    for package in PACKAGES {
+        for bug in package.bugs {
+            let row = row(package, bug, "yes");
+            assert!(readme.contains(&row), "{row}");
+        }
+        bugs += package.bugs.len();
     }
     let rows = readme
         .lines()
         .filter(|line| line.ends_with("| yes |"))
         .count();
-    assert_eq!(rows, BUGS.len(), "bugs that are gone");
+    assert_eq!(rows, bugs, "bugs that are gone");
 }
 
-fn row(bug: &Bug, red: &str) -> String {
+/// Files of the proxy are named without it: it has nearly all.
+fn row(package: &Package, bug: &Bug, red: &str) -> String {
     let Bug {
         file,
         what,
         caught_by,
         ..
     } = bug;
+    let folder = match package.folder {
+        "proxy" => String::new(),
+        other => format!("{other}/src/"),
+    };
     let (_, test) = caught_by.rsplit_once("::").expect("a path");
-    format!("| `{file}` | {what} | `{test}` | {red} |")
+    format!("| `{folder}{file}` | {what} | `{test}` | {red} |")
 }
 
 #[tokio::test]
 #[ignore = "builds the proxy's tests once more: one to four minutes; .ci/run does it"]
 async fn every_planted_bug_is_caught_by_its_test_and_by_no_accident() {
-    let copy = copy::Copy::with(BUGS);
-    let tests = copy.build().await;
-    let all: BTreeSet<&str> = BUGS.iter().map(|bug| bug.caught_by).collect();
-    let without = run(&tests, all.iter().copied(), None).await;
-    let without = without.expect("without any bug they end");
-    assert!(without.status.success(), "{}", told(&without));
-    assert_eq!(passed(&without), all.len(), "{}", told(&without));
+    all_are_caught(&PROXY).await;
+}
+
+#[tokio::test]
+#[ignore = "builds the vocabulary's tests once more: half a minute; .ci/run does it"]
+async fn every_bug_of_the_vocabulary_is_caught_by_its_test() {
+    all_are_caught(&CONFIG).await;
+}
+
+#[tokio::test]
+#[ignore = "builds the control plane's tests once more: a minute; .ci/run does it"]
+async fn every_bug_of_the_control_plane_is_caught_by_its_test() {
+    all_are_caught(&CONTROL_PLANE).await;
+}
+
+async fn all_are_caught(package: &Package) {
+    let copy = copy::Copy::with(package);
+    let programs = copy.build(package).await;
+    let mut all: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for bug in package.bugs {
+        let (program, test) = package.program_of(bug.caught_by);
+        all.entry(program).or_default().insert(test);
+    }
+    for (program, tests) in &all {
+        let without = run(&programs[program], tests.iter().copied(), None).await;
+        let without = without.expect("without any bug they end");
+        assert!(without.status.success(), "{}", told(&without));
+        assert_eq!(passed(&without), tests.len(), "{}", told(&without));
+    }
 
     let (mut table, mut survived) = (String::new(), Vec::new());
-    for (number, bug) in BUGS.iter().enumerate() {
-        let caught = match run(&tests, [bug.caught_by], Some(number)).await {
+    for (number, bug) in package.bugs.iter().enumerate() {
+        let (program, test) = package.program_of(bug.caught_by);
+        let caught = match run(&programs[&program], [test], Some(number)).await {
             None => true,
             // A panic while another unwinds aborts, and then libtest counts nothing.
             Some(output) => !output.status.success() && told(&output).contains("running 1 test"),
         };
         let red = if caught { "yes" } else { "NO" };
-        writeln!(table, "{}", row(bug, red)).expect("memory");
+        writeln!(table, "{}", row(package, bug, red)).expect("memory");
         if !caught {
             survived.push(bug.what);
         }

@@ -262,10 +262,13 @@ fn of_two_policies_on_one_target_the_oldest_wins_and_the_other_is_told() {
         attachments(&by_age, "a"),
         [Attachment::Conflicted { winner: name("z") }]
     );
-    let lost = index(&[&policy(
-        "lost",
-        "{targetRefs: [{kind: Service, name: nobody}, {kind: Service, name: cart, sectionName: nix}], outbound: {}}",
-    )]);
+    let lost = index(&[
+        SHOP,
+        &policy(
+            "lost",
+            "{targetRefs: [{kind: Service, name: nobody}, {kind: Service, name: cart, sectionName: nix}], outbound: {}}",
+        ),
+    ]);
     assert_eq!(
         attachments(&lost, "lost"),
         [Attachment::TargetNotFound, Attachment::TargetNotFound]

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Every write carries the version that was read, so of two who take it one fails. Time is measured here, by how
-//! long the Lease stayed as it was: the clock of another machine decides nothing.
+//! long the Lease stayed as it was: the clock of another machine decides nothing. In its annotations those who do not
+//! hold it [tell](super::peers) what they count.
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::peers::Peers;
 use super::trust::builtin;
 use crate::source::kubernetes::chain;
 use crate::source::kubernetes::contact::Contact;
@@ -26,6 +28,8 @@ const DURATION: Duration = Duration::from_secs(15);
 /// Several attempts fit into the duration.
 const RENEW_EVERY: Duration = Duration::from_secs(4);
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Somebody else may write at the same moment; then it is read anew.
+const WRITES_MAX: usize = 3;
 
 pub struct Lease {
     leases: Api<DynamicObject>,
@@ -54,9 +58,9 @@ impl Lease {
     }
 
     /// Runs for as long as the process does.
-    pub async fn run(mut self, contact: Contact) {
+    pub async fn run(mut self, contact: Contact, mut peers: Peers) {
         loop {
-            let attempt = tokio::time::timeout(PATIENCE, self.attempt()).await;
+            let attempt = tokio::time::timeout(PATIENCE, self.attempts(&mut peers)).await;
             if matches!(attempt, Ok(Ok(_))) {
                 contact.made();
             }
@@ -83,14 +87,27 @@ impl Lease {
         }
     }
 
+    async fn attempts(&mut self, peers: &mut Peers) -> kube::Result<bool> {
+        let mut attempt = self.attempt(peers).await;
+        for _ in 1..WRITES_MAX {
+            match attempt {
+                Err(kube::Error::Api(status)) if status.code == 409 => {
+                    attempt = self.attempt(peers).await;
+                }
+                other => return other,
+            }
+        }
+        attempt
+    }
+
     /// Takes it or renews it; whether it is ours then.
-    async fn attempt(&mut self) -> kube::Result<bool> {
+    async fn attempt(&mut self, peers: &mut Peers) -> kube::Result<bool> {
         let Some(mut lease) = self.leases.get_opt(LEASE).await? else {
             let resource = builtin("coordination.k8s.io", "v1", "Lease", "leases");
             let spec = self.spec(0);
             let lease = DynamicObject::new(LEASE, &resource).data(json!({ "spec": spec }));
-            let created = self.leases.create(&PostParams::default(), &lease).await;
-            return won(created);
+            self.leases.create(&PostParams::default(), &lease).await?;
+            return Ok(true);
         };
         let spec = lease.data["spec"].clone();
         let holder = spec["holderIdentity"].as_str().unwrap_or_default();
@@ -100,15 +117,19 @@ impl Lease {
         }
         let since = self.seen.as_ref().map(|(_, since)| since.elapsed());
         let expired = holder.is_empty() || since.is_some_and(|since| since >= DURATION);
-        if !ours && !expired {
-            return Ok(false);
+        let holds = ours || expired;
+        let annotations = lease.metadata.annotations.get_or_insert_default();
+        if holds {
+            peers.learn(annotations, DURATION);
+            let transitions = spec["leaseTransitions"].as_i64().unwrap_or(0);
+            lease.data["spec"] = self.spec(transitions + i64::from(!ours));
+        } else {
+            peers.tell(annotations);
         }
-        let transitions = spec["leaseTransitions"].as_i64().unwrap_or(0);
-        lease.data["spec"] = self.spec(transitions + i64::from(!ours));
-        won(self
-            .leases
+        self.leases
             .replace(LEASE, &PostParams::default(), &lease)
-            .await)
+            .await?;
+        Ok(holds)
     }
 
     fn spec(&self, transitions: i64) -> Value {
@@ -120,14 +141,5 @@ impl Lease {
             "renewTime": now,
             "leaseTransitions": transitions,
         })
-    }
-}
-
-/// Somebody else was faster: that is no error.
-fn won(written: kube::Result<DynamicObject>) -> kube::Result<bool> {
-    match written {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
-        Err(error) => Err(error),
     }
 }

@@ -172,19 +172,23 @@ fn enforced(found: &Enforcement, now_ms: u64) -> Condition {
         let message = format!("it was over at {}", rfc3339(until));
         return Condition::enforced("False", "Ended", message);
     }
-    match &found.behind {
-        _ if proxies == 0 => {
+    match (&found.behind, &found.untold) {
+        (Some(pod), _) => {
+            let message = format!("{message}; waiting for {pod}");
+            Condition::enforced("False", "PartiallyEnforced", message)
+        }
+        (None, Some(other)) => {
+            let message = format!("{message}; {other} has no room to tell of its own");
+            Condition::enforced("Unknown", "NotAllKnown", message)
+        }
+        (None, None) if proxies == 0 => {
             let message = match found.target {
                 Some(_) => "no connected proxy calls it or stands before it",
                 None => "no proxy is connected",
             };
             Condition::enforced("Unknown", "NoProxies", message.to_owned())
         }
-        Some(pod) => {
-            let message = format!("{message}; waiting for {pod}");
-            Condition::enforced("False", "PartiallyEnforced", message)
-        }
-        None => Condition::enforced("True", "Enforced", message),
+        (None, None) => Condition::enforced("True", "Enforced", message),
     }
 }
 

@@ -22,7 +22,9 @@ pub struct Enforcement {
     pub proxies: usize,
     pub acknowledged: usize,
     /// One of those that have not.
-    pub behind: Option<ObjectName>,
+    pub behind: Option<String>,
+    /// A control plane that does not tell how many of its own sidecars have.
+    pub untold: Option<String>,
     /// Of a fault: when it ends by itself.
     pub until_ms: Option<u64>,
     /// What its callers hold open.
@@ -155,7 +157,8 @@ impl State {
             attachment,
             proxies: concerned.len(),
             acknowledged: concerned.values().filter(|current| **current).count(),
-            behind: behind.and_then(|(id, _)| self.board.pod_of(*id)),
+            behind: (behind.and_then(|(id, _)| self.board.pod_of(*id))).map(|pod| pod.to_string()),
+            untold: None,
             until_ms: None,
             outages: Vec::new(),
         }

@@ -6,7 +6,10 @@
 //!   (start) list ──▶ in force all at once, what is not there any more deleted ──▶ watch ──▶ watch again ┘
 //!            ▲ ▲ │                                                                  │ ▲ │
 //!            │ └─┘ failed: all stays as it was, tried again later and later         │ └─┘ disconnected: from the last version
+//!            └── 404: its CRD is not installed, or not any more; looked for again ◀─┘
 //! ```
+//!
+//! A kind that was there and is gone twice in a row has no objects any more. Once may be a server that has only just begun.
 //!
 //! An object is cut down to what is read as soon as it has come, so memory goes with what is used and not with what
 //! a cluster keeps. While the API is away the last state stays in force, for as long as it takes.
@@ -48,8 +51,8 @@ const WATCH_SECONDS: u32 = 60;
 const PAGE_SIZE: u32 = 500;
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
-/// A kind that the server does not know may be installed later.
-const ABSENT_RETRY: Duration = Duration::from_secs(30);
+/// A kind that the server does not know may be installed later, and is in force little later than that.
+const ABSENT_RETRY: Duration = Duration::from_secs(10);
 /// How often a start that waits says what for.
 const REMIND_EVERY: Duration = Duration::from_secs(10);
 /// Pods that ended have no address any more, and there may be many.
@@ -162,6 +165,8 @@ pub(crate) async fn follow(
     let watch = || watcher::watcher(api.clone(), config.clone()).boxed();
     let mut events = watch();
     let mut retry = Retry(RETRY_AFTER);
+    // Whether there may be objects of it, and whether the server said last that there is no such kind.
+    let (mut known, mut absent) = (false, false);
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {
@@ -169,6 +174,10 @@ pub(crate) async fn follow(
                 if !matches!(event, watcher::Event::Init) {
                     contact.made();
                     retry = Retry(RETRY_AFTER);
+                    if std::mem::take(&mut absent) {
+                        tracing::info!(kind, "the API server knows this kind now");
+                    }
+                    known = true;
                 }
                 let complete = matches!(event, watcher::Event::InitDone);
                 hear(event);
@@ -177,20 +186,18 @@ pub(crate) async fn follow(
                 }
             }
             Err(error) if is_absent(&error) => {
-                let group = &watched.resource.group;
-                match listed.send_replace(true) {
-                    true => {}
-                    false if group == GATEWAY_GROUP => tracing::info!(
-                        kind,
-                        "the Gateway API is not installed: looking for it every 30 s"
-                    ),
-                    false => tracing::warn!(
-                        kind,
-                        group,
-                        "the API server does not know this kind, its CRD is not installed: looking again every 30 s"
-                    ),
+                contact.made();
+                let is_first = !listed.send_replace(true);
+                if !absent && (known || is_first) {
+                    tell_absent(&watched.resource, known);
+                } else if known {
+                    hear(watcher::Event::Init);
+                    hear(watcher::Event::InitDone);
+                    known = false;
                 }
+                absent = true;
                 tokio::time::sleep(ABSENT_RETRY).await;
+                events = watch(); // a watch would go on asking for what came after its version
             }
             Err(error) => {
                 let reason = chain(&error);
@@ -205,8 +212,31 @@ pub(crate) async fn follow(
     }
 }
 
+/// The answer to a list, or to a watch of what was listed.
 fn is_absent(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::InitialListFailed(Error::Api(status)) if status.code == 404)
+    let (watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error)) =
+        error
+    else {
+        return false;
+    };
+    matches!(error, Error::Api(status) if status.code == 404)
+}
+
+/// `was_known`: it was listed before.
+fn tell_absent(resource: &ApiResource, was_known: bool) {
+    let (kind, group) = (&resource.kind, &resource.group);
+    let again = ABSENT_RETRY.as_secs();
+    match group == GATEWAY_GROUP && !was_known {
+        true => tracing::info!(
+            kind,
+            "the Gateway API is not installed: looking for it every {again} s"
+        ),
+        false => tracing::warn!(
+            kind,
+            group,
+            "the API server does not know this kind, its CRD is not installed: looking again every {again} s"
+        ),
+    }
 }
 
 /// 410 as the answer to a watch, rather than as an event in it.

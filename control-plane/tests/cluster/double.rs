@@ -80,8 +80,18 @@ impl Double {
         self.state().latency = latency;
     }
 
+    /// Not installed, or not any more: then its objects are gone with it, and whoever watches them is cut off untold.
     pub fn set_absent(&self, resource: &str) {
-        self.state().absent.push(resource.to_owned());
+        let mut state = self.state();
+        let objects = &mut state.store.objects;
+        objects.retain(|key, _| key.resource != resource);
+        state.absent.push(resource.to_owned());
+        drop(state);
+        self.cut();
+    }
+
+    pub fn install(&self, resource: &str) {
+        self.state().absent.retain(|absent| absent != resource);
     }
 
     pub fn compact(&self) {

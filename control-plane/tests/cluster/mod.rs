@@ -6,6 +6,7 @@ pub mod double;
 pub mod real;
 pub mod store;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use base64::Engine;
@@ -98,15 +99,31 @@ impl Cluster {
                     }],
                 },
             });
+            self.install(&definition.to_string()).await;
+        }
+    }
+
+    /// CustomResourceDefinitions; returns when what they define is served, which is a moment after they are accepted.
+    pub async fn install(&self, definitions: &str) {
+        let definitions: Vec<Value> = serde_saphyr::from_multiple(definitions).expect("YAML");
+        for definition in &definitions {
             self.apply(&definition.to_string()).await;
         }
-        // Served a moment after it was accepted.
-        for kind in Kind::ALL.into_iter().filter(|kind| kind.is_ours()) {
-            let api = self.objects(kind.api_version(), kind.name(), "");
+        for definition in definitions {
+            let (spec, version) = (&definition["spec"], &definition["spec"]["versions"][0]);
+            let text = |value: &Value| value.as_str().expect("a text").to_owned();
+            let resource = ApiResource {
+                group: text(&spec["group"]),
+                version: text(&version["name"]),
+                api_version: format!("{}/{}", text(&spec["group"]), text(&version["name"])),
+                kind: text(&spec["names"]["kind"]),
+                plural: text(&spec["names"]["plural"]),
+            };
+            let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
             let deadline = tokio::time::Instant::now() + PATIENCE;
             while let Err(error) = api.list(&kube::api::ListParams::default()).await {
                 let late = tokio::time::Instant::now() > deadline;
-                assert!(!late, "{kind} is not served: {error}");
+                assert!(!late, "{} is not served: {error}", resource.kind);
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -293,7 +310,7 @@ impl Cluster {
 
     pub async fn certify(
         &self,
-        plane: &ControlPlane,
+        address: SocketAddr,
         pod: &str,
         token: String,
     ) -> Result<Credentials, tonic::Status> {
@@ -307,7 +324,7 @@ impl Cluster {
             pod_name: pod.to_owned(),
         };
         let bundle = world::trust_bundle(self.folder.path());
-        let channel = world::channel(plane.address, &bundle, None);
+        let channel = world::channel(address, &bundle, None);
         let channel = channel.await.expect("TLS");
         let response = IdentityClient::new(channel).certify(request).await?;
         let response = response.into_inner();
@@ -322,13 +339,15 @@ impl Cluster {
 
     /// A sidecar of `pod`, certified by its service account's token, with its first push acknowledged.
     pub async fn connect(&self, plane: &ControlPlane, pod: &str) -> Stream {
+        self.connect_at(plane.address, pod).await
+    }
+
+    pub async fn connect_at(&self, address: SocketAddr, pod: &str) -> Stream {
         let token = self.token(pod, &["weir.dev"]).await;
-        let credentials = self
-            .certify(plane, pod, token)
-            .await
-            .expect("a certificate");
+        let credentials = self.certify(address, pod, token).await;
+        let credentials = credentials.expect("a certificate");
         let bundle = world::trust_bundle(self.folder.path());
-        let channel = world::channel(plane.address, &bundle, Some(&credentials));
+        let channel = world::channel(address, &bundle, Some(&credentials));
         let channel = channel.await.expect("TLS");
         let mut stream = Stream::open(channel, world::hello("boutique", pod))
             .await

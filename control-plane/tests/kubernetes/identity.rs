@@ -10,19 +10,21 @@ use super::cluster::{Cluster, until};
 pub(super) async fn a_sidecar_is_who_its_token_says(cluster: &Cluster) {
     let plane = cluster.start().await;
     let token = cluster.token("cart-0", &["weir.dev"]).await;
-    let credentials = cluster.certify(&plane, "cart-0", token.clone()).await;
+    let credentials = cluster
+        .certify(plane.address, "cart-0", token.clone())
+        .await;
     let credentials = credentials.expect("a certificate");
     let identity = weir_control_plane::spiffe::SpiffeId::of_certificate(&credentials.chain[0]);
     assert_eq!(
         identity.expect("an identity").to_string(),
         "spiffe://weir.local/ns/boutique/sa/cart"
     );
-    let refused = cluster.certify(&plane, "catalog-0", token).await;
+    let refused = cluster.certify(plane.address, "catalog-0", token).await;
     let refused = refused.expect_err("another pod's token");
     assert!(refused.message().contains("another pod"), "{refused:?}");
     for audiences in [&["vault"][..], &["weir.dev", "vault"]] {
         let token = cluster.token("cart-0", audiences).await;
-        let refused = cluster.certify(&plane, "cart-0", token).await;
+        let refused = cluster.certify(plane.address, "cart-0", token).await;
         let refused = refused.expect_err("a token that others accept, too");
         assert_eq!(
             refused.code(),
@@ -31,7 +33,7 @@ pub(super) async fn a_sidecar_is_who_its_token_says(cluster: &Cluster) {
         );
     }
     let forged = "e30.e30.c2ln".to_owned();
-    let refused = cluster.certify(&plane, "cart-0", forged).await;
+    let refused = cluster.certify(plane.address, "cart-0", forged).await;
     assert!(refused.is_err(), "a forged token");
     plane.stop().await;
 }

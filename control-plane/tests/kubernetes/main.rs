@@ -6,7 +6,10 @@
 mod admission;
 #[path = "../cluster/mod.rs"]
 mod cluster;
+mod definitions;
 mod identity;
+mod replicas;
+mod routes;
 mod source;
 mod status;
 #[path = "../world/mod.rs"]
@@ -41,6 +44,17 @@ async fn subscribed(cluster: &Cluster, plane: &ControlPlane) -> Stream {
     stream
 }
 
+/// Definitions of the Gateway API's kinds, which other projects install.
+fn gateway_api() -> String {
+    let text = include_str!("gateway-api.yaml");
+    // The two kinds of routes differ in what their rules say, which is not looked at here.
+    let (http, _) = text.split_once("\n---\n").expect("two documents");
+    let grpc = http
+        .replace("HTTPRoute", "GRPCRoute")
+        .replace("httproute", "grpcroute");
+    format!("{text}---\n{grpc}")
+}
+
 #[tokio::test]
 #[ignore = "needs a real API server: KUBE_APISERVER and ETCD say where the programs are, see tests/kubernetes/README.md"]
 async fn on_a_real_api_server() {
@@ -55,7 +69,41 @@ async fn on_a_real_api_server() {
     cluster.furnish().await;
     status::the_status_follows_the_sidecars(&cluster).await;
     cluster.furnish().await;
+    admission::the_api_server_asks_the_webhook(&cluster).await;
+}
+
+/// With the definitions that people have: ours from the chart, and the Gateway API.
+#[tokio::test]
+#[ignore = "needs a real API server: KUBE_APISERVER and ETCD say where the programs are, see tests/kubernetes/README.md"]
+async fn on_a_real_api_server_with_real_definitions() {
+    let cluster = Cluster::real(cluster::real::Real::start().await).await;
+    cluster.install(&definitions::definitions()).await;
+    cluster.furnish().await;
+    let install = async || cluster.install(&gateway_api()).await;
+    let remove = async || {
+        let definitions =
+            cluster.objects("apiextensions.k8s.io/v1", "CustomResourceDefinition", "");
+        let routes = "httproutes.gateway.networking.k8s.io";
+        let now = kube::api::DeleteParams::default();
+        definitions.delete(routes, &now).await.expect("deleted");
+        let deadline = tokio::time::Instant::now() + world::PATIENCE;
+        while definitions
+            .get_opt(routes)
+            .await
+            .expect("an answer")
+            .is_some()
+        {
+            assert!(tokio::time::Instant::now() < deadline, "it stays");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    source::the_gateway_api_comes_and_goes(&cluster, install, remove).await;
+    install().await;
+    cluster.furnish().await;
+    definitions::what_weir_validate_refuses_is_refused_in_the_same_words(&cluster).await;
     status::every_kind_says_how_far_it_has_come(&cluster).await;
     cluster.furnish().await;
-    admission::the_api_server_asks_the_webhook(&cluster).await;
+    routes::a_route_says_in_its_status_what_becomes_of_it(&cluster).await;
+    cluster.furnish().await;
+    source::what_the_api_says_holds_in_a_sidecar(&cluster).await;
 }

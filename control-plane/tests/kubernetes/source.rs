@@ -199,6 +199,57 @@ async fn a_kind_that_is_not_installed_keeps_nobody_waiting() {
     plane.stop().await;
 }
 
+/// What a sidecar that calls the catalog is told of its routes.
+fn routes_of(push: &weir_config::pb::ToProxy) -> usize {
+    let policy: weir_config::snapshot::Service =
+        serde_json::from_slice(&push.services[0].policy_json).expect("a policy");
+    policy.routing.len()
+}
+
+/// The Gateway API comes, is used, and goes, and the control plane is the same all the while.
+pub(super) async fn the_gateway_api_comes_and_goes(
+    cluster: &Cluster,
+    install: impl AsyncFn(),
+    remove: impl AsyncFn(),
+) {
+    let route = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: canary, namespace: boutique}\n\
+                 spec: {parentRefs: [{group: \"\", kind: Service, name: catalog}], rules: [{backendRefs: [{name: catalog, port: 3550}]}]}\n";
+    let plane = cluster.start().await;
+    let mut stream = subscribed(cluster, &plane).await;
+    install().await;
+    cluster.apply(route).await;
+    assert_eq!(routes_of(&stream.next().await), 1);
+    let answered = async || {
+        let route = cluster.get(Kind::HttpRoute, "canary").await;
+        !route["status"]["parents"].is_null()
+    };
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !answered().await {
+        assert!(tokio::time::Instant::now() < deadline, "it has no status");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
+    remove().await;
+    assert_eq!(routes_of(&stream.next().await), 0);
+    cluster.apply(&policy("catalog", "3s")).await;
+    assert_eq!(deadline_ms(&stream.next().await), 3000);
+    let events = plane.journal.read(0, 10_000).expect("a journal");
+    let lost = events.iter().any(|event| event.kind == "SourceLost");
+    assert!(!lost, "the API server was there all the time");
+    plane.stop().await;
+}
+
+/// Planted bug that this finds: a watch that is answered 404 is asked again for ever, and its objects stay.
+#[tokio::test]
+async fn the_gateway_api_comes_and_goes_double() {
+    const ROUTES: &str = "apis/gateway.networking.k8s.io/v1/httproutes";
+    let cluster = Cluster::double().await;
+    cluster.api().set_absent(ROUTES);
+    let install = async || cluster.api().install(ROUTES);
+    let remove = async || cluster.api().set_absent(ROUTES);
+    the_gateway_api_comes_and_goes(&cluster, install, remove).await;
+}
+
 /// A policy with a mistake is refused alone: what it said before holds, and the others live on.
 pub(super) async fn a_malformed_policy_is_refused_alone(cluster: &Cluster) {
     let plane = cluster.start().await;

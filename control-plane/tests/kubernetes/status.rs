@@ -5,12 +5,12 @@ use std::time::Duration;
 use serde_json::Value;
 use weir_config::{Kind, pb};
 
-use super::cluster::{Cluster, until};
+use super::cluster::Cluster;
 use super::world::{PATIENCE, policy};
 use super::{CATALOG_ADDRESS, subscribed};
 
 /// Message of a condition, of the first target.
-fn condition(object: &Value, name: &str) -> (String, String) {
+pub(super) fn condition(object: &Value, name: &str) -> (String, String) {
     let conditions = &object["status"]["ancestors"][0]["conditions"];
     let mut found = conditions.as_array().into_iter().flatten();
     let found = found.rfind(|it| it["type"] == name);
@@ -274,161 +274,5 @@ async fn the_status_counts_who_holds_what_open() {
         .fact(gate("10.1.0.3:3550", pb::GateState::Closed))
         .await;
     cluster.until(policies, "catalog", told("")).await;
-    plane.stop().await;
-}
-
-/// Of two control planes one writes; when it is gone the other does.
-#[tokio::test]
-async fn the_holder_of_the_lease_writes_status() {
-    let cluster = Cluster::double().await;
-    let lease = |holder: &str| {
-        format!(
-            "apiVersion: coordination.k8s.io/v1\nkind: Lease\nmetadata: {{name: weir-control-plane, namespace: weir-system}}\n\
-             spec: {{holderIdentity: {holder}, leaseDurationSeconds: 15, renewTime: \"2026-11-26T03:00:00.000000Z\"}}\n"
-        )
-    };
-    cluster.apply(&lease("another")).await;
-    let plane = cluster.start().await;
-    let attempts = || {
-        let requests = cluster.api().requests();
-        let looks = requests
-            .iter()
-            .filter(|line| line.starts_with("GET") && line.contains("/leases/"));
-        looks.count()
-    };
-    until("it looks at the Lease twice", || attempts() >= 2).await;
-    let policies = cluster.get(Kind::ResiliencePolicy, "catalog").await;
-    assert!(
-        policies["status"].is_null(),
-        "another one writes: {policies}"
-    );
-    // Given up by its holder.
-    cluster.apply(&lease("\"\"")).await;
-    cluster
-        .until(Kind::ResiliencePolicy, "catalog", |it| {
-            condition(it, "Accepted").0 == "Accepted"
-        })
-        .await;
-    plane.stop().await;
-}
-
-/// Reasons of the conditions of our answer to the first parent; none while there is no answer.
-async fn reasons(cluster: &Cluster, kind: &str, name: &str) -> Vec<(String, i64)> {
-    let routes = cluster.objects("gateway.networking.k8s.io/v1", kind, "boutique");
-    let route = routes.get(name).await.expect("it is there");
-    let answers = route.data["status"]["parents"].as_array().cloned();
-    let mut answers = answers.into_iter().flatten();
-    let ours = answers.find(|it| it["controllerName"] == "weir.dev/controller");
-    let conditions = ours.and_then(|ours| ours["conditions"].as_array().cloned());
-    let reason = |it: Value| {
-        let text = it["reason"].as_str().unwrap_or_default().to_owned();
-        (text, it["observedGeneration"].as_i64().unwrap_or_default())
-    };
-    conditions.into_iter().flatten().map(reason).collect()
-}
-
-async fn until_reasons(cluster: &Cluster, kind: &str, name: &str, wanted: &[&str]) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    loop {
-        let found = reasons(cluster, kind, name).await;
-        if found.iter().map(|(reason, _)| reason).eq(wanted) {
-            return;
-        }
-        let late = tokio::time::Instant::now() > deadline;
-        assert!(!late, "{kind} {name} says {found:?} and not {wanted:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-fn route(kind: &str, name: &str, service: &str, rules: &str) -> String {
-    format!(
-        "apiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\nmetadata: {{name: {name}, namespace: boutique}}\n\
-         spec: {{parentRefs: [{{group: \"\", kind: Service, name: {service}}}], rules: {rules}}}\n"
-    )
-}
-
-/// Each reason of the standard, as what a route names comes and goes.
-#[tokio::test]
-async fn a_route_of_the_gateway_api_says_in_its_status_what_becomes_of_it() {
-    let cluster = Cluster::double().await;
-    let to = |name: &str, port: u16| format!("[{{backendRefs: [{{name: {name}, port: {port}}}]}}]");
-    let to_catalog = to("catalog", 3550);
-    for (kind, name, service, rules) in [
-        ("HTTPRoute", "good", "catalog", to_catalog.clone()),
-        ("GRPCRoute", "good", "catalog", to_catalog.clone()),
-        ("HTTPRoute", "orphan", "nobody", to_catalog.clone()),
-        ("HTTPRoute", "lost", "catalog", to("later", 80)),
-        (
-            "HTTPRoute",
-            "wide",
-            "catalog",
-            "[{filters: [{type: CORS}]}]".to_owned(),
-        ),
-        (
-            "HTTPRoute",
-            "far",
-            "catalog",
-            "[{backendRefs: [{name: spare, namespace: elsewhere, port: 80}]}]".to_owned(),
-        ),
-        (
-            "HTTPRoute",
-            "odd",
-            "catalog",
-            "[{backendRefs: [{group: storage.example, kind: Bucket, name: b}]}]".to_owned(),
-        ),
-    ] {
-        cluster.apply(&route(kind, name, service, &rules)).await;
-    }
-    cluster
-        .apply(
-            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: front, namespace: boutique}\n\
-             spec: {parentRefs: [{name: gateway}], rules: [{filters: [{type: CORS}], colour: blue}]}\n",
-        )
-        .await;
-    let plane = cluster.start().await;
-    let both = ["Accepted", "ResolvedRefs"];
-    until_reasons(&cluster, "HTTPRoute", "good", &both).await;
-    until_reasons(&cluster, "GRPCRoute", "good", &both).await;
-    for (name, wanted) in [
-        ("orphan", &["NoMatchingParent", "ResolvedRefs"][..]),
-        ("lost", &["Accepted", "BackendNotFound"]),
-        ("wide", &["UnsupportedValue"]),
-        ("far", &["Accepted", "RefNotPermitted"]),
-        ("odd", &["Accepted", "InvalidKind"]),
-        ("front", &[]),
-    ] {
-        until_reasons(&cluster, "HTTPRoute", name, wanted).await;
-    }
-    let routes = cluster.objects("gateway.networking.k8s.io/v1", "HTTPRoute", "boutique");
-    let wide = routes.get("wide").await.expect("it is there");
-    let told = wide.data["status"]["parents"][0]["conditions"][0]["message"].to_string();
-    assert!(told.contains("`CORS` is not supported"), "{told}");
-
-    for (namespace, name) in [("boutique", "later"), ("elsewhere", "spare")] {
-        cluster
-            .apply(&format!(
-                "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
-                 spec: {{clusterIP: 10.96.0.77, ports: [{{name: http, port: 80}}]}}\n"
-            ))
-            .await;
-    }
-    until_reasons(&cluster, "HTTPRoute", "lost", &both).await;
-    cluster
-        .apply(
-            "apiVersion: gateway.networking.k8s.io/v1beta1\nkind: ReferenceGrant\nmetadata: {name: all, namespace: elsewhere}\n\
-             spec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: boutique}], to: [{group: \"\", kind: Service}]}\n",
-        )
-        .await;
-    until_reasons(&cluster, "HTTPRoute", "far", &both).await;
-    let before = reasons(&cluster, "HTTPRoute", "wide").await[0].1;
-    cluster
-        .apply(&route("HTTPRoute", "wide", "catalog", &to_catalog))
-        .await;
-    until_reasons(&cluster, "HTTPRoute", "wide", &both).await;
-    let now = reasons(&cluster, "HTTPRoute", "wide").await;
-    assert!(
-        now.iter().all(|(_, generation)| *generation > before),
-        "{now:?}"
-    );
     plane.stop().await;
 }

@@ -15,7 +15,7 @@ use crate::policy::outcome::{Fault, Outcome};
 
 /// What a response body has shown so far, and who wants to know how it ends.
 pub(super) struct Watch {
-    grpc: bool,
+    pub(super) grpc: bool,
     /// What the head said; trailers may still change it.
     pub(super) outcome: Outcome,
     messages: Messages,
@@ -73,18 +73,6 @@ impl Watch {
         }
         self.deadline = None;
         !self.is_stream()
-    }
-
-    pub(super) fn deadline_trailers(&self) -> Option<HeaderMap> {
-        self.grpc.then(|| {
-            let mut trailers = HeaderMap::with_capacity(2);
-            trailers.insert(&head::GRPC_STATUS, HeaderValue::from_static("4"));
-            trailers.insert(
-                &head::GRPC_MESSAGE,
-                HeaderValue::from_static("the deadline of the request has passed"),
-            );
-            trailers
-        })
     }
 
     pub(super) fn complete(&mut self) {

@@ -1,6 +1,8 @@
 //! Asks whether the caller may, before anything else is done for it.
 
-use std::future::ready;
+mod right;
+
+use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
@@ -12,20 +14,29 @@ use tokio::sync::watch;
 use tower::{Layer, Service};
 use weir_config::snapshot;
 
-use super::{AnswerFuture, Call};
+use self::right::Granted;
+pub use self::right::{Held, Right};
+use super::{Answer, Call};
 use crate::error::Error;
 use crate::policy::authorize::{Authorizer, Question, Verdict};
 use crate::request::Request;
 use crate::telemetry;
 
 /// Who may call one of the app's ports, for as long as the sidecar lives: a new policy holds for the next request of
-/// connections that are open, and for those on which no request will come ([`Right`]).
+/// connections that are open, and for what goes on without one ([`Right`]).
 #[derive(Default)]
 pub struct Shared {
     /// Whether anybody says: without a policy nothing else is looked at.
     configured: AtomicBool,
     policy: ArcSwapOption<Policy>,
     changed: watch::Sender<()>,
+}
+
+/// Whether a decision shows in the metrics: each of a call does once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Counted {
+    Yes,
+    No,
 }
 
 struct Policy {
@@ -84,6 +95,10 @@ impl Shared {
     }
 
     fn admit(&self, question: Question<'_>) -> Result<(), Error> {
+        self.decide(question, Counted::Yes)
+    }
+
+    fn decide(&self, question: Question<'_>, counted: Counted) -> Result<(), Error> {
         if !self.configured.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -95,56 +110,20 @@ impl Shared {
         match policy.authorizer.admit(question) {
             Verdict::Allowed => Ok(()),
             Verdict::WouldBeDenied(denied) => {
-                telemetry::would_deny(service, denied.policy.as_deref(), denied.reason);
+                if counted == Counted::Yes {
+                    telemetry::would_deny(service, denied.policy.as_deref(), denied.reason);
+                }
                 Ok(())
             }
             Verdict::Denied(denied) => {
-                telemetry::denied(service, denied.policy.as_deref(), denied.reason);
+                if counted == Counted::Yes {
+                    telemetry::denied(service, denied.policy.as_deref(), denied.reason);
+                }
                 Err(Error::Denied {
                     service: service.clone(),
                     reason: denied.reason,
                 })
             }
-        }
-    }
-}
-
-/// What was granted to a connection on which nobody asks again: opaque, or upgraded. A policy may take it away.
-#[derive(Clone)]
-pub struct Right {
-    shared: Arc<Shared>,
-    changed: watch::Receiver<()>,
-    caller: Option<Arc<str>>,
-    call: Option<(Method, Uri)>,
-}
-
-impl Right {
-    /// Returns when it has been taken away. Decides once for each new policy, whatever passes meanwhile.
-    pub async fn taken_away(&mut self) {
-        while self.changed.changed().await.is_ok() {
-            let Err(error) = self.shared.admit(self.question()) else {
-                continue;
-            };
-            let carries = if self.call.is_some() {
-                "upgraded"
-            } else {
-                "opaque"
-            };
-            if let Error::Denied { service, .. } = &error {
-                telemetry::revoked(service, carries);
-            }
-            let caller = self.caller.as_deref().unwrap_or("nobody");
-            tracing::info!(caller, carries, %error, "a connection that was open is cut");
-            return;
-        }
-        // The port's rights are gone with the sidecar.
-        std::future::pending().await
-    }
-
-    fn question(&self) -> Question<'_> {
-        Question {
-            caller: self.caller.as_deref(),
-            call: self.call.as_ref().map(|(method, uri)| (method, uri.path())),
         }
     }
 }
@@ -174,32 +153,21 @@ impl<S> Layer<S> for AuthorizeLayer {
 impl<S: Call> Service<Request> for Authorize<S> {
     type Response = S::Response;
     type Error = Error;
-    type Future = Either<S::Future, AnswerFuture>;
+    type Future = Either<Granted<S::Future>, Ready<Answer>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, mut request: Request) -> Self::Future {
         let (head, context) = (&request.head, &request.context);
-        if context.upgrade {
-            let call = (head.method.clone(), head.uri.clone());
-            let right = self.authorization.grant(context.caller.clone(), Some(call));
-            let mut inner = self.inner.clone();
-            return Either::Right(Box::pin(async move {
-                let right = right?;
-                let mut response = inner.call(request).await?;
-                response.extensions_mut().insert(right);
-                Ok(response)
-            }));
-        }
-        let question = Question {
-            caller: context.caller.as_deref(),
-            call: Some((&head.method, head.uri.path())),
-        };
-        match self.authorization.admit(question) {
-            Ok(()) => Either::Left(self.inner.call(request)),
-            Err(error) => Either::Right(Box::pin(ready(Err(error)))),
+        let call = (head.method.clone(), head.uri.clone());
+        match self.authorization.grant(context.caller.clone(), Some(call)) {
+            Ok(right) => Either::Left(Granted::new(Arc::new(right), |held| {
+                request.body.hold_upload(held);
+                self.inner.call(request)
+            })),
+            Err(error) => Either::Right(ready(Err(error))),
         }
     }
 }

@@ -8,6 +8,7 @@ pub(super) struct Families {
     denied: IntCounterVec,
     would_deny: IntCounterVec,
     revoked: IntCounterVec,
+    revoked_calls: IntCounterVec,
 }
 
 impl Families {
@@ -27,6 +28,11 @@ impl Families {
                 "weir_revoked_connections_total",
                 "Open connections that were cut because a policy took away the right to them.",
                 &["service", "carries"],
+            ),
+            revoked_calls: of.counter(
+                "weir_revoked_calls_total",
+                "Calls that were cut because a policy had taken away the right to them, and they did not end.",
+                &["service"],
             ),
         }
     }
@@ -57,5 +63,13 @@ pub fn revoked(service: &str, carries: &'static str) {
         .authorization
         .revoked
         .with_label_values(&[service, carries])
+        .inc();
+}
+
+pub fn revoked_call(service: &str) {
+    METRICS
+        .authorization
+        .revoked_calls
+        .with_label_values(&[service])
         .inc();
 }

@@ -31,7 +31,8 @@ fn enforcement(attachment: Attachment, acknowledged: usize, proxies: usize) -> E
         attachment,
         proxies,
         acknowledged,
-        behind: (acknowledged < proxies).then(|| ObjectName::new("boutique", "late-0")),
+        behind: (acknowledged < proxies).then(|| "boutique/late-0".to_owned()),
+        untold: None,
         until_ms: None,
         outages: Vec::new(),
     }

@@ -18,6 +18,7 @@ use weir_config::{Kind, ResourceRef};
 use super::{ancestors, outages};
 use crate::breakers::Breakers;
 use crate::journal::now_ms;
+use crate::kubernetes::peers::Others;
 use crate::kubernetes::trust::FIELD_MANAGER;
 use crate::mesh::Mesh;
 use crate::source::kubernetes::register::Register;
@@ -36,13 +37,14 @@ pub struct StatusWriter {
     mesh: Mesh,
     breakers: Breakers,
     register: Register,
+    others: Others,
     written: HashMap<ResourceRef, Written>,
     /// What a status follows from, as of the last round that had nothing left to do.
     settled: Option<Cause>,
 }
 
 /// The versions of all that a status follows from, and how many faults are over.
-type Cause = (u64, u64, u64, u64, usize);
+type Cause = (u64, u64, u64, u64, u64, usize);
 
 struct Written {
     wanted: Value,
@@ -66,12 +68,20 @@ struct Write {
 }
 
 impl StatusWriter {
-    pub fn new(client: Client, mesh: Mesh, breakers: Breakers, register: Register) -> Self {
+    /// `others`: what other control planes count.
+    pub fn new(
+        client: Client,
+        mesh: Mesh,
+        breakers: Breakers,
+        register: Register,
+        others: Others,
+    ) -> Self {
         Self {
             client,
             mesh,
             breakers,
             register,
+            others,
             written: HashMap::new(),
             settled: None,
         }
@@ -92,6 +102,7 @@ impl StatusWriter {
             self.mesh.acknowledgements(),
             self.breakers.revision(),
             self.register.revision(),
+            self.others.revision(),
             self.mesh.faults_over(now_ms),
         );
         if self.settled == Some(cause) {
@@ -141,7 +152,9 @@ impl StatusWriter {
         let (mut writes, mut nothing_left) = (Vec::new(), true);
         for (resource, entry) in entries {
             let enforcement = self.mesh.enforcement(&resource, &not_closed);
-            let enforcement = enforcement.unwrap_or_default();
+            let mut enforcement = enforcement.unwrap_or_default();
+            self.others
+                .add(&resource, entry.generation, &mut enforcement);
             let ancestors = ancestors(&resource, &entry, &enforcement, now_ms);
             let written = self.written.get(&resource);
             match due(written, &entry.status, &ancestors, Instant::now()) {

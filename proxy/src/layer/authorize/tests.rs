@@ -1,11 +1,15 @@
 use std::time::Duration;
 
 use http::{HeaderValue, Response};
+use http_body_util::BodyExt;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
 use tower::service_fn;
 use weir_config::snapshot::{AccessRule, AccessRules, Authorization, Peer};
 
 use super::*;
-use crate::body::Body;
+use crate::body::{Body, Guard};
 use crate::layer::Answer;
 use crate::request::Context as RequestContext;
 
@@ -45,7 +49,13 @@ async fn asked(authorization: &Arc<Shared>, caller: Option<&str>, upgrade: bool)
     let layer = AuthorizeLayer {
         authorization: authorization.clone(),
     };
-    let app = service_fn(|_: Request| async { Ok::<_, Error>(Response::new(Body::empty())) });
+    let app = service_fn(move |_: Request| async move {
+        let mut response = Response::new(Body::empty());
+        if upgrade {
+            *response.status_mut() = http::StatusCode::SWITCHING_PROTOCOLS;
+        }
+        Ok::<_, Error>(response)
+    });
     let mut head = http::Request::new(()).into_parts().0;
     for name in ["x-weir-caller", "x-forwarded-client-cert", "l5d-client-id"] {
         head.headers
@@ -166,4 +176,156 @@ async fn connections_on_which_nobody_asks_again_end_with_the_right_to_them() {
         cut(Some(&enforced(only(OTHER)))).await,
         [true, true, false, false]
     );
+}
+
+/// A call whose answer is what `app` makes of it.
+async fn call<F>(
+    authorization: &Arc<Shared>,
+    body: Body,
+    app: impl Fn(Request) -> F + Clone + Send + 'static,
+) -> Answer
+where
+    F: Future<Output = Answer> + Send + 'static,
+{
+    let authorization = authorization.clone();
+    let request = Request {
+        head: http::Request::new(()).into_parts().0,
+        body,
+        context: RequestContext {
+            caller: Some(CHECKOUT.into()),
+            ..RequestContext::opaque(0)
+        },
+    };
+    let layer = AuthorizeLayer { authorization };
+    layer.layer(service_fn(app)).call(request).await
+}
+
+/// A body of which a byte has come and no more will, and what sends it: when that is dropped it ends.
+async fn open_body(content_type: &'static str) -> (Response<Body>, tokio::io::DuplexStream) {
+    let (client, mut server) = tokio::io::duplex(1024);
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(client));
+    let (mut sender, connection) = handshake.await.expect("nothing is sent yet");
+    tokio::spawn(connection);
+    let request = http::Request::get("/").body(Body::empty());
+    let asked = tokio::spawn(sender.send_request(request.expect("a request")));
+    let asks = server.read(&mut [0; 1024]).await.expect("the request");
+    assert!(asks > 0);
+    let head =
+        format!("HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ncontent-length: 99\r\n\r\na");
+    server.write_all(head.as_bytes()).await.expect("it is open");
+    let response = asked.await.expect("it ends").expect("a head");
+    let response = Guard::new(|_| ()).settle(Ok(response.map(Body::from)));
+    (response.expect("a response"), server)
+}
+
+fn nobody() -> Authorization {
+    enforced(only("spiffe://a/ns/b/sa/c"))
+}
+
+/// Planted: what is under way goes on for as long as it likes.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_loses_its_right_may_end_and_is_cut_when_it_does_not() {
+    let authorization = Arc::new(Shared::default());
+    let never = |_: Request| std::future::pending();
+    let cut = async |before: Option<&Authorization>| {
+        let started = Instant::now();
+        authorization.reconfigure(before, &service());
+        let waits = call(&authorization, Body::empty(), never);
+        let edits = async {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            authorization.reconfigure(Some(&nobody()), &service());
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            authorization.reconfigure(Some(&enforced(only(CHECKOUT))), &service());
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            authorization.reconfigure(Some(&nobody()), &service());
+            std::future::pending::<()>().await;
+        };
+        let error = tokio::select! {
+            answer = waits => answer.err().expect("there is none"),
+            () = edits => unreachable!("it never ends"),
+        };
+        assert!(matches!(error, Error::Denied { .. }), "{error}");
+        started.elapsed().as_secs()
+    };
+    for before in [None, Some(enforced(only(CHECKOUT)))] {
+        assert_eq!(cut(before.as_ref()).await, 60 + 4 + 60 + 5);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_goes_on_is_cut_in_its_own_protocol_and_an_audit_cuts_none() {
+    for (content_type, grpc) in [("application/grpc", true), ("text/event-stream", false)] {
+        let authorization = Arc::new(Shared::default());
+        let (answer, _open) = open_body(content_type).await;
+        let answer = Arc::new(std::sync::Mutex::new(Some(answer)));
+        let app = move |_: Request| {
+            let answer = answer.lock().expect("nobody panics").take();
+            async move { Ok(answer.expect("it is called once")) }
+        };
+        let response = call(&authorization, Body::empty(), app).await;
+        let mut body = response.expect("it may").into_body();
+        body.frame().await.expect("a byte").expect("no error");
+        let hour = Duration::from_secs(3600);
+        if !grpc {
+            let audit = Authorization {
+                audited: Some(only("spiffe://a/ns/b/sa/c")),
+                ..enforced(AccessRules::default())
+            };
+            authorization.reconfigure(Some(&audit), &service());
+            let quiet = tokio::time::timeout(hour, body.frame()).await;
+            assert!(quiet.is_err(), "an audit has cut it");
+        }
+        let since = Instant::now();
+        let edit = async {
+            // While it waits and nothing passes.
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            authorization.reconfigure(Some(&nobody()), &service());
+            std::future::pending::<()>().await;
+        };
+        let end = tokio::select! {
+            end = tokio::time::timeout(hour, body.frame()) => end,
+            () = edit => unreachable!("it never ends"),
+        };
+        let end = end.expect("it is cut").expect("not as if it were whole");
+        assert_eq!(since.elapsed().as_secs(), 60 + 5);
+        match end {
+            Ok(frame) if grpc => {
+                let trailers = frame.into_trailers().expect("trailers");
+                assert_eq!(trailers[&crate::head::GRPC_STATUS], "7");
+            }
+            Err(error) if !grpc => {
+                assert!(error.to_string().contains("may not be called"), "{error}")
+            }
+            other => panic!("{content_type}: {:?}", other.map(|_| ())),
+        }
+    }
+}
+
+/// Whoever does not read what it is told may not go on sending, either.
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_ends_with_the_right_to_send_it_whether_or_not_the_answer_is_read() {
+    let authorization = Arc::new(Shared::default());
+    let (upload, mut caller) = open_body("text/plain").await;
+    let (pass, mut passed) = tokio::sync::mpsc::unbounded_channel();
+    let app = move |mut request: Request| {
+        let pass = pass.clone();
+        tokio::spawn(async move {
+            while let Some(frame) = request.body.frame().await {
+                let _ = pass.send(frame.is_ok());
+            }
+        });
+        async { Ok(open_body("text/plain").await.0) }
+    };
+    let _unread = call(&authorization, upload.into_body(), app)
+        .await
+        .expect("it may");
+    assert_eq!(passed.recv().await, Some(true));
+    authorization.reconfigure(Some(&nobody()), &service());
+    for _ in 0..6 {
+        caller.write_all(b"b").await.expect("it is open");
+        assert_eq!(passed.recv().await, Some(true));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let _ = caller.write_all(b"c").await; // it may have been cut by now
+    assert_eq!(passed.recv().await, Some(false), "it is sent still");
 }

@@ -181,7 +181,11 @@ fn an_app_whose_callers_all_give_up_has_a_queue_and_who_leaves_early_says_nothin
     app.windows(40, 7);
     let before = app.knee.limit();
     app.window(5000, Ended::GivenUp);
-    assert_eq!(app.knee.limit(), before, "they left sooner than it usually takes");
+    assert_eq!(
+        app.knee.limit(),
+        before,
+        "they left sooner than it usually takes"
+    );
     app.capacity = 100.0;
     for _ in 0..20 {
         app.window(5000, Ended::GivenUp);

@@ -1,0 +1,101 @@
+//! Several control planes on one API: who writes status, and of whom it tells.
+
+use serde_json::Value;
+use weir_config::Kind;
+use weir_control_plane::control_plane::{Cluster as Where, ControlPlane};
+
+use super::cluster::{Cluster, until};
+use super::status::condition;
+use super::world::policy;
+use super::{CATALOG_ADDRESS, subscribed};
+
+/// Of two control planes one writes; when it is gone the other does.
+#[tokio::test]
+async fn the_holder_of_the_lease_writes_status() {
+    let cluster = Cluster::double().await;
+    let lease = |holder: &str| {
+        format!(
+            "apiVersion: coordination.k8s.io/v1\nkind: Lease\nmetadata: {{name: weir-control-plane, namespace: weir-system}}\n\
+             spec: {{holderIdentity: {holder}, leaseDurationSeconds: 15, renewTime: \"2026-11-26T03:00:00.000000Z\"}}\n"
+        )
+    };
+    cluster.apply(&lease("another")).await;
+    let plane = cluster.start().await;
+    let attempts = || {
+        let requests = cluster.api().requests();
+        let looks = requests
+            .iter()
+            .filter(|line| line.starts_with("GET") && line.contains("/leases/"));
+        looks.count()
+    };
+    until("it looks at the Lease twice", || attempts() >= 2).await;
+    let policies = cluster.get(Kind::ResiliencePolicy, "catalog").await;
+    assert!(
+        policies["status"].is_null(),
+        "another one writes: {policies}"
+    );
+    // Given up by its holder.
+    cluster.apply(&lease("\"\"")).await;
+    cluster
+        .until(Kind::ResiliencePolicy, "catalog", |it| {
+            condition(it, "Accepted").0 == "Accepted"
+        })
+        .await;
+    plane.stop().await;
+}
+
+/// Of two control planes each knows its own sidecars only, and status tells of all of them. Planted bug that this finds:
+/// whoever writes it counts its own.
+#[tokio::test]
+async fn status_counts_the_sidecars_of_every_control_plane() {
+    let cluster = Cluster::double().await;
+    let first = cluster.start().await;
+    let mut settings = cluster.settings();
+    settings.state = cluster.folder.path().join("state-1");
+    settings.trust_bundle_out = None;
+    if let Where::Kubernetes(own) = &mut settings.cluster {
+        own.pod = "weir-control-plane-1".to_owned();
+    }
+    let second = ControlPlane::start(settings).await.expect("it starts");
+    let told = |reason: &'static str, message: &'static str| {
+        move |it: &Value| condition(it, "Enforced") == (reason.to_owned(), message.to_owned())
+    };
+    let policies = Kind::ResiliencePolicy;
+    let mut prompt = subscribed(&cluster, &first).await;
+    let mut late = cluster.connect(&second, "cart-0").await;
+    late.subscribe(CATALOG_ADDRESS).await;
+    late.next().await;
+    cluster
+        .until(
+            policies,
+            "catalog",
+            told("Enforced", "acknowledged by 2 of 2 proxies"),
+        )
+        .await;
+
+    cluster.apply(&policy("catalog", "3s")).await;
+    prompt.next().await;
+    let push = late.push().await;
+    let waits = "acknowledged by 1 of 2 proxies; waiting for boutique/cart-0";
+    cluster
+        .until(policies, "catalog", told("PartiallyEnforced", waits))
+        .await;
+    late.ack(&push).await;
+    cluster
+        .until(
+            policies,
+            "catalog",
+            told("Enforced", "acknowledged by 2 of 2 proxies"),
+        )
+        .await;
+    drop(late);
+    cluster
+        .until(
+            policies,
+            "catalog",
+            told("Enforced", "acknowledged by 1 of 1 proxies"),
+        )
+        .await;
+    first.stop().await;
+    second.stop().await;
+}

@@ -1,0 +1,99 @@
+//! The lists of the vocabulary and of the control plane: what would let somebody in, lose a policy, or say what is not so.
+
+use crate::Bug;
+use crate::bugs::bugs;
+
+#[rustfmt::skip]
+pub(crate) const CONFIG: &[Bug] = bugs! {
+    "index/gateway.rs" {
+        "a route sends calls into another namespace that has not been asked":
+            "!grants.any(|grant| grant.permits(kind, namespace, &service.name))" => "false",
+            "gateway::a_backend_elsewhere_needs_a_grant_and_one_that_is_not_there_is_known_as_such";
+        "a route is attached to a port that is not there":
+            "ports.any(|port| leads_to(parent, port))" => "ports.next().is_some()",
+            "gateway::a_parent_that_is_not_there_is_told_from_one_that_is";
+        "a namespace may have any number of routes on a service":
+            "*count <= ROUTES_MAX" => "true",
+            "gateway::the_33rd_route_of_a_namespace_has_no_place";
+    }
+    "compile/gateway.rs" {
+        "matches are tried as they were written":
+            "self.matches.sort_by_key(|(a, _)| *a);" => "()",
+            "gateway::a_grpc_call_meets_its_own_routes_first_the_most_exact_before_the_others";
+        "a route of another namespace is for everybody's calls":
+            "(namespace != key.namespace).then(|| namespace.to_owned())" => "None::<String>",
+            "gateway::routes_of_the_own_namespace_are_for_all_and_those_of_another_for_its_own_callers";
+    }
+    "index/attachment.rs" {
+        "of two policies on one target the newest wins":
+            "self.policies.on(target).into_iter().next()" => "self.policies.on(target).into_iter().last()",
+            "compile::outbound::of_two_policies_on_one_target_the_oldest_wins_and_the_other_is_told";
+        "a port that is not there is a target":
+            "it.spec.ports.iter().any(|at| at.name() == port)" => "true",
+            "compile::outbound::of_two_policies_on_one_target_the_oldest_wins_and_the_other_is_told";
+    }
+    "compile/authorization.rs" {
+        "what only audits is enforced":
+            "(with_audits || !is_audit(policy))" => "true",
+            "authorization::what_only_audits_is_enforced_nowhere_and_compared_with_what_is";
+        "a second service is a way around the policy of the first":
+            "of_services.collect()" => "of_services.take(1).collect()",
+            "authorization::a_second_service_is_no_way_around_the_policy_of_the_first";
+        "a mesh that denies by default is open":
+            "by_default == Some(Access::Deny)" => "false",
+            "authorization::a_mesh_that_denies_by_default_is_opened_by_policies_alone";
+    }
+};
+
+#[rustfmt::skip]
+pub(crate) const CONTROL_PLANE: &[Bug] = bugs! {
+    "tokens/review.rs" {
+        "a token that others accept, too, is good":
+            "claimed != [audience]" => "!claimed.iter().any(|it| it == audience)",
+            "tokens::review::tests::only_a_token_of_this_pod_for_us_alone_is_good";
+        "an API server that knows no audiences is believed":
+            "reviewed != [audience]" => "false",
+            "tokens::review::tests::only_a_token_of_this_pod_for_us_alone_is_good";
+        "another pod's token is good":
+            "namespace != pod.namespace || bound != [pod.name.as_str()]" => "false",
+            "tokens::review::tests::only_a_token_of_this_pod_for_us_alone_is_good";
+    }
+    "injector.rs" {
+        "a pod that would pass by its sidecar is injected":
+            "*uid == u64::from(knobs.proxy_uid)" => "false",
+            "injector::tests::a_pod_that_would_not_be_in_the_mesh_is_refused_and_told_why";
+        "a job that would never end is injected":
+            "Err(Refusal::NeverEnds(policy.to_owned()))" => "Ok(())",
+            "injector::tests::a_pod_that_would_not_be_in_the_mesh_is_refused_and_told_why";
+        "a pod that said no is injected":
+            "return Some(Skip::OptedOut(other.to_owned()))" => "()",
+            "injector::tests::who_said_no_is_left_alone";
+    }
+    "push/ledger.rs" {
+        "what was acknowledged is sent again":
+            "self.known.insert(service.key.clone(), service);" => "drop(service);",
+            "push::ledger::tests::what_a_sidecar_has_is_not_sent_again";
+        "what was refused is sent again and again":
+            "self.refused.get(&Some(service.key.clone())) == Some(&service.policy)" => "false",
+            "push::ledger::tests::a_refused_policy_is_sent_again_only_when_it_is_another";
+        "an address comes before its service":
+            "self.withheld.insert(address);\n                    continue;" => "()",
+            "push::ledger::tests::an_address_waits_for_its_service";
+    }
+    "kubernetes/peers.rs" {
+        "status tells of the sidecars of one control plane":
+            "found.proxies += proxies;" => "()",
+            "kubernetes::peers::tests::whoever_writes_status_adds_what_the_others_count_for_as_long_as_they_say_it";
+        "an acknowledgement of what a policy said before counts":
+            "*of == generation" => "true",
+            "kubernetes::peers::tests::whoever_writes_status_adds_what_the_others_count_for_as_long_as_they_say_it";
+        "whoever has gone is counted for ever":
+            "now.saturating_duration_since(*since) < patience" => "true",
+            "kubernetes::peers::tests::whoever_writes_status_adds_what_the_others_count_for_as_long_as_they_say_it";
+    }
+    "kubernetes/routes.rs" {
+        "other controllers' answers to a route are lost":
+            "[others, ours].concat()" => "ours",
+            "kubernetes::routes::tests::a_route_of_a_service_is_answered_once_and_others_answers_stay";
+    }
+};
