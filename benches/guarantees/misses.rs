@@ -6,7 +6,8 @@ use crate::plan::Case;
 
 /// G7's app has one core, so that twelve times its capacity is not more than a driver can send.
 const ONE_CORE: &str = "the app has one core, which a critical request shares with whatever else is in it: four at least, for no limit is lower, and \
-     more in the first seconds, until the limit is found; it waits for a place behind other critical ones, too, and no longer than 100 ms";
+     more in the first seconds, until the limit is found; it waits for a place behind other critical ones, too, and no longer than 100 ms: at half \
+     its load one in a thousand would wait longer with nobody beside it";
 
 const KNOWN: &[(&str, &str, Figure, &str)] = &[
     (
