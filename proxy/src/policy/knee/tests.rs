@@ -180,6 +180,7 @@ fn an_app_whose_callers_all_give_up_has_a_queue_and_who_leaves_early_says_nothin
     let mut app = App::new();
     app.windows(40, 7);
     let before = app.knee.limit();
+    app.capacity = f64::INFINITY;
     app.window(5000, Ended::GivenUp);
     assert_eq!(
         app.knee.limit(),
