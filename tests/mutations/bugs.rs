@@ -188,7 +188,7 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "!unprocessed && !attempt.idempotent" => "false",
             "policy::retry::tests::a_request_that_must_not_be_repeated_is_not";
         "a retry waits for its turn as long as it takes":
-            "turn <= TURN_WAIT_MAX && " => "",
+            "turn <= TURN_WAIT_MAX && in_time(attempt, after)" => "in_time(attempt, after)",
             "policy::retry::tests::where_all_fail_nobody_stands_in_line_for_a_turn_that_is_far_off";
         "a retry is retried":
             "attempt.is_retry_from_downstream" => "false",
