@@ -128,9 +128,10 @@ struct Ends {
 }
 
 impl Ends {
-    /// Whether the whole call has.
+    /// Whether it was only the whole call that has, and the try no more than its share.
     async fn reached(mut self) -> bool {
         let hard = self.deadline.min(self.try_until);
+        let mut has_more = false;
         loop {
             let share = self
                 .share
@@ -146,8 +147,9 @@ impl Ends {
                         return false;
                     }
                     share.until = Deadline::after(wait, now);
+                    has_more = true;
                 }
-                _ => return hard == self.deadline,
+                _ => return hard == self.deadline && !has_more,
             }
         }
     }
@@ -298,6 +300,28 @@ mod tests {
             elapsed >= millis(150) && elapsed <= millis(225),
             "{elapsed:?}"
         );
+    }
+
+    /// A partition would otherwise be nobody's fault, and no breaker would open.
+    #[tokio::test(start_paused = true)]
+    async fn who_had_more_than_a_share_and_said_nothing_is_to_blame() {
+        let started = Instant::now();
+        let deadline = Deadline::after(Duration::from_millis(500), started);
+        let mut budget = Budget::new(snapshot::Budget::default(), started);
+        while budget.withdraw(TRANSPARENT, started) {}
+        let mut request = request(deadline, Deadline::NEVER, false);
+        request.context.share = Some(Share {
+            until: deadline.share(2, started),
+            budget: Arc::new(Mutex::new(budget)),
+        });
+        let mut attempt = Attempt {
+            endpoints: pool(1),
+            faults: no_faults(),
+            transport: Takes(Duration::from_secs(60)),
+        };
+        let error = attempt.call(request).await.err().expect("no answer");
+        assert_eq!(error.facts().code, "per-try-timeout");
+        assert_eq!(started.elapsed(), Duration::from_millis(500));
     }
 
     #[tokio::test(start_paused = true)]

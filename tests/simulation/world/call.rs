@@ -29,6 +29,8 @@ pub(super) struct Try {
     pub(super) server: usize,
     pub(super) started: Started,
     pub(super) until: Deadline,
+    /// It has had its share of the time, and no other try was paid for.
+    pub(super) has_more: bool,
     /// Another one may follow, so nobody need wait for an endpoint that is ejected.
     pub(super) replayable: bool,
 }

@@ -50,6 +50,7 @@ impl World {
             server,
             started,
             until,
+            has_more: false,
             replayable,
         });
         let job = id << TRY_BITS | call.tries;
@@ -184,15 +185,21 @@ impl World {
             return;
         };
         let (sidecar, deadline) = (call.sidecar, call.deadline);
-        let until = call.trying.as_ref().expect("it waits").until;
+        let trying = call.trying.as_ref().expect("it waits");
+        let (until, has_more) = (trying.until, trying.has_more);
         if !until.is_over(now) {
             let wait = self.sidecars[sidecar].budget.until_another(now);
             if !wait.is_zero() {
                 let again = until.min(Deadline::after(wait, now));
+                if let Some((_, call)) = self.waiting(job)
+                    && let Some(trying) = &mut call.trying
+                {
+                    trying.has_more = true;
+                }
                 return self.try_ends(again, job);
             }
         }
-        let failed = if until == deadline && until.is_over(now) {
+        let failed = if until == deadline && until.is_over(now) && !has_more {
             Failed::DEADLINE
         } else {
             Failed::GIVEN_UP
