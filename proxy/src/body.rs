@@ -143,9 +143,7 @@ impl Body {
             Source::Http1(Box::new(download))
         })
     }
-}
 
-impl Body {
     /// Ends it before its end. Whoever is upstream is told to stop: the source goes with its connection or its stream.
     fn cut(
         &mut self,

@@ -44,6 +44,8 @@ const GROWTH: f64 = 0.8;
 /// One cut takes this at most, and after this much in all it has to prove itself.
 const CUT: f64 = 0.8;
 const CUT_VERIFIED: f64 = 0.75;
+/// Where most get no answer in time there is little to lose, and what they asked for fills the app meanwhile.
+const CUT_FOR_NOTHING: f64 = 0.5;
 /// Above this, throughput follows the limit.
 const ELASTIC: f64 = 0.5;
 /// A cut that leaves the time in the app above this share of what it was has met no queue.
@@ -135,7 +137,8 @@ struct Window {
     completed: u32,
     answered: u32,
     overloaded: u32,
-    /// Of those answered, in seconds.
+    given_up: u32,
+    /// Of those answered and, as far as they waited, of those given up, in seconds.
     time_in_app: f64,
     in_flight_at_start: u32,
     in_flight_max: u32,
@@ -195,13 +198,10 @@ impl Knee {
         if now < self.settled {
             return;
         }
-        let ended = match ended {
-            // Where everybody gives up there is nothing else to learn from. Who goes away early shows only that it was in a hurry.
-            Ended::GivenUp if self.is_long(latency) => Ended::Answered,
-            Ended::GivenUp => Ended::Unmeasured,
-            ended => ended,
-        };
-        self.window.add(latency, ended);
+        // Who goes away early shows only that it was in a hurry.
+        if ended != Ended::GivenUp || self.is_long(latency) {
+            self.window.add(latency, ended);
+        }
         let passed = now.saturating_duration_since(self.window.since);
         let enough = |span, count| passed >= span && self.window.completed >= count;
         if enough(WINDOW, WINDOW_COMPLETIONS) || enough(WINDOW_MAX, WINDOW_COMPLETIONS_MIN) {
@@ -216,20 +216,20 @@ impl Knee {
 
     fn close(&mut self, seconds: f64, in_flight: u32, now: Instant) {
         let window = std::mem::replace(&mut self.window, Window::new(now, in_flight));
-        let overloaded = f64::from(window.overloaded) > OVERLOADED * f64::from(window.completed);
+        let overload = window.overload();
         let Some(mean) = window.mean() else {
-            if overloaded {
-                self.limit = self.clamp(self.limit * CUT);
+            if let Some(cut) = overload {
+                self.limit = self.clamp(self.limit * cut);
             }
             return; // nothing but failures and streams: no measure
         };
         let point = Point {
             limit: self.limit,
-            throughput: f64::from(window.completed) / seconds,
+            throughput: f64::from(window.completed - window.given_up) / seconds,
             mean,
             completed: f64::from(window.completed),
         };
-        if !self.enforced && window.kept_up(in_flight) && !overloaded {
+        if !self.enforced && window.kept_up(in_flight) && overload.is_none() {
             // What was in flight was no more than the app could do.
             if window.met_limit > 0 {
                 let grown = self.limit + self.limit.sqrt();
@@ -237,8 +237,8 @@ impl Knee {
             }
             return self.unsaturated(&window, mean, now);
         }
-        if window.is_saturated() || overloaded {
-            self.saturated(point, overloaded, now);
+        if window.is_saturated() || overload.is_some() {
+            self.saturated(point, overload, now);
         } else if window.met_limit == 0 {
             self.unsaturated(&window, mean, now);
         } else {
@@ -271,19 +271,22 @@ impl Knee {
         }
     }
 
-    fn saturated(&mut self, point: Point, overloaded: bool, now: Instant) {
+    /// `overload`: what is to be left of the limit for that alone.
+    fn saturated(&mut self, point: Point, overload: Option<f64>, now: Instant) {
         let bound = TOLERANCE * self.baseline.known(point.mean);
         self.saturated += 1;
         match self.state {
             State::Probing { before, climbing } => self.probed(before, point, climbing, now),
             State::Cutting { before, seen } if self.is_verdict_due(before) => {
-                self.verdict(before, seen, point, overloaded, now);
+                self.verdict(before, seen, point, overload, now);
             }
-            State::Cutting { before, .. } => self.steer(before, bound, overloaded, point, now),
-            State::Steady if self.enforced && self.saturated >= self.probe_after && !overloaded => {
+            State::Cutting { before, .. } => self.steer(before, bound, overload, point, now),
+            State::Steady
+                if self.enforced && self.saturated >= self.probe_after && overload.is_none() =>
+            {
                 self.probe(point, false, now);
             }
-            State::Steady => self.steer(point, bound, overloaded, point, now),
+            State::Steady => self.steer(point, bound, overload, point, now),
         }
     }
 
@@ -293,12 +296,12 @@ impl Knee {
         before: Point,
         seen: Option<Point>,
         point: Point,
-        overloaded: bool,
+        overload: Option<f64>,
         now: Instant,
     ) {
         let first_look = seen.is_none();
         let point = seen.map_or(point, |seen| seen.and(point));
-        let is_asked = self.enforced && !overloaded;
+        let is_asked = self.enforced && overload.is_none();
         if is_asked && first_look && point.is_unclear(before) {
             let seen = Some(point);
             self.state = State::Cutting { before, seen };
@@ -306,7 +309,7 @@ impl Knee {
             self.slower(before, point.mean, now);
         } else {
             let bound = TOLERANCE * self.baseline.known(point.mean);
-            self.steer(point, bound, overloaded, point, now);
+            self.steer(point, bound, overload, point, now);
         }
     }
 
@@ -317,14 +320,26 @@ impl Knee {
     }
 
     /// Down where there is a queue in the app, up where there is none. `before`: what a cut will be compared with.
-    fn steer(&mut self, before: Point, bound: f64, overloaded: bool, point: Point, now: Instant) {
-        if overloaded || point.mean > bound {
-            let cut = if overloaded {
-                CUT
-            } else {
-                (bound / point.mean).max(CUT)
+    fn steer(
+        &mut self,
+        before: Point,
+        bound: f64,
+        overload: Option<f64>,
+        point: Point,
+        now: Instant,
+    ) {
+        if overload.is_some() || point.mean > bound {
+            let cut = overload.unwrap_or_else(|| (bound / point.mean).max(CUT));
+            self.state = match overload {
+                // What was done at such a limit is nothing to come back to.
+                Some(_) => State::Cutting {
+                    before: point,
+                    seen: None,
+                },
+                // It cannot be cut, so there will be no verdict; a probe may tell.
+                None if before.limit <= f64::from(self.bounds.min) => State::Steady,
+                None => State::Cutting { before, seen: None },
             };
-            self.state = State::Cutting { before, seen: None };
             self.set(self.limit * cut, point.mean, now);
         } else {
             self.state = State::Steady;
@@ -419,6 +434,7 @@ impl Window {
             completed: 0,
             answered: 0,
             overloaded: 0,
+            given_up: 0,
             time_in_app: 0.0,
             in_flight_at_start: in_flight,
             in_flight_max: in_flight,
@@ -434,16 +450,31 @@ impl Window {
                 self.time_in_app += latency.as_secs_f64();
             }
             Ended::Overloaded => self.overloaded += 1,
+            Ended::GivenUp => {
+                self.given_up += 1;
+                self.time_in_app += latency.as_secs_f64();
+            }
             Ended::Failed => {}
-            Ended::GivenUp | Ended::Unmeasured => return,
+            Ended::Unmeasured => return,
         }
         self.completed += 1;
     }
 
     /// Enough of them to mean something.
     fn mean(&self) -> Option<f64> {
-        (self.answered >= WINDOW_COMPLETIONS_MIN.min(self.completed / 2).max(1))
-            .then(|| self.time_in_app / f64::from(self.answered))
+        let measured = self.answered + self.given_up;
+        (measured >= WINDOW_COMPLETIONS_MIN.min(self.completed / 2).max(1))
+            .then(|| self.time_in_app / f64::from(measured))
+    }
+
+    /// The app says so itself; or most go away without an answer, and more at once would only give up more at once. What is to be
+    /// left of the limit then.
+    fn overload(&self) -> Option<f64> {
+        if 2 * self.given_up > self.completed {
+            return Some(CUT_FOR_NOTHING);
+        }
+        let overloaded = f64::from(self.overloaded) > OVERLOADED * f64::from(self.completed);
+        overloaded.then_some(CUT)
     }
 
     /// Most found no room; where some did, it is full at times.

@@ -15,8 +15,10 @@ fn admitted(second: &Second) -> f64 {
     1.0 - second.refused_share()
 }
 
-/// G5, a sidecar before the app: four fifths of the capacity are gone for ten seconds, callers give up after half a second, and the
-/// app goes on with what nobody waits for any more. Once it has a queue of that kind nobody gets an answer in time.
+/// G5, a sidecar before the app: four fifths of the capacity are gone for ten seconds, callers give up after an eighth of one, and the
+/// app goes on with what nobody waits for any more. Once it has a queue of that kind nobody gets an answer in time, and those who
+/// give up are all that the limit can learn from. It is two or
+/// three seconds until the limit has found its place. All is well within a second of the trigger's end; in one seed a burst comes later.
 #[test]
 fn g5_a_storm_of_callers_that_give_up() {
     let config = Config {
@@ -25,7 +27,7 @@ fn g5_a_storm_of_callers_that_give_up() {
     };
     judge("g5_a_storm_of_callers_that_give_up", |seed| {
         let mut world = World::new(seed, config);
-        world.patience = Duration::from_millis(500);
+        world.patience = Duration::from_millis(125);
         world.source(1, Tier::Default, Pattern::Poisson, 0.8);
         world.at(10, |world| {
             world.change(|server, now| server.set_slowdown(5.0, now));
@@ -38,12 +40,13 @@ fn g5_a_storm_of_callers_that_give_up() {
         let after = all.seconds(20..31);
         let last_bad = after.iter().rposition(|second| second.success() < 0.99);
         vec![
-            at_least("goodput of the capacity that is left", goodput, 0.7).instead_of(0.9),
+            at_least("goodput of the capacity that is left", goodput, 0.4).instead_of(0.9),
             at_most(
                 "99 % again after (s)",
                 last_bad.map_or(0.0, |second| second as f64 + 1.0),
-                5.0,
-            ),
+                6.0,
+            )
+            .instead_of(5.0),
         ]
     });
 }
