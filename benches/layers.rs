@@ -26,6 +26,7 @@ use weir_proxy::error::Error;
 use weir_proxy::facts;
 use weir_proxy::layer::admission::{self, AdmissionLayer};
 use weir_proxy::layer::attempt::{Attempt, Transport};
+use weir_proxy::layer::authorize::{self, AuthorizeLayer};
 use weir_proxy::layer::breaker::{self, BreakerLayer};
 use weir_proxy::layer::deadline::DeadlineLayer;
 use weir_proxy::layer::doomed::DoomedLayer;
@@ -311,6 +312,9 @@ fn inbound() -> Vec<Subject> {
     let rate_limit = RateLimitLayer {
         limits: rate_limits,
     };
+    let authorize = AuthorizeLayer {
+        authorization: Arc::new(authorize::Shared::default()),
+    };
     let deadline = DeadlineLayer { limit: None };
     let priority = PriorityLayer::new(&[]);
     let load = LoadLayer {
@@ -325,6 +329,7 @@ fn inbound() -> Vec<Subject> {
     };
     let all = ServiceBuilder::new()
         .layer(observe.clone())
+        .layer(authorize.clone())
         .layer(rate_limit.clone())
         .layer(deadline)
         .layer(priority.clone())
@@ -335,6 +340,7 @@ fn inbound() -> Vec<Subject> {
         .service(Bare);
     vec![
         ("inbound: observe", alone(observe)),
+        ("inbound: authorize", alone(authorize)),
         ("inbound: rate limits", alone(rate_limit)),
         ("inbound: deadline", alone(deadline)),
         ("inbound: priority", alone(priority)),
