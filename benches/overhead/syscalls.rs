@@ -11,10 +11,12 @@ use crate::stage::Stage;
 use crate::subject::Kind;
 
 const STRACE: &str = "/usr/bin/strace";
-const SHAPES: [Shape; 4] = [
+const SHAPES: [Shape; 6] = [
     Shape::Http1,
     Shape::Http2,
     Shape::GrpcSmall,
+    Shape::GrpcLarge,
+    Shape::GrpcStream,
     Shape::TcpRequest,
 ];
 const REQUESTS: u64 = 1000;

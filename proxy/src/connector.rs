@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::ahead::ReadAhead;
 use crate::error::ConnectError;
 use crate::identity::{Identity, SpiffeId, spiffe_id};
 use crate::{socket, tcp};
@@ -29,8 +30,8 @@ pub struct Connector {
 
 /// A connection to an endpoint.
 pub enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(ReadAhead<TcpStream>),
+    Tls(Box<TlsStream<ReadAhead<TcpStream>>>),
 }
 
 impl Connector {
@@ -57,11 +58,12 @@ impl Connector {
         alpn: &[u8],
     ) -> Result<Stream, ConnectError> {
         let Some(expected) = expected else {
-            return self.plain(address).await.map(Stream::Plain);
+            let plain = self.plain(address).await?;
+            return Ok(Stream::Plain(ReadAhead::new(plain)));
         };
         let credentials = self.identity.current().filter(|own| own.is_valid());
         let config = credentials.ok_or(ConnectError::NoCertificate)?.client(alpn);
-        let tcp = self.plain(address).await?;
+        let tcp = ReadAhead::new(self.plain(address).await?);
         // No name is sent and none is judged: identity is what the certificate says, see below.
         let name = ServerName::IpAddress(address.ip().into());
         let handshake = TlsConnector::from(config).connect(name, tcp);
@@ -112,11 +114,19 @@ impl Connector {
 }
 
 impl Stream {
+    /// The socket itself, where there is no TLS on it and nothing of it has been read.
+    pub fn into_plain(self) -> Result<TcpStream, Self> {
+        match self {
+            Self::Plain(stream) => stream.into_inner().map_err(Self::Plain),
+            Self::Tls(_) => Err(self),
+        }
+    }
+
     /// Makes the drop of this connection a reset: a stream that was cut must not look complete.
     pub fn reset(&self) {
         match self {
-            Self::Plain(stream) => tcp::reset(stream),
-            Self::Tls(stream) => tcp::reset(stream.get_ref().0),
+            Self::Plain(stream) => tcp::reset(stream.get_ref()),
+            Self::Tls(stream) => tcp::reset(stream.get_ref().0.get_ref()),
         }
     }
 }

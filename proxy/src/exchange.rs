@@ -88,6 +88,8 @@ const TOGETHER_MAX: usize = 16 * 1024;
 pub struct Upload {
     body: Body,
     stream: SendStream<Bytes>,
+    /// Nothing has been sent behind the head.
+    is_fresh: bool,
     /// Data for which the peer has no room yet, and whether it is the last.
     waiting: Option<(Bytes, bool)>,
     /// Came behind what was put together, and did not belong to it.
@@ -99,6 +101,7 @@ impl Upload {
         Self {
             body,
             stream,
+            is_fresh: true,
             waiting: None,
             behind: None,
         }
@@ -112,7 +115,11 @@ impl Upload {
                 return Poll::Ready(Ok(()));
             }
             if let Some((data, last)) = self.waiting.take() {
-                while self.stream.capacity() == 0 {
+                // h2 has no room for a stream before its head is written, so who asks for it sends head and data in two
+                // writes, and wakes the peer twice. What is left of one frame keeps until there is room.
+                let goes_with_head =
+                    std::mem::take(&mut self.is_fresh) && data.len() <= TOGETHER_MAX;
+                while self.stream.capacity() == 0 && !goes_with_head {
                     match self.stream.poll_capacity(cx) {
                         Poll::Ready(Some(Ok(_))) => {}
                         Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Ok(())),

@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::body::Body;
 use crate::drain::Drain;
 use crate::exchange::{Download, Upload};
+use crate::gather::Gather;
 use crate::http::{Connection, answer};
 use crate::interim::{self, Queue};
 use crate::mentions::Mentions;
@@ -53,7 +54,7 @@ where
         .max_send_buffer_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         .max_local_error_reset_streams(Some(LOCAL_RESETS_MAX))
-        .handshake(io);
+        .handshake(Gather::new(io));
     let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await;
     let mut streams = handshake.map_err(|_| Error::Handshake)??;
     let pings = streams.ping_pong().expect("it is taken once");

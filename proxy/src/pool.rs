@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use crate::body::Body;
 use crate::connector::Connector;
 use crate::error::{ConnectError, Error};
+use crate::gather::Gather;
 use crate::http1;
 use crate::http2::{CONNECTION_WINDOW, HEADER_LIST_MAX, SEND_BUFFER, STREAM_WINDOW, silence};
 use crate::identity::{SpiffeId, alpn};
@@ -337,7 +338,7 @@ async fn connect_http2(
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(HEADER_LIST_MAX)
         .initial_max_send_streams(INITIAL_STREAMS)
-        .handshake(stream)
+        .handshake(Gather::new(stream))
         .await;
     let (sender, mut connection) = handshake.map_err(|error| ConnectError::Io {
         address,

@@ -10,7 +10,6 @@ use std::time::Duration;
 use h2::Reason;
 use http::{Method, Request, Uri};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::connector::Stream;
 use crate::error::PROXY_ERROR;
@@ -34,7 +33,7 @@ pub async fn is_answered(stream: Stream, address: SocketAddr) -> bool {
 }
 
 /// Any byte will do, and a closed connection: a server of HTTP/2 does not like the question.
-async fn plain(mut stream: TcpStream, address: SocketAddr) -> bool {
+async fn plain(mut stream: impl AsyncRead + AsyncWrite + Unpin, address: SocketAddr) -> bool {
     let question = format!("OPTIONS * HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     // Whoever has closed it by now is awake, too.
     let _ = stream.write_all(question.as_bytes()).await;

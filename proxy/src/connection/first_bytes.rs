@@ -17,10 +17,10 @@ use tokio::time::Instant;
 use weir_config::snapshot;
 
 use super::Rejected;
+use crate::ahead::ReadAhead;
 use crate::detect::{self, Detected, MeshProtocol};
 use crate::drain::Drain;
 use crate::error::PROXY_ERROR;
-use crate::rewind::Rewind;
 use crate::tcp;
 
 /// A port of unknown protocol on which the client says nothing for this long: its server may speak first.
@@ -80,8 +80,8 @@ impl Beginning {
         }
     }
 
-    pub(super) fn rewound(self) -> Rewind<TcpStream> {
-        Rewind::new(self.prefix, self.stream)
+    pub(super) fn rewound(self) -> ReadAhead<TcpStream> {
+        ReadAhead::after(self.prefix, self.stream)
     }
 }
 

@@ -13,6 +13,7 @@ use weir_config::snapshot::{self, MtlsMode};
 
 use super::first_bytes::{self, Beginning, Expected, Late};
 use super::{OPAQUE_IDLE, Proxy, Rejected, original_destination, reset, verdict};
+use crate::ahead::ReadAhead;
 use crate::detect::{Detected, MeshProtocol};
 use crate::drain::Drain;
 use crate::http::{self, Connection, Target};
@@ -20,7 +21,6 @@ use crate::identity::spiffe_id;
 use crate::layer::authorize::Right;
 use crate::mesh::{InboundPort, Mesh};
 use crate::request::Protocol;
-use crate::rewind::Rewind;
 use crate::tcp;
 use crate::telemetry::{self, Direction};
 
@@ -127,7 +127,7 @@ impl App<'_> {
 
     async fn mutual_tls(
         self,
-        stream: Rewind<TcpStream>,
+        stream: ReadAhead<TcpStream>,
         protocol: MeshProtocol,
     ) -> Result<(), Rejected> {
         let credentials = self

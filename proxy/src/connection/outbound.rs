@@ -201,11 +201,11 @@ impl Service {
     ) {
         let mutual_tls = matches!(upstream, Stream::Tls(_));
         telemetry::connection(OUTBOUND, &self.backend.service, mutual_tls, "opaque");
-        match upstream {
-            Stream::Plain(upstream) => {
+        match upstream.into_plain() {
+            Ok(upstream) => {
                 tcp::forward_plain(stream, upstream, OPAQUE_IDLE, prefix).await;
             }
-            mut upstream @ Stream::Tls(_) => {
+            Err(mut upstream) => {
                 let ended = tcp::forward(&mut stream, &mut upstream, OPAQUE_IDLE, prefix).await;
                 if !matches!(ended.end, tcp::End::Closed) {
                     tcp::reset(&stream);

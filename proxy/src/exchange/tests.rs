@@ -1,6 +1,9 @@
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::mpsc;
 
 use super::*;
@@ -159,4 +162,90 @@ async fn a_reset_behind_small_frames_is_passed_on_with_its_reason() {
         .expect("no end")
         .expect_err("a reset");
     assert_eq!(error.reason(), Some(Reason::INTERNAL_ERROR));
+}
+
+/// Counts what a socket would count as system calls.
+struct Counted(DuplexStream, Arc<AtomicUsize>);
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// What a peer with that window gets of a request with a body that is there, and in how many writes it got it.
+async fn ask(window: u32, body: Bytes) -> (Vec<usize>, usize) {
+    let writes = Arc::new(AtomicUsize::new(0));
+    let (near, far) = tokio::io::duplex(1024 * 1024);
+    let near = Counted(near, writes.clone());
+    let mut builder = h2::server::Builder::new();
+    builder.initial_window_size(window);
+    let (client, server) = tokio::join!(
+        h2::client::handshake(near),
+        builder.handshake::<_, Bytes>(far)
+    );
+    let (mut sender, connection) = client.expect("a client");
+    let mut server = server.expect("a server");
+    tokio::spawn(connection);
+    let (came, mut got) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(Ok((request, mut respond))) = server.accept().await {
+            let came = came.clone();
+            tokio::spawn(async move {
+                let mut body = request.into_body();
+                came.send(lengths(&mut body).await).expect("the test");
+                let ended = respond.send_response(Response::new(()), true);
+                ended.expect("a head");
+            });
+        }
+    });
+    // The settings of both are known.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let before = writes.load(Ordering::Relaxed);
+    let request = Request::post("http://app/").body(()).expect("a request");
+    let (response, stream) = sender.send_request(request, false).expect("to the app");
+    let mut upload = Upload::new(Body::full(body), stream);
+    std::future::poll_fn(|cx| upload.poll(cx))
+        .await
+        .expect("sent");
+    let lengths = got.recv().await.expect("it came");
+    response.await.expect("an answer");
+    (lengths, writes.load(Ordering::Relaxed) - before)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_goes_as_one_write_with_its_body() {
+    let (lengths, writes) = ask(65_535, Bytes::from_static(&[b'x'; 105])).await;
+    assert_eq!(lengths, [105]);
+    assert_eq!(writes, 1, "head and body");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_goes_with_its_head_keeps_to_the_peers_window() {
+    let (lengths, _) = ask(10, Bytes::from_static(&[b'x'; 105])).await;
+    assert_eq!(lengths.iter().sum::<usize>(), 105);
+    assert!(lengths.iter().all(|length| *length <= 10), "{lengths:?}");
 }

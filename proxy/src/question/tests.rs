@@ -1,7 +1,9 @@
 use http::Response;
 use tokio::net::TcpListener;
+use tokio::net::TcpStream;
 
 use super::*;
+use crate::ahead::ReadAhead;
 use crate::error::Error;
 
 const ADDRESS: &str = "10.0.0.1:80";
@@ -18,7 +20,7 @@ async fn heard<Done: Future<Output = ()> + Send + 'static>(
         }
     });
     let stream = TcpStream::connect(address).await.expect("it listens");
-    is_answered(Stream::Plain(stream), address).await
+    is_answered(Stream::Plain(ReadAhead::new(stream)), address).await
 }
 
 #[tokio::test]
@@ -54,7 +56,10 @@ async fn an_app_that_hangs_is_not() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
     let stream = TcpStream::connect(address).await.expect("by the kernel");
-    assert!(!is_answered(Stream::Plain(stream), address).await, "frozen");
+    assert!(
+        !is_answered(Stream::Plain(ReadAhead::new(stream)), address).await,
+        "frozen"
+    );
 }
 
 /// What is heard by way of a sidecar that gives this answer, or none.
