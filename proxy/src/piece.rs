@@ -9,8 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What one read or write takes at most, and so what a connection can hold in one direction.
 pub const PIECE_BYTES: usize = 64 * 1024;
-/// Pieces that a worker keeps for the next connection.
-const SPARE_MAX: usize = 8;
+/// Pieces that a worker keeps for the next connection: one for what it reads, one for what it writes.
+const SPARE_MAX: usize = 2;
 
 pub struct Piece {
     bytes: Box<[u8]>,
@@ -52,22 +52,27 @@ impl Piece {
 
     /// Moves as much as fits.
     pub fn give(&mut self, buf: &mut ReadBuf<'_>) {
-        let left = &self.bytes[self.taken..self.filled];
+        let left = self.left();
         let given = left.len().min(buf.remaining());
         buf.put_slice(&left[..given]);
         self.taken += given;
     }
 
-    /// Reads once into what is empty.
+    pub fn left(&self) -> &[u8] {
+        &self.bytes[self.taken..self.filled]
+    }
+
+    /// Reads once into the room that there is; how much.
     pub fn poll_fill<S: AsyncRead + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut S,
-    ) -> Poll<io::Result<()>> {
-        let mut into = ReadBuf::new(&mut self.bytes);
+    ) -> Poll<io::Result<usize>> {
+        let mut into = ReadBuf::new(&mut self.bytes[self.filled..]);
         ready!(Pin::new(stream).poll_read(cx, &mut into))?;
-        self.filled = into.filled().len();
-        Poll::Ready(Ok(()))
+        let read = into.filled().len();
+        self.filled += read;
+        Poll::Ready(Ok(read))
     }
 
     /// Writes everything.
@@ -77,8 +82,7 @@ impl Piece {
         stream: &mut S,
     ) -> Poll<io::Result<()>> {
         while !self.is_empty() {
-            let left = &self.bytes[self.taken..self.filled];
-            match ready!(Pin::new(&mut *stream).poll_write(cx, left))? {
+            match ready!(Pin::new(&mut *stream).poll_write(cx, self.left()))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => self.taken += written,
             }

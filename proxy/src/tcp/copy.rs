@@ -1,28 +1,28 @@
-//! The pump for any two streams: read into a buffer of the thread, write at once, keep only the rest.
+//! The pump for any two streams: read what is there into a piece of the thread's memory, write it at once, keep only the
+//! rest.
 //!
-//! A connection owns memory just while its writer is blocked, and then not more than one read.
+//! A connection owns memory just while its writer is blocked, and then not more than one piece.
 
-use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Failure, Pump};
+use crate::piece::Piece;
 
-/// What one read takes at most, and so what a direction can hold.
-pub(super) const BUFFER_BYTES: usize = 16 * 1024;
-
-/// After so many reads other connections of this worker get their turn.
-pub(super) const READS_PER_TURN: usize = 16;
+/// After so many pieces other connections of this worker get their turn.
+pub(super) const PIECES_PER_TURN: usize = 16;
 
 #[derive(Default)]
 pub(super) struct Copy {
     /// Read and not yet written. Empty means that no memory is held.
     pending: Bytes,
     at_eof: bool,
+    /// Happened behind what is pending, which is delivered first.
+    broken: Option<io::Error>,
     /// Something was written since the last flush.
     unflushed: bool,
 }
@@ -64,8 +64,8 @@ impl Copy {
         self.pending.is_empty() && !self.pending.is_unique()
     }
 
-    /// Reads once and writes once. Ready when there may be more to do.
-    fn poll_move<R, W>(
+    /// Reads what is there and writes once. Ready when there may be more to do.
+    pub(super) fn poll_move<R, W>(
         &mut self,
         cx: &mut Context<'_>,
         reader: &mut R,
@@ -76,11 +76,19 @@ impl Copy {
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
-        let mut scratch = Scratch::take();
-        let mut buffer = ReadBuf::new(&mut scratch.0);
-        ready!(Pin::new(reader).poll_read(cx, &mut buffer)).map_err(Failure::Read)?;
-        let read = buffer.filled();
-        self.at_eof = read.is_empty();
+        let mut piece = Piece::borrow();
+        // TLS gives a record at a time, and each would be a system call for the writer.
+        while !piece.is_full() {
+            match piece.poll_fill(cx, reader) {
+                Poll::Ready(Ok(0)) => self.at_eof = true,
+                Poll::Ready(Ok(_)) => continue,
+                Poll::Ready(Err(error)) => self.broken = Some(error),
+                Poll::Pending if piece.is_empty() => return Poll::Pending,
+                Poll::Pending => {}
+            }
+            break;
+        }
+        let read = piece.left();
         let written = match read {
             [] => 0,
             bytes => match Pin::new(writer).poll_write(cx, bytes) {
@@ -122,10 +130,15 @@ where
         writer: &mut W,
         moved: &mut u64,
     ) -> Poll<Result<(), Failure>> {
-        for _ in 0..READS_PER_TURN {
+        for _ in 0..PIECES_PER_TURN {
             ready!(self.poll_deliver(cx, writer, moved))?;
-            if self.at_eof {
-                return self.poll_flush(cx, writer);
+            if self.at_eof || self.broken.is_some() {
+                ready!(self.poll_flush(cx, writer))?;
+                return Poll::Ready(
+                    self.broken
+                        .take()
+                        .map_or(Ok(()), |error| Err(Failure::Read(error))),
+                );
             }
             match self.poll_move(cx, reader, writer, moved) {
                 Poll::Ready(moved) => moved?,
@@ -137,27 +150,5 @@ where
         }
         cx.waker().wake_by_ref();
         Poll::Pending
-    }
-}
-
-thread_local! {
-    /// One buffer a worker, whatever the number of its connections.
-    static SCRATCH: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
-}
-
-/// The worker's buffer while it is in use; goes back on drop.
-struct Scratch(Box<[u8]>);
-
-impl Scratch {
-    fn take() -> Self {
-        let buffer = SCRATCH.take();
-        Self(buffer.unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice()))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // An error means that the thread ends, and its buffer with it.
-        let _ = SCRATCH.try_with(|slot| slot.set(Some(std::mem::take(&mut self.0))));
     }
 }

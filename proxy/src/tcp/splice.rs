@@ -15,7 +15,7 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use super::copy::{Copy, READS_PER_TURN};
+use super::copy::{Copy, PIECES_PER_TURN};
 use super::{Failure, Pump};
 
 /// The capacity of a pipe, and so what a direction can hold. Measured on loopback against copying: with
@@ -129,7 +129,7 @@ impl Pump<TcpStream, TcpStream> for Splice {
         moved: &mut u64,
     ) -> Poll<Result<(), Failure>> {
         ready!(self.copy.poll_deliver(cx, writer, moved))?;
-        for _ in 0..READS_PER_TURN {
+        for _ in 0..PIECES_PER_TURN {
             if self.copies {
                 self.give_back();
                 return self.copy.poll_pump(cx, reader, writer, moved);

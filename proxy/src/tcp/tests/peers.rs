@@ -114,3 +114,78 @@ async fn what_is_written_is_flushed_as_soon_as_the_reader_pauses() {
     drop((client, server));
     forwarder.await.expect("no panic");
 }
+
+/// Gives ten bytes a read, three times, and then fails, as TLS does whose peer is gone.
+struct Records(u8);
+
+impl AsyncRead for Records {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.0 == 3 {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        self.0 += 1;
+        buffer.put_slice(&[self.0; 10]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Records {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_are_there_go_before_the_error_behind_them() {
+    // The flush has to wait.
+    let (upstream, mut server) = duplex(30);
+    let upstream = Lazy {
+        inner: upstream,
+        held: Vec::new(),
+    };
+    let forwarder = tokio::spawn(forward(
+        Records(0),
+        upstream,
+        LONG,
+        Bytes::from_static(b"a"),
+    ));
+    let mut arrived = Vec::new();
+    let mut some = [0; 64];
+    while arrived.len() < 31 {
+        let read = server.read(&mut some).await.expect("read");
+        assert_ne!(read, 0, "cut after {} bytes", arrived.len());
+        arrived.extend_from_slice(&some[..read]);
+    }
+    assert_eq!(arrived, [&b"a"[..], &[1; 10], &[2; 10], &[3; 10]].concat());
+    let transferred = forwarder.await.expect("no panic");
+    assert!(
+        matches!(&transferred.end, End::Downstream(error) if error.kind() == io::ErrorKind::ConnectionReset),
+        "{transferred:?}"
+    );
+}
+
+#[tokio::test]
+async fn one_write_takes_all_records_that_are_there() {
+    let mut copy = copy::Copy::default();
+    let mut writer = Lazy {
+        inner: duplex(1).0,
+        held: Vec::new(),
+    };
+    let mut moved = 0;
+    let mut reader = Records(0);
+    let first = std::future::poll_fn(|cx| copy.poll_move(cx, &mut reader, &mut writer, &mut moved));
+    assert!(first.await.is_ok());
+    assert_eq!((writer.held.len(), moved), (30, 30));
+}

@@ -20,7 +20,7 @@ async fn a_slow_reader_blocks_the_sender_after_one_buffer() {
     let forwarder = tokio::spawn(forward(downstream, upstream, LONG, Bytes::new()));
     let taken = fill(&mut client).await;
     assert!(
-        taken <= 2 * EDGE + copy::BUFFER_BYTES,
+        taken <= 2 * EDGE + crate::piece::PIECE_BYTES,
         "{taken} bytes are somewhere inside"
     );
 
