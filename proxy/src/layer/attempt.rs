@@ -83,7 +83,8 @@ impl<T: Transport> Service<Request> for Attempt<T> {
             let guard = Guard::new(chosen);
             let fault = faults.of(&request);
             let injected = fault.as_ref().map(|fault| fault.policy());
-            let call = async {
+            // Where it lies it stays: moved into the select, the largest future of a request would be here twice.
+            let mut call = std::pin::pin!(async {
                 match fault {
                     None => transport.send(&endpoints, &member, request).await,
                     // Rare, and larger than the rest: every request would have room for it.
@@ -91,10 +92,10 @@ impl<T: Transport> Service<Request> for Attempt<T> {
                         Box::pin(fault.send(&transport, &endpoints, &member, request)).await
                     }
                 }
-            };
+            });
             let result = tokio::select! {
                 biased;
-                result = call => result,
+                result = &mut call => result,
                 () = ejected, if replayable => Err(Error::Ejected { address: member.address() }),
                 whole = ends.reached() => Err(if whole {
                     Error::DeadlineExceeded
