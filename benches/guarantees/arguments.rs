@@ -19,7 +19,7 @@ A phase before the fault warms up and tells what healthy is; then the fault; the
 
   default      6 s,  10 s,   8 s    three repeats: about 80 minutes
   --quick      4 s,   6 s,   4 s    one repeat, about 23 minutes: to see whether something works at all
-  --full      30 s,  30 s,  60 s    five repeats, about five hours: what resilience.md section 12 asks for
+  --full      30 s,  30 s,  60 s    five repeats, about seven hours: what resilience.md section 12 asks for
 
 Some have to be watched for longer. It says how long it takes before it begins, and which run of how many goes on.
 
