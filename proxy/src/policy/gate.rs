@@ -235,10 +235,12 @@ impl Gate {
         self.move_on(now);
         match &mut self.state {
             State::HalfOpen(probing) => {
-                probing.starts_synthetic(now).then(|| match probing.cause {
-                    Cause::Silence => ProbeKind::Question,
-                    Cause::Evidence | Cause::Connect => ProbeKind::Connect,
-                })
+                probing
+                    .starts_synthetic(now)
+                    .then_some(match probing.cause {
+                        Cause::Silence => ProbeKind::Question,
+                        Cause::Evidence | Cause::Connect => ProbeKind::Connect,
+                    })
             }
             _ => None,
         }
