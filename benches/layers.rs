@@ -223,6 +223,7 @@ fn outbound() -> Vec<Subject> {
     let breaker = BreakerLayer {
         breaker: Arc::new(breaker),
         mode: Mode::Enforce,
+        deadline: Some(Duration::from_secs(15)),
     };
     let hedge = HedgeLayer {
         hedge: Arc::new(hedge),

@@ -104,6 +104,7 @@ impl Backend {
             *limits.queue_timeout,
         ));
         limit.set_mode(policy.mode);
+        endpoints.set_mode(policy.mode);
         // Nobody waits there: whoever falls back has waited already.
         let standing_in = limit::Shared::new(service.clone(), STANDING_IN_MAX, 0, Duration::ZERO);
         let mirrored = limit::Shared::new(service.clone(), MIRRORED_MAX, 0, Duration::ZERO);
@@ -152,6 +153,7 @@ impl Backend {
     pub fn reconfigure(&self, policy: &snapshot::Service) {
         let outbound = &policy.outbound;
         let limits = &outbound.limits;
+        self.endpoints.set_mode(policy.mode);
         self.endpoints.reconfigure(outbound);
         self.limit.reconfigure(
             limits.in_flight.get(),
@@ -177,6 +179,17 @@ impl Backend {
         let mut hedges = self.hedges.lock().expect("no panic while locked");
         let routes = parts.routes(policy, &mut breakers, &mut hedges);
         self.routes.store(Arc::new(routes));
+    }
+
+    /// Nobody will hear of it again: nothing of it must look open, or forced, for ever.
+    pub fn say_goodbye(&self) {
+        let breakers = self.breakers.lock().expect("no panic while locked");
+        for breaker in breakers.values() {
+            breaker.reconfigure(None);
+            breaker.force(None);
+        }
+        drop(breakers);
+        self.endpoints.say_goodbye();
     }
 
     /// A call that was meant for another service, which failed: to this one, under its own name.

@@ -148,7 +148,9 @@ impl Pool<'_> {
         let near = self.best(0..self.near, rng, &load);
         let far = self.best(self.near..self.size, rng, &load);
         match (near, far) {
-            (Some(near), Some(far)) if near.1.weighted() > FAR_FACTOR * far.1.weighted() => {
+            (Some(near), Some(far))
+                if near.1.weighted() > FAR_FACTOR * far.1.weighted_beside(&near.1) =>
+            {
                 Some(far)
             }
             (near, far) => near.or(far),

@@ -13,14 +13,14 @@ mod reach;
 
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use weir_config::snapshot::{BalanceAlgorithm, Outbound, ZonePreference};
+use weir_config::snapshot::{BalanceAlgorithm, Mode, Outbound, ZonePreference};
 
 use crate::affinity::Affinity;
 use crate::connector::Connector;
@@ -46,6 +46,10 @@ pub struct Endpoints {
     /// Wakes those who wait for a pool that was empty.
     arrived: Notify,
     config: ArcSwap<Config>,
+    /// Whether its policy only observes: then nobody is refused a place at an endpoint.
+    observes: AtomicBool,
+    /// What its gates do is nobody's business any more.
+    forgotten: AtomicBool,
     /// How calls are told apart, where that decides where they go.
     affinity: ArcSwapOption<Affinity>,
     /// Where this sidecar is; `None`: nobody says so, or it does not matter.
@@ -89,6 +93,8 @@ impl Endpoints {
             list: ArcSwap::default(),
             arrived: Notify::new(),
             config: ArcSwap::from_pointee(Config::of(outbound)),
+            observes: AtomicBool::new(false),
+            forgotten: AtomicBool::new(false),
             affinity: ArcSwapOption::from_pointee(affinity(outbound)),
             zone: Mutex::new(None),
             own: fastrand::u64(..),
@@ -119,16 +125,21 @@ impl Endpoints {
     /// A new policy: what was learnt stays.
     pub fn reconfigure(&self, outbound: &Outbound) {
         let config = Config::of(outbound);
-        let now = Instant::now();
-        for member in self.list.load().iter() {
-            member
-                .learnt()
-                .gate
-                .reconfigure(config.gate, *config.balance.slow_start, now);
-        }
+        // First: no gate opens by the old one any more.
         self.config.store(Arc::new(config));
+        let (slow_start, now) = (*config.balance.slow_start, Instant::now());
+        for member in self.list.load().iter() {
+            let mut learnt = member.learnt();
+            learnt.gate.reconfigure(config.gate, slow_start, now);
+            self.publish(member, &mut learnt);
+        }
         self.affinity.store(affinity(outbound).map(Arc::new));
         self.arrange(self.list.load().to_vec());
+    }
+
+    pub fn set_mode(&self, mode: Mode) {
+        self.observes
+            .store(mode == Mode::Observe, Ordering::Relaxed);
     }
 
     /// Where this sidecar is. Nothing happens when that was known.
@@ -153,6 +164,13 @@ impl Endpoints {
         let list = self.list.load();
         self.tally.rearranged(mirrors(&list));
         self.set_reach(&list);
+    }
+
+    /// The service is forgotten. Who calls it still goes on.
+    pub fn say_goodbye(&self) {
+        self.forgotten.store(true, Ordering::Relaxed);
+        let list = self.list.load();
+        list.iter().for_each(|member| self.tell_of_its_end(member));
     }
 
     /// Returns when there is an endpoint, or when none has come for a while. How many may wait is the limit's to say.

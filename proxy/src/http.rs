@@ -23,6 +23,7 @@ use crate::error::Error;
 use crate::head;
 use crate::http2;
 use crate::interim::{self, Interim, Interjected, Outlet};
+use crate::layer::admission::Admitted;
 use crate::layer::authorize::Right;
 use crate::mentions::Mentions;
 use crate::pipeline::Stack;
@@ -186,7 +187,11 @@ pub async fn answer(
     {
         let upstream = hyper::upgrade::on(&mut response);
         let right = response.extensions_mut().remove::<Right>();
-        tokio::spawn(carry(downstream, upstream, right));
+        let place = response.extensions_mut().remove::<Arc<Admitted>>();
+        tokio::spawn(async move {
+            carry(downstream, upstream, right).await;
+            drop(place);
+        });
     }
     response
 }

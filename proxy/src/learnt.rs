@@ -25,6 +25,7 @@ use crate::policy::load::Load as SaidLoad;
 use crate::policy::outcome::Outcome;
 use crate::policy::ramp::Ramp;
 use crate::policy::stall::StallContext;
+use crate::policy::transition::Phase;
 
 pub use newest::Newest;
 pub use waiting::Waiting;
@@ -180,9 +181,21 @@ impl Learnt {
         self.last_completion = Some(now);
         let elapsed = now.saturating_duration_since(call.at);
         (outcome == Outcome::Success).then(|| {
+            self.gate.answered(&call.ticket);
             self.latency.observe(elapsed, now);
             elapsed
         })
+    }
+
+    /// An opaque connection is there, and more than that nobody will know of it: where it is a probe, it has succeeded.
+    pub fn connected(&mut self, call: &mut Started, now: Instant, rand: u64) {
+        self.stop_waiting(call);
+        let over = self.gate.admit_regardless();
+        let ticket = std::mem::replace(&mut call.ticket, over);
+        if self.gate.state() == Phase::HalfOpen {
+            let pool = Pool::default();
+            self.gate.record(ticket, Outcome::Success, now, rand, pool);
+        }
     }
 
     pub fn ended(

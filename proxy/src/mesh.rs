@@ -30,6 +30,14 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Subscriptions that may be on their way at once.
 const SUBSCRIBING_MAX: usize = 1024;
 
+/// Ports that no service names and of which each has an admission and limits of its own. Whoever tries one port after the
+/// other, which takes no proof of anything, meets one that all the others share.
+const UNNAMED_MAX: usize = 64;
+/// Nobody listens there.
+const ALL_OTHERS: u16 = 0;
+/// Of a port; the stacks of further addresses are made for each connection.
+const STACKS_MAX: usize = 64;
+
 /// What an address is.
 #[derive(Clone)]
 pub enum Destination {
@@ -195,6 +203,11 @@ impl Mesh {
         });
         if known.len() != before {
             self.known.store(Arc::new(known));
+            let mut backends = self.backends();
+            for address in &forgotten {
+                backends.remove(&of_pod(*address));
+            }
+            self.set_backends(backends);
         }
         forgotten
     }
@@ -268,7 +281,12 @@ impl Mesh {
         // Locked first, or a policy that has just been replaced would be put in force for good.
         let mut ports = self.ports.lock().expect("no panic while locked");
         let workload = self.workload.load();
-        let policy = policy_of(workload.as_ref()?, port);
+        let workload = workload.as_ref()?;
+        let is_named = |port: u16| workload.ports.iter().any(|named| named.port == port);
+        let unnamed = || ports.keys().filter(|port| !is_named(**port)).count();
+        let has_own = ports.contains_key(&port) || is_named(port) || unnamed() < UNNAMED_MAX;
+        let port = if has_own { port } else { ALL_OTHERS };
+        let policy = policy_of(workload, port);
         if let Some((_, known)) = ports.get(&port) {
             return Some(known.clone());
         }
@@ -287,6 +305,11 @@ impl Mesh {
         };
         known.entry(port).or_insert_with(make).clone()
     }
+}
+
+/// What the backend of a pod is called that is called by its own address.
+pub fn of_pod(address: SocketAddr) -> String {
+    format!("pod/{address}")
 }
 
 /// The label of ports that no service names.
@@ -364,6 +387,9 @@ impl InboundPort {
                 app: App::new(app, environment.workers, environment.connector.clone()),
             })
         };
+        if stacks.len() >= STACKS_MAX && !stacks.contains_key(&app) {
+            return make();
+        }
         stacks.entry(app).or_insert_with(make).clone()
     }
 }

@@ -11,7 +11,7 @@ use crate::backend::Backend;
 use crate::endpoints::Described;
 use crate::identity::SpiffeId;
 use crate::layer::dispatch;
-use crate::mesh::{Destination, Mesh};
+use crate::mesh::{Destination, Mesh, of_pod};
 use crate::socket::canonical;
 
 /// A push that has been read and found good: applying it cannot fail half-way.
@@ -88,7 +88,9 @@ pub fn apply(mesh: &Mesh, push: pb::ToProxy) -> Result<(), String> {
         backend.reconfigure(&policy);
     }
     for service in gone {
-        backends.remove(&service);
+        if let Some(gone) = backends.remove(&service) {
+            gone.say_goodbye();
+        }
     }
     let destinations = read
         .destinations
@@ -121,8 +123,7 @@ fn direct(
     address: SocketAddr,
     endpoint: Described,
 ) -> Arc<Backend> {
-    let name = format!("pod/{address}");
-    let backend = backends.entry(name).or_insert_with(|| {
+    let backend = backends.entry(of_pod(address)).or_insert_with(|| {
         let policy = snapshot::Service {
             key: snapshot::ServiceKey {
                 // Pods come and go: their addresses make no metric series.

@@ -9,7 +9,7 @@ use hyper::{Request, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::world::{WEB, World, whole};
+use crate::world::{WEB, World, eventually, whole};
 
 /// What comes back on a raw connection until this is in it.
 async fn read_until(stream: &mut tokio::net::TcpStream, end: &str) -> String {
@@ -122,6 +122,8 @@ async fn a_websocket_echoes_through_two_sidecars() {
         .await
         .unwrap();
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+    let streams = || world.metrics("server").sum("weir_inbound_streams", &[]);
+    assert_eq!(streams(), 1.0, "it is one for as long as it lasts");
     for message in [
         Message::text("hello"),
         Message::binary(vec![7; 1024 * 1024]),
@@ -148,6 +150,7 @@ async fn a_websocket_echoes_through_two_sidecars() {
     write.send(Message::Close(None)).await.unwrap();
     assert!(matches!(read.next().await, Some(Ok(Message::Close(_)))));
     assert!(read.next().await.is_none(), "closed, not reset");
+    eventually("it is no stream any more", || streams() == 0.0).await;
 
     // The sidecars still see HTTP around it: it was mutual TLS, and counted as what it was.
     let secure = [("direction", "inbound"), ("tls", "mtls")];

@@ -60,7 +60,8 @@ impl Parts<'_> {
         };
         let mut wanted = HashMap::new();
         let operator = policy.forced.and_then(forced_by_operator);
-        let mut breaker = |name: &str, config: Option<snapshot::Breaker>| {
+        let mut breaker = |name: &str, outbound: &snapshot::Outbound| {
+            let config = outbound.breaker;
             let breaker = breakers
                 .remove(name)
                 .inspect(|known| known.reconfigure(config))
@@ -83,18 +84,23 @@ impl Parts<'_> {
             BreakerLayer {
                 breaker,
                 mode: config.and_then(|config| config.mode).unwrap_or(policy.mode),
+                deadline: outbound.deadline.map(|deadline| deadline.get()),
             }
         };
         let config = policy.outbound.breaker;
-        let common = (config.is_some() || operator.is_some()).then(|| breaker("", config));
+        let common =
+            (config.is_some() || operator.is_some()).then(|| breaker("", &policy.outbound));
         let routes = policy
             .routes
             .iter()
             .map(|route| {
                 // A route that says nothing else of its own is judged together with the service.
+                let deadline = route.outbound.deadline.map(|deadline| deadline.get());
                 let breaker = match route.outbound.breaker {
-                    same if same == config => common.clone(),
-                    Some(own) => Some(breaker(&route.name, Some(own))),
+                    same if same == config => common
+                        .clone()
+                        .map(|common| BreakerLayer { deadline, ..common }),
+                    Some(_) => Some(breaker(&route.name, &route.outbound)),
                     None => None,
                 };
                 Route {
@@ -123,6 +129,7 @@ impl Parts<'_> {
         };
         // Nobody will hear of these again: they must not look forced, or open, for ever.
         for gone in breakers.values() {
+            gone.reconfigure(None);
             gone.force(None);
         }
         *breakers = wanted;

@@ -11,6 +11,7 @@ use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use weir_config::pb;
 use weir_config::snapshot::AccessLog as Format;
 use weir_config::units::{self, Count};
 
@@ -115,7 +116,7 @@ pub(crate) async fn answered(mut stack: Stack, request: Request) -> Result<Statu
     Ok(status)
 }
 
-fn policy(outbound: snapshot::Outbound) -> snapshot::Service {
+pub(crate) fn policy(outbound: snapshot::Outbound) -> snapshot::Service {
     snapshot::Service {
         key: snapshot::ServiceKey {
             namespace: "boutique".into(),
@@ -202,6 +203,31 @@ async fn a_new_policy_keeps_breakers_open_and_what_retries_have_spent() {
     assert_eq!(app.asked(), asked);
     // A token each five seconds comes in whatever happens.
     assert!(backend.tokens() <= tokens + 1_000, "{}", backend.tokens());
+}
+
+#[tokio::test]
+async fn a_breaker_that_a_new_policy_has_no_more_does_not_look_open_for_ever() {
+    let app = App::start(503).await;
+    let (facts, mut told) = facts::channel();
+    let environment = Environment {
+        facts,
+        ..environment()
+    };
+    let backend = Backend::new(&policy(breaking(60, 3)), environment);
+    backend.endpoints.update(true, described(&[&app]), &[]);
+    while backend.breakers()[0].1 != Phase::Open {
+        let status = backend.call(request(true)).await;
+        assert_eq!(status.expect("the app's own"), 503);
+    }
+    backend.reconfigure(&policy(snapshot::Outbound::default()));
+    assert!(backend.breakers().is_empty());
+    let told = std::iter::from_fn(|| told.try_recv().ok());
+    let said = told.filter_map(|fact| match fact.fact {
+        Some(pb::fact::Fact::BreakerChanged(changed)) => Some(changed.to()),
+        _ => None,
+    });
+    let said: Vec<_> = said.collect();
+    assert_eq!(said, [pb::BreakerState::Open, pb::BreakerState::Closed]);
 }
 
 fn gating(deadline_secs: u64) -> snapshot::Outbound {

@@ -11,7 +11,7 @@ const SEED: u64 = 7;
 const PICKS: usize = 20_000;
 
 fn load(cost: f64, weight: f64) -> Load {
-    Load { cost, weight }
+    Load::of(cost, weight)
 }
 
 fn candidates(standings: &[(Standing, f64)]) -> Vec<Candidate> {

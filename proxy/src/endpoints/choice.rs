@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use http::request::Parts;
 use tokio::time::Instant;
 
-use super::{Chosen, Endpoints};
+use super::{Chosen, Endpoints, Members};
 use crate::balance::Candidate;
 use crate::error::Error;
 use crate::learnt::{Config, Started};
@@ -47,7 +47,11 @@ impl Endpoints {
         }
         let config = self.config.load();
         let unbounded;
-        let config = if head.is_some() {
+        let observes = self.observes.load(Ordering::Relaxed);
+        if observes && head.is_some() && self.is_full(&list, config.per_endpoint_max) {
+            self.metrics.would_refuse("per-endpoint-limit");
+        }
+        let config = if head.is_some() && !observes {
             &**config
         } else {
             // How many connections there may be has been asked before, for all endpoints together.
@@ -106,6 +110,15 @@ impl Endpoints {
         let member = &list[index];
         let call = member.learnt().start(now);
         Ok(self.started(member, call))
+    }
+
+    /// Whether all that would be called have as many calls in flight as they may.
+    fn is_full(&self, list: &Members, per_endpoint_max: u32) -> bool {
+        let mut called = list
+            .iter()
+            .filter(|member| member.is_eligible() && !member.is_draining())
+            .peekable();
+        called.peek().is_some() && called.all(|member| member.in_flight() >= per_endpoint_max)
     }
 
     /// `None`: the call has no key, or nobody near its place on the ring can take it.

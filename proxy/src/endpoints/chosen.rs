@@ -19,6 +19,8 @@ use crate::policy::outcome::{Fault, Outcome};
 use crate::policy::pushback::Pushback;
 use crate::race::Race;
 
+const HARD: Outcome = Outcome::Failure(Fault::Hard);
+
 /// A call to an endpoint. Its outcome is what gate and latency learn from.
 pub struct Chosen {
     pub member: Arc<Member>,
@@ -41,7 +43,10 @@ impl Chosen {
 
     /// An opaque connection is there. How long it took says nothing about what a request takes.
     pub fn connected(&mut self) {
-        self.member.learnt().stop_waiting(&mut self.call);
+        let mut learnt = self.member.learnt();
+        learnt.connected(&mut self.call, Instant::now(), fastrand::u64(..));
+        self.endpoints.publish(&self.member, &mut learnt);
+        drop(learnt);
         self.member.connections.fetch_add(1, Ordering::Relaxed);
         self.is_connection = true;
         self.leave();
@@ -74,7 +79,9 @@ impl Drop for Place {
 
 impl Duty for Chosen {
     fn answered(&mut self, result: &Answer) {
-        self.connect_failed = matches!(result, Err(Error::Connect(_)));
+        // That this sidecar has no certificate is nobody else's failure.
+        self.connect_failed =
+            matches!(result, Err(error @ Error::Connect(_)) if error.outcome() == HARD);
         let Ok(response) = result else {
             return self.member.learnt().stop_waiting(&mut self.call);
         };
@@ -120,7 +127,7 @@ impl Duty for Chosen {
         endpoints.metrics.attempt(outcome);
         let now = Instant::now();
         // Only a failure can open a gate.
-        let opening = (outcome == Outcome::Failure(Fault::Hard)).then(|| endpoints.opening());
+        let opening = (outcome == HARD).then(|| endpoints.opening());
         let pool = opening.as_ref().map_or_else(Pool::default, |opening| {
             let list = endpoints.list.load();
             Pool {

@@ -54,14 +54,15 @@ impl Endpoints {
         let arrived = !next.is_empty();
         self.arrange(next.into_values().collect());
         // Not before: whoever publishes what its gate does looks whether it is still listed.
-        gone.into_iter().for_each(|member| self.say_goodbye(member));
+        gone.into_iter()
+            .for_each(|member| self.tell_of_its_end(member));
         if arrived {
             self.arrived.notify_waiters();
         }
     }
 
     /// Nobody will hear of its gate again: it must not look open for ever.
-    fn say_goodbye(&self, member: &Member) {
+    pub(super) fn tell_of_its_end(&self, member: &Member) {
         let address = member.address().to_string();
         let learnt = member.learnt();
         self.metrics.endpoint_gone(&address);

@@ -111,7 +111,8 @@ impl Endpoints {
     /// Calls and probes may outlive what discovery says of an endpoint.
     fn lists(&self, member: &Member) -> bool {
         let list = self.list.load();
-        list.iter().any(|listed| std::ptr::eq(&**listed, member))
+        !self.forgotten.load(Ordering::Relaxed)
+            && list.iter().any(|listed| std::ptr::eq(&**listed, member))
     }
 
     pub(super) fn opening(&self) -> MutexGuard<'_, ()> {
@@ -125,8 +126,10 @@ impl Endpoints {
         if config.gate.mode == Mode::Observe {
             return false;
         }
-        let cap = open_max(list.len(), config.gate.max_open_percent);
-        list.iter().filter(|member| !member.is_eligible()).count() < cap
+        // Who is going away is none of those that are to be left.
+        let staying = || list.iter().filter(|member| !member.is_draining());
+        let cap = open_max(staying().count(), config.gate.max_open_percent);
+        staying().filter(|member| !member.is_eligible()).count() < cap
     }
 
     /// The success rate of those that take calls: failing like everybody else is no reason to be ejected.

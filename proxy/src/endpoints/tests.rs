@@ -1,4 +1,5 @@
 mod choice;
+mod gates;
 mod reach;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response};

@@ -16,7 +16,7 @@ use tower::{Layer, Service};
 use weir_config::snapshot::{InboundLimits, Mode};
 
 use super::{Answer, AnswerFuture, Call, Guarded};
-use crate::body::Duty;
+use crate::body::{Duty, Guard};
 use crate::error::Error;
 use crate::policy::admission::{
     Admission as Policy, Arrival, Config, Counts, Decision, Entry, Place, Reason,
@@ -210,7 +210,8 @@ fn config(limits: &InboundLimits) -> Config {
     }
 }
 
-/// A place in the app, given back on drop.
+/// A place in the app, given back on drop. Where the connection leaves HTTP it is an extension of the answer, for whoever
+/// carries what follows: the answer itself ends with its head.
 pub struct Admitted {
     shared: Arc<Shared>,
     place: Place,
@@ -240,7 +241,6 @@ impl Duty for Admitted {
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
                 self.ended = Ended::Overloaded;
             }
-            StatusCode::SWITCHING_PROTOCOLS => self.is_stream(),
             _ if is_event_stream(response.headers()) => self.is_stream(),
             _ => {}
         }
@@ -357,7 +357,11 @@ impl<S: Call> Service<Request> for Admission<S> {
             // Another endpoint has turned it away before: it is not this one alone that has too much to do.
             service: is_retry,
         };
+        let upgrade = request.context.upgrade;
         match self.admission.enter(&request.context) {
+            Ok(Ok(admitted)) if upgrade => {
+                Either::Right(Box::pin(stays(self.inner.call(request), admitted)))
+            }
             Ok(Ok(admitted)) => {
                 Either::Left(Guarded::new(self.inner.call(request), Some(admitted)))
             }
@@ -370,6 +374,18 @@ impl<S: Call> Service<Request> for Admission<S> {
             }
             Err(reason) => Either::Right(Box::pin(std::future::ready(Err(shed(reason))))),
         }
+    }
+}
+
+/// An upgrade holds its place for as long as the connection lasts; one that is refused, as any request does.
+async fn stays(call: impl Future<Output = Answer>, admitted: Admitted) -> Answer {
+    let mut answer = call.await;
+    match &mut answer {
+        Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            response.extensions_mut().insert(Arc::new(admitted));
+            answer
+        }
+        _ => Guard::new(admitted).settle(answer),
     }
 }
 

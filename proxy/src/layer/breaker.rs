@@ -6,18 +6,22 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::Either;
+use http::{Response, StatusCode};
 use tokio::time::Instant;
 use tower::{Layer, Service};
 use weir_config::snapshot::{Breaker as Config, Mode};
 
 use super::{Answer, Call, Guarded};
-use crate::body::Duty;
-use crate::error::Error;
+use crate::body::{self, Body, Duty};
+use crate::error::{Error, PROXY_ERROR};
 use crate::facts::Facts;
+use crate::head;
 use crate::policy::breaker::{Breaker as Policy, Forced, Ticket};
-use crate::policy::outcome::Outcome;
+use crate::policy::deadline::Deadline;
+use crate::policy::outcome::{Fault, Outcome};
+use crate::policy::terms::Terms;
 use crate::policy::transition::Phase;
-use crate::request::Request;
+use crate::request::{self, Request};
 use crate::telemetry::BackendMetrics;
 
 /// A breaker and whom to tell when it changes. Shared by all workers; held for nanoseconds at a time.
@@ -93,12 +97,18 @@ impl Shared {
 pub struct BreakerLayer {
     pub breaker: Arc<Shared>,
     pub mode: Mode,
+    /// How long a call may take by its policy: who has had that much time is not the caller's haste.
+    pub deadline: Option<Duration>,
 }
+
+/// The sidecar that is called counts by a clock of its own, and may say a little earlier that the time is up.
+const TOLD_EARLY: Duration = Duration::from_millis(10);
 
 #[derive(Clone)]
 pub struct Breaker<S> {
     breaker: Arc<Shared>,
     mode: Mode,
+    deadline: Option<Duration>,
     inner: S,
 }
 
@@ -109,6 +119,7 @@ impl<S> Layer<S> for BreakerLayer {
         Breaker {
             breaker: self.breaker.clone(),
             mode: self.mode,
+            deadline: self.deadline,
             inner,
         }
     }
@@ -131,7 +142,9 @@ impl<S: Call> Service<Request> for Breaker<S> {
                 breaker: breaker.clone(),
                 ticket,
                 started,
+                enough: enough(&request.context, self.deadline),
                 answered: None,
+                over_quota: false,
             }),
             // Whom an operator forces, he wants forced.
             Err(_) if self.mode == Mode::Observe && !breaker.state().1 => {
@@ -150,128 +163,64 @@ impl<S: Call> Service<Request> for Breaker<S> {
     }
 }
 
+/// From when on a call has had all the time that its policy, or the rule of a route, gives it.
+fn enough(context: &request::Context, deadline: Option<Duration>) -> Deadline {
+    let by_rule = context.terms.as_deref().filter(|it| it.sets_deadline());
+    let deadline = by_rule.map_or(deadline, Terms::deadline);
+    let enough = deadline.map(|deadline| deadline - TOLD_EARLY.min(deadline / 10));
+    enough.map_or(Deadline::NEVER, |span| {
+        Deadline::after(span, context.received)
+    })
+}
+
+/// A rate limit, of a sidecar or of the app: it says when it is worth coming back, to whom it says it. Were that a failure,
+/// who asks twice as often as it may would get nothing at all.
+fn is_over_quota(response: &Response<Body>) -> bool {
+    let headers = response.headers();
+    let by_sidecar = headers
+        .get(&PROXY_ERROR)
+        .is_some_and(|code| code == "rate-limited");
+    let by_app = response.status() == StatusCode::TOO_MANY_REQUESTS;
+    by_sidecar || (by_app && !headers.contains_key(&head::OVERLOAD))
+}
+
 pub struct Admitted {
     breaker: Arc<Shared>,
     ticket: Ticket,
     started: Instant,
+    enough: Deadline,
     /// How long the head of the response took: a stream that lasts for hours is not a slow call.
     answered: Option<Duration>,
+    /// The caller has asked too often: the service is well.
+    over_quota: bool,
 }
 
 impl Duty for Admitted {
-    fn answered(&mut self, _: &Answer) {
-        self.answered = Some(self.started.elapsed());
+    fn answered(&mut self, answer: &Answer) {
+        let elapsed = self.started.elapsed();
+        self.answered = Some(elapsed);
+        let Ok(response) = answer else { return };
+        self.over_quota = is_over_quota(response);
+        if self.ticket.is_probe() && body::outcome(response) == Outcome::Success {
+            let ticket = &mut self.ticket;
+            self.breaker.with(|policy| policy.answered(ticket, elapsed));
+        }
     }
 
     fn done(self, outcome: Outcome) {
         let elapsed = self.answered.unwrap_or_else(|| self.started.elapsed());
         let (now, rand) = (Instant::now(), fastrand::u64(..));
+        let outcome = match outcome {
+            Outcome::Failure(Fault::Overload) if self.over_quota => Outcome::Success,
+            Outcome::Failure(Fault::Deadline) if self.enough.is_over(now) => {
+                Outcome::Failure(Fault::Hard)
+            }
+            other => other,
+        };
         self.breaker
             .with(|policy| policy.record(self.ticket, outcome, elapsed, now, rand));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use http::{Response, StatusCode};
-    use tower::service_fn;
-    use weir_config::snapshot::Force;
-    use weir_config::units::Count;
-
-    use super::*;
-    use crate::body::Body;
-    use crate::facts;
-    use crate::policy::breaker::ForcedBy;
-    use crate::request::Context as RequestContext;
-
-    /// A service of which every call fails, and the breaker before it.
-    struct World {
-        breaker: Arc<Shared>,
-        asked: AtomicU32,
-    }
-
-    impl World {
-        /// Two failures open it.
-        fn new() -> Self {
-            let config = Config {
-                minimum_calls: Count::of(2),
-                ..Config::default()
-            };
-            let service: Arc<str> = "breaker/layer:1".into();
-            let metrics = Arc::new(BackendMetrics::new(&service));
-            let facts = facts::channel().0;
-            let route = String::new();
-            Self {
-                breaker: Arc::new(Shared::new(Some(config), service, route, facts, metrics)),
-                asked: AtomicU32::new(0),
-            }
-        }
-
-        async fn call(&'static self, mode: Mode) -> Answer {
-            let failing = service_fn(|_: Request| {
-                self.asked.fetch_add(1, Ordering::Relaxed);
-                let mut response = Response::new(Body::empty());
-                *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-                ready(Ok(response))
-            });
-            let layer = BreakerLayer {
-                breaker: self.breaker.clone(),
-                mode,
-            };
-            let request = Request {
-                head: http::Request::new(()).into_parts().0,
-                body: Body::empty(),
-                context: RequestContext::opaque(0),
-            };
-            layer.layer(failing).call(request).await
-        }
-
-        fn asked(&self) -> u32 {
-            self.asked.load(Ordering::Relaxed)
-        }
-    }
-
-    fn world() -> &'static World {
-        Box::leak(Box::new(World::new()))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_open_breaker_answers_itself_and_the_service_is_not_asked() {
-        let world = world();
-        for _ in 0..2 {
-            drop(world.call(Mode::Enforce).await.expect("an answer"));
-        }
-        assert_eq!(world.breaker.state(), (Phase::Open, false));
-        let refused = world.call(Mode::Enforce).await;
-        let Err(Error::BreakerOpen { retry_after, .. }) = refused else {
-            panic!("{:?}", refused.map(|response| response.status()));
-        };
-        assert!(
-            !retry_after.is_zero(),
-            "the caller is told when to come back"
-        );
-        assert_eq!(world.asked(), 2);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn one_that_only_observes_asks_all_the_same_but_whom_an_operator_forces_is_forced() {
-        let world = world();
-        for _ in 0..5 {
-            drop(world.call(Mode::Observe).await.expect("an answer"));
-        }
-        assert_eq!(world.breaker.state(), (Phase::Open, false));
-        assert_eq!(world.asked(), 5);
-        let metrics = String::from_utf8(crate::telemetry::render()).expect("text");
-        let counted = "weir_would_refuse_total{direction=\"outbound\",reason=\"circuit-breaker-open\",service=\"breaker/layer:1\"} 3";
-        assert!(metrics.contains(counted), "{metrics}");
-        world.breaker.force(Some(Forced {
-            to: Force::Open,
-            by: ForcedBy::Policy,
-        }));
-        let refused = world.call(Mode::Observe).await;
-        assert!(matches!(refused, Err(Error::BreakerOpen { .. })));
-        assert_eq!(world.asked(), 5);
-    }
-}
+mod tests;

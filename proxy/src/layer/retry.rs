@@ -1,12 +1,14 @@
 //! Tries again where that is safe and worth it: the policy decides, this layer keeps the request and waits.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::Either;
 use http::{HeaderValue, Response};
+use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 use weir_config::record::Try;
@@ -58,7 +60,7 @@ impl<S> Layer<S> for RetryLayer {
 impl<S: Call> Service<Request> for Retry<S> {
     type Response = S::Response;
     type Error = Error;
-    type Future = Either<S::Future, AnswerFuture>;
+    type Future = Either<Once<S::Future>, AnswerFuture>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
@@ -75,13 +77,45 @@ impl<S: Call> Service<Request> for Retry<S> {
         if context.upgrade || context.stands_in || once {
             mark(&mut request.head, &request.context);
             request.context.try_until = try_until(retries);
-            return Either::Left(self.inner.call(request));
+            return Either::Left(Once {
+                call: self.inner.call(request),
+                // Hedges are paid for by the same successes.
+                budget: once.then(|| self.policy.budget.clone()),
+            });
         }
         let (mut policy, inner) = (self.policy.clone(), self.inner.clone());
         if let Some(retries) = by_rule {
             policy.retries = retries;
         }
         Either::Right(Box::pin(policy.run(inner, request)))
+    }
+}
+
+pin_project! {
+    /// A call that is not tried again.
+    pub struct Once<F> {
+        #[pin]
+        call: F,
+        budget: Option<Arc<Mutex<Budget>>>,
+    }
+}
+
+impl<F: Future<Output = Answer>> Future for Once<F> {
+    type Output = Answer;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        let this = self.project();
+        let answer = ready!(this.call.poll(cx));
+        if let Some(budget) = this.budget.take() {
+            let (verdict, now) = (verdict(&answer, None), Instant::now());
+            let mut budget = budget.lock().expect("no panic while locked");
+            match verdict {
+                None => budget.deposit(now),
+                Some(verdict) if verdict.is_failed_call() => budget.charge(now),
+                Some(_) => {}
+            }
+        }
+        Poll::Ready(answer)
     }
 }
 
@@ -98,12 +132,13 @@ impl RetryLayer {
                 original.commit();
                 return result;
             };
+            let asked = pushback(&result).filter(|_| !self.has_room_elsewhere(verdict, &result));
             let now = Instant::now();
             let decision = decide(
                 &self.retries,
                 original.state(now, self.endpoints.p50(now)),
                 verdict,
-                pushback(&result),
+                asked,
                 &mut self.budget(),
                 now,
                 fastrand::u64(..),
@@ -133,6 +168,13 @@ impl RetryLayer {
                 }
             }
         }
+    }
+
+    /// One endpoint has turned the call away because that one has too much to do, and others may not: when it is worth
+    /// asking that one again is of no matter.
+    fn has_room_elsewhere(&self, verdict: Verdict, result: &Answer) -> bool {
+        let elsewhere = |address| self.endpoints.has_other_than(address);
+        verdict == Verdict::Overloaded { service: false } && endpoint(result).is_some_and(elsewhere)
     }
 
     fn budget(&self) -> std::sync::MutexGuard<'_, Budget> {

@@ -98,10 +98,14 @@ impl Question {
             return response;
         }
         let (head, mut body) = response.into_parts();
-        let terms = Terms::of(&self.head, head.status, &head.headers)
-            .filter(|_| !head.headers.contains_key(&DEGRADED));
+        if head.headers.contains_key(&DEGRADED) {
+            return Response::from_parts(head, body);
+        }
+        let terms = Terms::of(&self.head, head.status, &head.headers);
         let now = Instant::now();
-        if let Some(terms) = terms
+        if terms.is_none() && Terms::outdate(head.status, &head.headers) {
+            shared.change(|stale| stale.outdate(&self.url, &self.head.headers));
+        } else if let Some(terms) = terms
             && shared.stale().wants(&self.url, &self.head.headers, now)
         {
             let room = shared.room.clone();

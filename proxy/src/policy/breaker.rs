@@ -15,6 +15,9 @@
 //! whole service turns a partial outage into a full one (Brooker, "Will circuit breakers solve my problems?"),
 //! so none exists unless a policy asks for it; single bad endpoints are the [gate](super::gate)'s business.
 //!
+//! A probe whose answer has begun well and goes on is a stream, which may last for hours: when half-open has lasted long
+//! enough it counts as a success.
+//!
 //! From any state a policy or an operator may force it open or closed; when that ends it starts afresh, closed. A breaker
 //! that is not armed (no policy asks for one) passes everything and learns nothing, but can be forced like any other.
 //!
@@ -35,6 +38,8 @@ const DOUBLINGS_MAX: u32 = 3;
 const JITTER: f64 = 0.2;
 /// Half-open lasts at most this many `open_for` when its probes do not come back.
 const PROBING_MAX: u32 = 2;
+/// Each push works out anew, by a clock of its own, when an operator's word ends: so close together it is the same word.
+const SAME_END: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub struct Breaker {
@@ -83,6 +88,8 @@ struct Probes {
     granted: u32,
     succeeded: u32,
     failed: u32,
+    /// Not settled, but their answers have begun well.
+    going_on: u32,
     /// Probes that have not settled by now never will.
     until: Instant,
 }
@@ -90,7 +97,18 @@ struct Probes {
 /// Proof of admission. Every ticket is spent exactly once, with [`Breaker::record`].
 #[derive(Debug)]
 #[must_use = "an admitted call must be recorded, also when it is cancelled"]
-pub struct Ticket(u64);
+pub struct Ticket {
+    generation: u64,
+    probe: bool,
+    going_on: bool,
+}
+
+impl Ticket {
+    /// Then it is to be told of the head of its answer, too: [`Breaker::answered`].
+    pub const fn is_probe(&self) -> bool {
+        self.probe
+    }
+}
 
 /// The call must not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +139,11 @@ impl Breaker {
     /// Whether a call may proceed at `now`. Refusal is immediate: nobody queues here.
     pub fn admit(&mut self, now: Instant, rand: u64) -> Result<Ticket, Refused> {
         self.move_on(now, rand);
-        let ticket = Ticket(self.generation);
+        let ticket = Ticket {
+            generation: self.generation,
+            probe: matches!(self.state, State::HalfOpen(_)),
+            going_on: false,
+        };
         match &mut self.state {
             State::Closed => Ok(ticket),
             State::Forced(forced) => match forced.to {
@@ -143,6 +165,19 @@ impl Breaker {
         }
     }
 
+    /// The head of its answer is there after `elapsed`, and is good.
+    pub fn answered(&mut self, ticket: &mut Ticket, elapsed: Duration) {
+        let is_good = self.evidence(Outcome::Success, elapsed) == Some(Counts::SUCCESS);
+        if let State::HalfOpen(probes) = &mut self.state
+            && ticket.generation == self.generation
+            && is_good
+            && !ticket.going_on
+        {
+            ticket.going_on = true;
+            probes.going_on += 1;
+        }
+    }
+
     /// `elapsed` is what the caller of the service had to wait: to the head of a streamed response, to the
     /// end of any other.
     pub fn record(
@@ -153,10 +188,13 @@ impl Breaker {
         now: Instant,
         rand: u64,
     ) {
-        if ticket.0 != self.generation || !self.armed {
+        if ticket.generation != self.generation || !self.armed {
             return; // admitted under an earlier state; it says nothing about this one
         }
         let evidence = self.evidence(outcome, elapsed);
+        if let State::HalfOpen(probes) = &mut self.state {
+            probes.going_on -= u32::from(ticket.going_on);
+        }
         match (&mut self.state, evidence) {
             (State::Closed, Some(counts)) => {
                 self.window.add(counts, now);
@@ -195,7 +233,7 @@ impl Breaker {
     /// From now on; `None`: what calls come to decides again, and what they came to before is forgotten.
     pub fn force(&mut self, forced: Option<Forced>, now: Instant) {
         match (self.state, forced.filter(|forced| !forced.is_over(now))) {
-            (State::Forced(held), Some(forced)) if held == forced => {}
+            (State::Forced(held), Some(forced)) if held.is_the_same_as(forced) => {}
             (_, Some(forced)) => {
                 self.window.clear();
                 self.transition(State::Forced(forced), Why::Forced, forced.reason(now));
@@ -216,9 +254,10 @@ impl Breaker {
 
     /// A new policy: state and counts stay, so that editing a policy neither closes nor opens anything.
     pub fn reconfigure(&mut self, config: impl Into<Option<Config>>, now: Instant) {
-        let config = config.into();
-        self.armed = config.is_some();
-        let config = config.unwrap_or(self.config);
+        let Some(config) = config.into() else {
+            return self.disarm();
+        };
+        self.armed = true;
         if config.window != self.config.window {
             self.window.resize(*config.window, now);
         }
@@ -237,6 +276,18 @@ impl Breaker {
         }
     }
 
+    fn disarm(&mut self) {
+        self.armed = false;
+        self.window.clear();
+        match self.state {
+            State::Open { .. } | State::HalfOpen(_) => {
+                let reason = "no policy asks for it any more".into();
+                self.transition(State::Closed, Why::PolicyChanged, reason);
+            }
+            State::Closed | State::Forced(_) => {}
+        }
+    }
+
     /// The oldest transition that was not reported yet.
     pub fn take_transition(&mut self) -> Option<Transition> {
         self.transitions.take()
@@ -252,9 +303,21 @@ impl Breaker {
             State::HalfOpen(probes)
                 if now >= probes.until && probes.granted >= self.config.half_open_calls.get() =>
             {
-                let missing = probes.granted - probes.succeeded - probes.failed;
-                let reason = format!("{missing} of {} probes did not come back", probes.granted);
-                if probes.succeeded > 0 {
+                let Probes {
+                    granted,
+                    succeeded,
+                    failed,
+                    going_on,
+                    ..
+                } = probes;
+                let missing = granted - succeeded - failed - going_on;
+                let reason = format!("{missing} of {granted} probes did not come back");
+                if succeeded + going_on >= self.successes_min() {
+                    let reason = format!(
+                        "{succeeded} of {granted} probes succeeded, {going_on} are being answered"
+                    );
+                    self.close(reason, now);
+                } else if succeeded + going_on > 0 {
                     self.probe(Why::ProbesMissing, reason, now);
                 } else {
                     self.open(Why::ProbesMissing, reason, now, rand);
@@ -312,16 +375,25 @@ impl Breaker {
             return;
         };
         let calls = self.config.half_open_calls.get();
-        let failed_max = ((calls - 1) / 2).min(1);
-        if probes.failed > failed_max {
+        if probes.failed > calls - self.successes_min() {
             let reason = format!("{} of {calls} probes failed", probes.failed);
             self.open(Why::ProbesFailed, reason, now, rand);
-        } else if probes.succeeded >= calls - failed_max {
+        } else if probes.succeeded >= self.successes_min() {
             let reason = format!("{} of {calls} probes succeeded", probes.succeeded);
-            self.window.clear();
-            self.closed_at = Some(now);
-            self.transition(State::Closed, Why::ProbesSucceeded, reason);
+            self.close(reason, now);
         }
+    }
+
+    fn successes_min(&self) -> u32 {
+        let calls = self.config.half_open_calls.get();
+        let failed_max = ((calls - 1) / 2).min(1);
+        calls - failed_max
+    }
+
+    fn close(&mut self, reason: String, now: Instant) {
+        self.window.clear();
+        self.closed_at = Some(now);
+        self.transition(State::Closed, Why::ProbesSucceeded, reason);
     }
 
     fn unforce(&mut self, reason: &str) {
@@ -334,6 +406,7 @@ impl Breaker {
             granted: 0,
             succeeded: 0,
             failed: 0,
+            going_on: 0,
             until: now + *self.config.open_for * PROBING_MAX,
         };
         self.transition(State::HalfOpen(probes), why, reason);
@@ -378,6 +451,17 @@ impl Forced {
             ForcedBy::Policy => None,
             ForcedBy::Operator { until } => Some(until.saturating_duration_since(now)),
         }
+    }
+
+    fn is_the_same_as(&self, other: Self) -> bool {
+        let same_end = match (self.by, other.by) {
+            (ForcedBy::Policy, ForcedBy::Policy) => true,
+            (ForcedBy::Operator { until: one }, ForcedBy::Operator { until: another }) => {
+                one.max(another).duration_since(one.min(another)) < SAME_END
+            }
+            (ForcedBy::Policy, _) | (_, ForcedBy::Policy) => false,
+        };
+        same_end && self.to == other.to
     }
 
     fn is_over(&self, now: Instant) -> bool {

@@ -102,6 +102,11 @@ impl Ewma {
         self.cost(now, pending).max(least)
     }
 
+    /// In nanoseconds: what a call took, while there were any.
+    pub const fn when_last_called(&self) -> f64 {
+        self.nanos
+    }
+
     fn learn(&mut self, sample: f64, now: Instant) {
         let left = self.left(now);
         self.nanos = if sample > self.nanos {

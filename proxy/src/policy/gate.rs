@@ -23,16 +23,20 @@
 //! it is `false` (always, for the only endpoint of a service) the gate stays and only reports what it would have
 //! done.
 
+mod backoff;
+mod probing;
+
 use std::time::Duration;
 use tokio::time::Instant;
-use weir_config::snapshot::Gate as Config;
+use weir_config::snapshot::{Gate as Config, Mode};
 
-use super::jitter;
 use super::outcome::{Fault, Outcome};
 use super::ramp::{Ramp, WEIGHT_MIN};
 use super::stall::StallContext;
 use super::transition::{Phase, Transition, Transitions, Why};
 use super::window::{Counts, Window};
+use backoff::Backoff;
+use probing::{Overdue, Probing};
 
 /// T2 looks at this span …
 const WINDOW: Duration = Duration::from_secs(5);
@@ -40,22 +44,12 @@ const WINDOW: Duration = Duration::from_secs(5);
 const WINDOW_CALLS_MIN: u32 = 10;
 /// … and opens only when the pool does better by this much: if all fail alike, ejecting one helps nobody.
 const BELOW_POOL_MIN: f64 = 0.20;
-/// T4: a refused connect is cheap to try again, so it starts low.
-const CONNECT_OPEN_MIN: Duration = Duration::from_millis(100);
-const CONNECT_OPEN_MAX: Duration = Duration::from_secs(10);
-const JITTER: f64 = 0.2;
-/// One doubling of the open time is forgiven for each such span of health.
-const HEALTHY: Duration = Duration::from_secs(30);
 /// The longest that an endpoint's own Retry-After can keep it out.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 const PROBE_SUCCESSES: u32 = 3;
-/// A probe that has not come back by now counts for nothing and is replaced.
-const PROBE_MAX: Duration = Duration::from_secs(10);
 /// A silent endpoint is asked so often before a request tries it all the same: one that is awake and answers no
 /// question would stay out for ever.
 const QUESTIONS: u32 = 3;
-/// How long the next probe waits for a request that could be retried elsewhere, should it fail.
-const RETRY_SAFE_WAIT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub struct Gate {
@@ -64,16 +58,12 @@ pub struct Gate {
     state: State,
     window: Window,
     failures_in_row: u32,
-    /// The k of `open_for × 2^k`, and the same for connects.
-    doublings: u32,
-    connect_doublings: u32,
+    backoff: Backoff,
     /// Questions in a row that nobody answered.
     unanswered: u32,
-    /// Since when it passes calls, if it was open before.
-    healthy_since: Option<Instant>,
     /// Until then it has been said that it would open.
     reported_until: Option<Instant>,
-    /// Bumped when it opens, and for each lost probe: tickets from before are no evidence.
+    /// Bumped when it opens, and for each probe that is overdue: tickets from before are no evidence.
     generation: u64,
     transitions: Transitions,
 }
@@ -92,24 +82,6 @@ enum Cause {
     Evidence,
     Silence,
     Connect,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Probing {
-    cause: Cause,
-    synthetic: Synthetic,
-    /// When the one request that is allowed was admitted.
-    request: Option<Instant>,
-    /// Since when a request is awaited.
-    vacant_since: Instant,
-    succeeded: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Synthetic {
-    Wanted,
-    Running { since: Instant },
-    Passed,
 }
 
 /// Proof of admission. Every ticket is spent once, with [`Gate::record`] or [`Gate::connect_failed`].
@@ -152,10 +124,8 @@ impl Gate {
             state: State::Closed,
             window: Window::new(WINDOW),
             failures_in_row: 0,
-            doublings: 0,
-            connect_doublings: 0,
+            backoff: Backoff::default(),
             unanswered: 0,
-            healthy_since: None,
             reported_until: None,
             generation: 0,
             transitions: Transitions::default(),
@@ -166,7 +136,7 @@ impl Gate {
         self.move_on(now);
         match &mut self.state {
             State::Closed | State::Ramping(_) => {}
-            State::HalfOpen(probing) if probing.awaits_request() => probing.request = Some(now),
+            State::HalfOpen(probing) if probing.awaits_request() => probing.ask(now),
             State::HalfOpen(_) | State::Open { .. } => return None,
         }
         Some(Ticket(self.generation))
@@ -175,6 +145,15 @@ impl Gate {
     /// A ticket for the caller that has nowhere else to go. Its outcome is no evidence.
     pub fn admit_regardless(&self) -> Ticket {
         Ticket(u64::MAX)
+    }
+
+    /// The head of its answer is there, and is good; what follows may last for hours.
+    pub fn answered(&mut self, ticket: &Ticket) {
+        if let State::HalfOpen(probing) = &mut self.state
+            && ticket.0 == self.generation
+        {
+            probing.answered();
+        }
     }
 
     pub fn record(
@@ -236,7 +215,7 @@ impl Gate {
             State::Closed | State::Ramping(_) => {
                 self.trip(Cause::Silence, Why::Stall, reason, may_open, now, rand);
             }
-            State::HalfOpen(probing) if probing.request.is_some() => {
+            State::HalfOpen(probing) if probing.has_asked() => {
                 self.open(probing.cause, Why::Stall, reason(), now, rand);
             }
             State::HalfOpen(_) | State::Open { .. } => {}
@@ -255,12 +234,13 @@ impl Gate {
     pub fn wants_probe(&mut self, now: Instant) -> Option<ProbeKind> {
         self.move_on(now);
         match &mut self.state {
-            State::HalfOpen(probing) if probing.synthetic == Synthetic::Wanted => {
-                probing.synthetic = Synthetic::Running { since: now };
-                Some(match probing.cause {
-                    Cause::Silence => ProbeKind::Question,
-                    Cause::Evidence | Cause::Connect => ProbeKind::Connect,
-                })
+            State::HalfOpen(probing) => {
+                probing
+                    .starts_synthetic(now)
+                    .then_some(match probing.cause {
+                        Cause::Silence => ProbeKind::Question,
+                        Cause::Evidence | Cause::Connect => ProbeKind::Connect,
+                    })
             }
             _ => None,
         }
@@ -270,7 +250,7 @@ impl Gate {
         let State::HalfOpen(probing) = &mut self.state else {
             return;
         };
-        if !matches!(probing.synthetic, Synthetic::Running { .. }) {
+        if !probing.runs_synthetic() {
             return;
         }
         let reason = match result {
@@ -280,8 +260,7 @@ impl Gate {
             }
             ProbeResult::Passed | ProbeResult::Unanswered => {
                 self.unanswered = 0;
-                probing.synthetic = Synthetic::Passed;
-                probing.vacant_since = now;
+                probing.synthetic_passed(now);
                 return;
             }
             ProbeResult::Failed => "the synthetic probe failed",
@@ -294,10 +273,7 @@ impl Gate {
     /// balancer would choose an endpoint that just failed. Requests that can be retried elsewhere go first.
     pub fn wants_request(&self, retry_safe: bool, now: Instant) -> bool {
         match self.state {
-            State::HalfOpen(probing) => {
-                let waited = now.saturating_duration_since(probing.vacant_since);
-                probing.awaits_request() && (retry_safe || waited >= RETRY_SAFE_WAIT)
-            }
+            State::HalfOpen(probing) => probing.wants_request(retry_safe, now),
             _ => false,
         }
     }
@@ -338,13 +314,26 @@ impl Gate {
         }
     }
 
-    /// A new policy: what was learnt stays.
+    /// A new policy: what was learnt stays. One that only observes takes out nothing, also not what is out already.
     pub fn reconfigure(&mut self, config: Config, ramp_for: Duration, now: Instant) {
         self.config = config;
         self.ramp_for = ramp_for;
+        if config.mode == Mode::Observe {
+            return self.release();
+        }
         if let State::Open { until, .. } = &mut self.state {
             *until = (*until).min(now + *config.max_open_for);
         }
+    }
+
+    fn release(&mut self) {
+        if self.state == State::Closed {
+            return;
+        }
+        self.generation += 1;
+        self.failures_in_row = 0;
+        let reason = "its policy only observes now".into();
+        self.transition(State::Closed, Why::PolicyChanged, reason);
     }
 
     pub fn take_transition(&mut self) -> Option<Transition> {
@@ -396,58 +385,60 @@ impl Gate {
         }
     }
 
-    fn learn_from_probe(&mut self, probing: Probing, outcome: Outcome, now: Instant, rand: u64) {
-        let succeeded = match outcome {
-            Outcome::Success => probing.succeeded + 1,
-            Outcome::Cancelled | Outcome::Failure(Fault::Deadline) => probing.succeeded,
+    fn learn_from_probe(
+        &mut self,
+        mut probing: Probing,
+        outcome: Outcome,
+        now: Instant,
+        rand: u64,
+    ) {
+        match outcome {
+            Outcome::Success => self.probe_succeeded(probing, now),
+            Outcome::Cancelled | Outcome::Failure(Fault::Deadline) => {
+                probing.vacate(now);
+                self.state = State::HalfOpen(probing);
+            }
             Outcome::Failure(Fault::Hard | Fault::Overload) => {
                 let reason = "a probe failed".into();
-                return self.open(probing.cause, Why::ProbesFailed, reason, now, rand);
+                self.open(probing.cause, Why::ProbesFailed, reason, now, rand);
             }
-        };
-        if succeeded < PROBE_SUCCESSES {
-            self.state = State::HalfOpen(Probing {
-                request: None,
-                vacant_since: now,
-                succeeded,
-                ..probing
-            });
-        } else {
-            self.window.clear();
-            self.failures_in_row = 0;
-            self.healthy_since = Some(now);
-            let ramp = Ramp::new(now, self.ramp_for);
-            self.transition(
-                State::Ramping(ramp),
-                Why::ProbesSucceeded,
-                format!("{succeeded} probes succeeded"),
-            );
         }
+    }
+
+    fn probe_succeeded(&mut self, mut probing: Probing, now: Instant) {
+        probing.succeeded += 1;
+        if probing.succeeded < PROBE_SUCCESSES {
+            probing.vacate(now);
+            self.state = State::HalfOpen(probing);
+            return;
+        }
+        self.window.clear();
+        self.failures_in_row = 0;
+        self.backoff.recovered(now);
+        let ramp = Ramp::new(now, self.ramp_for);
+        let reason = format!("{} probes succeeded", probing.succeeded);
+        self.transition(State::Ramping(ramp), Why::ProbesSucceeded, reason);
     }
 
     /// What time alone changes.
     fn move_on(&mut self, now: Instant) {
         match &mut self.state {
             State::Open { until, cause } if now >= *until => {
-                let probing = Probing {
-                    cause: *cause,
-                    synthetic: Synthetic::Wanted,
-                    request: None,
-                    vacant_since: now,
-                    succeeded: 0,
-                };
+                let probing = Probing::new(*cause, now);
                 let reason = "the open time is over".into();
                 self.transition(State::HalfOpen(probing), Why::OpenTimeOver, reason);
             }
             State::HalfOpen(probing) => {
-                let lost = |since: Instant| now.saturating_duration_since(since) >= PROBE_MAX;
-                if matches!(probing.synthetic, Synthetic::Running { since } if lost(since)) {
-                    probing.synthetic = Synthetic::Wanted;
-                }
-                if probing.request.is_some_and(lost) {
-                    probing.request = None;
-                    probing.vacant_since = now;
-                    self.generation += 1;
+                let overdue = probing.move_on(now);
+                // From here on its ticket is no evidence.
+                self.generation += u64::from(overdue.is_some());
+                match overdue {
+                    Some(Overdue::Lost) => probing.vacate(now),
+                    Some(Overdue::Stream) => {
+                        let probing = *probing;
+                        self.probe_succeeded(probing, now);
+                    }
+                    None => {}
                 }
             }
             State::Ramping(ramp) if ramp.is_over(now) => {
@@ -482,30 +473,7 @@ impl Gate {
     }
 
     fn open(&mut self, cause: Cause, why: Why, reason: String, now: Instant, rand: u64) {
-        if let Some(since) = self.healthy_since.take() {
-            let healthy_for = now.saturating_duration_since(since);
-            let forgiven = (healthy_for.as_secs() / HEALTHY.as_secs()) as u32;
-            self.doublings = self.doublings.saturating_sub(forgiven);
-            self.connect_doublings = self.connect_doublings.saturating_sub(forgiven);
-        }
-        let (doublings, first, max) = match cause {
-            Cause::Evidence | Cause::Silence => {
-                let config = &self.config;
-                (&mut self.doublings, *config.open_for, *config.max_open_for)
-            }
-            Cause::Connect => (
-                &mut self.connect_doublings,
-                CONNECT_OPEN_MIN,
-                CONNECT_OPEN_MAX,
-            ),
-        };
-        // The jitter stays below the promised maximum, and still spreads there.
-        let longest = max.div_f64(1.0 + JITTER);
-        let open_for = first.saturating_mul(1 << *doublings).min(longest);
-        if open_for < longest {
-            *doublings = (*doublings + 1).min(u32::BITS - 1);
-        }
-        let until = now + jitter::around(open_for, JITTER, rand);
+        let until = now + self.backoff.next(&self.config, cause, now, rand);
         self.generation += 1;
         self.transition(State::Open { until, cause }, why, reason);
     }
@@ -520,12 +488,6 @@ impl Gate {
             why,
             reason,
         });
-    }
-}
-
-impl Probing {
-    fn awaits_request(&self) -> bool {
-        self.synthetic == Synthetic::Passed && self.request.is_none()
     }
 }
 

@@ -27,6 +27,10 @@ use super::pushback::Pushback;
 /// the savings pay for would stand in line for as long as their deadlines let them.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(1);
 
+/// Nor is a second try for which the endpoint asks to be left alone for longer than its gate would believe it: without a
+/// deadline the call would be held for as long as somebody writes into a header.
+const PUSHBACK_MAX: Duration = Duration::from_secs(30);
+
 /// What an answer, or the lack of one, means for retrying. The table from statuses is in `error.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -44,6 +48,16 @@ pub enum Verdict {
     Exhausted,
     /// An answer: good, or not to be improved by asking again.
     Final,
+}
+
+impl Verdict {
+    /// Somebody worked in vain, or had too much work: a failure that tells something of the service.
+    pub const fn is_failed_call(self) -> bool {
+        match self {
+            Self::Unavailable | Self::ServerError | Self::Named | Self::Overloaded { .. } => true,
+            Self::Unprocessed | Self::Exhausted | Self::Final => false,
+        }
+    }
 }
 
 /// What has happened to the request so far, and what it allows.
@@ -150,6 +164,9 @@ pub fn decide(
     if !in_time(attempt, retry.after) {
         return Decision::Stop(Stop::Deadline);
     }
+    if pushback.is_some() && retry.after > PUSHBACK_MAX {
+        return Decision::Stop(Stop::Pushback);
+    }
     let (after, paid) = match retry.price {
         Price::Transparent => (retry.after, budget.withdraw(TRANSPARENT, now)),
         Price::Attempt => {
@@ -167,17 +184,9 @@ pub fn decide(
     }
 }
 
-/// Somebody worked in vain, or had too much work: a failure that tells something of the service. Once for a request.
+/// Once for a request.
 fn is_failed_call(attempt: Attempt, verdict: Verdict) -> bool {
-    let is_first = attempt.number == 1 && attempt.transparent == 0;
-    is_first
-        && match verdict {
-            Verdict::Unavailable
-            | Verdict::ServerError
-            | Verdict::Named
-            | Verdict::Overloaded { .. } => true,
-            Verdict::Unprocessed | Verdict::Exhausted | Verdict::Final => false,
-        }
+    attempt.number == 1 && attempt.transparent == 0 && verdict.is_failed_call()
 }
 
 struct Retry {

@@ -93,6 +93,19 @@ impl Terms {
         })
     }
 
+    /// Whether an answer that is not kept says that those from before are true no longer: what was there has gone or moved,
+    /// or nobody is to keep it from now on. What is wrong with a request says nothing of the kind.
+    pub fn outdate(status: StatusCode, answer: &HeaderMap) -> bool {
+        match status.as_u16() {
+            200 => {
+                let said = Directives::of(answer);
+                said.no_store || said.no_stale
+            }
+            301 | 302 | 303 | 307 | 308 | 404 | 410 => true,
+            _ => false,
+        }
+    }
+
     fn serve(&self, request: &HeaderMap) -> bool {
         let same = |(name, values): &(HeaderName, Vec<HeaderValue>)| {
             request.get_all(name).iter().eq(values.iter())
@@ -303,6 +316,11 @@ impl Stale {
     /// Something was written there: what was read before is not true any more (RFC 9111 section 4.4).
     pub fn forget(&mut self, url: &Url) {
         self.remove(url, |_| true);
+    }
+
+    /// There is a newer answer to this request, and that is not kept.
+    pub fn outdate(&mut self, url: &Url, request: &HeaderMap) {
+        self.remove(url, |kept| kept.terms.serve(request));
     }
 
     fn remove(&mut self, url: &Url, is_meant: impl Fn(&Kept) -> bool) {

@@ -201,6 +201,32 @@ async fn calls_stay_in_the_zone_once_it_is_known_and_nobody_says_otherwise() {
     assert_eq!(zones(&endpoints).len(), 4, "nobody is near");
 }
 
+/// An endpoint costs less the longer it is left alone, so most calls went to those far away, which nobody ever calls.
+#[tokio::test(start_paused = true)]
+async fn rare_calls_stay_in_their_zone_as_well() {
+    let endpoints = pool_at(&[]);
+    let zone = |number| if number == 0 { "near" } else { "far" };
+    let all = (0..11).map(|number| described(number, zone(number), 100));
+    endpoints.update(true, all.collect(), &[]);
+    endpoints.set_zone(Some("near"));
+    let mut far = 0;
+    for _ in 0..300 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let chosen = endpoints.choose_for_request(&by("ada"));
+        let chosen = chosen.expect("one is there");
+        far += usize::from(chosen.member.zone().as_deref() == Some("far"));
+        tokio::time::advance(Duration::from_millis(5)).await;
+        drop(Guard::new(chosen).settle(Ok(Response::new(Body::empty()))));
+    }
+    assert!(far <= 15, "{far} of 300 left their zone");
+    // And they leave it when the one nearby has enough to do.
+    let busy: Vec<_> = (0..20)
+        .map(|_| Guard::new(endpoints.choose_for_request(&by("ada")).expect("a place")))
+        .collect();
+    let near = endpoints.list()[0].in_flight();
+    assert!((1..=6).contains(&near), "{near} of {}", busy.len());
+}
+
 #[tokio::test(start_paused = true)]
 async fn endpoints_get_their_weights_share_and_discovery_may_change_it() {
     let endpoints = pool_at(&[]);

@@ -264,3 +264,45 @@ async fn that_there_is_no_room_is_told_once_and_that_there_is_again() {
     assert_eq!(last.load.queued, 0);
     calls.iter().for_each(tokio::task::JoinHandle::abort);
 }
+
+/// Sockets were no streams: their places came back with the head of the answer, and the cap on streams was none.
+#[tokio::test(start_paused = true)]
+async fn an_upgraded_connection_is_a_stream_for_as_long_as_it_lasts_and_one_that_is_refused_is_not()
+{
+    for (status, held) in [(101, 1), (400, 0)] {
+        let world = World::new(&limits(1, 0, Mode::Enforce));
+        let app = service_fn(move |_: Request| async move {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::from_u16(status).expect("a status");
+            Ok(response)
+        });
+        let layer = AdmissionLayer {
+            admission: world.shared.clone(),
+        };
+        let mut upgrade = request(Tier::Default);
+        upgrade.context.upgrade = true;
+        let answer = layer.layer(app).call(upgrade).await.expect("an answer");
+        let (mut head, body) = answer.into_parts();
+        drop(body);
+        let place = head.extensions.remove::<Arc<Admitted>>();
+        let streams = || world.shared.load().streams;
+        assert_eq!((place.is_some(), streams()), (held == 1, held), "{status}");
+        assert_eq!(world.settled().await, (0, 0));
+        drop(place);
+        assert_eq!(streams(), 0);
+    }
+}
+
+/// The app hangs, and its caller goes.
+#[tokio::test(start_paused = true)]
+async fn an_upgrade_that_is_given_up_gives_its_place_back() {
+    let world = World::new(&limits(1, 0, Mode::Enforce));
+    let mut upgrade = request(Tier::Default);
+    upgrade.context.upgrade = true;
+    let call = world.call(upgrade);
+    world.settled().await;
+    assert_eq!(world.shared.load().streams, 1);
+    call.abort();
+    world.settled().await;
+    assert_eq!(world.shared.load().streams, 0);
+}

@@ -283,6 +283,8 @@ async fn an_answer_that_goes_on_is_cut_in_its_own_protocol_and_an_audit_cuts_non
             std::future::pending::<()>().await;
         };
         let end = tokio::select! {
+            // The body is not looked at once more because the policy was edited: something must wake it.
+            biased;
             end = tokio::time::timeout(hour, body.frame()) => end,
             () = edit => unreachable!("it never ends"),
         };

@@ -184,9 +184,9 @@ async fn a_page_that_has_passed_whole_is_given_again_with_its_age_and_marked() {
     server.says(|| status(500));
     let kept = (200, "stale", "", "30", "page");
     assert_eq!(told(service.call(get()).await).await, as_told(kept));
-    for own in [404, 429, 501] {
+    for own in [400, 429, 501] {
         server.says(match own {
-            404 => || status(404),
+            400 => || status(400),
             429 => || status(429),
             _ => || status(501),
         });
@@ -224,6 +224,35 @@ async fn a_page_that_was_cut_is_too_long_or_was_written_to_is_not_given_again() 
     service.call(post()).await.expect("written");
     server.says(nobody);
     assert!(service.call(get()).await.is_err(), "it was true before");
+}
+
+/// A page that somebody had deleted came back as soon as the app failed.
+#[tokio::test]
+async fn a_page_of_which_a_later_answer_says_that_it_is_gone_or_secret_is_not_given_again() {
+    fn with_cache_control(value: &'static str) -> Answer {
+        let mut response = page()?;
+        let value = HeaderValue::from_static(value);
+        response.headers_mut().insert(header::CACHE_CONTROL, value);
+        Ok(response)
+    }
+    let later: [(fn() -> Answer, bool); 7] = [
+        (|| status(404), true),
+        (|| status(410), true),
+        (|| status(301), true),
+        (|| with_cache_control("no-store"), true),
+        (|| with_cache_control("private"), true),
+        (|| status(304), false),
+        (|| status(400), false),
+    ];
+    for (place, (says, outdated)) in later.into_iter().enumerate() {
+        let server = Server::new(page);
+        let mut service = fallback(&server, Some(shelf()), None, None);
+        assert_eq!(told(service.call(get()).await).await, as_told(GOOD));
+        server.says(says);
+        told(service.call(get()).await).await;
+        server.says(nobody);
+        assert_eq!(service.call(get()).await.is_err(), outdated, "{place}");
+    }
 }
 
 #[tokio::test]

@@ -132,3 +132,53 @@ async fn each_try_goes_out_whole_and_knows_where_the_others_failed() {
     ];
     assert_eq!(*seen.lock().expect("not poisoned"), expected);
 }
+
+/// A sidecar whose app has too much to do says along with that when to come back, so all were held for a second whose
+/// deadline let them; the others failed although two of three had room.
+#[tokio::test(start_paused = true)]
+async fn who_is_turned_away_by_one_busy_endpoint_goes_to_another_at_once() {
+    for (endpoints, millis) in [(3, 0), (1, 1000)] {
+        let mut layer = layer(2, None);
+        layer.endpoints = pool(endpoints);
+        let busy = layer.endpoints.list()[0].address();
+        let sheds = service_fn(move |request: Request| {
+            let mut response = Response::new(Body::empty());
+            response.body_mut().endpoint = Some(busy);
+            if request.context.tried.is_empty() {
+                *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+                let headers = response.headers_mut();
+                headers.insert(&head::OVERLOAD, HeaderValue::from_static("local"));
+                headers.insert(http::header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            std::future::ready(Ok(response))
+        });
+        let begun = Instant::now();
+        let answer: Answer = layer.layer(sheds).call(request(Method::POST)).await;
+        assert_eq!(answer.expect("an answer").status(), 200);
+        assert_eq!(begun.elapsed(), Duration::from_millis(millis));
+    }
+}
+
+/// Where nothing is retried nothing was earned, and after ten hedges there were no more.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_retried_earns_hedges_all_the_same() {
+    for (status, earned) in [(200, 100), (503, 0)] {
+        let layer = layer(1, None);
+        let budget = layer.budget.clone();
+        let tokens = || budget.lock().expect("not poisoned").tokens().0;
+        while tokens() >= 1000 {
+            let paid = (budget.lock().expect("not poisoned"))
+                .withdraw(crate::policy::budget::ATTEMPT, Instant::now());
+            assert!(paid);
+        }
+        let before = tokens();
+        let says = service_fn(move |_: Request| {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = http::StatusCode::from_u16(status).expect("a status");
+            std::future::ready(Ok(response))
+        });
+        let answer: Answer = layer.layer(says).call(request(Method::GET)).await;
+        assert_eq!(answer.expect("an answer").status(), status);
+        assert_eq!(tokens(), before + earned);
+    }
+}

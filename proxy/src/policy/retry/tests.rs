@@ -354,6 +354,16 @@ fn pushback_is_obeyed_exactly_or_not_at_all() {
     ] {
         assert_eq!(decide(pushback), expected, "{pushback:?}");
     }
+    let patient = Attempt {
+        remaining: None,
+        ..FIRST
+    };
+    for (seconds, retried) in [(30, true), (31, false), (86_400, false)] {
+        let pushback = Some(Pushback::After(Duration::from_secs(seconds)));
+        let decided = decide_with(&Retries::default(), patient, Verdict::Unavailable, pushback);
+        let stopped = decided.0 == Decision::Stop(Stop::Pushback);
+        assert_eq!(!stopped, retried, "a call without a deadline, {seconds} s");
+    }
     let never = Some(Pushback::Never);
     assert_eq!(
         decide_with(&Retries::default(), FIRST, Verdict::Unprocessed, never).0,
@@ -460,7 +470,8 @@ proptest! {
         prop_assert!(attempts_max > 1 && (!counts || attempt.number < attempts_max));
         prop_assert!(counts || attempt.transparent == 0);
         prop_assert!(attempt.remaining.is_none_or(|left| left >= after + attempt.typical));
-        prop_assert!(pushback.is_some() || after <= millis(250));
+        let longest = pushback.map_or(millis(250), |_| PUSHBACK_MAX);
+        prop_assert!(after <= longest);
     }
 
     /// However the attempts of one request fail, there are at most `attempts` plus one of them.

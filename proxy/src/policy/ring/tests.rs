@@ -20,10 +20,7 @@ fn idle(standing: Standing) -> Place {
     Place {
         candidate: Candidate {
             standing,
-            load: Load {
-                cost: 1.0,
-                weight: 1.0,
-            },
+            load: Load::of(1.0, 1.0),
         },
         in_flight: 0,
         weight: ORDINARY,

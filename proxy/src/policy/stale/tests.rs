@@ -243,3 +243,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_newer_answer_that_is_not_kept_outdates_only_what_its_caller_would_be_given() {
+    let (mut stale, now) = (Stale::new(ROOMY), Instant::now());
+    let (everybody, ada) = (request("/", &[]), request("/", &[("cookie", "id=ada")]));
+    let answer = said(&[]);
+    let terms = Terms::of(&everybody, StatusCode::OK, &answer).expect("it may be kept");
+    stale.keep(url(&everybody), terms, answer, Bytes::new(), now);
+    let mut found = |after: &Parts| {
+        stale.outdate(&url(after), &after.headers);
+        let found = stale.find(&url(&everybody), &everybody.headers, HOUR, now);
+        found.is_some()
+    };
+    assert!(found(&ada), "her page is another one");
+    assert!(!found(&everybody));
+}

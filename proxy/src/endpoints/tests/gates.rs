@@ -1,0 +1,162 @@
+//! What gates learn from calls of every kind, and when they must not.
+
+use weir_config::snapshot::Mode;
+
+use super::*;
+use crate::error::ConnectError;
+use crate::policy::gate::ProbeResult;
+use crate::policy::window::Counts;
+
+const HARD: Outcome = Outcome::Failure(Fault::Hard);
+
+fn state(endpoints: &Endpoints, index: usize) -> Phase {
+    endpoints.list()[index].learnt().gate.state()
+}
+
+/// The first of three cannot be connected to, and then it can.
+async fn probing() -> Arc<Endpoints> {
+    let endpoints = pool(3);
+    let mut refused = call(&endpoints, 0);
+    refused.connect_failed = true;
+    refused.done(HARD);
+    assert_eq!(state(&endpoints, 0), Phase::Open);
+    tokio::time::advance(Duration::from_millis(200)).await;
+    let (member, now) = (endpoints.list()[0].clone(), Instant::now());
+    let mut learnt = member.learnt();
+    assert!(learnt.gate.wants_probe(now).is_some());
+    learnt.gate.probe_result(ProbeResult::Passed, now, 0);
+    endpoints.publish(&member, &mut learnt);
+    drop(learnt);
+    endpoints
+}
+
+fn request() -> Request {
+    let mut context = Context::opaque(0);
+    context.replayable = true;
+    Request {
+        head: http::Request::new(()).into_parts().0,
+        body: Body::empty(),
+        context,
+    }
+}
+
+/// Each of its probes was one that nobody ever heard of again, or had been cancelled.
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_only_ever_gets_opaque_connections_is_taken_back() {
+    let endpoints = probing().await;
+    let first = endpoints.list()[0].clone();
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let chosen = endpoints.choose(&Context::opaque(0)).expect("a place");
+        assert_eq!(chosen.member.address(), first.address(), "it is a probe");
+        let mut guard = Guard::new(chosen);
+        guard.duty().connected();
+        open.push(guard);
+    }
+    assert_eq!(state(&endpoints, 0), Phase::Ramping);
+    assert!(first.is_eligible());
+    drop(open);
+    assert_eq!((first.in_flight(), first.connections()), (0, 0));
+    assert_eq!(state(&endpoints, 0), Phase::Ramping);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_only_ever_gets_streams_is_taken_back() {
+    let endpoints = probing().await;
+    let first = endpoints.list()[0].clone();
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        let chosen = endpoints.choose_for_request(&request()).expect("a place");
+        assert_eq!(chosen.member.address(), first.address(), "it is a probe");
+        let head = Response::new(Body::full("and so on".into()));
+        streams.push(Guard::new(chosen).settle(Ok(head)).expect("an answer"));
+        tokio::time::advance(Duration::from_secs(10)).await;
+        endpoints.tick(Instant::now());
+    }
+    assert_eq!(state(&endpoints, 0), Phase::Ramping);
+    assert!(first.is_eligible());
+    drop(streams);
+    assert_eq!(first.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_this_sidecar_has_no_certificate_is_no_endpoints_failure() {
+    let endpoints = pool(3);
+    for _ in 0..10 {
+        let error = Error::Connect(ConnectError::NoCertificate);
+        let refused = Guard::new(call(&endpoints, 0)).settle(Err(error));
+        assert!(refused.is_err());
+    }
+    let counts = endpoints.list()[0].learnt().gate.counts(Instant::now());
+    assert_eq!(counts, Counts::default());
+    fail(&endpoints, 0, &[]);
+    assert_eq!(state(&endpoints, 0), Phase::Closed, "it has failed once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_that_stays_is_not_ejected_while_others_are_going_away() {
+    let endpoints = pool(3);
+    let going: Vec<Described> = endpoints.list()[1..]
+        .iter()
+        .map(|member| Described {
+            address: member.address(),
+            identity: None,
+            draining: true,
+            weight: 100,
+            zone: None,
+            pod: String::new(),
+        })
+        .collect();
+    endpoints.update(false, going, &[]);
+    for _ in 0..10 {
+        fail(&endpoints, 0, &[]);
+    }
+    assert_eq!(state(&endpoints, 0), Phase::Closed);
+    for _ in 0..10 {
+        fail(&endpoints, 1, &[]);
+    }
+    assert_eq!(state(&endpoints, 1), Phase::Closed, "nor is it any better");
+}
+
+#[tokio::test(start_paused = true)]
+async fn gates_that_only_observe_from_now_on_let_go_at_once() {
+    let endpoints = pool(3);
+    for _ in 0..5 {
+        fail(&endpoints, 0, &[]);
+    }
+    assert_eq!(endpoints.tally.out(), 1);
+    let mut outbound = Outbound::default();
+    outbound.gate.mode = Mode::Observe;
+    endpoints.reconfigure(&outbound);
+    assert_eq!(endpoints.tally.out(), 0);
+    for _ in 0..20 {
+        fail(&endpoints, 0, &[]);
+    }
+    assert_eq!(state(&endpoints, 0), Phase::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_observes_refuses_nobody_a_place_at_an_endpoint() {
+    let mut outbound = Outbound::default();
+    outbound.limits.per_endpoint = Count::of(1);
+    let endpoints = pool(2);
+    endpoints.set_mode(Mode::Observe);
+    endpoints.reconfigure(&outbound);
+    let place = || endpoints.choose_for_request(&request());
+    let calls: Vec<_> = (0..10).map(|_| place().map(Guard::new)).collect();
+    assert!(calls.iter().all(Result::is_ok));
+    let metrics = String::from_utf8(crate::telemetry::render()).expect("text");
+    let counted = metrics
+        .lines()
+        .find(|line| line.contains("per-endpoint-limit") && line.contains("boutique/catalog:3550"))
+        .expect("it is counted");
+    let counted: u32 = counted
+        .rsplit(' ')
+        .next()
+        .and_then(|n| n.parse().ok())
+        .expect("a number");
+    assert!((1..=8).contains(&counted), "two had a place: {counted}");
+    endpoints.set_mode(Mode::Enforce);
+    assert!(place().is_err());
+}

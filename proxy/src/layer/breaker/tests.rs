@@ -1,0 +1,196 @@
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use http::HeaderValue;
+use tower::service_fn;
+use weir_config::snapshot::Force;
+use weir_config::units::Count;
+
+use super::*;
+use crate::facts;
+use crate::layer::deadline::DeadlineLayer;
+use crate::policy::breaker::ForcedBy;
+use crate::request::Context as RequestContext;
+
+/// A service of which every call fails, and the breaker before it.
+struct World {
+    breaker: Arc<Shared>,
+    asked: AtomicU32,
+}
+
+impl World {
+    /// Two failures open it.
+    fn new() -> Self {
+        let config = Config {
+            minimum_calls: Count::of(2),
+            ..Config::default()
+        };
+        let service: Arc<str> = "breaker/layer:1".into();
+        let metrics = Arc::new(BackendMetrics::new(&service));
+        let facts = facts::channel().0;
+        let route = String::new();
+        Self {
+            breaker: Arc::new(Shared::new(Some(config), service, route, facts, metrics)),
+            asked: AtomicU32::new(0),
+        }
+    }
+
+    /// Of a service that says nothing, by callers who wait for that long.
+    async fn hang(&'static self, limit: Duration, patience: Duration) -> Answer {
+        let silent = service_fn(|_: Request| std::future::pending::<Answer>());
+        let deadline = DeadlineLayer { limit: Some(limit) };
+        let layer = BreakerLayer {
+            breaker: self.breaker.clone(),
+            mode: Mode::Enforce,
+            deadline: Some(limit),
+        };
+        let mut request = request();
+        request.context.deadline = Deadline::after(patience, request.context.received);
+        layer.layer(deadline.layer(silent)).call(request).await
+    }
+
+    async fn ask(&'static self, service: impl Call) -> Answer {
+        let layer = BreakerLayer {
+            breaker: self.breaker.clone(),
+            mode: Mode::Enforce,
+            deadline: None,
+        };
+        layer.layer(service).call(request()).await
+    }
+
+    /// The head of an answer that goes on for as long as it is kept.
+    async fn stream(&'static self) -> Answer {
+        let says = |_: Request| ready(Ok(Response::new(Body::full("and so on".into()))));
+        self.ask(service_fn(says)).await
+    }
+
+    async fn call(&'static self, mode: Mode) -> Answer {
+        let failing = service_fn(|_: Request| {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            ready(Ok(response))
+        });
+        let layer = BreakerLayer {
+            breaker: self.breaker.clone(),
+            mode,
+            deadline: None,
+        };
+        layer.layer(failing).call(request()).await
+    }
+
+    fn asked(&self) -> u32 {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_only_streams_is_called_again_after_it_failed() {
+    let world = world();
+    for _ in 0..2 {
+        drop(world.call(Mode::Enforce).await.expect("an answer"));
+    }
+    tokio::time::advance(Duration::from_secs(6)).await;
+    let mut streams = Vec::new();
+    for _ in 0..5 {
+        streams.push(world.stream().await.expect("a probe"));
+    }
+    assert!(world.stream().await.is_err(), "there are enough of them");
+    tokio::time::advance(Duration::from_secs(10)).await;
+    streams.push(world.stream().await.expect("it is closed"));
+    assert_eq!(world.breaker.state(), (Phase::Closed, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_more_often_than_it_may_is_no_reason_to_stop_asking() {
+    for (status, header, then) in [
+        (429, None, Phase::Closed),
+        (200, Some((&PROXY_ERROR, "rate-limited")), Phase::Closed),
+        (503, Some((&head::OVERLOAD, "local")), Phase::Open),
+        (429, Some((&head::OVERLOAD, "local")), Phase::Open),
+    ] {
+        let world = world();
+        let says = move |_: Request| {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::from_u16(status).expect("a status");
+            let headers = response.headers_mut();
+            if status == 200 {
+                headers.insert(&head::GRPC_STATUS, HeaderValue::from_static("8"));
+            }
+            if let Some((name, value)) = header {
+                headers.insert(name, HeaderValue::from_static(value));
+            }
+            ready(Ok(response))
+        };
+        for _ in 0..2 {
+            drop(world.ask(service_fn(says)).await.expect("an answer"));
+        }
+        assert_eq!(world.breaker.state(), (then, false), "{status}");
+    }
+}
+
+fn request() -> Request {
+    Request {
+        head: http::Request::new(()).into_parts().0,
+        body: Body::empty(),
+        context: RequestContext::opaque(0),
+    }
+}
+
+/// Calls that may not be repeated (POST, most of gRPC) end by the deadline and by nothing else: it stayed closed in the
+/// very outage it is for.
+#[tokio::test(start_paused = true)]
+async fn a_service_that_hangs_until_the_policys_deadline_opens_it_and_a_hasty_caller_does_not() {
+    let (second, world) = (Duration::from_secs(1), world());
+    for _ in 0..10 {
+        let ended = world.hang(second, second / 2).await;
+        assert!(matches!(ended, Err(Error::DeadlineExceeded)));
+    }
+    assert_eq!(world.breaker.state(), (Phase::Closed, false));
+    for _ in 0..2 {
+        let ended = world.hang(second, 5 * second).await;
+        assert!(matches!(ended, Err(Error::DeadlineExceeded)));
+    }
+    assert_eq!(world.breaker.state(), (Phase::Open, false));
+}
+
+fn world() -> &'static World {
+    Box::leak(Box::new(World::new()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_breaker_answers_itself_and_the_service_is_not_asked() {
+    let world = world();
+    for _ in 0..2 {
+        drop(world.call(Mode::Enforce).await.expect("an answer"));
+    }
+    assert_eq!(world.breaker.state(), (Phase::Open, false));
+    let refused = world.call(Mode::Enforce).await;
+    let Err(Error::BreakerOpen { retry_after, .. }) = refused else {
+        panic!("{:?}", refused.map(|response| response.status()));
+    };
+    assert!(
+        !retry_after.is_zero(),
+        "the caller is told when to come back"
+    );
+    assert_eq!(world.asked(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_only_observes_asks_all_the_same_but_whom_an_operator_forces_is_forced() {
+    let world = world();
+    for _ in 0..5 {
+        drop(world.call(Mode::Observe).await.expect("an answer"));
+    }
+    assert_eq!(world.breaker.state(), (Phase::Open, false));
+    assert_eq!(world.asked(), 5);
+    let metrics = String::from_utf8(crate::telemetry::render()).expect("text");
+    let counted = "weir_would_refuse_total{direction=\"outbound\",reason=\"circuit-breaker-open\",service=\"breaker/layer:1\"} 3";
+    assert!(metrics.contains(counted), "{metrics}");
+    world.breaker.force(Some(Forced {
+        to: Force::Open,
+        by: ForcedBy::Policy,
+    }));
+    let refused = world.call(Mode::Observe).await;
+    assert!(matches!(refused, Err(Error::BreakerOpen { .. })));
+    assert_eq!(world.asked(), 5);
+}
