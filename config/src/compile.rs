@@ -114,7 +114,9 @@ pub fn endpoints(index: &Index, key: &ServiceKey) -> Vec<Endpoint> {
             continue;
         };
         for of_slice in &slice.endpoints {
-            let pod = pod_behind(index, slice, of_slice);
+            let Some(pod) = pod_behind(index, slice, of_slice) else {
+                continue;
+            };
             let Some(draining) = takes_calls(of_slice, pod) else {
                 continue;
             };
@@ -377,16 +379,19 @@ fn target_port(index: &Index, service: &ObjectName, port: &ServicePort, pod: &Po
     }
 }
 
+/// `None`: it names a pod that is not known, yet or any more. Nobody can tell then whether there is a sidecar, and what
+/// is meant for it must not go in plain text to whoever has its address.
 fn pod_behind<'a>(
     index: &'a Index,
     slice: &EndpointSlice,
     endpoint: &SliceEndpoint,
-) -> Option<&'a Pod> {
-    let pod = match endpoint.pod(slice.metadata.namespace()) {
-        Some(name) => index.pod(&name),
-        None => (endpoint.addresses.first()?.parse().ok()).and_then(|ip| index.pod_at(ip)),
-    };
-    pod.map(AsRef::as_ref)
+) -> Option<Option<&'a Pod>> {
+    if let Some(name) = endpoint.pod(slice.metadata.namespace()) {
+        return index.pod(&name).map(|pod| Some(pod.as_ref()));
+    }
+    let address = endpoint.addresses.first();
+    let address = address.and_then(|address| address.parse().ok());
+    Some(address.and_then(|ip| index.pod_at(ip)).map(AsRef::as_ref))
 }
 
 /// The slice has it from the node; else what the pod's labels say.

@@ -5,6 +5,7 @@
 //! order. Four things merge as a whole, because halves of them mean nothing: `retryOn`, `consistentHash`, `fallback`
 //! and the rate limits.
 
+mod block;
 mod fallback;
 mod inbound;
 mod outbound;

@@ -33,7 +33,7 @@ use crate::source::{self, Source};
 use crate::tokens::{FileTokens, Tokens};
 use crate::trust::{self, TrustKeeper};
 use crate::version::Versions;
-use crate::{names, spiffe, tls};
+use crate::{names, socket, spiffe, tls};
 
 /// Per connection, where a sidecar needs two: its stream, and a certificate now and then.
 const STREAMS_MAX: u32 = 16;
@@ -188,7 +188,7 @@ impl ControlPlane {
 
         let address = settings.listen;
         let fail = |error| StartError::Listen { address, error };
-        let listener = TcpListener::bind(address).await.map_err(fail)?;
+        let listener = socket::listen(address).map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
         let (stop, stopping) = watch::channel(false);
         let identity = IdentityServer {

@@ -16,6 +16,7 @@ mod age;
 mod knobs;
 mod patch;
 mod probes;
+mod quantity;
 mod removal;
 mod settings;
 
@@ -84,6 +85,10 @@ pub enum Refusal {
     PortTaken { container: String, port: u64 },
     #[error("the pod has a {what} named {name}, a name that the injector needs")]
     NameTaken { what: &'static str, name: String },
+    #[error(
+        "label {INJECT_LABEL}: {0:?} says neither yes nor no. Write enabled, or \"false\" for a pod that is to stay outside"
+    )]
+    Label(String),
     #[error("annotation {KNOB_PREFIX}{knob}: expected {expected}, found {found:?}")]
     Annotation {
         knob: &'static str,
@@ -114,6 +119,9 @@ pub fn inject(
     if let Some(skip) = skip(pod, namespace) {
         return Ok(Outcome::Skipped(skip));
     }
+    if let Some(Said::Neither(label)) = said(pod, namespace) {
+        return Err(Refusal::Label(label));
+    }
     let knobs = Knobs::resolve(pod, namespace, settings)?;
     refuse(pod, &knobs)?;
     Ok(Outcome::Injected(patch::apply(pod, &knobs)))
@@ -123,16 +131,11 @@ fn skip(pod: &Value, namespace: &NamespaceContext) -> Option<Skip> {
     if all_containers(pod).any(|container| name(container) == PROXY_CONTAINER) {
         return Some(Skip::AlreadyInjected);
     }
-    let label = pod
-        .pointer("/metadata/labels")
-        .and_then(|labels| labels.get(INJECT_LABEL));
-    let label = label
-        .and_then(Value::as_str)
-        .or(namespace.labels.get(INJECT_LABEL).map(String::as_str));
-    match label {
-        Some("enabled" | "true") => {}
-        Some(other) => return Some(Skip::OptedOut(other.to_owned())),
+    match said(pod, namespace) {
+        Some(Said::No(label)) => return Some(Skip::OptedOut(label)),
         None => return Some(Skip::NotSelected),
+        // What nobody understands is no reason to leave a pod outside: it is refused.
+        Some(Said::Yes | Said::Neither(_)) => {}
     }
     if pod.pointer("/spec/hostNetwork") == Some(&Value::Bool(true)) {
         return Some(Skip::HostNetwork);
@@ -144,6 +147,39 @@ fn skip(pod: &Value, namespace: &NamespaceContext) -> Option<Skip> {
         .map(name)
         .find(|name| matches!(*name, "linkerd-proxy" | "istio-proxy"));
     other.map(|name| Skip::OtherMesh(name.to_owned()))
+}
+
+/// What the label says, the pod's own before its namespace's.
+enum Said {
+    Yes,
+    No(String),
+    Neither(String),
+}
+
+fn said(pod: &Value, namespace: &NamespaceContext) -> Option<Said> {
+    let own = pod
+        .pointer("/metadata/labels")
+        .and_then(|labels| labels.get(INJECT_LABEL));
+    let label = match own {
+        Some(Value::String(label)) => label.clone(),
+        // Unquoted in YAML, `false` is no text; an API server would not take it.
+        Some(other) => other.to_string(),
+        None => namespace.labels.get(INJECT_LABEL)?.clone(),
+    };
+    Some(match asks(&label) {
+        Some(true) => Said::Yes,
+        Some(false) => Said::No(label),
+        None => Said::Neither(label),
+    })
+}
+
+/// Whether a label `weir.dev/inject` of this value asks for a sidecar; `None`: it says neither yes nor no.
+pub fn asks(label: &str) -> Option<bool> {
+    match label {
+        "enabled" | "true" => Some(true),
+        "disabled" | "false" => Some(false),
+        _ => None,
+    }
 }
 
 fn refuse(pod: &Value, knobs: &Knobs) -> Result<(), Refusal> {
@@ -267,5 +303,14 @@ mod tests {
         let skipped = injected("disabled", json!({ "containers": [{ "name": "app" }] }));
         let no = Outcome::Skipped(Skip::OptedOut("disabled".to_owned()));
         assert_eq!(skipped, Ok(no));
+    }
+
+    /// It was taken for a no, so a pod ran outside of the mesh and nobody was told.
+    #[test]
+    fn a_label_that_nobody_understands_is_refused() {
+        for label in ["Enabled", "yes", ""] {
+            let refused = injected(label, json!({ "containers": [{ "name": "app" }] }));
+            assert_eq!(refused, Err(Refusal::Label(label.to_owned())));
+        }
     }
 }

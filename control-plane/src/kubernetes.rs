@@ -48,6 +48,7 @@ use crate::breakers::Breakers;
 use crate::injector::InjectorSettings;
 use crate::journal::Journal;
 use crate::mesh::Mesh;
+use crate::socket;
 use crate::source::Memory;
 use crate::source::kubernetes::contact::Contact;
 use crate::source::kubernetes::register::Register;
@@ -135,7 +136,7 @@ impl Settings {
         authority: &Arc<Mutex<Authority>>,
     ) -> Result<Attached, String> {
         let Connected { client, lease, .. } = connected;
-        let listener = TcpListener::bind(self.webhook).await;
+        let listener = socket::listen(self.webhook);
         let listener = listener.map_err(|error| format!("webhook on {}: {error}", self.webhook))?;
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let shared = Shared {

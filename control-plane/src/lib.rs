@@ -17,7 +17,7 @@
 //! | [`push`] | the stream of each sidecar, from Hello to its end |
 //! | [`authority`], [`trust`] | the mesh's CA, and its trust over time |
 //! | [`identity`], [`csr`], [`tokens`], [`spiffe`] | who gets a certificate, and as whom |
-//! | [`tls`] | what is shown and whom is believed |
+//! | [`socket`], [`tls`] | where it listens, what is shown and whom is believed |
 //! | [`journal`] | what happened, in order, for good |
 //! | [`proxies`], [`breakers`] | current state, as the sidecars told it |
 //! | [`forced`] | breakers that an operator holds, and when that ends |
@@ -43,6 +43,7 @@ pub mod proxies;
 pub mod push;
 pub mod questions;
 pub mod rate;
+pub mod socket;
 pub mod source;
 pub mod spiffe;
 pub mod time;

@@ -118,6 +118,8 @@ pub async fn accept(
                 }
             },
         };
+        // A listener of both families shows those of IPv4 as ::ffff:…
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         let (acceptor, accepted) = (TlsAcceptor::from(config.load_full()), accepted.clone());
         tokio::spawn(async move {
             let _handshake = handshake;

@@ -226,6 +226,25 @@ fn old_definitions_a_control_plane_that_does_not_run_and_bad_certificates_are_fo
     }
 }
 
+/// Its pods start outside of the mesh, and nobody is ever asked about them.
+#[test]
+fn a_namespace_whose_label_says_neither_yes_nor_no_is_named() {
+    let cluster = Cluster::installed();
+    let labels = |label: &str| json!({ "weir.dev/inject": label });
+    let namespaces = [("shop", "Enabled"), ("bank", "true"), ("lab", "disabled")]
+        .map(|(name, label)| namespace(name, labels(label)));
+    cluster.list("namespace", &namespaces);
+    let (code, text) = cluster.check(&[]);
+    assert_eq!(code, Some(1), "{text}");
+    for said in [
+        "wrong   namespace shop has the label weir.dev/inject=Enabled, which says neither yes nor no",
+        "kubectl label namespace shop --overwrite weir.dev/inject=enabled",
+        "1 thing is wrong",
+    ] {
+        assert!(text.contains(said), "{said}\n{text}");
+    }
+}
+
 #[test]
 fn pods_that_must_start_anew_are_named() {
     let cluster = Cluster::installed();

@@ -9,7 +9,9 @@ mod restricted;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use weir_control_plane::injector::{InjectorSettings, NamespaceContext, Outcome, inject, uninject};
+use weir_control_plane::injector::{
+    InjectorSettings, NamespaceContext, Outcome, inject, uninject, warnings,
+};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/injection")
@@ -163,6 +165,8 @@ fn a_plain_pod_comes_back_as_it_was() {
                 "name": "cart", "image": "cart:1", "ports": [{ "containerPort": 7070 }],
                 "livenessProbe": { "exec": { "command": ["true"] } },
                 "readinessProbe": { "tcpSocket": { "port": 7070 }, "periodSeconds": 3 },
+                "startupProbe": { "failureThreshold": 9, "httpGet": { "port": 7070, "path": "/" }, "periodSeconds": 1 },
+                "lifecycle": { "preStop": { "httpGet": { "port": 7070 } } },
             }],
             "volumes": [{ "name": "data", "emptyDir": {} }],
         },
@@ -172,7 +176,89 @@ fn a_plain_pod_comes_back_as_it_was() {
     else {
         panic!("a plain pod is injected");
     };
-    assert_eq!(uninject(&injected), Some(pod));
+    let bare = uninject(&injected).expect("it has a sidecar");
+    assert_eq!(bare.to_string(), pod.to_string(), "to the letter");
+}
+
+/// Over HTTPS, and by hooks that ask by HTTP: in a strict mesh the kubelet's own plain text would be refused.
+#[test]
+fn hooks_and_probes_over_https_go_by_the_sidecar_and_come_back_as_they_were() {
+    let (namespace, pod) = read(&folder().join("https-and-hooks.yaml"));
+    let Ok(Outcome::Injected(injected)) = inject(&pod, &namespace, &InjectorSettings::default())
+    else {
+        panic!("it is injected");
+    };
+    let vault = &injected["spec"]["containers"][0];
+    for (at, path) in [
+        ("/readinessProbe", "/app-probe/vault/readiness"),
+        ("/lifecycle/preStop", "/app-probe/vault/pre-stop"),
+    ] {
+        let asked = &vault.pointer(at).expect("it is there")["httpGet"];
+        assert_eq!(*asked, json!({ "path": path, "port": 14191 }));
+    }
+    let environment = injected["spec"]["initContainers"][1]["env"].as_array();
+    let mut probers = environment.into_iter().flatten();
+    let probers = probers.find(|variable| variable["name"] == "WEIR_APP_PROBERS");
+    let probers = probers.expect("the originals")["value"].as_str();
+    let probers = probers.expect("text");
+    // The kubelet would put a variable's value in its place.
+    assert!(!probers.contains('$'), "{probers}");
+    let originals: Value = serde_json::from_str(probers).expect("JSON");
+    assert_eq!(
+        originals["vault/readiness"]["httpGet"]["path"],
+        "/healthz?cost=$(PRICE)"
+    );
+    assert_eq!(
+        originals["vault/pre-stop"],
+        json!({
+            "httpGet": {
+                "path": "/leave", "port": 8080,
+                "httpHeaders": [{ "name": "x-reason", "value": "stop" }],
+            },
+            "timeoutSeconds": 3600,
+        })
+    );
+    let bare = uninject(&injected).expect("it has a sidecar");
+    let vault = &bare["spec"]["containers"][0];
+    assert_eq!(
+        vault["readinessProbe"]["httpGet"]["path"],
+        "/healthz?cost=$(PRICE)"
+    );
+    assert_eq!(vault["lifecycle"]["preStop"]["httpGet"]["path"], "/leave");
+    assert_eq!(bare["spec"]["containers"][1], pod["spec"]["containers"][1]);
+}
+
+/// Its sidecar would wait for a control plane that it cannot find, and nobody would know why.
+#[test]
+fn a_pod_that_does_not_ask_the_clusters_dns_gets_a_warning() {
+    let warned = |policy: &str| {
+        let pod = json!({ "spec": { "dnsPolicy": policy, "containers": [{ "name": "a" }] } });
+        warnings(&pod)
+    };
+    for policy in ["Default", "None"] {
+        let told = warned(policy).join("");
+        assert!(told.contains(&format!("dnsPolicy {policy}")), "{told}");
+    }
+    for policy in ["ClusterFirst", "ClusterFirstWithHostNet"] {
+        assert_eq!(warned(policy), Vec::<String>::new());
+    }
+}
+
+/// Kubernetes takes no container that asks for more than it may have, and a quota none without a limit.
+#[test]
+fn a_limit_of_cpu_is_every_containers_and_no_request_is_above_it() {
+    let (namespace, pod) = read(&folder().join("limited-cpu.yaml"));
+    for settings in modes() {
+        let Ok(Outcome::Injected(injected)) = inject(&pod, &namespace, &settings) else {
+            panic!("it is injected");
+        };
+        for container in injected["spec"]["initContainers"].as_array().expect("ours") {
+            let resources = &container["resources"];
+            assert_eq!(resources["limits"]["cpu"], "5m", "{container}");
+            assert_eq!(resources["requests"]["cpu"], "5m", "{container}");
+            assert!(resources["limits"]["memory"].is_string(), "{container}");
+        }
+    }
 }
 
 /// Helm 4 applies server-side, where two entries of a list with the same key are an error.

@@ -9,7 +9,7 @@ use tonic::Code;
 use weir_config::pb::destination::Target;
 use weir_config::{pb, snapshot};
 
-use world::{World, policy, service, slice};
+use world::{World, pod, policy, service, slice};
 
 const CATALOG: &str = "boutique/catalog:3550";
 const CATALOG_ADDRESS: &str = "10.96.0.1:3550";
@@ -80,6 +80,7 @@ async fn a_change_of_endpoints_is_pushed_without_policy_and_a_change_of_policy_w
     stream.subscribe(CATALOG_ADDRESS).await;
     stream.next().await;
 
+    world.write("pod-catalog-9.yaml", &pod("catalog-9", "10.1.0.9"));
     world.write(
         "slice-catalog.yaml",
         &slice(

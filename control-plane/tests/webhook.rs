@@ -376,3 +376,63 @@ async fn the_trust_bundle_is_where_kubernetes_wants_it_and_stays_there() {
     }
     plane.stop().await;
 }
+
+/// A namespace in which nothing could be written kept all that come after it from their trust bundle, and their pods from
+/// starting; so did a configuration of somebody else's that names our Service.
+#[tokio::test]
+async fn one_place_that_takes_no_trust_bundle_does_not_keep_the_others_from_theirs() {
+    let cluster = Cluster::double().await;
+    cluster
+        .api()
+        .refuse_writes("/namespaces/boutique/configmaps");
+    cluster
+        .api()
+        .refuse_writes("/mutatingwebhookconfigurations/copy");
+    for (kind, name) in [
+        ("MutatingWebhookConfiguration", "weir"),
+        ("ValidatingWebhookConfiguration", "weir"),
+    ] {
+        cluster.apply(&configuration(kind, name)).await;
+    }
+    cluster.api().behind_its_back(
+        "apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations",
+        &configuration("MutatingWebhookConfiguration", "copy"),
+    );
+    cluster
+        .apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: zoo, labels: {weir.dev/inject: enabled}}\n")
+        .await;
+    let plane = cluster.start().await;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let told = async || {
+        let maps = cluster.objects("v1", "ConfigMap", "zoo");
+        let map = maps.get_opt("weir-trust-bundle").await.expect("an answer");
+        let mut all = vec![map.is_some()];
+        for kind in [
+            "MutatingWebhookConfiguration",
+            "ValidatingWebhookConfiguration",
+        ] {
+            let api = cluster.objects("admissionregistration.k8s.io/v1", kind, "");
+            let found = api.get("weir").await.expect("it is there");
+            all.push(found.data["webhooks"][0]["clientConfig"]["caBundle"].is_string());
+        }
+        all
+    };
+    while told().await != [true; 3] {
+        assert!(tokio::time::Instant::now() < deadline, "{:?}", told().await);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    plane.stop().await;
+}
+
+fn configuration(kind: &str, name: &str) -> String {
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": { "name": name },
+        "webhooks": [{
+            "name": "a.weir.dev",
+            "clientConfig": {
+                "service": { "name": "weir-control-plane", "namespace": "weir-system", "path": "/inject" },
+            },
+        }],
+    })
+    .to_string()
+}

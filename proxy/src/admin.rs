@@ -5,12 +5,11 @@
 //! | `/live` | anywhere | the process runs |
 //! | `/ready` | anywhere | it has a certificate and a policy and is not draining |
 //! | `/metrics` | anywhere | Prometheus text |
-//! | `/app-probe/…` | anywhere | what the app's own probe says, asked past all policies |
+//! | `/app-probe/…` | anywhere | what the app's own probe or hook says, asked past all policies |
 //! | `/state` | loopback | what this sidecar knows, as JSON |
 //!
 //! Nothing here changes anything: the sidecar is drained by SIGTERM and configured by the control plane alone.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -68,7 +67,7 @@ pub async fn run(listener: TcpListener, admin: Arc<Admin>) {
             let _place = place;
             let service = service_fn(move |request| {
                 let admin = admin.clone();
-                async move { Ok::<_, Infallible>(admin.answer(request, peer).await) }
+                async move { admin.answer(request, peer).await }
             });
             let serving = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -81,12 +80,21 @@ pub async fn run(listener: TcpListener, admin: Arc<Admin>) {
     }
 }
 
+/// Ends the connection without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the hook reached nobody: {0}")]
+struct NobodyHeard(String);
+
 impl Admin {
-    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Result<Response<Full<Bytes>>, NobodyHeard> {
         if request.method() != Method::GET && request.method() != Method::HEAD {
-            return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
+            return Ok(text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n"));
         }
-        match request.uri().path() {
+        Ok(match request.uri().path() {
             "/live" => text(StatusCode::OK, "live\n"),
             "/ready" => match self.not_ready() {
                 None => text(StatusCode::OK, "ready\n"),
@@ -111,13 +119,13 @@ impl Admin {
             }
             "/state" => text(StatusCode::FORBIDDEN, "state is shown on loopback only\n"),
             path => match path.strip_prefix("/app-probe/") {
-                Some(key) => self.probe(key).await,
+                Some(key) => return self.probe(key).await,
                 None => text(
                     StatusCode::NOT_FOUND,
                     "known: /live /ready /metrics /state /app-probe/…\n",
                 ),
             },
-        }
+        })
     }
 
     fn not_ready(&self) -> Option<&'static str> {
@@ -132,14 +140,12 @@ impl Admin {
         }
     }
 
-    async fn probe(&self, key: &str) -> Response<Full<Bytes>> {
+    async fn probe(&self, key: &str) -> Result<Response<Full<Bytes>>, NobodyHeard> {
         let result = self.probers.probe(key).await;
-        let status = if result.ok {
-            StatusCode::OK
-        } else {
-            StatusCode::SERVICE_UNAVAILABLE
-        };
-        text(status, format!("{}\n", result.detail))
+        match result.answer(key) {
+            Some(status) => Ok(text(status, format!("{}\n", result.detail))),
+            None => Err(NobodyHeard(result.detail)),
+        }
     }
 
     /// What this sidecar knows: for people, and for `weir proxy`.

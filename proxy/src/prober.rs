@@ -8,9 +8,12 @@
 //! the sidecar and leaves the originals in `WEIR_APP_PROBERS`. A probe goes straight to the pod's own
 //! address: no policy, no metric and no breaker sees it, for it says how the app is and not how
 //! the mesh is. What counts as success is what counts for the kubelet, except that redirects are not followed.
+//!
+//! The hooks of a container's life that ask by HTTP come the same way (`cart/post-start`, `cart/pre-stop`).
 
 mod grpc;
 mod http;
+mod https;
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +24,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::time::Duration;
 
+use ::http::StatusCode;
 use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -67,12 +71,9 @@ struct Probe {
 #[derive(Debug)]
 enum Question {
     Http(http::Get),
-    /// Asked over TLS: refused when it is asked, with an explanation.
-    Https,
+    Https(http::Get, https::Client),
     Connect,
-    Grpc {
-        service: String,
-    },
+    Grpc { service: String },
 }
 
 impl Probers {
@@ -114,11 +115,6 @@ impl Probers {
 
 impl Question {
     async fn ask(&self, address: SocketAddr, mark: Option<u32>) -> ProbeResult {
-        if let Self::Https = self {
-            return ProbeResult::failed(
-                "probes over HTTPS are not supported: exclude this pod from probe rewriting, or probe over HTTP",
-            );
-        }
         let stream = match socket::connect(address, mark).await {
             Ok(stream) => stream,
             Err(error) => {
@@ -126,9 +122,13 @@ impl Question {
             }
         };
         let answer = match self {
-            Self::Http(get) => get.ask(address, stream).await,
+            Self::Http(get) => get.ask("http", address, stream).await,
+            Self::Https(get, client) => match client.connect(address, stream).await {
+                Ok(stream) => get.ask("https", address, stream).await,
+                Err(error) => Err(error.into()),
+            },
             Self::Grpc { service } => grpc::check(service, address, stream).await,
-            Self::Connect | Self::Https => Ok(connected(address, stream)),
+            Self::Connect => Ok(connected(address, stream)),
         };
         answer.unwrap_or_else(|error| {
             ProbeResult::failed(format!("{address} gave no answer: {error}"))
@@ -146,6 +146,17 @@ fn connected(address: SocketAddr, stream: TcpStream) -> ProbeResult {
 }
 
 impl ProbeResult {
+    /// What the kubelet is told of `key`. `None`: nothing, for it takes every answer to a hook for a yes, whatever its
+    /// status is, and nobody has heard this one.
+    pub fn answer(&self, key: &str) -> Option<StatusCode> {
+        let is_hook = key.ends_with("/post-start") || key.ends_with("/pre-stop");
+        match (self.ok, self.status) {
+            (true, _) => Some(StatusCode::OK),
+            (false, None) if is_hook => None,
+            (false, _) => Some(StatusCode::SERVICE_UNAVAILABLE),
+        }
+    }
+
     fn failed(detail: impl Into<String>) -> Self {
         Self {
             ok: false,
@@ -248,16 +259,16 @@ impl TryFrom<WrittenHttp> for Question {
     type Error = String;
 
     fn try_from(written: WrittenHttp) -> Result<Self, String> {
-        match written.scheme.to_ascii_uppercase().as_str() {
-            "" | "HTTP" => {}
-            "HTTPS" => return Ok(Self::Https),
-            scheme => return Err(format!("scheme {scheme:?} is neither HTTP nor HTTPS")),
-        }
         let headers = written
             .http_headers
             .iter()
             .map(|header| (header.name.as_str(), header.value.as_str()));
-        http::Get::new(&written.path, headers).map(Self::Http)
+        let get = http::Get::new(&written.path, headers)?;
+        match written.scheme.to_ascii_uppercase().as_str() {
+            "" | "HTTP" => Ok(Self::Http(get)),
+            "HTTPS" => Ok(Self::Https(get, https::Client::new())),
+            scheme => Err(format!("scheme {scheme:?} is neither HTTP nor HTTPS")),
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 """An app for pods that were written for other apps: HTTP on some ports, gRPC's health service on others.
 
-    fixture.py http:8080 grpc:9555
+    fixture.py http:8080 grpc:9555 https:8443:KEY-AND-CERTIFICATE.pem
 """
 
+import ssl
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -39,12 +40,20 @@ def serve_http(port: int) -> None:
     ThreadingHTTPServer(("", port), Answer).serve_forever()
 
 
-SERVE = {"grpc": serve_grpc, "http": serve_http}
+def serve_https(port: int, chain: str) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain)
+    server = ThreadingHTTPServer(("", port), Answer)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.serve_forever()
+
+
+SERVE = {"grpc": serve_grpc, "http": serve_http, "https": serve_https}
 
 servers = []
 for argument in sys.argv[1:]:
-    protocol, port = argument.split(":")
-    servers.append(threading.Thread(target=SERVE[protocol], args=[int(port)]))
+    protocol, port, *more = argument.split(":")
+    servers.append(threading.Thread(target=SERVE[protocol], args=[int(port), *more]))
 for server in servers:
     server.start()
 for server in servers:

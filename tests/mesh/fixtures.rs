@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -112,6 +112,14 @@ fn command(container: &Value) -> Value {
     {
         protocols.insert(port, "grpc");
     }
+    for http in probes.iter().map(|probe| &probe["httpGet"]) {
+        if let (Some(port), "HTTPS") = (
+            http["port"].as_u64(),
+            http["scheme"].as_str().unwrap_or_default(),
+        ) {
+            protocols.insert(port, "https");
+        }
+    }
     if protocols.is_empty() {
         protocols.insert(8080, "http");
     }
@@ -124,12 +132,20 @@ fn command(container: &Value) -> Value {
             .to_string()
     };
     let mut command = vec![path(&python), path(&app)];
-    command.extend(
-        protocols
-            .iter()
-            .map(|(port, protocol)| format!("{protocol}:{port}")),
-    );
+    command.extend(protocols.iter().map(|(port, protocol)| match *protocol {
+        "https" => format!("https:{port}:{}", path(&key_and_certificate())),
+        other => format!("{other}:{port}"),
+    }));
     json!(command)
+}
+
+/// In one file, as an app has them that nobody gave any.
+fn key_and_certificate() -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fixture.pem");
+    let made = rcgen::generate_simple_self_signed(["fixture".to_owned()]).expect("a certificate");
+    let text = made.signing_key.serialize_pem() + &made.cert.pem();
+    fs::write(&path, text).expect("a file");
+    path
 }
 
 /// What init containers of the stories ask for, in the namespaces of those.

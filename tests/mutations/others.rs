@@ -32,6 +32,16 @@ pub(crate) const CONFIG: &[Bug] = bugs! {
             "it.spec.ports.iter().any(|at| at.name() == port)" => "true",
             "compile::outbound::of_two_policies_on_one_target_the_oldest_wins_and_the_other_is_told";
     }
+    "resource/endpoint_slice.rs" {
+        "a slice that nothing is in cannot be read":
+            "Ok(list.unwrap_or_default())" => "list.ok_or_else(|| serde::de::Error::custom(\"null\"))",
+            "compile::endpoints::lists_may_be_null";
+    }
+    "compile.rs" {
+        "an endpoint whose pod is gone is called in plain text":
+            "return index.pod(&name).map(|pod| Some(pod.as_ref()))" => "return Some(index.pod(&name).map(AsRef::as_ref))",
+            "compile::endpoints::an_endpoint_whose_pod_is_gone_or_not_here_yet_gets_no_calls";
+    }
     "compile/authorization.rs" {
         "what only audits is enforced":
             "(with_audits || !is_audit(policy))" => "true",
@@ -66,8 +76,11 @@ pub(crate) const CONTROL_PLANE: &[Bug] = bugs! {
             "Err(Refusal::NeverEnds(policy.to_owned()))" => "Ok(())",
             "injector::tests::a_pod_that_would_not_be_in_the_mesh_is_refused_and_told_why";
         "a pod that said no is injected":
-            "return Some(Skip::OptedOut(other.to_owned()))" => "()",
+            "return Some(Skip::OptedOut(label))" => "()",
             "injector::tests::who_said_no_is_left_alone";
+        "a label that nobody understands is a yes":
+            "return Err(Refusal::Label(label))" => "()",
+            "injector::tests::a_label_that_nobody_understands_is_refused";
     }
     "push/ledger.rs" {
         "what was acknowledged is sent again":

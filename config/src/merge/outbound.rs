@@ -78,113 +78,63 @@ fn retry_on(causes: &[RetryCause]) -> snapshot::RetryOn {
 
 /// There is hedging when any layer has the block; its fields then merge like all others.
 fn hedging(merge: &mut Merge<'_, Outbound>) -> Option<snapshot::Hedging> {
-    if !(merge.layers.iter()).any(|(_, block)| block.hedging.is_some()) {
-        return merge.said("outbound.hedging", |_| None);
-    }
-    let default = snapshot::Hedging::default();
+    let block = merge.block("outbound.hedging", |o| o.hedging.as_ref());
+    let (mut hedging, default) = (block.if_said()?, snapshot::Hedging::default());
     Some(snapshot::Hedging {
-        after_percentile: merge.field(
-            "outbound.hedging.afterPercentile",
-            default.after_percentile,
-            |o| o.hedging?.after_percentile,
-        ),
-        max_extra: merge.field("outbound.hedging.maxExtra", default.max_extra, |o| {
-            o.hedging?.max_extra
+        after_percentile: hedging.field("afterPercentile", default.after_percentile, |it| {
+            it.after_percentile
         }),
+        max_extra: hedging.field("maxExtra", default.max_extra, |it| it.max_extra),
     })
 }
 
 fn gate(merge: &mut Merge<'_, Outbound>, default: snapshot::Gate) -> snapshot::Gate {
+    let mut gate = merge.block("outbound.endpointGate", |o| o.endpoint_gate.as_ref());
     snapshot::Gate {
-        consecutive_failures: merge.field(
-            "outbound.endpointGate.consecutiveFailures",
+        consecutive_failures: gate.field(
+            "consecutiveFailures",
             default.consecutive_failures,
-            |o| o.endpoint_gate?.consecutive_failures,
+            |it| it.consecutive_failures,
         ),
-        success_rate_below: merge.field(
-            "outbound.endpointGate.successRateBelow",
-            default.success_rate_below,
-            |o| o.endpoint_gate?.success_rate_below,
-        ),
-        open_for: merge.field("outbound.endpointGate.openFor", default.open_for, |o| {
-            o.endpoint_gate?.open_for
+        success_rate_below: gate.field("successRateBelow", default.success_rate_below, |it| {
+            it.success_rate_below
         }),
-        max_open_for: merge.field(
-            "outbound.endpointGate.maxOpenFor",
-            default.max_open_for,
-            |o| o.endpoint_gate?.max_open_for,
-        ),
-        max_open_percent: merge.field(
-            "outbound.endpointGate.maxOpenPercent",
-            default.max_open_percent,
-            |o| o.endpoint_gate?.max_open_percent,
-        ),
-        mode: merge.field("outbound.endpointGate.mode", default.mode, |o| {
-            o.endpoint_gate?.mode
+        open_for: gate.field("openFor", default.open_for, |it| it.open_for),
+        max_open_for: gate.field("maxOpenFor", default.max_open_for, |it| it.max_open_for),
+        max_open_percent: gate.field("maxOpenPercent", default.max_open_percent, |it| {
+            it.max_open_percent
         }),
+        mode: gate.field("mode", default.mode, |it| it.mode),
     }
 }
 
 /// There is a breaker when any layer has the block; its fields then merge like all others.
 fn breaker(merge: &mut Merge<'_, Outbound>) -> Option<snapshot::Breaker> {
-    if !merge
-        .layers
-        .iter()
-        .any(|(_, block)| block.circuit_breaker.is_some())
-    {
-        return merge.said("outbound.circuitBreaker", |_| None);
-    }
-    let default = snapshot::Breaker::default();
+    let block = merge.block("outbound.circuitBreaker", |o| o.circuit_breaker.as_ref());
+    let (mut breaker, default) = (block.if_said()?, snapshot::Breaker::default());
     Some(snapshot::Breaker {
-        window: merge.field("outbound.circuitBreaker.window", default.window, |o| {
-            o.circuit_breaker?.window
+        window: breaker.field("window", default.window, |it| it.window),
+        minimum_calls: breaker.field("minimumCalls", default.minimum_calls, |it| it.minimum_calls),
+        failure_rate: breaker.field("failureRate", default.failure_rate, |it| it.failure_rate),
+        slow_call_rate: breaker.field("slowCallRate", default.slow_call_rate, |it| {
+            it.slow_call_rate
         }),
-        minimum_calls: merge.field(
-            "outbound.circuitBreaker.minimumCalls",
-            default.minimum_calls,
-            |o| o.circuit_breaker?.minimum_calls,
-        ),
-        failure_rate: merge.field(
-            "outbound.circuitBreaker.failureRate",
-            default.failure_rate,
-            |o| o.circuit_breaker?.failure_rate,
-        ),
-        slow_call_rate: merge.field(
-            "outbound.circuitBreaker.slowCallRate",
-            default.slow_call_rate,
-            |o| o.circuit_breaker?.slow_call_rate,
-        ),
-        slow_call_duration: merge.said("outbound.circuitBreaker.slowCallDuration", |o| {
-            o.circuit_breaker?.slow_call_duration
+        slow_call_duration: breaker.said("slowCallDuration", |it| it.slow_call_duration),
+        open_for: breaker.field("openFor", default.open_for, |it| it.open_for),
+        half_open_calls: breaker.field("halfOpenCalls", default.half_open_calls, |it| {
+            it.half_open_calls
         }),
-        open_for: merge.field("outbound.circuitBreaker.openFor", default.open_for, |o| {
-            o.circuit_breaker?.open_for
-        }),
-        half_open_calls: merge.field(
-            "outbound.circuitBreaker.halfOpenCalls",
-            default.half_open_calls,
-            |o| o.circuit_breaker?.half_open_calls,
-        ),
-        force: merge.said("outbound.circuitBreaker.force", |o| {
-            o.circuit_breaker?.force
-        }),
-        mode: merge.said("outbound.circuitBreaker.mode", |o| o.circuit_breaker?.mode),
+        force: breaker.said("force", |it| it.force),
+        mode: breaker.said("mode", |it| it.mode),
     })
 }
 
 fn balance(merge: &mut Merge<'_, Outbound>, default: snapshot::Balance) -> snapshot::Balance {
+    let mut balance = merge.block("outbound.loadBalancing", |o| o.load_balancing.as_ref());
     snapshot::Balance {
-        algorithm: merge.field("outbound.loadBalancing.algorithm", default.algorithm, |o| {
-            o.load_balancing.as_ref()?.algorithm
-        }),
-        slow_start: merge.field(
-            "outbound.loadBalancing.slowStart",
-            default.slow_start,
-            |o| o.load_balancing.as_ref()?.slow_start,
-        ),
-        zone: merge.field("outbound.loadBalancing.zone", default.zone, |o| {
-            o.load_balancing.as_ref()?.zone
-        }),
+        algorithm: balance.field("algorithm", default.algorithm, |it| it.algorithm),
+        slow_start: balance.field("slowStart", default.slow_start, |it| it.slow_start),
+        zone: balance.field("zone", default.zone, |it| it.zone),
     }
 }
 
@@ -209,19 +159,12 @@ fn consistent_hash(
 }
 
 fn limits(merge: &mut Merge<'_, Outbound>, default: snapshot::Limits) -> snapshot::Limits {
+    let mut limits = merge.block("outbound.limits", |o| o.limits.as_ref());
     snapshot::Limits {
-        in_flight: merge.field("outbound.limits.inFlight", default.in_flight, |o| {
-            o.limits?.in_flight
-        }),
-        per_endpoint: merge.field("outbound.limits.perEndpoint", default.per_endpoint, |o| {
-            o.limits?.per_endpoint
-        }),
-        connections: merge.field("outbound.limits.connections", default.connections, |o| {
-            o.limits?.connections
-        }),
-        queue: merge.field("outbound.limits.queue", default.queue, |o| o.limits?.queue),
-        queue_timeout: merge.field("outbound.limits.queueTimeout", default.queue_timeout, |o| {
-            o.limits?.queue_timeout
-        }),
+        in_flight: limits.field("inFlight", default.in_flight, |it| it.in_flight),
+        per_endpoint: limits.field("perEndpoint", default.per_endpoint, |it| it.per_endpoint),
+        connections: limits.field("connections", default.connections, |it| it.connections),
+        queue: limits.field("queue", default.queue, |it| it.queue),
+        queue_timeout: limits.field("queueTimeout", default.queue_timeout, |it| it.queue_timeout),
     }
 }

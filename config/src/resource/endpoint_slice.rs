@@ -1,6 +1,6 @@
 //! EndpointSlice (discovery.k8s.io/v1): where a service's endpoints are and how they feel.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Metadata, ObjectName};
 
@@ -14,10 +14,18 @@ pub struct EndpointSlice {
     /// IPv4, IPv6 or FQDN: addresses are read as what they look like, so this is for people.
     #[serde(default)]
     pub address_type: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_empty")]
     pub endpoints: Vec<SliceEndpoint>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_empty")]
     pub ports: Vec<SlicePort>,
+}
+
+/// Where nothing is in a list an API server has none: `endpoints: null`.
+fn or_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    let list = Option::deserialize(deserializer)?;
+    Ok(list.unwrap_or_default())
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

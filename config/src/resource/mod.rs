@@ -61,6 +61,10 @@ pub use target::{GrpcMatch, HttpMatch, RouteSelector, TargetKind, TargetRef, Tar
 pub const API_VERSION: &str = "weir.dev/v1alpha1";
 
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "they are read one after the other, and what is kept has its own place in the index"
+)]
 pub enum Resource {
     Service(Service),
     EndpointSlice(EndpointSlice),

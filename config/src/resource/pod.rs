@@ -87,6 +87,13 @@ pub struct PodCondition {
     pub status: String,
 }
 
+impl ContainerPort {
+    fn is_tcp(&self) -> bool {
+        let protocol = self.protocol.as_deref();
+        protocol.is_none_or(|protocol| protocol == "TCP")
+    }
+}
+
 impl Pod {
     pub fn is_meshed(&self) -> bool {
         let spec = &self.spec;
@@ -153,7 +160,7 @@ impl Pod {
         })
     }
 
-    /// The number of the container port with this name.
+    /// The number of the container's TCP port with this name.
     pub fn port_named(&self, name: &str) -> Option<u16> {
         (self
             .spec
@@ -161,7 +168,7 @@ impl Pod {
             .iter()
             .chain(&self.spec.init_containers))
         .flat_map(|container| &container.ports)
-        .find(|port| port.name.as_deref() == Some(name))
+        .find(|port| port.is_tcp() && port.name.as_deref() == Some(name))
         .map(|port| port.container_port)
     }
 }

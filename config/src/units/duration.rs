@@ -1,6 +1,8 @@
 //! Spans of time as people write them.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::str::FromStr;
 use std::time::Duration as StdDuration;
@@ -10,25 +12,67 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A span of time written as `250ms`, `2s` or `1m30s` (Gateway API GEP-2257: `h`, `m`, `s`, `ms`, each at
 /// most once and in that order; at least 1 ms, at most 99999 h).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Duration(StdDuration);
+#[derive(Clone, Copy)]
+pub struct Duration {
+    time: StdDuration,
+    /// How many of each of [`UNITS`], for `1500ms` to be told as `1500ms`.
+    written: [u32; UNITS.len()],
+}
+
+/// From large to small, with their milliseconds.
+const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 impl Duration {
     pub(crate) const PATTERN: &str = "^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,5}s)?([0-9]{1,5}ms)?$";
-    const ZERO: Self = Self::from_millis(0);
     /// What five digits can say, so that whatever was read can be written.
     const LONGEST: Self = Self::from_secs(99_999 * 3_600);
 
     pub const fn from_millis(millis: u64) -> Self {
-        Self(StdDuration::from_millis(millis))
+        let [(_, hour), (_, minute), (_, second), _] = UNITS;
+        Self {
+            time: StdDuration::from_millis(millis),
+            written: [
+                (millis / hour) as u32,
+                (millis % hour / minute) as u32,
+                (millis % minute / second) as u32,
+                (millis % second) as u32,
+            ],
+        }
     }
 
     pub const fn from_secs(secs: u64) -> Self {
-        Self(StdDuration::from_secs(secs))
+        Self::from_millis(secs * 1000)
     }
 
     pub const fn get(self) -> StdDuration {
-        self.0
+        self.time
+    }
+}
+
+/// However it is written.
+impl PartialEq for Duration {
+    fn eq(&self, other: &Self) -> bool {
+        self.time == other.time
+    }
+}
+
+impl Eq for Duration {}
+
+impl PartialOrd for Duration {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Duration {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.time.cmp(&other.time)
+    }
+}
+
+impl Hash for Duration {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.time.hash(state);
     }
 }
 
@@ -36,7 +80,7 @@ impl Deref for Duration {
     type Target = StdDuration;
 
     fn deref(&self) -> &StdDuration {
-        &self.0
+        &self.time
     }
 }
 
@@ -50,7 +94,8 @@ impl FromStr for Duration {
         };
         let mut rest = text;
         let mut millis: u64 = 0;
-        let mut previous_unit = u64::MAX;
+        let mut written = [0; UNITS.len()];
+        let mut next_unit = 0;
         while !rest.is_empty() {
             let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
             let (number, tail) = rest.split_at(digits);
@@ -62,23 +107,26 @@ impl FromStr for Duration {
                     .trim_start_matches(|c: char| c.is_ascii_alphabetic())
                     .len();
             let (unit, tail) = tail.split_at(letters);
-            let scale: u64 = match unit {
-                "h" => 3_600_000,
-                "m" => 60_000,
-                "s" => 1_000,
-                "ms" => 1,
-                "" => return Err(wrong(": the unit is missing")),
-                _ => return Err(wrong(&format!(": unknown unit {unit:?}"))),
+            let Some(place) = UNITS.iter().position(|(known, _)| *known == unit) else {
+                return Err(match unit {
+                    "" => wrong(": the unit is missing"),
+                    _ => wrong(&format!(": unknown unit {unit:?}")),
+                });
             };
-            if scale >= previous_unit {
+            if place < next_unit {
                 return Err(wrong(": units go from large to small, each once"));
             }
-            previous_unit = scale;
-            millis += number.parse::<u64>().map_err(|_| wrong(""))? * scale;
+            next_unit = place + 1;
+            written[place] = number.parse().map_err(|_| wrong(""))?;
+            millis += u64::from(written[place]) * UNITS[place].1;
             rest = tail;
         }
-        match Self::from_millis(millis) {
-            Self::ZERO => Err(wrong(": it must be longer than zero")),
+        let duration = Self {
+            written,
+            ..Self::from_millis(millis)
+        };
+        match duration {
+            _ if millis == 0 => Err(wrong(": it must be longer than zero")),
             long if long > Self::LONGEST => Err(wrong(": it is longer than 99999h")),
             duration => Ok(duration),
         }
@@ -87,12 +135,9 @@ impl FromStr for Duration {
 
 impl fmt::Display for Duration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut millis = self.0.as_millis();
-        for (scale, unit) in [(3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")] {
-            if millis >= scale {
-                write!(f, "{}{unit}", millis / scale)?;
-                millis %= scale;
-            }
+        let said = self.written.iter().zip(UNITS);
+        for (number, (unit, _)) in said.filter(|(number, _)| **number > 0) {
+            write!(f, "{number}{unit}")?;
         }
         Ok(())
     }
@@ -222,11 +267,22 @@ mod tests {
             ("2s", 2_000),
             ("1m30s", 90_000),
             ("1h1ms", 3_600_001),
+            ("1500ms", 1_500),
+            ("90s", 90_000),
         ] {
             let parsed: Duration = text.parse().expect(text);
             assert_eq!(parsed, Duration::from_millis(millis));
             assert_eq!(parsed.to_string(), text, "it is written as it was read");
         }
+    }
+
+    #[test]
+    fn two_ways_to_write_a_duration_are_one_duration() {
+        let [one, other]: [Duration; 2] = ["90s", "1m30s"].map(|text| text.parse().expect(text));
+        assert_eq!(one, other);
+        assert_eq!(one, Duration::from_secs(90));
+        assert!(one < "90001ms".parse().expect("a duration"));
+        assert_eq!(Duration::from_millis(90_500).to_string(), "1m30s500ms");
     }
 
     #[test]

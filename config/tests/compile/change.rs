@@ -56,9 +56,9 @@ fn a_reset_touches_only_what_differs() {
     let touched = index.reset(&Kind::ALL, fewer);
     assert_eq!(touched.pods.iter().collect::<Vec<_>>(), [&name("cart-1")]);
     assert_eq!(
-        compile::endpoints(&index, &cart())[1].identity,
-        None,
-        "the slice still has its address"
+        compile::endpoints(&index, &cart()).len(),
+        1,
+        "the slice still has its address, which may be anybody's"
     );
 
     let touched = index.reset(&[Kind::Service], []);

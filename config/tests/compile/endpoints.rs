@@ -92,6 +92,41 @@ fn endpoints_know_who_they_are_and_whether_they_leave() {
     assert!(compile::endpoints(&index, &cart())[0].draining);
 }
 
+/// Slices and pods come by different ways, in any order. Without its pod an endpoint was one without a sidecar: it was
+/// called in plain text, although its address may be somebody else's by then.
+#[test]
+fn an_endpoint_whose_pod_is_gone_or_not_here_yet_gets_no_calls() {
+    let mut index = index(&[SHOP]);
+    let reference = ResourceRef {
+        kind: Kind::Pod,
+        name: name("cart-0"),
+    };
+    let gone = index.get(&reference).expect("the pod");
+    let touched = index.delete(&reference);
+    assert!(touched.services.contains(&name("cart")), "{touched:?}");
+    let pods = |index: &Index| {
+        let endpoints = compile::endpoints(index, &cart()).into_iter();
+        endpoints
+            .map(|endpoint| endpoint.pod.expect("a pod").name)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(pods(&index), ["cart-1"]);
+    let touched = index.apply(gone);
+    assert!(touched.services.contains(&name("cart")), "{touched:?}");
+    assert_eq!(pods(&index), ["cart-0", "cart-1"]);
+}
+
+/// As `kubectl get endpointslices -o yaml` writes one of a Service that has nobody left.
+#[test]
+fn lists_may_be_null() {
+    let index = index(&[
+        "{apiVersion: v1, kind: Service, metadata: {name: cart, namespace: boutique}, spec: {ports: [{port: 7000}]}}",
+        "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: cart, namespace: boutique}, \
+         addressType: IPv4, endpoints: null, ports: null}",
+    ]);
+    assert_eq!(compile::endpoints(&index, &cart()), []);
+}
+
 #[test]
 fn an_endpoint_that_terminates_serves_until_it_says_otherwise() {
     for (conditions, expected) in [

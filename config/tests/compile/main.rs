@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 
 use weir_config::compile;
 use weir_config::index::{Destination, Index};
-use weir_config::resource::{ObjectName, ResiliencePolicy};
+use weir_config::resource::{Kind, ObjectName, ResiliencePolicy, ResourceRef};
 use weir_config::snapshot::{Mode, Protocol, ServiceKey};
 use weir_config::{Resource, parse};
 

@@ -58,14 +58,15 @@ pub(super) fn parse(pem: &str) -> Result<Anchor, String> {
     Anchor::new(certificate, certificate_of(pem), key).map_err(|it| fail(&it))
 }
 
-/// The file without its key.
+/// The certificate alone, wherever it stands: this is shown to everybody, and the key may come first.
 fn certificate_of(pem: &str) -> String {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
     const END: &str = "-----END CERTIFICATE-----";
-    let certificate = pem
-        .split_once(END)
-        .map(|(certificate, _)| certificate)
-        .unwrap_or_default();
-    format!("{}{END}\n", certificate.trim_start())
+    let inside = pem
+        .split_once(BEGIN)
+        .and_then(|(_, rest)| rest.split_once(END));
+    let (inside, _) = inside.unwrap_or_default();
+    format!("{BEGIN}{inside}{END}\n")
 }
 
 /// On disk for good when this returns: a CA that a sidecar has seen must not be forgotten.

@@ -57,6 +57,26 @@ fn webpki_anchor<'a>(der: &'a CertificateDer<'static>) -> TrustAnchor<'a> {
     roots.roots.remove(0)
 }
 
+/// Whoever brings his own CA may write its key first. The bundle is in a ConfigMap of every namespace.
+#[test]
+fn the_bundle_has_no_key_in_whatever_order_an_anchor_is_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let minted = open(folder.path(), now()).mint(now()).expect("an anchor");
+    let (certificate, key) = minted
+        .pem
+        .split_once("-----BEGIN PRIVATE KEY-----")
+        .expect("both");
+    let key = format!("-----BEGIN PRIVATE KEY-----{key}");
+    for pem in [
+        format!("{certificate}{key}"),
+        format!("{key}{certificate}"),
+        format!("# the key\n{key}\n# and the certificate\n{certificate}"),
+    ] {
+        let authority = Authority::from_pems(config(), [&pem]).expect("it can be read");
+        assert_eq!(authority.trust_bundle_pem(now()), certificate);
+    }
+}
+
 #[test]
 fn a_leaf_says_who_it_is_and_nothing_more() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -47,7 +47,7 @@ struct Arguments {
     )]
     source: Vec<PathBuf>,
 
-    /// Where sidecars connect (gRPC over TLS 1.3)
+    /// Where sidecars connect (gRPC over TLS 1.3); 0.0.0.0 is every address, of IPv6 too
     #[arg(
         long,
         value_name = "ADDR",

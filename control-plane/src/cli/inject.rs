@@ -12,7 +12,7 @@ use crate::injector::{InjectorSettings, NamespaceContext, Outcome, inject, uninj
 /// Add the sidecar to every pod in a file; needs no control plane
 ///
 /// Reads Pods and whatever makes pods (Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob), alone or in a
-/// List, and writes everything in the file, with the sidecar where it belongs. A pod that opts out, is in the mesh
+/// List, and writes everything in the file but comments, with the sidecar where it belongs. A pod that opts out, is in the mesh
 /// already, or cannot be (hostNetwork) is left as it is; stderr says which and why. Nothing is written when a pod
 /// is refused.
 #[derive(clap::Args)]
@@ -136,15 +136,20 @@ fn each_pod(object: &mut Value, visit: &mut impl FnMut(&mut Value, &str, &str)) 
         }
         return;
     }
-    let Some(pointer) = template(&kind) else {
-        return;
-    };
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
     let namespace = text("/metadata/namespace").unwrap_or("default").to_owned();
     let name = text("/metadata/name")
         .or(text("/metadata/generateName"))
         .unwrap_or("(no name)");
     let name = format!("{} {namespace}/{name}", kind.to_lowercase());
+    let Some(pointer) = template(&kind) else {
+        if object.pointer("/spec/template/spec/containers").is_some() {
+            eprintln!(
+                "{name}: left as it is: weir does not know this kind. The webhook sees its pods when they are made"
+            );
+        }
+        return;
+    };
     if let Some(pod) = object.pointer_mut(pointer) {
         visit(pod, &namespace, &name);
     }
@@ -182,7 +187,10 @@ fn namespaces(documents: &[Value]) -> HashMap<String, NamespaceContext> {
 }
 
 fn documents(path: &Path) -> Result<Vec<Value>, Failure> {
-    let parsed: Result<Vec<Value>, _> = serde_saphyr::from_multiple(&read(path)?);
+    // As kubectl reads it: `defaultMode: 0400` is 256.
+    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    let parsed: Result<Vec<Value>, _> =
+        serde_saphyr::from_multiple_with_options(&read(path)?, options);
     let mut documents =
         parsed.map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
     documents.retain(|document| !document.is_null());

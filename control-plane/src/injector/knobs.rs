@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::settings::{InjectorSettings, NamespaceContext};
-use super::{KNOB_PREFIX, Refusal};
+use super::{KNOB_PREFIX, Refusal, quantity};
 
 /// Every knob there is. One that is not here is a typing mistake and gets a warning.
 const KNOBS: [&str; 13] = [
@@ -110,7 +110,7 @@ impl Knobs {
     }
 }
 
-/// Annotations that look like ours and are not: shown to the user, never a reason to refuse.
+/// Annotations that look like ours and are not, and names that may not be found: shown to the user, never a reason to refuse.
 pub fn warnings(pod: &Value) -> Vec<String> {
     let annotations = pod
         .pointer("/metadata/annotations")
@@ -120,14 +120,22 @@ pub fn warnings(pod: &Value) -> Vec<String> {
     let unknown = annotations
         .filter_map(|(key, _)| key.strip_prefix(KNOB_PREFIX))
         .filter(|knob| !KNOBS.contains(knob));
-    unknown
-        .map(|knob| {
-            format!(
-                "annotation {KNOB_PREFIX}{knob} is unknown and has no effect; known: {}",
-                KNOBS.join(", ")
-            )
-        })
-        .collect()
+    let unknown = unknown.map(|knob| {
+        format!(
+            "annotation {KNOB_PREFIX}{knob} is unknown and has no effect; known: {}",
+            KNOBS.join(", ")
+        )
+    });
+    unknown.chain(names_are_elsewhere(pod)).collect()
+}
+
+fn names_are_elsewhere(pod: &Value) -> Option<String> {
+    let policy = pod.pointer("/spec/dnsPolicy").and_then(Value::as_str);
+    let policy = policy.filter(|policy| ["Default", "None"].contains(policy))?;
+    Some(format!(
+        "dnsPolicy {policy}: the sidecar asks for the control plane by its name in the cluster. Where that cannot be \
+         resolved the pod never becomes ready: see to it in dnsConfig"
+    ))
 }
 
 struct Annotations<'a> {
@@ -164,18 +172,21 @@ impl Annotations<'_> {
 
     fn resources(&self) -> Result<Value, Refusal> {
         // Small enough not to matter to a scheduler, large enough for an idle sidecar.
-        let cpu = self
-            .parsed("proxy-cpu-request", QUANTITY, quantity)?
-            .unwrap_or("10m".to_owned());
-        let memory = self
-            .parsed("proxy-memory-request", QUANTITY, quantity)?
-            .unwrap_or("32Mi".to_owned());
-        let mut resources = json!({ "requests": { "cpu": cpu, "memory": memory } });
-        if let Some(cpu) = self.parsed("proxy-cpu-limit", QUANTITY, quantity)? {
-            resources["limits"]["cpu"] = cpu.into();
-        }
-        if let Some(memory) = self.parsed("proxy-memory-limit", QUANTITY, quantity)? {
-            resources["limits"]["memory"] = memory.into();
+        let cpu = ["10m", "proxy-cpu-request", "proxy-cpu-limit"];
+        let memory = ["32Mi", "proxy-memory-request", "proxy-memory-limit"];
+        let mut resources = Value::Null;
+        for (resource, [default, request, limit]) in [("cpu", cpu), ("memory", memory)] {
+            let request = self.parsed(request, QUANTITY, quantity::parse)?;
+            let limit = self.parsed(limit, QUANTITY, quantity::parse)?;
+            // Nothing may ask for more than it may have.
+            let default = match &limit {
+                Some(limit) => quantity::smaller(default, limit).to_owned(),
+                None => default.to_owned(),
+            };
+            resources["requests"][resource] = request.unwrap_or(default).into();
+            if let Some(limit) = limit {
+                resources["limits"][resource] = limit.into();
+            }
         }
         Ok(resources)
     }
@@ -237,11 +248,4 @@ fn cidr_list(text: &str) -> Option<String> {
     };
     let cidrs: Option<Vec<String>> = text.split(',').map(cidr).collect();
     cidrs.map(|cidrs| cidrs.join(","))
-}
-
-fn quantity(text: &str) -> Option<String> {
-    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let suffix = &text[number.len()..];
-    let known = ["", "m", "k", "M", "G", "Ki", "Mi", "Gi"].contains(&suffix);
-    (known && number.parse::<f64>().is_ok_and(|number| number > 0.0)).then(|| text.to_owned())
 }

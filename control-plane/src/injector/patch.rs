@@ -8,6 +8,7 @@ use super::settings::{InjectorSettings, NamespaceContext};
 use super::{
     ADMIN_PORT, HASH_ANNOTATION, IDENTITY_VOLUME, INBOUND_PORT, INIT_CONTAINER, OUTBOUND_PORT,
     PROXY_CONTAINER, STATUS_ANNOTATION, VALIDATE_CONTAINER, all_containers, ports, probes,
+    quantity,
 };
 
 /// Of whoever tries the rules: neither root nor the sidecar, whose traffic they let pass.
@@ -57,6 +58,17 @@ fn first_container(knobs: &Knobs) -> Value {
     }
 }
 
+/// Little, and only for a moment. Where a quota wants a limit of CPU for the sidecar, it wants one here, too.
+fn first_resources(knobs: &Knobs) -> Value {
+    let mut resources =
+        json!({ "requests": { "cpu": "10m", "memory": "16Mi" }, "limits": { "memory": "64Mi" } });
+    if let Some(limit) = knobs.resources["limits"]["cpu"].as_str() {
+        resources["limits"]["cpu"] = limit.into();
+        resources["requests"]["cpu"] = quantity::smaller("10m", limit).into();
+    }
+    resources
+}
+
 fn validate_container(knobs: &Knobs) -> Value {
     let mut args = vec![
         "validate".to_owned(),
@@ -80,7 +92,7 @@ fn validate_container(knobs: &Knobs) -> Value {
             "capabilities": { "drop": ["ALL"] },
             "seccompProfile": { "type": "RuntimeDefault" },
         },
-        "resources": { "requests": { "cpu": "10m", "memory": "16Mi" }, "limits": { "memory": "64Mi" } },
+        "resources": first_resources(knobs),
         "terminationMessagePolicy": "FallbackToLogsOnError",
     })
 }
@@ -119,7 +131,7 @@ fn init_container(knobs: &Knobs) -> Value {
             "capabilities": { "drop": ["ALL"], "add": ["NET_ADMIN"] },
             "seccompProfile": { "type": "RuntimeDefault" },
         },
-        "resources": { "requests": { "cpu": "10m", "memory": "16Mi" }, "limits": { "memory": "64Mi" } },
+        "resources": first_resources(knobs),
         "terminationMessagePolicy": "FallbackToLogsOnError",
     })
 }
@@ -176,7 +188,7 @@ fn environment(knobs: &Knobs, app_ports: &[u64], probers: Map<String, Value>) ->
         value("WEIR_TOKEN_FILE", format!("{IDENTITY_DIR}/token")),
         value("WEIR_TRUST_BUNDLE_FILE", format!("{IDENTITY_DIR}/ca.crt")),
         value("WEIR_APP_PORTS", app_ports.join(",")),
-        value("WEIR_APP_PROBERS", Value::Object(probers).to_string()),
+        value("WEIR_APP_PROBERS", without_references(&probers)),
         value("WEIR_TERMINATION_GRACE", knobs.grace_seconds.to_string()),
         value("WEIR_DRAIN_SECONDS", knobs.drain_seconds.to_string()),
         value("WEIR_LOG", knobs.log_level.clone()),
@@ -188,6 +200,11 @@ fn environment(knobs: &Knobs, app_ports: &[u64], probers: Map<String, Value>) ->
             .map(|format| value("WEIR_ACCESS_LOG", format.clone())),
     );
     env
+}
+
+/// As JSON without a `$`: the kubelet puts variables in place of `$(NAME)`, and one dollar in place of two.
+fn without_references(probers: &Map<String, Value>) -> String {
+    json!(probers).to_string().replace('$', "\\u0024")
 }
 
 fn identity_volume(knobs: &Knobs) -> Value {

@@ -1,116 +1,144 @@
-//! Probes go to the sidecar's admin port, which asks the app from inside the pod.
+//! Probes go to the sidecar's admin port, which asks the app from inside the pod, and so do the hooks of a container's
+//! life that ask by HTTP.
 //!
 //! Under redirection a `tcpSocket` probe would always succeed (the sidecar accepts), and strict mTLS would refuse
 //! the kubelet's plain text. So a probe becomes `GET /app-probe/<container>/<kind>` on the admin port, and the
-//! sidecar replays the original. `exec` probes never touch the network and stay.
+//! sidecar replays the original. What executes a command never touches the network and stays.
 
 use serde_json::{Map, Value, json};
 
 use super::{ADMIN_PORT, items, name};
 
-const KINDS: [(&str, &str); 3] = [
-    ("startupProbe", "startup"),
-    ("livenessProbe", "liveness"),
-    ("readinessProbe", "readiness"),
+/// What the kubelet asks a container by the network.
+struct Kind {
+    /// Where it is in the container.
+    at: &'static str,
+    /// What the sidecar calls it.
+    name: &'static str,
+    handlers: &'static [&'static str],
+    /// When it says nothing of that itself.
+    timeout_seconds: u64,
+}
+
+impl Kind {
+    const fn probe(at: &'static str, name: &'static str) -> Self {
+        Self {
+            at,
+            name,
+            handlers: &["httpGet", "tcpSocket", "grpc"],
+            // Kubernetes' default.
+            timeout_seconds: 1,
+        }
+    }
+
+    const fn hook(at: &'static str, name: &'static str) -> Self {
+        Self {
+            at,
+            name,
+            handlers: &["httpGet"],
+            // The kubelet waits for as long as the pod has; nobody's pod has longer than that.
+            timeout_seconds: 3600,
+        }
+    }
+}
+
+const KINDS: [Kind; 5] = [
+    Kind::probe("/startupProbe", "startup"),
+    Kind::probe("/livenessProbe", "liveness"),
+    Kind::probe("/readinessProbe", "readiness"),
+    Kind::hook("/lifecycle/postStart", "post-start"),
+    Kind::hook("/lifecycle/preStop", "pre-stop"),
 ];
 
 /// Rewrites the probes of every container and returns the originals by their path under `/app-probe/`.
 pub(super) fn rewrite(spec: &mut Map<String, Value>) -> Map<String, Value> {
     let mut originals = Map::new();
-    for list in ["initContainers", "containers"] {
-        let containers = spec.get_mut(list).and_then(Value::as_array_mut);
-        for container in containers.into_iter().flatten() {
-            rewrite_container(container, &mut originals);
-        }
-    }
+    each(spec, |container, kind| {
+        rewrite_one(container, kind, &mut originals);
+    });
     originals
 }
 
 /// Gives the probes back, as [`rewrite`] found them but for their ports, which are numbers.
 pub(super) fn restore(spec: &mut Map<String, Value>, originals: &Map<String, Value>) {
+    each(spec, |container, kind| {
+        let key = key(container, kind);
+        let probe = container
+            .pointer_mut(kind.at)
+            .and_then(Value::as_object_mut);
+        let original = originals.get(&key).and_then(Value::as_object);
+        let handler = original.and_then(|it| it.iter().find(|(by, _)| *by != "timeoutSeconds"));
+        if let (Some(probe), Some((by, handler))) = (probe, handler) {
+            replace(probe, "httpGet", by, handler.clone());
+        }
+    });
+}
+
+fn each(spec: &mut Map<String, Value>, mut visit: impl FnMut(&mut Value, &Kind)) {
     for list in ["initContainers", "containers"] {
         let containers = spec.get_mut(list).and_then(Value::as_array_mut);
         for container in containers.into_iter().flatten() {
-            for (field, kind) in KINDS {
-                let key = format!("{}/{kind}", name(container));
-                let probe = container.get_mut(field).and_then(Value::as_object_mut);
-                if let (Some(probe), Some(original)) = (probe, originals.get(&key)) {
-                    probe.shift_remove("httpGet");
-                    let handlers = original.as_object().into_iter().flatten();
-                    let handlers = handlers.filter(|(field, _)| *field != "timeoutSeconds");
-                    probe.extend(handlers.map(|(field, value)| (field.clone(), value.clone())));
-                }
+            for kind in &KINDS {
+                visit(container, kind);
             }
         }
     }
 }
 
-fn rewrite_container(container: &mut Value, originals: &mut Map<String, Value>) {
-    for (field, kind) in KINDS {
-        let Some(original) = container
-            .get(field)
-            .and_then(|probe| original(probe, container))
-        else {
-            continue;
-        };
-        let key = format!("{}/{kind}", name(container));
-        let Some(probe) = container.get_mut(field).and_then(Value::as_object_mut) else {
-            continue;
-        };
-        for handler in ["httpGet", "tcpSocket", "grpc"] {
-            probe.shift_remove(handler);
-        }
-        probe.insert(
-            "httpGet".to_owned(),
-            json!({ "path": format!("/app-probe/{key}"), "port": ADMIN_PORT }),
-        );
-        originals.insert(key, original);
-    }
+fn key(container: &Value, kind: &Kind) -> String {
+    format!("{}/{}", name(container), kind.name)
 }
 
-/// What the sidecar replays: the handler with its port as a number, and the probe's patience.
+fn rewrite_one(container: &mut Value, kind: &Kind, originals: &mut Map<String, Value>) {
+    let Some(original) = container
+        .pointer(kind.at)
+        .and_then(|probe| original(probe, kind, container))
+    else {
+        return;
+    };
+    let key = key(container, kind);
+    let Some(probe) = container
+        .pointer_mut(kind.at)
+        .and_then(Value::as_object_mut)
+    else {
+        return;
+    };
+    let by = original.keys().next().map(String::as_str);
+    let asked = json!({ "path": format!("/app-probe/{key}"), "port": ADMIN_PORT });
+    replace(probe, by.unwrap_or_default(), "httpGet", asked);
+    originals.insert(key, Value::Object(original));
+}
+
+/// Where the other was, so that whoever compares two pods sees what has changed and nothing else.
+fn replace(probe: &mut Map<String, Value>, old: &str, new: &str, handler: Value) {
+    let place = probe.keys().position(|field| field == old);
+    probe.shift_remove(old);
+    probe.shift_insert(place.unwrap_or(probe.len()), new.to_owned(), handler);
+}
+
+/// What the sidecar replays: the handler with its port as a number, and then the probe's patience.
 /// `None`: not a network probe, or not one of this pod's address (kubelet asks `host` itself).
-fn original(probe: &Value, container: &Value) -> Option<Value> {
-    let (kind, handler) = ["httpGet", "tcpSocket", "grpc"]
+fn original(probe: &Value, kind: &Kind, container: &Value) -> Option<Map<String, Value>> {
+    let (by, handler) = kind
+        .handlers
         .iter()
-        .find_map(|kind| Some((*kind, probe.get(kind)?)))?;
-    if handler
-        .get("host")
-        .and_then(Value::as_str)
-        .is_some_and(|host| !host.is_empty())
-    {
+        .find_map(|by| Some((*by, probe.get(by)?.as_object()?)))?;
+    let host = handler.get("host").and_then(Value::as_str);
+    if host.is_some_and(|host| !host.is_empty()) {
         return None;
     }
     let port = port_number(handler.get("port")?, container)?;
-    let handler = match kind {
-        "grpc" => json!({ "port": port, "service": text(handler, "service", "") }),
-        "tcpSocket" => json!({ "port": port }),
-        _ => {
-            let headers: Vec<Value> = items(handler.get("httpHeaders")).cloned().collect();
-            json!({
-                "path": text(handler, "path", "/"),
-                "port": port,
-                "scheme": text(handler, "scheme", "HTTP"),
-                "httpHeaders": headers,
-            })
-        }
-    };
-    // Kubernetes' default of timeoutSeconds.
+    let mut handler = handler.clone();
+    handler.retain(|_, value| !value.is_null());
+    handler["port"] = port.into();
     let timeout = probe
         .get("timeoutSeconds")
         .and_then(Value::as_u64)
-        .unwrap_or(1);
+        .unwrap_or(kind.timeout_seconds);
     let mut original = Map::new();
-    original.insert(kind.to_owned(), handler);
+    original.insert(by.to_owned(), Value::Object(handler));
     original.insert("timeoutSeconds".to_owned(), timeout.into());
-    Some(Value::Object(original))
-}
-
-fn text<'a>(handler: &'a Value, field: &str, default: &'a str) -> &'a str {
-    handler
-        .get(field)
-        .and_then(Value::as_str)
-        .unwrap_or(default)
+    Some(original)
 }
 
 /// A name that no port has stays unresolved: the probe is left alone, and the kubelet says so as it always did.

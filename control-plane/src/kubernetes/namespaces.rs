@@ -9,7 +9,7 @@ use kube::api::{ApiResource, DynamicObject};
 use kube::runtime::watcher::Event;
 use tokio::sync::watch;
 
-use crate::injector::NamespaceContext;
+use crate::injector::{self, NamespaceContext};
 use crate::source::kubernetes::contact::Contact;
 use crate::source::kubernetes::{Watched, follow};
 
@@ -77,7 +77,7 @@ impl Namespaces {
         let known = self.0.borrow();
         let enabled = known.values().filter(|namespace| {
             let label = namespace.labels.get("weir.dev/inject");
-            label.is_some_and(|label| label == "enabled" || label == "true")
+            label.is_some_and(|label| injector::asks(label) == Some(true))
         });
         enabled.map(|namespace| namespace.name.clone()).collect()
     }

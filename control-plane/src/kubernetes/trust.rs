@@ -78,23 +78,25 @@ impl TrustPublisher {
         }
     }
 
+    /// Everywhere, whatever goes wrong at one place; the first of what did.
     pub async fn publish(&self) -> kube::Result<()> {
         let pem = {
             let authority = self.authority.lock();
             let authority = authority.unwrap_or_else(PoisonError::into_inner);
             authority.trust_bundle_pem(SystemTime::now())
         };
+        let mut told = Ok(());
         for kind in WEBHOOK_KINDS {
-            self.tell_webhooks(kind, &pem).await?;
+            told = told.and(self.tell_webhooks(kind, &pem).await);
         }
         let with_sidecars = self.mesh.namespaces_with_sidecars();
         let all: BTreeSet<String> = (self.namespaces.enabled().into_iter())
             .chain(with_sidecars)
             .collect();
         for namespace in all {
-            self.tell_namespace(&namespace, &pem).await?;
+            told = told.and(self.tell_namespace(&namespace, &pem).await);
         }
-        Ok(())
+        told
     }
 
     async fn tell_namespace(&self, namespace: &str, pem: &str) -> kube::Result<()> {
@@ -118,7 +120,6 @@ impl TrustPublisher {
         {
             // The namespace is going, or gone.
             Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => Ok(()),
-            // One that may not be written must not keep the others from theirs.
             Err(kube::Error::Api(status)) if status.code == 403 => {
                 tracing::warn!(namespace, reason = status.message, "no trust bundle there");
                 Ok(())
@@ -134,6 +135,7 @@ impl TrustPublisher {
         let plural = format!("{}s", kind.to_lowercase());
         let resource = builtin("admissionregistration.k8s.io", "v1", kind, &plural);
         let configurations: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
+        let mut told = Ok(());
         for mut found in configurations.list(&ListParams::default()).await? {
             let name = found.metadata.name.clone().unwrap_or_default();
             if self.set_bundle(&mut found.data, &bundle) {
@@ -144,11 +146,15 @@ impl TrustPublisher {
                 {
                     Ok(_) => tracing::info!(kind, name, "caBundle is up to date"),
                     Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => {}
-                    Err(error) => return Err(error),
+                    // Whoever made another one that names us has to see to it himself.
+                    Err(kube::Error::Api(status)) if status.code == 403 => {
+                        tracing::warn!(kind, name, reason = status.message, "no caBundle there");
+                    }
+                    Err(error) => told = told.and(Err(error)),
                 }
             }
         }
-        Ok(())
+        told
     }
 
     /// Whether anything changed.

@@ -47,6 +47,19 @@ fn an_api_server_of_its_own_takes_it_all_and_refuses_what_is_broken() {
         "{check}"
     );
 
+    // Once more, and nothing is written.
+    let kinds = "crd,clusterroles,deployments,services,mutatingwebhookconfigurations,validatingwebhookconfigurations,roles,poddisruptionbudgets";
+    let versions = || {
+        let columns = "-o=custom-columns=:kind,:metadata.name,:metadata.resourceVersion";
+        let ours = "-l=app.kubernetes.io/part-of=weir";
+        all(&cluster.kubectl(&["get", kinds, "-A", ours, columns]))
+    };
+    let before = versions();
+    assert!(before.lines().count() >= 10, "{before}");
+    let again = cluster.apply(&told(&["install", "--ha"]), &["--server-side"]);
+    assert!(again.status.success(), "{}", all(&again));
+    assert_eq!(versions(), before);
+
     cluster.fine(&["create", "namespace", "boutique"]);
     let policies = root().join("demo-boutique/k8s/policies");
     cluster.fine(&["apply", "-f", &policies.display().to_string()]);
@@ -87,6 +100,8 @@ fn an_api_server_of_its_own_takes_it_all_and_refuses_what_is_broken() {
     assert!(!starts("boutique", None));
     assert!(starts("boutique", Some("false")));
     assert!(!starts("outside", Some("true")));
+    assert!(!starts("outside", Some("Enabled")), "it is to be told why");
+    assert!(starts("outside", Some("disabled")));
 
     let may = |what: &[&str]| {
         let account = "--as=system:serviceaccount:weir-system:weir-control-plane";

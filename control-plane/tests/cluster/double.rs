@@ -44,6 +44,8 @@ struct State {
     latency: Duration,
     /// Kinds that are not installed.
     absent: Vec<String>,
+    /// Paths at which nothing may be written.
+    refused: Vec<String>,
     reviews: HashMap<String, Value>,
     /// Lists that go on: what is left of them.
     pages: BTreeMap<u64, (u64, Vec<Value>)>,
@@ -92,6 +94,11 @@ impl Double {
 
     pub fn install(&self, resource: &str) {
         self.state().absent.retain(|absent| absent != resource);
+    }
+
+    /// From now on nothing is written at such a path, as where somebody else's webhook is broken.
+    pub fn refuse_writes(&self, path: &str) {
+        self.state().refused.push(path.to_owned());
     }
 
     pub fn compact(&self) {
@@ -194,6 +201,11 @@ impl Double {
     ) -> Result<Answer, Failure> {
         if path.ends_with("/tokenreviews") {
             return Ok(json_answer(201, &self.token_review(content)));
+        }
+        let refuses = |part: &String| *method != Method::GET && path.contains(part.as_str());
+        if self.state().refused.iter().any(refuses) {
+            let message = "failed calling webhook \"policy.example\": it does not answer";
+            return Err(failure(500, "InternalError", message.to_owned()));
         }
         let (key, subresource) = parse_path(path)
             .ok_or_else(|| failure(404, "NotFound", format!("no such path: {path}")))?;

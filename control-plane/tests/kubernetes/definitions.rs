@@ -75,7 +75,7 @@ pub(super) async fn what_weir_validate_refuses_is_refused_in_the_same_words(clus
 }
 
 /// All causes, as a server tells them that is asked to create the object and not to keep it.
-async fn refusal(cluster: &Cluster, object: &Value) -> Option<Vec<String>> {
+pub(super) async fn refusal(cluster: &Cluster, object: &Value) -> Option<Vec<String>> {
     let kind = Kind::ALL
         .into_iter()
         .find(|kind| kind.name() == text(object, "/kind"))
@@ -111,7 +111,7 @@ async fn refusal(cluster: &Cluster, object: &Value) -> Option<Vec<String>> {
 }
 
 /// Of our kinds, with the names of their files; what is no YAML is never sent.
-fn objects(folder: &str) -> Vec<(String, Value)> {
+pub(super) fn objects(folder: &str) -> Vec<(String, Value)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../config/tests")
         .join(folder);

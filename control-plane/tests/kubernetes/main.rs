@@ -8,6 +8,7 @@ mod admission;
 mod cluster;
 mod definitions;
 mod identity;
+mod oddities;
 mod replicas;
 mod routes;
 mod source;
@@ -101,6 +102,7 @@ async fn on_a_real_api_server_with_real_definitions() {
     install().await;
     cluster.furnish().await;
     definitions::what_weir_validate_refuses_is_refused_in_the_same_words(&cluster).await;
+    oddities::what_is_odd_is_judged_alike(&cluster).await;
     status::every_kind_says_how_far_it_has_come(&cluster).await;
     cluster.furnish().await;
     routes::a_route_says_in_its_status_what_becomes_of_it(&cluster).await;

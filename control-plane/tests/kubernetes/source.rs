@@ -35,6 +35,12 @@ pub(super) async fn what_the_api_says_holds_in_a_sidecar(cluster: &Cluster) {
     stream
         .until(|stream| stream.addresses(CATALOG) == ["10.1.0.2:3550"])
         .await;
+    // Of a Service that has nobody left an API server has no list at all.
+    let none = slice("catalog", &[]).replace("endpoints: []", "endpoints: null");
+    cluster.apply(&none).await;
+    stream
+        .until(|stream| stream.addresses(CATALOG).is_empty())
+        .await;
 
     cluster.delete(Kind::ResiliencePolicy, "catalog").await;
     let push = stream.next().await;

@@ -254,10 +254,7 @@ impl Operation {
     }
 
     fn is_meant_by(&self, method: &Method, path: &str, denies: bool) -> Match {
-        let is_method = |wanted: &Method| {
-            // Servers answer HEAD by what they do for GET.
-            wanted == method || (denies && wanted == Method::GET && method == Method::HEAD)
-        };
+        let is_method = |wanted: &Method| wanted == method || (denies && may_be(wanted, method));
         if !self.method.as_ref().is_none_or(is_method) {
             return Match::Not;
         }
@@ -277,6 +274,12 @@ impl Operation {
             ),
         }
     }
+}
+
+/// Methods know their case, and yet there are servers to which `get` is GET; and all answer HEAD by what they do for GET.
+fn may_be(wanted: &Method, method: &Method) -> bool {
+    let spelt = |name: &Method| method.as_str().eq_ignore_ascii_case(name.as_str());
+    spelt(wanted) || (wanted == Method::GET && spelt(&Method::HEAD))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{AskError, ProbeResult};
 
@@ -53,8 +53,9 @@ impl Get {
 
     pub(super) async fn ask(
         &self,
+        scheme: &str,
         address: SocketAddr,
-        stream: TcpStream,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     ) -> Result<ProbeResult, AskError> {
         let mut request = Request::get(self.uri.clone()).body(Empty::<Bytes>::new())?;
         *request.headers_mut() = self.headers.clone();
@@ -81,7 +82,7 @@ impl Get {
         let status = super::drive(exchange, connection).await?;
         // A redirect counts: the kubelet, too, takes "elsewhere" for healthy when it does not follow.
         let ok = status.is_success() || status.is_redirection();
-        let detail = format!("GET http://{address}{} answered {status}", self.uri);
+        let detail = format!("GET {scheme}://{address}{} answered {status}", self.uri);
         Ok(ProbeResult {
             ok,
             status: Some(status.as_u16()),

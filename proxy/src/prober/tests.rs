@@ -1,6 +1,7 @@
 //! Against apps that are a few lines each.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use ::http::{HeaderMap, Response};
 use bytes::Bytes;
@@ -162,16 +163,74 @@ async fn the_status_decides_as_it_does_for_the_kubelet() {
     }
 }
 
-#[tokio::test]
-async fn https_is_refused_with_an_explanation_and_without_a_connection() {
+/// An app with a certificate of its own making, which speaks this version of TLS and nothing else.
+async fn https_app(
+    version: &'static rustls::SupportedProtocolVersion,
+    answer: &'static str,
+) -> (u16, JoinHandle<String>) {
+    let made = rcgen::generate_simple_self_signed(["app.example".to_owned()]).expect("made");
+    let key = rustls_pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .expect("a version")
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.expect("a key"))
+        .expect("a certificate");
     let (listener, port) = listener().await;
+    let asked = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.expect("accept");
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let mut stream = acceptor.accept(stream).await.expect("a handshake");
+        assert_eq!(stream.get_ref().1.server_name(), None, "it has no name");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.expect("a request head"));
+        }
+        stream.write_all(answer.as_bytes()).await.expect("answer");
+        String::from_utf8(head).expect("text")
+    });
+    (port, asked)
+}
+
+/// The kubelet asks without a look at the certificate; a pod that is probed over HTTPS once never became ready in the mesh.
+#[tokio::test]
+async fn an_https_probe_believes_whoever_answers() {
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        for (answer, ok) in [
+            ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", true),
+            ("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n", false),
+        ] {
+            let (port, asked) = https_app(version, answer).await;
+            let result = probe(format!(
+                r#""httpGet":{{"path":"/healthz","port":{port},"scheme":"HTTPS"}}"#
+            ))
+            .await;
+            assert_eq!(result.ok, ok, "{version:?}: {result:?}");
+            let detail = format!("GET https://127.0.0.1:{port}/healthz answered");
+            assert!(result.detail.starts_with(&detail), "{result:?}");
+            let asked = asked.await.expect("no panic");
+            assert!(asked.starts_with("GET /healthz HTTP/1.1\r\n"), "{asked}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_https_probe_of_an_app_without_tls_fails_in_words() {
+    let (listener, port) = listener().await;
+    let app = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("accept");
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await
+    });
     let result = probe(format!(
         r#""httpGet":{{"path":"/","port":{port},"scheme":"HTTPS"}}"#
     ))
     .await;
-    assert!(!result.ok && result.detail.contains("HTTPS"), "{result:?}");
-    let nobody = timeout(Duration::from_millis(20), listener.accept()).await;
-    assert!(nobody.is_err(), "somebody came");
+    assert!(
+        !result.ok && result.detail.contains("gave no answer"),
+        "{result:?}"
+    );
+    app.await.expect("no panic").expect("it answered");
 }
 
 #[tokio::test]
@@ -242,6 +301,31 @@ async fn an_app_that_accepts_and_says_nothing_costs_the_probes_own_timeout() {
         );
         assert_eq!(start.elapsed().as_secs(), 7);
     }
+}
+
+/// Every answer to a hook is a yes to the kubelet, and a container whose hook reached nobody must not start.
+#[tokio::test]
+async fn a_hook_that_nobody_heard_gets_no_answer() {
+    let ask = async |port: u16, key: &str| {
+        let json = format!(r#"{{"{key}": {{"httpGet": {{"path": "/", "port": {port}}}}}}}"#);
+        let probers = Probers::parse(&json, APP, None).expect("valid");
+        let answer = probers.probe(key).await.answer(key);
+        answer.map(|status| status.as_u16())
+    };
+    let closed = {
+        let (listener, port) = listener().await;
+        drop(listener);
+        port
+    };
+    for (key, answer) in [
+        ("app/post-start", None),
+        ("app/pre-stop", None),
+        ("app/liveness", Some(503)),
+    ] {
+        assert_eq!(ask(closed, key).await, answer, "{key}");
+    }
+    let (busy, _asked) = http_app("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n").await;
+    assert_eq!(ask(busy, "app/pre-stop").await, Some(503));
 }
 
 #[tokio::test]

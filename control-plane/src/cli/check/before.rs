@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{Finding, kubectl::Kubectl};
+use crate::injector;
 
 /// Native sidecars are on from 1.29, and so are the webhook's conditions.
 const MINOR_MIN: u32 = 29;
@@ -82,7 +83,7 @@ pub(super) fn pod_security(namespaces: &[Value]) -> Vec<Finding> {
     };
     let refused = namespaces.iter().filter(|namespace| {
         let level = label(namespace, "pod-security.kubernetes.io/enforce");
-        label(namespace, "weir.dev/inject") == "enabled"
+        injector::asks(&label(namespace, "weir.dev/inject")) == Some(true)
             && ["baseline", "restricted"].contains(&&*level)
     });
     let warnings = refused.map(|namespace| {

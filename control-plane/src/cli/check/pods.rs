@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::Finding;
-use crate::injector::{InjectorSettings, Made, NamespaceContext, made_by};
+use crate::injector::{self, InjectorSettings, Made, NamespaceContext, made_by};
 
 /// More names than this help nobody.
 const NAMES_MAX: usize = 10;
@@ -45,7 +45,8 @@ pub(super) fn check(
             Made::OutsideOnPurpose => {}
         }
     }
-    let mut findings = vec![Finding::fine(format!("{meshed} pods are in the mesh"))];
+    let mut findings: Vec<Finding> = namespaces.values().filter_map(unclear).collect();
+    findings.push(Finding::fine(format!("{meshed} pods are in the mesh")));
     if !old.is_empty() {
         findings.push(Finding::warning(
             format!("{} of them would be made otherwise now: {}", old.len(), named(&old)),
@@ -63,6 +64,18 @@ pub(super) fn check(
         ));
     }
     findings
+}
+
+/// Nobody asks the webhook about pods of such a namespace.
+fn unclear(namespace: &NamespaceContext) -> Option<Finding> {
+    let label = namespace.labels.get("weir.dev/inject")?;
+    let name = &namespace.name;
+    injector::asks(label).is_none().then(|| {
+        Finding::wrong(
+            format!("namespace {name} has the label weir.dev/inject={label}, which says neither yes nor no"),
+            format!("kubectl label namespace {name} --overwrite weir.dev/inject=enabled, or =disabled"),
+        )
+    })
 }
 
 pub(super) fn named(names: &[String]) -> String {

@@ -65,11 +65,21 @@ pub fn read(kind: Kind, object: &DynamicObject, trust_domain: &str) -> Result<Re
     })
 }
 
-/// Whether an object is for the mesh at all: a route that has no Service as parent is not, whatever it says.
+/// Whether an object is for the mesh at all: a route that has no Service as parent is not, whatever it says, nor is a
+/// slice of no Service.
 pub fn concerns_the_mesh(kind: Kind, object: &DynamicObject) -> bool {
-    let parents = object.data.pointer("/spec/parentRefs");
-    let mut parents = parents.and_then(Value::as_array).into_iter().flatten();
-    !matches!(kind, Kind::HttpRoute | Kind::GrpcRoute) || parents.any(is_service)
+    match kind {
+        Kind::HttpRoute | Kind::GrpcRoute => {
+            let parents = object.data.pointer("/spec/parentRefs");
+            let mut parents = parents.and_then(Value::as_array).into_iter().flatten();
+            parents.any(is_service)
+        }
+        Kind::EndpointSlice => {
+            let labels = object.metadata.labels.as_ref();
+            labels.is_some_and(|labels| SLICE_LABELS.iter().all(|it| labels.contains_key(*it)))
+        }
+        _ => true,
+    }
 }
 
 /// Of a route's `parentRefs`.
@@ -215,6 +225,30 @@ mod tests {
         for word in ["managedFields", "image", "volumes", "last-applied"] {
             assert!(!text.contains(word), "{word} in {text}");
         }
+    }
+
+    /// What could not be read was not taken over, so the last endpoints of a Service stayed its endpoints for ever.
+    #[test]
+    fn a_slice_that_nothing_is_in_any_more_is_read_as_such() {
+        let slice = object(json!({
+            "metadata": { "name": "cart-x1", "namespace": "boutique", "labels": { "kubernetes.io/service-name": "cart" } },
+            "addressType": "IPv4", "endpoints": null, "ports": null,
+        }));
+        assert!(concerns_the_mesh(Kind::EndpointSlice, &slice));
+        let read = read(Kind::EndpointSlice, &slice, "weir.local").expect("a slice");
+        let Resource::EndpointSlice(slice) = &read.resource else {
+            panic!("a slice, not {:?}", read.resource)
+        };
+        assert_eq!((slice.endpoints.len(), slice.ports.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_slice_of_no_service_is_nobodys_although_it_has_a_services_name() {
+        let slice = object(json!({
+            "metadata": { "name": "cart", "namespace": "boutique" },
+            "endpoints": [{ "addresses": ["10.1.0.9"] }], "ports": [{ "port": 1 }],
+        }));
+        assert!(!concerns_the_mesh(Kind::EndpointSlice, &slice));
     }
 
     #[test]

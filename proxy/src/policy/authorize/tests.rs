@@ -143,6 +143,7 @@ fn a_rule_that_denies_is_stronger_and_one_that_may_be_meant_denies_too() {
 
 #[test]
 fn methods_are_told_apart_but_head_is_a_get_to_whoever_denies_it() {
+    let spelt = |text: &str| text.parse::<Method>().expect("a token");
     let reads = || {
         vec![rule(
             None,
@@ -157,6 +158,10 @@ fn methods_are_told_apart_but_head_is_a_get_to_whoever_denies_it() {
         (Method::GET, "denied-by-rule", "allowed"),
         (Method::HEAD, "denied-by-rule", "allowed-by-nobody"),
         (Method::POST, "allowed", "allowed-by-nobody"),
+        // No spelling is a way around a rule that denies, or a way through one that allows.
+        (spelt("get"), "denied-by-rule", "allowed-by-nobody"),
+        (spelt("Head"), "denied-by-rule", "allowed-by-nobody"),
+        (spelt("post"), "allowed", "allowed-by-nobody"),
     ] {
         assert_eq!(reason(&denies, None, &method, "/a"), denied, "{method}");
         assert_eq!(reason(&allows, None, &method, "/a"), allowed, "{method}");
