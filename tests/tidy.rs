@@ -1,7 +1,9 @@
 //! Checks of the tree itself: who may know whom, links that lead somewhere, nothing left lying about.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -152,4 +154,72 @@ fn nothing_of_one_machine_is_in_the_tree() {
             }
         }
     }
+}
+
+/// Of a package and all below it: which, and with which features.
+fn built_for(selection: &[&str]) -> BTreeSet<String> {
+    let tree = Command::new(env!("CARGO"))
+        .current_dir(root())
+        .args(["tree", "--locked", "--offline"])
+        .args(["-e", "no-dev", "--prefix", "none", "-f", "{p} {f}"])
+        .args(selection)
+        .output()
+        .expect("cargo runs");
+    let said = String::from_utf8_lossy(&tree.stderr);
+    assert!(tree.status.success(), "{said}");
+    let lines = String::from_utf8(tree.stdout).expect("text");
+    let again = " (*)";
+    let lines = lines.lines().map(|line| line.trim_end_matches(again));
+    lines.map(str::to_owned).collect()
+}
+
+/// `cargo demo` and `cargo chaos` build weir-lab alone, and what that starts builds the workspace. With a feature less
+/// somewhere below, all above it is built twice: it cost each first demo and each run of CI a minute.
+#[test]
+fn what_the_demo_is_built_of_is_what_the_workspace_is_built_of() {
+    let demo = built_for(&["--package", "weir-lab"]);
+    let workspace = built_for(&["--workspace"]);
+    let twice: Vec<_> = demo.difference(&workspace).collect();
+    assert!(demo.len() > 100 && twice.is_empty(), "{twice:#?}");
+}
+
+/// Programs without tests, and documentation without examples, are not built to be tested. One that gets some has to be.
+#[test]
+fn nothing_that_has_tests_is_kept_from_being_tested() {
+    let sources = files(".rs");
+    let mut looked = 0;
+    for (manifest, text) in files("Cargo.toml") {
+        let package = manifest.parent().expect("it lies in a folder");
+        let untested = text.split("\n[").filter(|it| it.contains("test = false"));
+        for target in untested {
+            let path = target.lines().find_map(|it| it.strip_prefix("path = "));
+            let path = package.join(path.map_or("src", |path| path.trim_matches('"')));
+            // A program of several files has a folder, but for that of the package.
+            let own = match path.ends_with("main.rs") && !path.ends_with("src/main.rs") {
+                true => path.with_file_name(""),
+                false => path,
+            };
+            for (file, text) in sources.iter().filter(|(file, _)| file.starts_with(&own)) {
+                looked += 1;
+                let has_tests = match target.starts_with("lib]") {
+                    true => has_doctest(text),
+                    false => text.contains("#[cfg(test)]") || text.contains("#[test]"),
+                };
+                assert!(!has_tests, "{}: {}", shown(&manifest), shown(file));
+            }
+        }
+    }
+    assert!(looked > 100, "{looked} files");
+}
+
+/// A block in documentation of which nobody says what it is, is Rust, and run.
+fn has_doctest(text: &str) -> bool {
+    let docs = text.lines().filter_map(|line| {
+        let line = line.trim_start();
+        line.strip_prefix("//!").or(line.strip_prefix("///"))
+    });
+    let fences = docs.filter_map(|line| line.trim_start().strip_prefix("```"));
+    fences
+        .step_by(2)
+        .any(|kind| kind.is_empty() || kind.starts_with("rust"))
 }

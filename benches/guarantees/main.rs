@@ -129,6 +129,7 @@ fn gather(arguments: &Arguments, cases: &[Case]) -> Result<Conclusion, Trouble> 
 /// Builds and installs outside, where there is a network; returns inside, where there is none.
 fn inside(arguments: &Arguments) -> Result<(), Trouble> {
     if !sandbox::is_inside() {
+        tools::require_release().map_err(Trouble::during("building"))?;
         tools::build().map_err(Trouble::during("building"))?;
         if !arguments.offline {
             tools::ensure_envoy();

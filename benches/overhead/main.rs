@@ -89,6 +89,9 @@ fn inside(arguments: &Arguments) -> Result<(), Trouble> {
         move |error: io::Error| Trouble::Io(what, error)
     };
     if !sandbox::is_inside() {
+        if arguments.command.is_none() {
+            tools::require_release().map_err(explain("building"))?;
+        }
         tools::build().map_err(explain("building"))?;
         if !arguments.offline && arguments.command.is_none() {
             tools::install_peers();

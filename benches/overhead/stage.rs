@@ -24,17 +24,17 @@ impl Stage {
     }
 
     fn prepare() -> std::io::Result<Self> {
-        let target = tools::release_folder()?;
+        let control_plane = tools::control_plane_folder()?;
         let folder = tempfile::Builder::new()
             .prefix("bench-run-")
-            .tempdir_in(&target)?;
+            .tempdir_in(&control_plane)?;
         let path = folder.path().to_path_buf();
         let world = World {
             certificates: Certificates::make(&path)?,
             own: std::env::current_exe()?,
             envoy: None,
-            control_plane: Some(mesh::ControlPlane::start(&target, &path)?),
-            binaries: target,
+            control_plane: Some(mesh::ControlPlane::start(&control_plane, &path)?),
+            binaries: tools::release_folder()?,
             wrapper: Vec::new(),
             folder: path,
         };

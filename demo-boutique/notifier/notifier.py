@@ -12,6 +12,7 @@ from boutique.events.v1.order_pb2 import ORDER_CANCELLED, ORDER_CONFIRMED, Order
 from chassis.aio import Faults
 from chassis.facts import OtherLog, follow
 from chassis.refusal import Refusal
+from chassis.trace import resumed
 from mbox import Mailbox
 
 _PAUSE_S = 0.5
@@ -48,7 +49,8 @@ def mail(event: OrderEvent) -> tuple[str, str]:
 async def _placed(log: orderlog_pb2_grpc.OrderLogStub, event: OrderEvent, faults: Faults) -> OrderPlaced:
     """The first fact of the same order: who is to be told."""
     await faults.before()
-    async for first in log.Read(orderlog_pb2.ReadRequest(order_id=event.order_id, limit=1), timeout=5):
+    asked = orderlog_pb2.ReadRequest(order_id=event.order_id, limit=1)
+    async for first in log.Read(asked, timeout=5, metadata=resumed(event.trace_id)):
         return first.order_placed
     return OrderPlaced()
 

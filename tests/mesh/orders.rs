@@ -11,7 +11,7 @@ use weir_lab::error::Error;
 use weir_lab::metrics::Metrics;
 use weir_lab::{Lab, build};
 
-use crate::world::{ADMIN_PORT, alone, post, shop};
+use crate::world::{ADMIN_PORT, PATIENCE, alone, part_of_shop, post, shop};
 
 const SEED: u64 = 5;
 /// Faults follow each other for so long.
@@ -32,7 +32,19 @@ const SERVICES: [&str; 12] = [
     "orderview",
     "notifier",
 ];
+/// What an order has to do with until it is accepted.
+const TILL: [&str; 8] = [
+    "storefront",
+    "cart",
+    "redis",
+    "catalog",
+    "currency",
+    "shipping",
+    "checkout",
+    "orderlog",
+];
 const SHOPPERS: u64 = 3;
+const CARD: &str = "4432 8015 6152 0454";
 const ORDER_EVERY: Duration = Duration::from_millis(150);
 const SETTLED_WITHIN: Duration = Duration::from_secs(90);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -106,6 +118,24 @@ fn keep_dead(lab: &Lab, services: &[&str], until: Instant) {
     }
 }
 
+fn form(card: &str, country: &str, key: &str) -> String {
+    format!(
+        "email=a@example.com&street_address=1+Mill+Lane&city=Weir&state=R&country={country}&zip_code=12345&\
+         card_number={card}&card_month=1&card_year=2039&card_cvv=672&idempotency_key={key}"
+    )
+}
+
+/// Whether it is there now.
+fn put_into_cart(page: SocketAddr, session: &str) -> bool {
+    let added = post(
+        page,
+        session,
+        "/api/cart",
+        "product_id=wicker-creel&quantity=1",
+    );
+    added.is_some_and(|(status, _)| status == 201)
+}
+
 /// Orders one thing after the other, and asks again with the same key until it is answered. The orders that were accepted.
 fn go_shopping(page: SocketAddr, number: u64, until: Instant) -> BTreeSet<String> {
     let mut random = fastrand::Rng::with_seed(number);
@@ -115,20 +145,15 @@ fn go_shopping(page: SocketAddr, number: u64, until: Instant) -> BTreeSet<String
         let (card, country) = match random.u32(..6) {
             // Declined late, and refused later still.
             0 => ("3782 822463 10005", "England"),
-            1 => ("4432 8015 6152 0454", "Atlantis"),
-            _ => ("4432 8015 6152 0454", "England"),
+            1 => (CARD, "Atlantis"),
+            _ => (CARD, "England"),
         };
-        let form = format!(
-            "email=a@example.com&street_address=1+Mill+Lane&city=Weir&state=R&country={country}&zip_code=12345&\
-             card_number={card}&card_month=1&card_year=2039&card_cvv=672&idempotency_key=k{number}-{order}"
-        );
+        let form = form(card, country, &format!("k{number}-{order}"));
         loop {
             if Instant::now() >= until {
                 return orders;
             }
-            let thing = "product_id=wicker-creel&quantity=1";
-            let added = post(page, &session, "/api/cart", thing);
-            if added.is_some_and(|(status, _)| status == 201)
+            if put_into_cart(page, &session)
                 && let Some((201, placed)) = post(page, &session, "/api/checkout", &form)
             {
                 let placed: serde_json::Value = serde_json::from_str(&placed).expect("JSON");
@@ -331,6 +356,22 @@ fn a_log_that_hangs_is_left_alone_by_its_breaker_and_no_order_is_lost_or_doubled
         assert!(transitions(lab, "open") >= 1.0, "it opened");
         assert!(transitions(lab, "closed") >= 1.0, "and closed again");
     });
+}
+
+/// A page does without exchange rates that take this long, and shows dollars. A till cannot: it failed each such order.
+#[test]
+fn an_order_is_taken_while_exchange_rates_are_too_late_for_pages() {
+    let _alone = alone();
+    let slow = [("currency", "LATENCY_MS", "900")];
+    let (_lab, page) = part_of_shop(true, &TILL, &slow);
+    let session = format!("{:032x}", 0);
+    let until = Instant::now() + PATIENCE;
+    while !put_into_cart(page, &session) {
+        assert!(Instant::now() < until, "nothing can be put into a cart");
+    }
+    let form = form(CARD, "England", "once");
+    let (status, placed) = post(page, &session, "/api/checkout", &form).expect("an answer");
+    assert_eq!(status, 201, "{placed}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use weir_lab::client::Command;
 
-use crate::world::{PATIENCE, alone, post, shop};
+use crate::world::{PATIENCE, alone, part_of_shop, post};
 
 /// What any of the shop's messages would show of itself on the cart's link: gRPC to the cart, Redis' protocol from it.
 const PLAIN_TEXT: [&str; 5] = [
@@ -30,7 +30,7 @@ const SESSION: &str = "0123456789abcdef0123456789abcdef";
 /// Everything on the cart's link while somebody puts things into a cart.
 fn capture(mesh: bool) -> Vec<u8> {
     let _alone = alone();
-    let (lab, page) = shop(mesh, &[]);
+    let (lab, page) = part_of_shop(mesh, &["storefront", "cart", "redis"], &[]);
     // Until the whole way works, so that what is captured is traffic and not failures.
     let until = Instant::now() + PATIENCE;
     while !put_into_cart(page) {

@@ -55,11 +55,26 @@ pub(crate) fn binary(name: &str) -> PathBuf {
 
 /// The whole shop, built and open; `env`: workload, variable, value.
 pub(crate) fn shop(mesh: bool, env: &[(&str, &str, &str)]) -> (Lab, SocketAddr) {
+    opened(mesh, &[String::new()], env)
+}
+
+/// So much of it as a story needs: it is open sooner. With what the mesh is told of all.
+pub(crate) fn part_of_shop(
+    mesh: bool,
+    services: &[&str],
+    env: &[(&str, &str, &str)],
+) -> (Lab, SocketAddr) {
+    let mut parts = vec!["namespace.yaml".to_owned(), "policies".to_owned()];
+    parts.extend(services.iter().map(|service| format!("{service}.yaml")));
+    opened(mesh, &parts, env)
+}
+
+/// `parts`: files and folders of `demo-boutique/k8s`.
+fn opened(mesh: bool, parts: &[String], env: &[(&str, &str, &str)]) -> (Lab, SocketAddr) {
     let root = build::root();
     toolbox::provide(&[toolbox::SHOP]).expect("the shop's tools are there");
     build::everything(&root).expect("the shop can be built");
     let mut builder = Lab::builder()
-        .manifests(root.join("demo-boutique/k8s"))
         .program(binary("weir-lab"))
         .mesh(mesh)
         .publish(Publish {
@@ -67,6 +82,9 @@ pub(crate) fn shop(mesh: bool, env: &[(&str, &str, &str)]) -> (Lab, SocketAddr) 
             port: 8080,
             host_port: 0,
         });
+    for part in parts {
+        builder = builder.manifests(root.join("demo-boutique/k8s").join(part));
+    }
     for image in weir_lab::image::boutique(&root.join("demo-boutique")) {
         builder = builder.image(image);
     }

@@ -23,11 +23,13 @@ mod others;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use bugs::BUGS;
+use futures_util::{StreamExt, stream};
 use tokio::process::Command;
 
 /// A test that a bug keeps from ending has caught it, too.
@@ -215,14 +217,25 @@ async fn all_are_caught(package: &Package) {
         assert_eq!(passed(&without), tests.len(), "{}", told(&without));
     }
 
-    let (mut table, mut survived) = (String::new(), Vec::new());
-    for (number, bug) in package.bugs.iter().enumerate() {
+    let runs = package.bugs.iter().enumerate().map(|(number, bug)| {
         let (program, test) = package.program_of(bug.caught_by);
-        let caught = match run(&programs[&program], [test], Some(number)).await {
-            None => true,
-            // A panic while another unwinds aborts, and then libtest counts nothing.
-            Some(output) => !output.status.success() && told(&output).contains("running 1 test"),
-        };
+        let program = &programs[&program];
+        async move {
+            let caught = match run(program, [test], Some(number)).await {
+                None => true,
+                // A panic while another unwinds aborts, and then libtest counts nothing.
+                Some(output) => {
+                    !output.status.success() && told(&output).contains("running 1 test")
+                }
+            };
+            (bug, caught)
+        }
+    });
+    let at_once = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let ran: Vec<_> = stream::iter(runs).buffered(at_once).collect().await;
+
+    let (mut table, mut survived) = (String::new(), Vec::new());
+    for (bug, caught) in ran {
         let red = if caught { "yes" } else { "NO" };
         writeln!(table, "{}", row(package, bug, red)).expect("memory");
         if !caught {

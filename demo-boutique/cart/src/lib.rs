@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | `PORT` | 7070 | where `boutique.v1.Cart`, its alias and `grpc.health.v1.Health` are served, all interfaces |
 //! | `REDIS_ADDR` | empty | `host:port` of Redis; empty keeps carts in memory |
-//! | `REDIS_TIMEOUT_MS` | 500 | for a connect, and again for an answer |
+//! | `REDIS_TIMEOUT_MS` | 1500 | for a connect, and again for an answer |
 //! | `DRAIN_DELAY_MS` | 500 | after SIGTERM: not serving according to health, yet still accepting |
 //! | `GRACE_SECONDS` | 10 | after that: how long calls in flight may take to finish |
 //! | `CHAOS_PORT` | 9770 | where `boutique.v1.Chaos` is served, loopback only; 0 is nowhere |

@@ -5,6 +5,10 @@ use std::time::Duration;
 use boutique_chassis::environment::Environment;
 use boutique_chassis::server::Process;
 
+/// What was put into a cart cannot be put there once more to be sure, so the answer is worth waiting for; twice this is
+/// what callers give it (`k8s/policies/cart.yaml`).
+const REDIS_MS: u32 = 1500;
+
 #[derive(Debug)]
 pub struct Settings {
     pub process: Process,
@@ -20,7 +24,7 @@ impl Settings {
         let settings = Self {
             process: env.process(7070, 9770),
             redis_addr: env.address("REDIS_ADDR"),
-            redis_timeout: Duration::from_millis(env.number("REDIS_TIMEOUT_MS", 500u32).into()),
+            redis_timeout: Duration::from_millis(env.number("REDIS_TIMEOUT_MS", REDIS_MS).into()),
         };
         env.check(settings)
     }

@@ -179,6 +179,28 @@ async fn a_restarted_redis_costs_no_call() {
         .expect("added on a new connection");
 }
 
+/// As where a machine is busy with something else. It waited for half a second, and the page said that there is no cart.
+#[tokio::test]
+async fn a_redis_that_is_slow_for_a_moment_costs_no_call() {
+    let redis = Redis::start().await;
+    let cart = Cart::start(&[("REDIS_ADDR", redis.addr.as_str())]).await;
+    let mut client = cart.client().await;
+    let added = client.add_item(add("alice", "mug", 1)).await;
+    added.expect("it is well");
+    redis.signal(rustix::process::Signal::STOP);
+    let thaw = async {
+        sleep(Duration::from_millis(800)).await;
+        redis.signal(rustix::process::Signal::CONT);
+    };
+    let (added, ()) = tokio::join!(client.add_item(add("alice", "mug", 2)), thaw);
+    added.expect("it was waited for");
+    let request = GetCartRequest {
+        user_id: "alice".to_owned(),
+    };
+    let lines = client.get_cart(request).await.expect("it is well");
+    assert_eq!(lines.into_inner().items, [item("mug", 3)]);
+}
+
 #[tokio::test]
 async fn a_frozen_redis_costs_a_bounded_wait_and_is_used_again_once_it_thaws() {
     let redis = Redis::start().await;

@@ -11,26 +11,35 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// Dial makes a connection to another service, for unary calls. Each call takes along the
-// traceparent of the call that it is made for, and ends with that one's deadline, or after
-// the timeout if that is earlier.
+// Dial makes a connection to another service. Each call takes along the traceparent of the
+// call that it is made for, and ends with that one's deadline, or after the timeout if that is
+// earlier. A stream has no timeout of its own: whoever opens it ends it.
 func Dial(address string, timeout time.Duration) (*grpc.ClientConn, error) {
 	onward := func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
 		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
-		if trace := traceparent(ctx); trace != "" {
-			ctx = metadata.AppendToOutgoingContext(ctx, "traceparent", trace)
-		}
-		return invoke(ctx, method, request, reply, conn, options...)
+		return invoke(traced(ctx), method, request, reply, conn, options...)
+	}
+	stream := func(ctx context.Context, of *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
+		return open(traced(ctx), of, conn, method, options...)
 	}
 	soonAgain := backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second}
 	return grpc.NewClient(address,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithUnaryInterceptor(onward),
+		grpc.WithStreamInterceptor(stream),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: soonAgain, MinConnectTimeout: 2 * time.Second}),
 		grpc.WithDisableServiceConfig(), // spares a TXT query a name
 		grpc.WithNoProxy(),
 	)
+}
+
+// traced is the context of a call that is made for the one that came in.
+func traced(ctx context.Context) context.Context {
+	if trace := traceparent(ctx); trace != "" {
+		return metadata.AppendToOutgoingContext(ctx, "traceparent", trace)
+	}
+	return ctx
 }
 
 // Detached is a context for what has to be done even though the caller may be gone: it has

@@ -26,6 +26,12 @@ func (onward) GetProduct(ctx context.Context, _ *boutiquev1.GetProductRequest) (
 	return &boutiquev1.Product{Id: strings.Join(metadata.ValueFromIncomingContext(ctx, "traceparent"), ","), Name: left}, nil
 }
 
+// WatchPrices tells the same once, as a stream.
+func (onward) WatchPrices(_ *boutiquev1.WatchPricesRequest, stream boutiquev1.Catalog_WatchPricesServer) error {
+	traces := strings.Join(metadata.ValueFromIncomingContext(stream.Context(), "traceparent"), ",")
+	return stream.Send(&boutiquev1.PriceTick{ProductId: traces})
+}
+
 func dialOnward(t *testing.T, timeout time.Duration) boutiquev1.CatalogClient {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -56,6 +62,13 @@ func TestOnlyATraceparentGoesAlong(t *testing.T) {
 		if err != nil || got.Id != want {
 			t.Errorf("%q became %q, %v", sent, got.GetId(), err)
 		}
+	}
+	ticks, err := client.WatchPrices(incoming(trace), &boutiquev1.WatchPricesRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tick, err := ticks.Recv(); err != nil || tick.ProductId != trace {
+		t.Errorf("a stream has %q, %v", tick.GetProductId(), err)
 	}
 	if got := TraceID(incoming(trace)); got != "0af7651916cd43dd8448eb211c80319c" {
 		t.Errorf("its id is %q", got)

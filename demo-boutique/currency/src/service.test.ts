@@ -102,3 +102,22 @@ test('a drain tells the watchers, ends their streams, and finishes the call in f
   assert.ok((await inFlight).currencyCodes.length > 0);
   client.close();
 });
+
+test('whoever begins to watch while it drains is told so and let go: it would keep the drain waiting', async () => {
+  const own = new Server();
+  const watched = new Health([]);
+  own.addService(watched.definition, watched.handlers);
+  const client = new Client(`127.0.0.1:${await listen(own, LOOPBACK, 0)}`, credentials.createInsecure());
+  const { Watch } = watched.definition;
+  watched.drain();
+  const told: string[] = [];
+  const ended = new Promise<void>((resolve, reject) => {
+    const late = { deadline: Date.now() + 5_000 };
+    const stream = client.makeServerStreamRequest(Watch!.path, Watch!.requestSerialize, Watch!.responseDeserialize, { service: '' }, late);
+    stream.on('data', (now: any) => told.push(now.status)).on('end', resolve).on('error', reject);
+  });
+  await ended;
+  assert.deepEqual(told, ['NOT_SERVING']);
+  client.close();
+  await drained(own, 5_000);
+});

@@ -10,6 +10,7 @@ import { Watermark } from './watermark';
 const PLACED: Placed = { userId: 'u', address: null, items: [], total: null, creditCard: null };
 const TRACE = '0af7651916cd43dd8448eb211c80319c';
 const RUNNING = new AbortController().signal;
+const away = new Refusal(status.UNAVAILABLE, 'away');
 
 class Log implements OrderFacts {
   readonly events: OrderEvent[] = [];
@@ -25,8 +26,14 @@ class Log implements OrderFacts {
     return [...this.events];
   }
 
+  /** Appended by another worker, if nobody was quicker. */
+  others(event: Partial<OrderEvent>): void {
+    if (!this.#knows(event)) this.#push(event);
+  }
+
   async append(_: string, expectedVersion: number, event: Partial<OrderEvent>, trace: string | undefined): Promise<void> {
     if (this.overtaken-- > 0) this.#push({ idempotencyKey: `other${this.overtaken}`, stockReserved: {} });
+    if (this.#knows(event)) return;
     if (expectedVersion !== this.events.length) throw new Refusal(status.ABORTED, 'too late');
     this.traces.add(trace);
     this.#push(event);
@@ -35,6 +42,10 @@ class Log implements OrderFacts {
   get names(): string[] {
     const names = ['orderPlaced', 'paymentAuthorized', 'paymentDeclined', 'paymentRefunded', 'orderShipped', 'shipmentFailed', 'orderConfirmed', 'orderCancelled'];
     return this.events.flatMap((event) => names.filter((name) => event[name as keyof OrderEvent]));
+  }
+
+  #knows(event: Partial<OrderEvent>): boolean {
+    return this.events.some(({ idempotencyKey }) => idempotencyKey === event.idempotencyKey);
   }
 
   #push(event: Partial<OrderEvent>): void {
@@ -56,8 +67,6 @@ function neighbour(answers: Record<string, unknown[]>): { dependency: Dependency
   return { dependency: { call } as unknown as Dependency, asked };
 }
 
-const away = new Refusal(status.UNAVAILABLE, 'away');
-
 test('an order is paid for, sent and confirmed, in its own trace', async () => {
   const log = new Log();
   const payment = neighbour({ Authorize: [{ transactionId: 't' }] });
@@ -76,21 +85,58 @@ test('a payment that is away is asked until it answers', async () => {
   assert.equal(log.names.at(-1), 'orderConfirmed');
 });
 
-test('a declined card cancels the order, and nothing is sent', async () => {
+test('a declined card cancels the order, nothing is sent, and what a lost call may have charged is paid back', async () => {
   const log = new Log();
-  const payment = neighbour({ Authorize: [new Refusal(status.FAILED_PRECONDITION, 'no money')] });
+  const payment = neighbour({ Authorize: [new Refusal(status.FAILED_PRECONDITION, 'no money')], Refund: [away, { transactionId: '' }] });
   const shipping = neighbour({});
   await fulfil('o', log, new Steps(payment.dependency, shipping.dependency, 3), new Faults(), RUNNING);
   assert.deepEqual(log.names, ['orderPlaced', 'paymentDeclined', 'orderCancelled']);
   assert.equal(log.events.at(-1)!.orderCancelled!.reason, 'no money');
+  assert.deepEqual(payment.asked, ['Authorize', 'Refund', 'Refund']);
 });
 
-test('shipping that stays away is given up: first taken back, then paid back', async () => {
+test('whoever between is not to let calls through for a while cancels no order', async () => {
+  const log = new Log();
+  const denied = new Refusal(status.PERMISSION_DENIED, 'not by this caller');
+  const payment = neighbour({ Authorize: [denied, { transactionId: 't' }], Refund: [{ transactionId: '' }] });
+  const shipping = neighbour({ Ship: [denied, { trackingId: 'p' }], Cancel: [{ trackingId: '' }] });
+  await fulfil('o', log, new Steps(payment.dependency, shipping.dependency, 3), new Faults(), RUNNING);
+  assert.deepEqual(log.names, ['orderPlaced', 'paymentAuthorized', 'orderShipped', 'orderConfirmed']);
+});
+
+test('an order that one worker gives up while another sends it is not confirmed with its parcel taken back', async () => {
+  const log = new Log();
+  const payment = neighbour({ Refund: [{ transactionId: 't' }] });
+  const world = { cancelled: false };
+  const call = async (method: string) => {
+    if (method === 'Cancel') world.cancelled = true;
+    // The other worker, of the version that is being replaced, has sent it and says so now.
+    log.others({ idempotencyKey: 'fulfilment:shipment', orderShipped: { trackingId: 'p' } });
+    return { trackingId: 'p' };
+  };
+  const shipping = { call } as unknown as Dependency;
+  await log.append('o', 1, { idempotencyKey: 'fulfilment:payment', paymentAuthorized: { transactionId: 't', amount: null } }, undefined);
+  const givesUp = new Steps(payment.dependency, shipping, 0);
+  await fulfil('o', log, givesUp, new Faults(), RUNNING);
+  assert.equal(log.names.at(-1) === 'orderConfirmed' && world.cancelled, false, log.names.join());
+});
+
+test('a neighbour that says nothing but ABORTED is not asked without a pause', async () => {
+  const stop = new AbortController();
+  const payment = neighbour({ Authorize: [new Refusal(status.ABORTED, 'as the knobs say')] });
+  const work = fulfil('o', new Log(), new Steps(payment.dependency, neighbour({}).dependency, 3), new Faults(), stop.signal);
+  setTimeout(() => stop.abort(), 120);
+  await work;
+  assert.ok(payment.asked.length <= 4, `asked ${payment.asked.length} times`);
+});
+
+test('shipping that stays away is given up: that is written down, then taken back, then paid back', async () => {
   const log = new Log();
   const payment = neighbour({ Authorize: [{ transactionId: 't' }], Refund: [away, { transactionId: 't' }] });
   const shipping = neighbour({ Ship: [away], Cancel: [away, { trackingId: '' }] });
   await fulfil('o', log, new Steps(payment.dependency, shipping.dependency, 2), new Faults(), RUNNING);
-  assert.deepEqual(shipping.asked, ['Ship', 'Ship', 'Cancel', 'Cancel']);
+  // The refund that fails is another try of both.
+  assert.deepEqual(shipping.asked, ['Ship', 'Ship', 'Cancel', 'Cancel', 'Cancel']);
   assert.deepEqual(log.names, ['orderPlaced', 'paymentAuthorized', 'shipmentFailed', 'paymentRefunded', 'orderCancelled']);
 });
 

@@ -24,6 +24,7 @@ const PAUSE_MS_MAX = 2_000;
  */
 export async function fulfil(orderId: string, log: OrderFacts, steps: Doer, faults: Faults, stopped: AbortSignal): Promise<void> {
   let tries = { of: '', failed: 0 };
+  let isOvertaken = false;
   for (let pauseMs = PAUSE_MS; !stopped.aborted; ) {
     try {
       const events = await log.read(orderId);
@@ -39,9 +40,13 @@ export async function fulfil(orderId: string, log: OrderFacts, steps: Doer, faul
       });
       await log.append(orderId, order.version, { idempotencyKey: keyOf(step), causationId: String(order.lastSeq), ...fact }, trace);
       pauseMs = PAUSE_MS;
+      isOvertaken = false;
     } catch (error) {
-      // Others have appended meanwhile: read what, and think again.
-      if ((error as ServiceError).code === status.ABORTED) continue;
+      // Others have appended meanwhile: read what, and think again. Not for ever: whoever says nothing else is broken.
+      if ((error as ServiceError).code === status.ABORTED && !isOvertaken) {
+        isOvertaken = true;
+        continue;
+      }
       console.error(`fulfilment: ${orderId}: ${tries.of}: ${(error as Error).message}; again in ${pauseMs} ms`);
       await sleep(pauseMs, undefined, { signal: stopped }).catch(() => undefined);
       pauseMs = Math.min(2 * pauseMs, PAUSE_MS_MAX);

@@ -28,6 +28,7 @@ class World {
   readonly charges = new Map<string, number>();
   readonly refunds = new Map<string, number>();
   parcels = 0;
+  isTakenBack = false;
 
   constructor(
     readonly declines: boolean,
@@ -44,22 +45,30 @@ class World {
     return true;
   }
 
-  do(step: Exclude<Step, { does: 'nothing' }>): Fact {
+  do(step: Exclude<Step, { does: 'nothing' }>, chance: () => number): Fact {
     const key = chargeKey('o');
     switch (step.does) {
       case 'authorize':
-        if (this.declines || this.refunds.has(key)) return { paymentDeclined: { reason: 'no money' } };
+        // Also by somebody between, of an order that was charged before by a call whose answer was lost.
+        if (this.declines || this.refunds.has(key) || chance() < 0.05) return { paymentDeclined: { reason: 'no money' } };
         this.charges.set(key, 1);
         return { paymentAuthorized: { transactionId: 't', amount: null } };
       case 'ship':
-        if (this.refusesToShip) return { shipmentFailed: { reason: 'too far' } };
+        // Given up, of an order that was shipped before in the same way, or is by another worker meanwhile.
+        if (chance() < 0.1) return { shipmentFailed: { reason: 'not reached' } };
+        if (this.refusesToShip || this.isTakenBack) return { shipmentFailed: { reason: 'too far' } };
         this.parcels = 1;
         return { orderShipped: { trackingId: 'p' } };
       case 'refund':
+        this.isTakenBack = true;
+        this.parcels = 0;
         this.refunds.set(key, 1);
         return { paymentRefunded: { transactionId: 't' } };
-      case 'conclude':
-        return step.fact;
+      case 'cancel':
+        if (!step.isRefunded) this.refunds.set(key, 1);
+        return { orderCancelled: { reason: step.reason } };
+      case 'confirm':
+        return { orderConfirmed: {} };
     }
   }
 }
@@ -85,7 +94,7 @@ class Worker {
       const step = decide(this.#order);
       this.ended = step.does === 'nothing';
       if (step.does === 'nothing' || this.chance() < 0.2) return; // the call does not get there
-      const fact = this.world.do(step);
+      const fact = this.world.do(step, this.chance);
       if (this.chance() < 0.2) return; // the answer does not come back
       this.#done = { step, fact };
       return;
@@ -122,15 +131,15 @@ test('whatever fails, an order ends once: confirmed, paid and sent, or cancelled
     const said = `seed ${seed}`;
     assert.equal(has('orderConfirmed') + has('orderCancelled'), 1, said);
     assert.equal(log.at(-1)!.orderConfirmed || log.at(-1)!.orderCancelled ? 1 : 0, 1, said);
-    assert.equal(has('orderConfirmed') === 1, !declines && !refusesToShip, said);
     const key = chargeKey('o');
     if (has('orderConfirmed')) {
+      assert.ok(!declines && !refusesToShip, said);
       assert.deepEqual([charges.get(key), refunds.size, parcels], [1, 0, 1], said);
       ends.confirmed++;
     } else {
-      assert.equal(charges.get(key), refunds.get(key), `${said}: charged and kept`);
+      assert.ok(!charges.has(key) || refunds.has(key), `${said}: charged and kept`);
       assert.equal(parcels, 0, said);
-      ends[declines ? 'declined' : 'refunded']++;
+      ends[has('paymentDeclined') ? 'declined' : 'refunded']++;
     }
   }
   if (!only) for (const [end, count] of Object.entries(ends)) assert.ok(count > STORIES / 20, `${end}: ${count} times`);

@@ -6,9 +6,11 @@
  *                  └─▶ declined ────────────────────────▶ CANCELLED
  *
  * No clock, no I/O. Each step has a key of its own, under which the log, the payment and the shipping do
- * it once however often it is tried; both ends of an order have the same key, so it has one of them.
+ * it once however often it is tried; both ends of an order have the same key, so it has one of them, and it is either
+ * shipped or failed, paid or declined, whoever else works on it. What is taken back is taken back after it was written
+ * down as failed, never before: until then somebody else may write that it succeeded.
  */
-import { Fact, OrderEvent, Placed } from './facts';
+import { OrderEvent, Placed } from './facts';
 
 export interface Order {
   /** Facts that it has. */
@@ -56,26 +58,29 @@ export type Step =
   | { readonly does: 'nothing' }
   | { readonly does: 'authorize'; readonly placed: Placed }
   | { readonly does: 'ship'; readonly placed: Placed }
+  /** Of what was paid for and could not be sent, or may have been sent all the same. */
   | { readonly does: 'refund' }
-  /** Nobody has to be asked: it follows from the facts. */
-  | { readonly does: 'conclude'; readonly fact: Fact };
+  /** Not refunded: a charge may have been made before it was declined, by somebody who did not live to write that down. */
+  | { readonly does: 'cancel'; readonly reason: string; readonly isRefunded: boolean }
+  | { readonly does: 'confirm' };
 
 export function decide(order: Order): Step {
   if (order.ended || !order.placed) return { does: 'nothing' };
   if (order.failure !== null) {
     if (order.authorized && !order.refunded) return { does: 'refund' };
-    return { does: 'conclude', fact: { orderCancelled: { reason: order.failure } } };
+    return { does: 'cancel', reason: order.failure, isRefunded: order.refunded };
   }
   if (!order.authorized) return { does: 'authorize', placed: order.placed };
   if (!order.shipped) return { does: 'ship', placed: order.placed };
-  return { does: 'conclude', fact: { orderConfirmed: {} } };
+  return { does: 'confirm' };
 }
 
 const KEYS: Record<Exclude<Step['does'], 'nothing'>, string> = {
   authorize: 'fulfilment:payment',
   ship: 'fulfilment:shipment',
   refund: 'fulfilment:refund',
-  conclude: 'fulfilment:end',
+  cancel: 'fulfilment:end',
+  confirm: 'fulfilment:end',
 };
 
 /** Under which the log has the outcome of a step, whichever it is. */

@@ -4,15 +4,11 @@ import { ServiceError, status } from '@grpc/grpc-js';
 import { Fact } from './facts';
 import { chargeKey, Step } from './saga';
 
-/** What the payment and the shipping say when it makes no sense to ask again. */
-const FINAL = new Set([
-  status.INVALID_ARGUMENT,
-  status.NOT_FOUND,
-  status.ALREADY_EXISTS,
-  status.PERMISSION_DENIED,
-  status.FAILED_PRECONDITION,
-  status.OUT_OF_RANGE,
-]);
+/**
+ * What the payment and the shipping themselves say when it makes no sense to ask again. Any other code may be the word
+ * of somebody between: to be kept from asking for a while is no reason to cancel an order.
+ */
+const FINAL = new Set([status.INVALID_ARGUMENT, status.FAILED_PRECONDITION]);
 
 /** Why a call failed for good; null when it is worth another try. */
 export function finalWord(error: unknown): string | null {
@@ -37,11 +33,16 @@ export class Steps {
       case 'authorize':
         return this.#authorize(orderId, step, trace);
       case 'ship':
-        return tries < this.shipTries ? this.#ship(orderId, step, trace) : this.#giveUp(orderId, trace);
+        return tries < this.shipTries ? this.#ship(orderId, step, trace) : this.#givenUp();
       case 'refund':
-        return this.#refund(orderId, trace);
-      case 'conclude':
-        return step.fact;
+        // It may have been shipped without our knowing, also by whoever else worked on it.
+        await this.shipping.call('Cancel', { orderId }, trace);
+        return { paymentRefunded: { transactionId: await this.#refund(orderId, trace) } };
+      case 'cancel':
+        if (!step.isRefunded) await this.#refund(orderId, trace); // where nothing was charged, it forbids the charge
+        return { orderCancelled: { reason: step.reason } };
+      case 'confirm':
+        return { orderConfirmed: {} };
     }
   }
 
@@ -69,14 +70,13 @@ export class Steps {
     }
   }
 
-  /** It may be shipped without our knowing: it is not failed before that has been taken back. */
-  async #giveUp(orderId: string, trace: string | undefined): Promise<Fact> {
-    await this.shipping.call('Cancel', { orderId }, trace);
+  #givenUp(): Fact {
     return { shipmentFailed: { reason: `shipping could not be reached in ${this.shipTries} tries` } };
   }
 
-  async #refund(orderId: string, trace: string | undefined): Promise<Fact> {
+  /** Which transaction; none where nothing was charged. */
+  async #refund(orderId: string, trace: string | undefined): Promise<string> {
     const { transactionId } = await this.payment.call<{ transactionId: string }>('Refund', { key: chargeKey(orderId) }, trace);
-    return { paymentRefunded: { transactionId } };
+    return transactionId;
   }
 }

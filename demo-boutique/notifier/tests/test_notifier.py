@@ -5,6 +5,7 @@ import contextlib
 import mailbox
 import os
 import random
+import resource
 import tempfile
 import unittest
 
@@ -16,6 +17,9 @@ from boutique.v1.chaos_pb2 import Knobs
 from chassis.aio import Faults
 from mbox import Mailbox
 from notifier import notify
+
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
 class Folder(unittest.TestCase):
@@ -60,6 +64,21 @@ class MailboxTest(Folder):
         with contextlib.closing(mailbox.mbox(f"{self.path}.before")) as before:
             self.assertEqual([mail["X-Order-Seq"] for mail in before], ["7"])
 
+    def test_a_disk_that_is_full_takes_no_half_of_a_mail(self):
+        box = self.opened()
+        self.add(box, 1)
+        size = os.path.getsize(self.path)
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 40, before[1]))
+        try:
+            with self.assertRaises(OSError):
+                self.add(box, 2)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        self.assertEqual((os.path.getsize(self.path), box.last_seq), (size, 1))
+        self.add(box, 2)
+        self.assertEqual(self.seqs(), [1, 2])
+
     def test_a_customer_cannot_write_headers(self):
         box = self.opened()
         box.add(1, "a@b.example\nX-Order-Seq: 7", "s\n\nFrom x", "t", "Thu Jan  1 00:00:00 2026")
@@ -88,8 +107,9 @@ class Log(orderlog_pb2_grpc.OrderLogServicer):
     """Every order has two facts; asked for some, it gives what came before once more."""
 
     def __init__(self, orders: int) -> None:
+        self.traces = set()
         self.ended = [
-            OrderEvent(seq=2 * n, order_id=f"o{n}", version=2, order_confirmed=order_pb2.OrderConfirmed())
+            OrderEvent(seq=2 * n, order_id=f"o{n}", version=2, trace_id=TRACE, order_confirmed=order_pb2.OrderConfirmed())
             for n in range(1, orders + 1)
         ]
 
@@ -100,14 +120,15 @@ class Log(orderlog_pb2_grpc.OrderLogServicer):
         await asyncio.sleep(60)
 
     async def Read(self, request, context):
+        self.traces |= {value[:36] for key, value in context.invocation_metadata() if key == "traceparent"}
         placed = order_pb2.OrderPlaced(email=f"{request.order_id}@b.example")
         yield OrderEvent(seq=1, order_id=request.order_id, version=1, order_placed=placed)
 
 
 class NotifierTest(Folder, unittest.IsolatedAsyncioTestCase):
     async def test_stopped_at_any_time_it_tells_every_customer_once(self):
-        neighbour = grpc.aio.server()
-        orderlog_pb2_grpc.add_OrderLogServicer_to_server(Log(20), neighbour)
+        neighbour, log = grpc.aio.server(), Log(20)
+        orderlog_pb2_grpc.add_OrderLogServicer_to_server(log, neighbour)
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{neighbour.add_insecure_port('127.0.0.1:0')}")
         await neighbour.start()
         self.addAsyncCleanup(neighbour.stop, None)
@@ -125,6 +146,7 @@ class NotifierTest(Folder, unittest.IsolatedAsyncioTestCase):
             await asyncio.wait([work])
         self.assertEqual(self.seqs(), list(range(2, 41, 2)))
         self.assertEqual(self.read("To")[0], "o1@b.example")
+        self.assertEqual(log.traces, {f"00-{TRACE}-"})
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use boutique_chassis::chaos::Chaos;
-use boutique_chassis::server::{GoingAway, log as complain, traceparent};
+use boutique_chassis::server::{GoingAway, gone, log as complain, traceparent};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_stream::StreamExt;
 use tonic::metadata::MetadataMap;
@@ -16,7 +16,8 @@ use crate::pb::order_event::Fact;
 use crate::pb::order_log_server::OrderLog;
 use crate::pb::subscribe_acked_request::Message;
 use crate::pb::{
-    AppendRequest, AppendResponse, OrderEvent, ReadRequest, SubscribeAckedRequest, SubscribeRequest,
+    AppendRequest, AppendResponse, FactType, OrderEvent, ReadRequest, SubscribeAckedRequest,
+    SubscribeRequest,
 };
 use crate::store::{Outcome, StoreError};
 use crate::stream::{self, Acked, Cursor, Facts, Place};
@@ -58,7 +59,7 @@ impl OrderLogService {
                 "this log ends at seq {last}: whoever wants seq {from_seq} has followed another one, and has to begin anew"
             )));
         }
-        Ok(Place::new(self.log.clone(), from_seq, few(types)?))
+        Ok(Place::new(self.log.clone(), from_seq, known(types)?))
     }
 
     async fn appended(&self, request: AppendRequest) -> Result<AppendResponse, Status> {
@@ -159,8 +160,12 @@ impl OrderLog for OrderLogService {
     ) -> Result<Response<Facts>, Status> {
         let permit = self.admit().await?;
         let mut said = request.into_inner();
-        let first = said.message().await?.and_then(|said| said.message);
-        let Some(Message::Open(open)) = first else {
+        let first = tokio::select! {
+            biased;
+            () = gone(self.going_away.clone()) => return Err(Status::unavailable("the log goes away")),
+            first = said.message() => first?,
+        };
+        let Some(Message::Open(open)) = first.and_then(|said| said.message) else {
             return Err(Status::invalid_argument("the first message is open"));
         };
         if !(1..=CONSUMER_BYTES_MAX).contains(&open.consumer.len()) {
@@ -185,12 +190,20 @@ impl OrderLog for OrderLogService {
     }
 }
 
-fn few(types: Vec<i32>) -> Result<Vec<i32>, Status> {
-    match types.len() <= TYPES_MAX {
-        true => Ok(types),
-        false => Err(Status::invalid_argument(format!(
+/// Of a type that is none of these nothing would ever come.
+fn known(types: Vec<i32>) -> Result<Vec<i32>, Status> {
+    if types.len() > TYPES_MAX {
+        return Err(Status::invalid_argument(format!(
             "{} types, expected at most {TYPES_MAX}",
             types.len()
+        )));
+    }
+    let is_known =
+        |&number: &i32| FactType::try_from(number).is_ok_and(|of| of != FactType::Unspecified);
+    match types.iter().find(|number| !is_known(number)) {
+        None => Ok(types),
+        Some(number) => Err(Status::invalid_argument(format!(
+            "there is no fact of type {number}"
         ))),
     }
 }
@@ -212,7 +225,6 @@ fn trace(events: &mut [OrderEvent], metadata: &MetadataMap) {
 impl OrderEvent {
     /// The number that its fact has in `FactType`; 0 without one.
     pub fn fact_type(&self) -> i32 {
-        use crate::pb::FactType;
         let of = match &self.fact {
             None => FactType::Unspecified,
             Some(Fact::OrderPlaced(_)) => FactType::OrderPlaced,

@@ -189,6 +189,13 @@ impl Acked {
             Some(Message::RequestN(count)) => {
                 self.credit.request(count).map_err(Status::invalid_argument)
             }
+            Some(Message::Ack(seq)) if seq >= self.place.next => {
+                // What it skipped it would never be sent again.
+                Err(Status::invalid_argument(format!(
+                    "an ack of seq {seq}, and {} is not sent yet",
+                    self.place.next
+                )))
+            }
             Some(Message::Ack(seq)) => Ok(self.log.ack(&self.consumer, seq)?),
             Some(Message::Open(_)) => Err(Status::invalid_argument("open comes once, and first")),
             None => Err(Status::invalid_argument("a message that says nothing")),

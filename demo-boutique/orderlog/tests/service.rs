@@ -281,6 +281,62 @@ async fn a_subscriber_that_breaks_the_rules_is_told_which() {
 }
 
 #[tokio::test]
+async fn an_ack_of_what_was_not_sent_is_refused_and_skips_nothing() {
+    let (_folder, _served, mut client) = log().await;
+    fill(&mut client, 5).await;
+    for (consumer, ack) in [("me", 3), ("you", 5), ("they", u64::MAX)] {
+        let mut subscriber = Subscriber::open(&mut client, consumer, 0).await;
+        subscriber.say(Message::RequestN(2)).await;
+        for seq in [1, 2] {
+            assert_eq!(next(&mut subscriber.facts).await, seq);
+        }
+        // Again, and backwards, is no mistake.
+        for ack in [2, 2, 1, 0, ack] {
+            subscriber.say(Message::Ack(ack)).await;
+        }
+        let status = subscriber.facts.message().await.expect_err(consumer);
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().contains("3 is not sent yet"), "{status}");
+        let mut again = Subscriber::open(&mut client, consumer, 0).await;
+        again.say(Message::RequestN(1)).await;
+        assert_eq!(next(&mut again.facts).await, 3, "{consumer}");
+    }
+}
+
+#[tokio::test]
+async fn a_type_that_there_is_not_is_refused_in_place_of_never_coming() {
+    let (_folder, _served, mut client) = log().await;
+    for number in [0, 9, 19, -1, i32::MAX] {
+        let request = SubscribeRequest {
+            from_seq: 0,
+            types: vec![FactType::OrderPlaced as i32, number],
+        };
+        let refusal = client.subscribe(request).await.expect_err("no such type");
+        assert_eq!(refusal.code(), Code::InvalidArgument);
+        assert!(refusal.message().contains(&number.to_string()), "{refusal}");
+    }
+}
+
+#[tokio::test]
+async fn a_subscriber_that_says_nothing_does_not_keep_a_drain_waiting() {
+    let (_folder, served, mut client) = log().await;
+    let (_say, said) = mpsc::channel(1);
+    let mut silent = client.clone();
+    let mut opening = std::pin::pin!(silent.subscribe_acked(ReceiverStream::new(said)));
+    // One connection: what was asked first is there once this is answered.
+    tokio::select! {
+        biased;
+        _ = &mut opening => panic!("it says nothing, and is answered"),
+        appended = client.append(append("o", 0, &["k"])) => { appended.expect("appended"); }
+    }
+    served.stop.send(()).expect("running");
+    let refusal = timeout(PATIENCE, opening).await.expect("in time");
+    assert_eq!(refusal.expect_err("no stream").code(), Code::Unavailable);
+    let ended = timeout(PATIENCE, served.ended).await.expect("in time");
+    ended.expect("no panic").expect("no error");
+}
+
+#[tokio::test]
 async fn a_drain_ends_the_streams_without_an_error_and_the_service_after_them() {
     let (_folder, served, mut client) = log().await;
     fill(&mut client, 1).await;

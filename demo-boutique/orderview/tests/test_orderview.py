@@ -98,6 +98,20 @@ class OrderViewTest(unittest.IsolatedAsyncioTestCase):
         now = await health.Check(health_pb2.HealthCheckRequest(service=NAME))
         self.assertEqual(now.status, health_pb2.HealthCheckResponse.SERVING)
 
+    async def test_whoever_watches_health_does_not_keep_a_drain_waiting(self):
+        health = health_pb2_grpc.HealthStub(self.channel)
+        watch = health.Watch(health_pb2.HealthCheckRequest(service=NAME))
+        self.assertEqual((await watch.read()).status, health_pb2.HealthCheckResponse.SERVING)
+        unknown = health.Watch(health_pb2.HealthCheckRequest(service="none"))
+        self.assertEqual((await unknown.read()).status, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
+        with self.assertRaises(grpc.aio.AioRpcError) as raised:
+            await health.Check(health_pb2.HealthCheckRequest(service="none"))
+        self.assertEqual(raised.exception.code(), grpc.StatusCode.NOT_FOUND)
+        drain = asyncio.create_task(self.service.drain(60))
+        self.assertEqual((await watch.read()).status, health_pb2.HealthCheckResponse.NOT_SERVING)
+        self.assertIs(await watch.read(), grpc.aio.EOF)
+        await asyncio.wait_for(drain, 10)
+
     async def test_a_frozen_call_waits_and_a_drain_tells_those_who_watch(self):
         await self.faults.set(Knobs(freeze=True))
         frozen = self.view.Stats(orderview_pb2.StatsRequest())

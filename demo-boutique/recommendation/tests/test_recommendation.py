@@ -64,9 +64,10 @@ class RecommendationTest(unittest.TestCase):
         )
         self.assertEqual(len(alias(recommendation_pb2.ListRecommendationsRequest()).product_ids), 4)
 
-    def test_the_traceparent_goes_along_to_the_catalog(self):
+    def test_the_traceparent_goes_along_to_the_catalog_and_nothing_else_takes_its_place(self):
         self.recommend(metadata=[("traceparent", TRACEPARENT)])
         self.recommend()
+        self.recommend(metadata=[("traceparent", "nonsense")])
         self.assertEqual(self.catalog.traceparents, [TRACEPARENT])
 
     def test_a_failing_catalog_is_named_with_its_status(self):

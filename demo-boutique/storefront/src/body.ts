@@ -17,10 +17,15 @@ export async function fields(request: IncomingMessage): Promise<Map<string, stri
   const text = await read(request);
   if (!request.headers['content-type']?.startsWith('application/json')) return new Map(new URLSearchParams(text));
   try {
-    return new Map(Object.entries(JSON.parse(text) as object).map(([name, value]) => [name, String(value)]));
+    return new Map(Object.entries(JSON.parse(text) as object).map(([name, value]) => [name, wellFormed(String(value))]));
   } catch {
     throw new BadRequest('this is no JSON object');
   }
+}
+
+/** JSON can say half a surrogate pair, and UTF-8 cannot: whoever was sent that would break over the whole message. */
+function wellFormed(text: string): string {
+  return Buffer.from(text).toString();
 }
 
 async function read(request: IncomingMessage): Promise<string> {

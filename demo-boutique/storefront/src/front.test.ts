@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { after, afterEach, before, test } from 'node:test';
 import { Faults, NO_FAULTS } from '@boutique/chassis';
+import { status } from '@grpc/grpc-js';
 import { WebSocket } from 'ws';
 import { Order } from './facts';
 import { Front } from './front';
@@ -89,6 +90,16 @@ test('nonsense in a form is refused', async () => {
   }
   assert.equal((await visit('/currency', form({ currency: 'euro' }))).status, 400);
   assert.equal((await visit('/api/cart', form({ product_id: 'm'.repeat(20_000) }))).status, 413);
+});
+
+test('a cart that is full says so, and is not said to be out of reach', async () => {
+  const cookies = { cookie: 'session=collector' };
+  let last = await visit('/cart', form({ product_id: 'mug' }, cookies));
+  for (let more = 0; more < 30 && last.status === 303; more++) last = await visit('/cart', form({ product_id: 'mug' }, cookies));
+  assert.equal(last.status, 422);
+  assert.match(await last.text(), /The cart is full\./);
+  const api = await visit('/api/cart', form({ product_id: 'mug' }, cookies));
+  assert.deepEqual([api.status, await api.json()], [422, { error: 'The cart is full.' }]);
 });
 
 test('currency is asked once a product, or once in all when batching is on', async () => {
@@ -206,13 +217,18 @@ test('an order that is only written down is said to be pending', async () => {
   await eventful.drain(100);
 });
 
-test('with checkout down, the page says so and the cart is kept', async () => {
+test('with checkout down, the page says so, the cart is kept, and the way back makes no second order', async () => {
   const cookies = await shopper('unlucky');
   neighbours.checkout.set(DOWN);
-  const tried = await visit('/checkout', form(ORDER, cookies));
+  const tried = await visit('/checkout', form({ ...ORDER, idempotency_key: 'k-1' }, cookies));
   assert.deepEqual([tried.status, tried.headers.get('retry-after')], [503, '2']);
-  assert.match(await tried.text(), /data-unavailable="checkout"[^]*your cart is kept[^]*href="\/checkout"/);
-  assert.match(await (await visit('/checkout', { headers: cookies })).text(), /2 × Mug/);
+  // Whether it was taken nobody knows: sent again it has the same key.
+  const [, back] = /data-unavailable="checkout"[^]*your cart is kept[^]*href="(\/checkout[^"]*)"/.exec(await tried.text())!;
+  assert.match(await (await visit(back!, { headers: cookies })).text(), /2 × Mug[^]*name="idempotency_key" value="k-1"/);
+  neighbours.checkout.set({ ...DOWN, code: status.ABORTED }); // taken back
+  const over = await (await visit('/checkout', form({ ...ORDER, idempotency_key: 'k-2' }, cookies))).text();
+  assert.match(over, /href="\/checkout\?key=(?!k-2)/);
+  assert.doesNotMatch(await (await visit('/checkout?key=%22%3E', { headers: cookies })).text(), /value="(&#34;|"?>)/);
   const api = await visit('/api/checkout', form(ORDER, cookies));
   assert.deepEqual([api.status, await api.json()], [503, { error: 'checkout is unavailable' }]);
 });

@@ -97,3 +97,14 @@ test('there are so many price streams and web sockets, and no more; who asks for
   assert.match(error.message, /503/);
   for (const socket of sockets) socket.terminate();
 });
+
+test('half of a surrogate pair, which JSON can say and UTF-8 cannot, breaks nobody', async () => {
+  const headers = { cookie: 'session=mallory', 'content-type': 'application/json' };
+  const post = (path: string, body: string) => get(path, { method: 'POST', headers, body });
+  assert.equal((await post('/api/cart', '{"product_id":"mug"}')).status, 201);
+  const address = '"street_address":"1 Mill Lane","city":"Weir","country":"England","zip_code":"12345"';
+  const card = '"card_number":"4432801561520454","card_month":"1","card_year":"2039","card_cvv":"672"';
+  const placed = await post('/api/checkout', `{"email":"\\ud800@b",${address},${card}}`);
+  assert.equal(placed.status, 201);
+  assert.deepEqual(neighbours.emails.slice(-1), ['\ufffd@b']);
+});

@@ -29,6 +29,8 @@ export const MUG: Product = {
 };
 export const STOOL: Product = { ...MUG, id: 'stool', name: 'Stool', picture: 'stool', priceUsd: dollars(55) };
 
+const CART_LINES_MAX = 20;
+
 export class Neighbours {
   readonly catalog = new Faults();
   readonly currency = new Faults();
@@ -47,6 +49,8 @@ export class Neighbours {
   /** Methods called, and the traceparents that came along. */
   readonly calls: string[] = [];
   readonly traceparents = new Set<string>();
+  /** Of orders, as checkout hears them. */
+  readonly emails: string[] = [];
   readonly #servers: Server[] = [];
   readonly #carts = new Map<string, CartItem[]>();
 
@@ -71,7 +75,9 @@ export class Neighbours {
       CART_SERVICE_ADDR: await this.#serve('Cart', this.cart, {
         getCart: ({ userId }: { userId: string }) => ({ userId, items: this.#carts.get(userId) ?? [] }),
         addItem: ({ userId, item }: { userId: string; item: CartItem }) => {
-          this.#carts.set(userId, [...(this.#carts.get(userId) ?? []), item]);
+          const items = [...(this.#carts.get(userId) ?? []), item];
+          if (items.length > CART_LINES_MAX) throw new Refusal(status.FAILED_PRECONDITION, 'the cart is full');
+          this.#carts.set(userId, items);
           return {};
         },
         emptyCart: ({ userId }: { userId: string }) => (this.#carts.delete(userId), {}),
@@ -140,7 +146,8 @@ export class Neighbours {
   }
 
   /** Cards that begin with a 3 are declined; the tracking id says what was asked. */
-  #place({ userId, userCurrency, idempotencyKey, mode, creditCard }: OrderRequest): object {
+  #place({ userId, userCurrency, idempotencyKey, mode, creditCard, email }: OrderRequest): object {
+    this.emails.push(email);
     const items = this.#carts.get(userId) ?? [];
     if (items.length === 0) throw new Refusal(status.FAILED_PRECONDITION, 'there is nothing in the cart');
     if (creditCard.creditCardNumber.startsWith('3')) throw new Refusal(status.FAILED_PRECONDITION, 'payment: no such <card>');
@@ -212,6 +219,7 @@ interface OrderRequest {
   readonly userCurrency: string;
   readonly idempotencyKey: string;
   readonly mode: string;
+  readonly email: string;
   readonly creditCard: { readonly creditCardNumber: string };
 }
 

@@ -38,7 +38,6 @@ export function orderDetails(form: Map<string, string>): OrderDetails | string {
   if (!/^[\d -]{12,30}$/.test(field('card_number'))) return 'This is no card number.';
   if (!/^\d{1,2}$/.test(field('card_month')) || !/^\d{4}$/.test(field('card_year'))) return 'The card needs an expiration date.';
   if (!/^\d{3,4}$/.test(field('card_cvv'))) return 'The CVV has three or four digits.';
-  const key = field('idempotency_key');
   return {
     email,
     address: { streetAddress: street, city, state, country, zipCode: Number(zip) },
@@ -48,9 +47,14 @@ export function orderDetails(form: Map<string, string>): OrderDetails | string {
       creditCardExpirationYear: Number(field('card_year')),
       creditCardExpirationMonth: Number(field('card_month')),
     },
-    // Whoever sends no key, sends no form of ours: it is a request like no other.
-    idempotencyKey: /^[\w-]{1,64}$/.test(key) ? key : newKey(),
+    idempotencyKey: keyOr(form.get('idempotency_key')),
   };
+}
+
+/** Whoever sends no key, or something else in its place, asks for an order like no other. */
+export function keyOr(text: string | null | undefined): string {
+  const key = (text ?? '').trim();
+  return /^[\w-]{1,64}$/.test(key) ? key : newKey();
 }
 
 export function newKey(): string {

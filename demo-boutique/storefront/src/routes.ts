@@ -4,7 +4,7 @@ import { ASSETS } from './assets';
 import { BadRequest, fields } from './body';
 import { CartItem } from './clients/cart';
 import { format } from './money';
-import { EXAMPLE, orderDetails, typed } from './orderform';
+import { EXAMPLE, keyOr, newKey, orderDetails, typed } from './orderform';
 import { cartPage } from './pages/cart';
 import { checkoutPage, placedPage } from './pages/checkout';
 import { homePage, searchPage } from './pages/home';
@@ -54,14 +54,15 @@ async function route(shop: Shop, visit: Visit, request: IncomingMessage, url: UR
     case 'GET /cart':
       return page(cartPage(await shop.cartContent(visit)));
     case 'POST /cart':
-      await shop.addToCart(visit, cartItem(await fields(request)));
+      await add(shop, visit, request);
       return seeOther('/cart');
     case 'POST /cart/empty':
       await shop.emptyCart(visit);
       return seeOther('/cart');
     case 'GET /checkout': {
       const cart = await shop.cartContent(visit);
-      return cart.lines.length > 0 ? page(checkoutPage(cart, EXAMPLE)) : seeOther('/cart');
+      const key = keyOr(url.searchParams.get('key'));
+      return cart.lines.length > 0 ? page(checkoutPage(cart, EXAMPLE, key)) : seeOther('/cart');
     }
     case 'POST /checkout':
       return ordered(shop, visit, await fields(request));
@@ -81,7 +82,7 @@ async function route(shop: Shop, visit: Visit, request: IncomingMessage, url: UR
     case 'GET /api/mesh':
       return json(stripJson(await shop.strip.now()));
     case 'POST /api/cart':
-      await shop.addToCart(visit, cartItem(await fields(request)));
+      await add(shop, visit, request);
       return json({ added: true }, 201);
     case 'DELETE /api/cart':
       await shop.emptyCart(visit);
@@ -106,6 +107,11 @@ async function route(shop: Shop, visit: Visit, request: IncomingMessage, url: UR
   throw new BadRequest('There is no such page.', 404);
 }
 
+async function add(shop: Shop, visit: Visit, request: IncomingMessage): Promise<void> {
+  const refused = await shop.addToCart(visit, cartItem(await fields(request)));
+  if (refused !== undefined) throw new BadRequest(sentence(refused), 422);
+}
+
 /** The order's page is the answer to the form: sent again, the form has the same key and is answered the same. */
 async function ordered(shop: Shop, visit: Visit, form: Map<string, string>): Promise<Reply> {
   const details = orderDetails(form);
@@ -114,7 +120,7 @@ async function ordered(shop: Shop, visit: Visit, form: Map<string, string>): Pro
 
   const cart = await shop.cartContent(visit);
   if (cart.lines.length === 0) return seeOther('/cart');
-  return page(checkoutPage(cart, typed(form), sentence(placed.refused)), 422);
+  return page(checkoutPage(cart, typed(form), newKey(), sentence(placed.refused)), 422);
 }
 
 function sentence(text: string): string {

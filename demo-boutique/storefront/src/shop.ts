@@ -13,6 +13,7 @@ import { OrderView } from './clients/orderview';
 import { Recommendation } from './clients/recommendation';
 import { Order, orderOf, ownerOf, Step, stepOf, stepsOf } from './facts';
 import { Money, payable, sum, times } from './money';
+import { newKey } from './orderform';
 import { Rates } from './rates';
 import { Strip } from './strip';
 import { watched } from './trouble';
@@ -94,7 +95,11 @@ type Needed = 'catalog' | 'cart' | 'checkout' | 'orderview';
 
 /** The page has nothing to show without this dependency. */
 export class Unavailable extends Error {
-  constructor(readonly dependency: Needed) {
+  /** @param key of the order that was asked for: with it, it may be asked for again. */
+  constructor(
+    readonly dependency: Needed,
+    readonly key?: string,
+  ) {
     super(`${dependency} is unavailable`);
   }
 }
@@ -150,8 +155,9 @@ export class Shop {
     return { ...frame, lines, total: sum(currency, lines.map((line) => line.total)) };
   }
 
-  async addToCart(visit: Visit, item: CartItem): Promise<void> {
-    await needed(visit, 'cart', this.cart.add(visit.user, item, visit.traceparent));
+  /** Why it was not added, if the cart would not have it. */
+  addToCart(visit: Visit, item: CartItem): Promise<string | undefined> {
+    return needed(visit, 'cart', this.cart.add(visit.user, item, visit.traceparent));
   }
 
   async emptyCart(visit: Visit): Promise<void> {
@@ -161,7 +167,14 @@ export class Shop {
   /** Orders what is in the cart. */
   async placeOrder(visit: Visit, details: OrderDetails): Promise<PlacedOrder | RefusedOrder> {
     const { user, currency, traceparent } = visit;
-    return needed(visit, 'checkout', this.checkout.place(user, currency, details, traceparent));
+    let key = details.idempotencyKey;
+    const placing = this.checkout.place(user, currency, details, traceparent).catch((error: ServiceError) => {
+      if (error.code === status.ABORTED) key = newKey(); // it was taken back, and that one is over
+      throw error;
+    });
+    return needed(visit, 'checkout', placing).catch(() => {
+      throw new Unavailable('checkout', key);
+    });
   }
 
   /** What the visitor sees of an order: that it was placed is not hidden because something else fails. */

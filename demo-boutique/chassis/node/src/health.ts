@@ -31,6 +31,7 @@ export class Health {
       },
       watch: (call: ServerWritableStream<Asked, Told>) => {
         call.write(this.#of(call.request.service));
+        if (this.#draining) return void call.end();
         this.#watchers.add(call);
         call.once('cancelled', () => {
           this.#watchers.delete(call);

@@ -5,12 +5,13 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import grpc
 from boutique.v1 import chaos_pb2_grpc
 from boutique.v1.chaos_pb2 import Knobs
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from chassis import env
 from chassis.faults import checked
@@ -99,25 +100,51 @@ class _Calls(grpc.aio.ServerInterceptor):
         return guarded
 
 
+class Health(health_pb2_grpc.HealthServicer):
+    """Watchers' streams end when the service drains: an open one would keep it waiting for all of its grace."""
+
+    def __init__(self, names: list[str]) -> None:
+        """`names` are the full names that have a health; "" is the process as a whole."""
+        self._names = {"", *names}
+        self._draining = asyncio.Event()
+
+    def drain(self) -> None:
+        self._draining.set()
+
+    async def Check(self, request, context: grpc.aio.ServicerContext) -> HealthCheckResponse:
+        if request.service not in self._names:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service!r} here")
+        return self._of(request.service)
+
+    async def Watch(self, request, context: grpc.aio.ServicerContext) -> AsyncIterator[HealthCheckResponse]:
+        yield self._of(request.service)
+        if not self._draining.is_set():
+            await self._draining.wait()
+            yield self._of(request.service)
+
+    def _of(self, name: str) -> HealthCheckResponse:
+        if name not in self._names:
+            return HealthCheckResponse(status=HealthCheckResponse.SERVICE_UNKNOWN)
+        draining = self._draining.is_set()
+        return HealthCheckResponse(status=HealthCheckResponse.NOT_SERVING if draining else HealthCheckResponse.SERVING)
+
+
 class Service:
     """A server, and the work that goes on beside it."""
 
     def __init__(self, names: list[str], faults: Faults, register: Callable[[grpc.aio.Server], None]) -> None:
         """`names` are the full names of the APIs that `register` adds."""
-        self._health = health.aio.HealthServicer()
-        self._names = ["", *names]
+        self._health = Health(names)
         self.server = grpc.aio.server(interceptors=[_Calls(faults)], options=_OPTIONS)
         register(self.server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
 
     async def start(self) -> None:
-        for name in self._names:
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         await self.server.start()
 
     async def drain(self, grace_s: float) -> None:
-        """Accepts nothing more and finishes what runs. What never ends, like watching health, is cut."""
-        await self._health.enter_graceful_shutdown()
+        """Accepts nothing more and finishes what runs."""
+        self._health.drain()
         await self.server.stop(grace_s)
 
 

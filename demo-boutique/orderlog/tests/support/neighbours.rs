@@ -1,5 +1,6 @@
 //! A payment and a shipping with a ledger, which keep what they promise and are bad company otherwise:
-//! they fail before they have done it, fail after they have done it, and take their time.
+//! they fail before they have done it, fail after they have done it, take their time, and what stands between them and
+//! their caller refuses now and then what they have done.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -22,6 +23,7 @@ pub(crate) const NOWHERE: &str = "Nowhere";
 
 const FAIL_BEFORE_PERCENT: u32 = 12;
 const FAIL_AFTER_PERCENT: u32 = 12;
+const REFUSED_AFTER_PERCENT: u32 = 3;
 const DELAY_MS_MAX: u64 = 25;
 
 #[derive(Debug, Default)]
@@ -73,6 +75,9 @@ impl Neighbours {
         if luck < FAIL_BEFORE_PERCENT + FAIL_AFTER_PERCENT {
             return Err(Status::unavailable("after it was done"));
         }
+        if luck < FAIL_BEFORE_PERCENT + FAIL_AFTER_PERCENT + REFUSED_AFTER_PERCENT {
+            return Err(Status::failed_precondition("by somebody else"));
+        }
         answer.map(Response::new)
     }
 }
@@ -109,7 +114,9 @@ impl Payment for Neighbours {
     ) -> Result<Response<RefundResponse>, Status> {
         let key = request.into_inner().key;
         self.serve(|ledger| {
-            ledger.refunds.entry(key.clone()).or_insert(1);
+            // Of what was never charged it gives nothing back, and forbids the charge.
+            let charged = ledger.charges.get(&key).copied().unwrap_or_default();
+            ledger.refunds.entry(key.clone()).or_insert(charged);
             Ok(RefundResponse {
                 transaction_id: key,
             })

@@ -1,4 +1,5 @@
 import { boutiqueService, Dependency } from '@boutique/chassis';
+import { ServiceError, status } from '@grpc/grpc-js';
 import { Settings } from '../settings';
 
 export interface CartItem {
@@ -19,8 +20,16 @@ export class Cart {
     return (await this.#calls.call<{ items: CartItem[] }>('GetCart', { userId }, trace)).items;
   }
 
-  async add(userId: string, item: CartItem, trace: Trace): Promise<void> {
-    await this.#calls.call('AddItem', { userId, item }, trace);
+  /** Why it was not added, if the cart would not have it. */
+  async add(userId: string, item: CartItem, trace: Trace): Promise<string | undefined> {
+    try {
+      await this.#calls.call('AddItem', { userId, item }, trace);
+      return undefined;
+    } catch (error) {
+      const { code, details } = error as ServiceError;
+      if (code !== status.FAILED_PRECONDITION && code !== status.INVALID_ARGUMENT) throw error;
+      return details;
+    }
   }
 
   async empty(userId: string, trace: Trace): Promise<void> {

@@ -1,14 +1,14 @@
 /** From the cart to the order: a form, and what came of it. */
 import { PLACED_STEP } from '../facts';
 import { format } from '../money';
-import { newKey, Typed } from '../orderform';
+import { Typed } from '../orderform';
 import { CartContent, OrderOutcome } from '../shop';
 import { Html, html } from './html';
 import { layout } from './layout';
 import { orderLines, timeline } from './order';
 
 /** @param wrong what was wrong with the form that was sent before, if one was. */
-export function checkoutPage(cart: CartContent, typed: Typed, wrong?: string): string {
+export function checkoutPage(cart: CartContent, typed: Typed, key: string, wrong?: string): string {
   return layout(cart, 'Checkout', html`
     <h1>Checkout</h1>
     ${wrong === undefined ? undefined : html`<p class="note" role="alert" data-refused>${wrong} Nothing was ordered, and your cart is kept.</p>`}
@@ -18,7 +18,7 @@ export function checkoutPage(cart: CartContent, typed: Typed, wrong?: string): s
       <tfoot><tr><td>Together, without shipping</td><td class="price">${format(cart.total)}</td></tr></tfoot>
     </table>
     <form class="checkout" action="/checkout" method="post">
-      <input type="hidden" name="idempotency_key" value="${newKey()}">
+      <input type="hidden" name="idempotency_key" value="${key}">
       <fieldset><legend>Where to</legend>
         ${field('E-mail', 'email', typed.email, 'type="email" autocomplete="email" required')}
         ${field('Street', 'street_address', typed.street, 'autocomplete="street-address" required')}

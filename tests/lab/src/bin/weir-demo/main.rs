@@ -7,6 +7,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use boutique_load::{Bounds, Rate, Refused};
 use clap::{Parser, ValueEnum};
 
 use weir_lab::build;
@@ -26,7 +27,7 @@ use crate::table::Table;
 struct Arguments {
     /// End by itself after this long, and judge: exit code 1 unless every service had traffic, all of it succeeded and
     /// every hop between pods was mutual TLS.
-    #[arg(long = "for", value_name = "SPAN", value_parser = boutique_load::parse_span)]
+    #[arg(long = "for", value_name = "SPAN", value_parser = span)]
     span: Option<Duration>,
 
     /// The same shop with or without sidecars.
@@ -39,7 +40,7 @@ struct Arguments {
     chaos: Option<String>,
 
     /// Visitors' requests per second.
-    #[arg(long, default_value_t = 40.0)]
+    #[arg(long, default_value = "40", value_parser = rate)]
     rate: f64,
 
     /// The page's port on 127.0.0.1; 0: any that is free.
@@ -68,6 +69,18 @@ const EXAMPLES: &str = "Examples:
   cargo demo -- --chaos frozen-replica       one of three catalogs hangs
   cargo demo -- --chaos slow-currency        exchange rates take 300 ms longer
   cargo demo -- --chaos C5                   four times as many visitors as there is room for";
+
+/// Refused here, and not when the shop has been built and opened for it.
+fn rate(text: &str) -> Result<f64, Refused> {
+    let parsed = text.parse();
+    let rate = parsed.map_err(|_| Refused::new("expected a number of requests a second"))?;
+    Rate::constant(rate).map(|_| rate)
+}
+
+fn span(text: &str) -> Result<Duration, Refused> {
+    let span = boutique_load::parse_span(text)?;
+    Bounds::new(span).map(|_| span)
+}
 
 /// Where nobody says for how long: a load has an end, and the shop has not.
 const VISITORS_FOR: Duration = Duration::from_secs(3600);
@@ -190,4 +203,28 @@ async fn demonstrate(root: &std::path::Path, arguments: &Arguments) -> Result<Ex
         println!("broken promise: {promise}");
     }
     Ok(ExitCode::FAILURE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_visitors_than_there_can_be_are_refused_before_anything_is_built() {
+        for (option, value, word) in [
+            ("--rate", "1e9", "50000"),
+            ("--rate", "-1", "50000"),
+            ("--rate", "NaN", "50000"),
+            ("--rate", "many", "a number"),
+            ("--for", "10h", "at most 1h"),
+            ("--for", "0s", "more than nothing"),
+        ] {
+            let line = format!("{option}={value}");
+            let refused = Arguments::try_parse_from(["demo", &line]).err();
+            let said = refused.unwrap_or_else(|| panic!("{line}")).to_string();
+            assert!(said.contains(word), "{said}");
+        }
+        let fine = Arguments::try_parse_from(["demo", "--rate", "50", "--for", "60s"]);
+        assert!(fine.is_ok_and(|fine| fine.rate == 50.0));
+    }
 }

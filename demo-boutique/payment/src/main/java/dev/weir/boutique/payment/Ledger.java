@@ -1,5 +1,6 @@
 package dev.weir.boutique.payment;
 
+import static java.nio.charset.StandardCharsets.ISO_8859_1;
 import static java.nio.charset.StandardCharsets.US_ASCII;
 import static java.nio.file.StandardOpenOption.CREATE;
 import static java.nio.file.StandardOpenOption.READ;
@@ -48,7 +49,11 @@ final class Ledger implements Closeable {
   Ledger(Path path, int entriesMax) throws IOException {
     this.entriesMax = entriesMax;
     file = FileChannel.open(path, CREATE, READ, WRITE);
-    String text = Files.readString(path, US_ASCII);
+    try (FileChannel folder = FileChannel.open(path.toAbsolutePath().getParent(), READ)) {
+      folder.force(true); // a file that is new is there after a power cut only if its folder says so
+    }
+    // Whatever bytes a line without its end may have: a character each.
+    String text = Files.readString(path, ISO_8859_1);
     int end = text.lastIndexOf('\n') + 1;
     text.substring(0, end).lines().forEach(this::count);
     file.truncate(end);

@@ -53,6 +53,19 @@ class LedgerTest {
     assertEquals("CHARGE a t1 EUR 12 0 -\nCHARGE c t3 EUR 1 0 -\n", Files.readString(path));
   }
 
+  /** What a power cut leaves of it is whatever was in that place of the disk. */
+  @Test
+  void aLineWithoutItsEndMayHaveAnyBytes() throws Exception {
+    try (Ledger ledger = open()) {
+      ledger.charge("a", "t1", "EUR 12 0", "-");
+    }
+    Files.write(path, new byte[] {'C', 'H', 0, (byte) 0xff, (byte) 0xc3}, StandardOpenOption.APPEND);
+    try (Ledger ledger = open()) {
+      assertEquals(1, ledger.account("a").charges());
+    }
+    assertEquals("CHARGE a t1 EUR 12 0 -\n", Files.readString(path));
+  }
+
   @Test
   void aFileThatIsNoLedgerIsNotWrittenTo() throws Exception {
     Files.writeString(path, "Dear diary\n");
