@@ -31,6 +31,21 @@ fn every_broken_policy_is_refused_in_the_words_beside_it() {
     );
 }
 
+/// One of them was refused by the control plane, and the shop went on without it.
+#[test]
+fn the_shops_own_policies_are_accepted() {
+    for folder in ["k8s/policies", "chaos/policies"] {
+        let files = yaml_files(&format!("../../demo-boutique/{folder}"));
+        assert!(!files.is_empty(), "nothing in {folder}");
+        for file in files {
+            let text = std::fs::read_to_string(&file).expect("a readable file");
+            if let Err(errors) = parse(&shown(&file), &text) {
+                panic!("{}", rendered(&errors));
+            }
+        }
+    }
+}
+
 /// A caret under the mistake, and a sentence by which its writer can go on.
 fn says_what_to_write(diagnostic: &Diagnostic) {
     assert!(
