@@ -110,4 +110,4 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gather<S> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

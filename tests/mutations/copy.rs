@@ -37,7 +37,7 @@ impl Copy {
             let link = folder.path().join(other);
             std::os::unix::fs::symlink(root().join(other), link).expect("a link");
         }
-        for (number, bug) in package.bugs.iter().enumerate() {
+        for (number, bug) in package.bugs().enumerate() {
             plant(&copy.join("src").join(bug.file), bug, number);
         }
         let lib = copy.join("src/lib.rs");

@@ -1,12 +1,11 @@
-use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::gather::tests::Written;
 
 /// Who asks, and who is asked.
 async fn connection() -> (
@@ -164,43 +163,11 @@ async fn a_reset_behind_small_frames_is_passed_on_with_its_reason() {
     assert_eq!(error.reason(), Some(Reason::INTERNAL_ERROR));
 }
 
-/// Counts what a socket would count as system calls.
-struct Counted(DuplexStream, Arc<AtomicUsize>);
-
-impl AsyncRead for Counted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.1.fetch_add(1, Ordering::Relaxed);
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
-
 /// What a peer with that window gets of a request with a body that is there, and in how many writes it got it.
 async fn ask(window: u32, body: Bytes) -> (Vec<usize>, usize) {
-    let writes = Arc::new(AtomicUsize::new(0));
+    let writes = Arc::new(Mutex::new(Vec::new()));
     let (near, far) = tokio::io::duplex(1024 * 1024);
-    let near = Counted(near, writes.clone());
+    let near = Written(near, writes.clone());
     let mut builder = h2::server::Builder::new();
     builder.initial_window_size(window);
     let (client, server) = tokio::join!(
@@ -224,7 +191,7 @@ async fn ask(window: u32, body: Bytes) -> (Vec<usize>, usize) {
     });
     // The settings of both are known.
     tokio::time::sleep(Duration::from_millis(1)).await;
-    let before = writes.load(Ordering::Relaxed);
+    writes.lock().expect("no panic").clear();
     let request = Request::post("http://app/").body(()).expect("a request");
     let (response, stream) = sender.send_request(request, false).expect("to the app");
     let mut upload = Upload::new(Body::full(body), stream);
@@ -233,7 +200,8 @@ async fn ask(window: u32, body: Bytes) -> (Vec<usize>, usize) {
         .expect("sent");
     let lengths = got.recv().await.expect("it came");
     response.await.expect("an answer");
-    (lengths, writes.load(Ordering::Relaxed) - before)
+    let writes = writes.lock().expect("no panic").len();
+    (lengths, writes)
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use super::*;
 
 /// Remembers the length of what its socket would be given at once.
-struct Written(DuplexStream, Arc<Mutex<Vec<usize>>>);
+pub(crate) struct Written(pub DuplexStream, pub Arc<Mutex<Vec<usize>>>);
 
 impl AsyncRead for Written {
     fn poll_read(

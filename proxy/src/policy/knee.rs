@@ -24,16 +24,18 @@
 //! A window ends after 250 ms and 100 completions, or a second and 10: with shorter ones, noise of heavy-tailed work
 //! talks the upward probe into limits of hundreds. The numbers are those of resilience.md section 4.3.
 
+mod window;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use window::Window;
 
 /// A window ends when it has both the first pair or both the second.
 const WINDOW: Duration = Duration::from_millis(250);
 const WINDOW_COMPLETIONS: u32 = 100;
 const WINDOW_MAX: Duration = Duration::from_secs(1);
-const WINDOW_COMPLETIONS_MIN: u32 = 10;
 /// The baseline is a low quantile of what unsaturated windows showed over this long.
 const BASELINE_SPAN: Duration = Duration::from_secs(60);
 const BASELINE_QUANTILE: f64 = 0.25;
@@ -44,8 +46,6 @@ const GROWTH: f64 = 0.8;
 /// One cut takes this at most, and after this much in all it has to prove itself.
 const CUT: f64 = 0.8;
 const CUT_VERIFIED: f64 = 0.75;
-/// Where most get no answer in time there is little to lose, and what they asked for fills the app meanwhile.
-const CUT_FOR_NOTHING: f64 = 0.5;
 /// Above this, throughput follows the limit.
 const ELASTIC: f64 = 0.5;
 /// A cut that leaves the time in the app above this share of what it was has met no queue.
@@ -59,8 +59,6 @@ const DECAY: f64 = 0.95;
 const HEADROOM: f64 = 2.0;
 /// And up to this much of it: what had no queue may come half as much again.
 const HEADROOM_UP: f64 = 1.5;
-/// More of a window's answers than this saying "overloaded" is as good as a long time in the app.
-const OVERLOADED: f64 = 0.05;
 /// A new baseline leaves the limit of a service that has become slower room to grow, by this much.
 const BASELINE_ROOM: f64 = 1.05;
 /// What one starts with, and what an idle service comes back to.
@@ -131,22 +129,6 @@ struct Point {
     completed: f64,
 }
 
-#[derive(Debug)]
-struct Window {
-    since: Instant,
-    completed: u32,
-    answered: u32,
-    overloaded: u32,
-    given_up: u32,
-    /// Of those answered and, as far as they waited, of those given up, in seconds.
-    time_in_app: f64,
-    in_flight_at_start: u32,
-    in_flight_max: u32,
-    arrived: u32,
-    /// Of those, who found no room.
-    met_limit: u32,
-}
-
 impl Knee {
     pub fn new(bounds: Bounds, enforced: bool, now: Instant) -> Self {
         Self {
@@ -204,7 +186,7 @@ impl Knee {
         }
         let passed = now.saturating_duration_since(self.window.since);
         let enough = |span, count| passed >= span && self.window.completed >= count;
-        if enough(WINDOW, WINDOW_COMPLETIONS) || enough(WINDOW_MAX, WINDOW_COMPLETIONS_MIN) {
+        if enough(WINDOW, WINDOW_COMPLETIONS) || enough(WINDOW_MAX, window::COMPLETIONS_MIN) {
             self.close(passed.as_secs_f64(), in_flight, now);
         }
     }
@@ -424,68 +406,6 @@ impl Point {
     fn follows(self, before: Self) -> bool {
         let limit = (self.limit / before.limit).ln();
         limit != 0.0 && (self.throughput / before.throughput).ln() / limit > ELASTIC
-    }
-}
-
-impl Window {
-    fn new(since: Instant, in_flight: u32) -> Self {
-        Self {
-            since,
-            completed: 0,
-            answered: 0,
-            overloaded: 0,
-            given_up: 0,
-            time_in_app: 0.0,
-            in_flight_at_start: in_flight,
-            in_flight_max: in_flight,
-            arrived: 0,
-            met_limit: 0,
-        }
-    }
-
-    fn add(&mut self, latency: Duration, ended: Ended) {
-        match ended {
-            Ended::Answered => {
-                self.answered += 1;
-                self.time_in_app += latency.as_secs_f64();
-            }
-            Ended::Overloaded => self.overloaded += 1,
-            Ended::GivenUp => {
-                self.given_up += 1;
-                self.time_in_app += latency.as_secs_f64();
-            }
-            Ended::Failed => {}
-            Ended::Unmeasured => return,
-        }
-        self.completed += 1;
-    }
-
-    /// Enough of them to mean something.
-    fn mean(&self) -> Option<f64> {
-        let measured = self.answered + self.given_up;
-        (measured >= WINDOW_COMPLETIONS_MIN.min(self.completed / 2).max(1))
-            .then(|| self.time_in_app / f64::from(measured))
-    }
-
-    /// The app says so itself; or most go away without an answer, and more at once would only give up more at once. What is to be
-    /// left of the limit then.
-    fn overload(&self) -> Option<f64> {
-        if 2 * self.given_up > self.completed {
-            return Some(CUT_FOR_NOTHING);
-        }
-        let overloaded = f64::from(self.overloaded) > OVERLOADED * f64::from(self.completed);
-        overloaded.then_some(CUT)
-    }
-
-    /// Most found no room; where some did, it is full at times.
-    fn is_saturated(&self) -> bool {
-        2 * self.met_limit > self.arrived
-    }
-
-    /// As much has ended as has begun, but for what may be chance.
-    fn kept_up(&self, in_flight: u32) -> bool {
-        f64::from(in_flight)
-            <= f64::from(self.in_flight_at_start) + f64::from(self.completed).sqrt()
     }
 }
 

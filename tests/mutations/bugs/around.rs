@@ -1,0 +1,309 @@
+//! What the layers rest on: endpoints, messages, identity, the kernel.
+
+use crate::Bug;
+use crate::bugs::bugs;
+
+#[rustfmt::skip]
+pub(crate) const BUGS: &[Bug] = bugs! {
+    "question.rs" {
+        "no answer is one":
+            "answered.unwrap_or(false)" => "answered.unwrap_or(true)",
+            "question::tests::an_app_that_hangs_is_not";
+        "a sidecar answers for its app":
+            "!headers.contains_key(&head::UNPROCESSED)" => "true",
+            "question::tests::by_way_of_its_sidecar_the_app_counts_and_not_the_sidecar";
+    }
+    "balance.rs" {
+        "the first of the two is taken, whatever it costs":
+            "b.1.cost.total_cmp(&a.1.cost).is_lt()" => "false",
+            "balance::tests::the_dearest_of_many_gets_nothing_and_the_cheapest_does_not_get_all";
+        "an endpoint that is being spared wins whenever it is cheaper":
+            "cheap_anyway || rng.f64() * dear.1.weight < cheap.1.weight" => "true",
+            "balance::tests::an_endpoint_in_slow_start_gets_its_share_even_when_all_are_idle";
+        "weights are ignored when all are idle":
+            "rng.f64() < self.share(index)" => "true",
+            "balance::tests::shares_hold_when_all_are_idle_and_when_all_are_busy";
+        "a zone is never left":
+            "near.1.weighted() > FAR_FACTOR * far.1.weighted_beside(&near.1)" => "false",
+            "balance::tests::calls_stay_in_their_zone_until_it_is_one_and_a_half_times_as_loaded";
+        "in a panic everything goes to those that fail":
+            "spill.weighted() < load.weighted()" => "true",
+            "balance::tests::in_a_panic_the_gated_help_in_proportion_and_only_when_it_is_cheaper";
+        "in a panic the gated do not help":
+            "self.size <= DRAWS_MAX" => "return None",
+            "balance::tests::in_a_panic_the_less_penalised_of_those_that_fail_helps_more";
+    }
+    "balance/load.rs" {
+        "who is far away looks better the longer it is left alone":
+            "self.cost.max(least) / self.weight" => "self.cost / self.weight",
+            "endpoints::tests::choice::rare_calls_stay_in_their_zone_as_well";
+    }
+    "push.rs" {
+        "a service that is gone looks open for ever":
+            "gone.say_goodbye();" => "()",
+            "mesh::tests::a_service_that_is_gone_does_not_look_open_for_ever";
+    }
+    "endpoints/members.rs" {
+        "gated endpoints count as part of the aperture":
+            "member.is_eligible() && !member.is_draining()" => "true",
+            "endpoints::tests::reach::of_a_large_pool_twenty_endpoints_are_called_and_others_take_the_place_of_those_that_fail";
+        "all sidecars call the same part":
+            "ring::rank(own, member.address().to_string().as_bytes())" => "ring::rank(0, member.address().to_string().as_bytes())",
+            "endpoints::tests::reach::every_sidecar_calls_a_part_of_its_own_and_keeps_it_when_endpoints_come_and_go";
+    }
+    "affinity.rs" {
+        "all paths are one key":
+            "ring::hash(head?.uri.path().as_bytes())" => "ring::hash(b\"/\")",
+            "affinity::tests::calls_are_told_apart_by_the_header_the_cookie_or_the_path_that_the_policy_names";
+    }
+    "pool.rs" {
+        "a connection that leads nowhere is used for as long as TCP hopes":
+            "connection.streams.unanswered.load(Ordering::Relaxed) >= UNANSWERED_MAX" => "false",
+            "pool::tests::a_connection_on_which_three_requests_in_a_row_were_given_up_gets_no_more";
+        "each three requests that are given up cost a handshake":
+            "now.saturating_duration_since(retired) >= RETIRE_EVERY" => "true",
+            "pool::tests::where_all_that_is_asked_comes_too_late_there_is_a_handshake_a_second_at_most";
+    }
+    "endpoints.rs" {
+        "opaque connections have no cap":
+            "before < self.config.load().connections_max" => "true",
+            "endpoints::tests::opaque_connections_leave_calls_their_places_and_have_a_cap_of_their_own";
+    }
+    "endpoints/discovered.rs" {
+        "an endpoint that is named again is another one":
+            "member.endpoint.identity == described.identity" => "false",
+            "backend::tests::a_new_policy_keeps_gates_latencies_hedges_and_connections";
+    }
+    "endpoints/gates.rs" {
+        "two workers open two gates where one may be":
+            "staying().filter(|member| !member.is_eligible()).count() < cap" => "true",
+            "endpoints::tests::workers_that_open_gates_at_the_same_moment_do_not_exceed_the_cap";
+        "who is going away is one of those that are left":
+            "!member.is_draining()" => "true",
+            "endpoints::tests::gates::the_last_that_stays_is_not_ejected_while_others_are_going_away";
+        "an endpoint that discovery took away is ejected once more":
+            "!self.lists(member)" => "false",
+            "endpoints::tests::what_fails_after_discovery_took_an_endpoint_away_does_not_eject_it_once_more";
+        "who waits for an endpoint that is ejected goes on waiting":
+            "member.ejected.notify_waiters();" => "()",
+            "layer::attempt::tests::who_waits_for_an_endpoint_that_is_ejected_hears_of_it_if_it_may_go_elsewhere";
+    }
+    "endpoints/choice.rs" {
+        "who only observes refuses a place at an endpoint":
+            "head.is_some() && !observes" => "head.is_some()",
+            "endpoints::tests::gates::a_policy_that_observes_refuses_nobody_a_place_at_an_endpoint";
+    }
+    "endpoints/chosen.rs" {
+        "that this sidecar has no certificate is held against endpoints":
+            "error.outcome() == HARD" => "true",
+            "endpoints::tests::gates::that_this_sidecar_has_no_certificate_is_no_endpoints_failure";
+    }
+    "learnt/waiting.rs" {
+        "one that waits for an hour keeps a place for all that came after it":
+            "self.compact();" => "()",
+            "learnt::waiting::tests::one_that_waits_for_an_hour_does_not_keep_what_came_after_it_and_has_ended";
+    }
+    "learnt.rs" {
+        "the gate does not hear that a stream has begun":
+            "self.gate.answered(&call.ticket);" => "()",
+            "endpoints::tests::gates::an_endpoint_that_only_ever_gets_streams_is_taken_back";
+        "an opaque connection is no probe that succeeded":
+            "self.gate.state() == Phase::HalfOpen" => "false",
+            "endpoints::tests::gates::an_endpoint_that_only_ever_gets_opaque_connections_is_taken_back";
+        "however many wait for a silent endpoint, it costs no more than one does":
+            "quiet_for * self.waiting.count.min(WAITING_MAX)" => "quiet_for",
+            "learnt::tests::silence_costs_as_much_as_the_answer_would_that_does_not_come";
+        "what an endpoint says of itself does not count":
+            "self.load.factor(now)" => "1.0",
+            "endpoints::tests::choice::an_endpoint_that_says_it_is_busy_is_spared_until_it_says_otherwise_or_nothing";
+    }
+    "replay.rs" {
+        "bodies are kept however long they are":
+            "self.kept_bytes + data.len() <= REQUEST_BYTES_MAX" => "true",
+            "replay::tests::what_outgrows_its_bound_is_kept_no_longer_and_still_passes_whole";
+        "a try that was given up reads on":
+            "shared.newest != self.number" => "false",
+            "replay::tests::an_attempt_that_was_given_up_takes_nothing_from_the_one_after_it";
+    }
+    "member.rs" {
+        "who begins to listen when its endpoint has just been ejected waits":
+            "!was_eligible || self.is_eligible()" => "true",
+            "layer::attempt::tests::an_endpoint_that_is_ejected_before_anybody_listens_is_left_all_the_same";
+    }
+    "exchange.rs" {
+        "what comes behind small frames is lost":
+            "self.behind = Some(frame)" => "drop(frame)",
+            "exchange::tests::a_large_frame_keeps_its_place_and_is_not_copied_together";
+        "each small frame goes by itself":
+            "first.len() >= SMALL" => "true",
+            "exchange::tests::small_frames_that_are_there_at_once_go_as_one";
+        "a call's head and body go in two writes":
+            "std::mem::take(&mut self.is_fresh)" => "false",
+            "exchange::tests::a_call_goes_as_one_write_with_its_body";
+    }
+    "ahead.rs" {
+        "a socket of which more was read than asked for is given away":
+            "self.piece.is_none() && self.prefix.is_empty()" => "true",
+            "ahead::tests::a_socket_of_which_something_was_read_is_not_given_away";
+        "a large message is read in small pieces":
+            "this.is_behind = room > 0 && buf.remaining() == 0;" => "",
+            "ahead::tests::a_large_message_takes_few_reads_however_small_the_readers_buffer_is";
+        "what was read ahead and not asked for at once is lost":
+            "(!piece.is_empty()).then_some(piece)" => "None::<Piece>",
+            "ahead::tests::every_byte_comes_once_and_in_order_whatever_the_sizes";
+        "small messages are copied by way of a piece, too":
+            "!this.is_behind || room >= PIECE_BYTES" => "false",
+            "ahead::tests::a_small_message_is_read_straight_to_where_it_is_wanted";
+    }
+    "piece.rs" {
+        "what a socket did not take is lost":
+            "self.taken += written" => "{ let _ = written; self.taken = self.filled }",
+            "gather::tests::a_socket_that_blocks_gets_everything_once_and_in_order";
+    }
+    "tcp/copy.rs" {
+        "each record is written by itself":
+            "continue" => "()",
+            "tcp::tests::peers::one_write_takes_all_records_that_are_there";
+        "a peer that failed looks as if it had said all":
+            "self.broken = Some(error)" => "{ drop(error); self.at_eof = true }",
+            "tcp::tests::peers::records_that_are_there_go_before_the_error_behind_them";
+    }
+    "gather.rs" {
+        "a frame waits for what never comes":
+            "std::mem::take(&mut this.is_followed)" => "!matches!(this.held, None)",
+            "gather::tests::the_flush_that_follows_writes";
+        "each frame is written by itself":
+            "bufs.len() > 1 && length <= PIECE_BYTES" => "false",
+            "gather::tests::head_message_and_trailers_go_as_one_write";
+        "what no flush followed stays for ever":
+            "this.held.is_some()" => "false",
+            "gather::tests::what_no_flush_followed_goes_with_the_next_read_and_with_the_end";
+    }
+    "trace.rs" {
+        "of two traceparents the first counts":
+            "values.next().is_none().then_some(first.as_bytes())" => "Some(first.as_bytes())",
+            "trace::tests::two_traceparents_mean_nothing";
+    }
+    "pool.rs" {
+        "the kernel takes in megabytes of an answer that nobody reads":
+            "socket::bound_answers(&stream)" => "std::io::Result::Ok(())",
+            "http1::tests::an_answer_that_nobody_reads_fills_no_more_than_a_stream_of_http2";
+    }
+    "http1.rs" {
+        "an app that is still answering is told that its caller has ended":
+            "writer.forget()" => "drop(writer)",
+            "http1::tests::an_app_that_is_still_answering_is_not_told_that_its_caller_has_ended";
+    }
+    "mentions.rs" {
+        "a caller's deadline is overlooked":
+            "found.timeout = true" => "()",
+            "mentions::tests::each_header_that_is_read_is_seen_and_ordinary_ones_are_not";
+    }
+    "recorder.rs" {
+        "refusals push out what failed otherwise":
+            "(taken & 0xff < most).then_some(taken + 1)" => "Some(taken + 1)",
+            "recorder::tests::what_failed_stays_to_be_explained_while_thousands_are_refused";
+        "notes stay after their request has ended":
+            "open.remove(&names.key).unwrap_or_default()" => "open.get(&names.key).cloned().unwrap_or_default()",
+            "recorder::tests::what_was_noted_on_the_way_is_told_with_the_end_by_id_and_by_trace";
+        "records are counted and not weighed":
+            "self.records.len() > count_max || self.bytes > bytes_max" => "self.records.len() > count_max",
+            "recorder::tests::the_slow_do_not_push_out_the_failed_and_nobody_makes_it_grow";
+    }
+    "prober/https.rs" {
+        "an app is asked to prove who it is":
+            "Ok(ServerCertVerified::assertion())" => "Err(rustls::CertificateError::UnknownIssuer.into())",
+            "prober::tests::an_https_probe_believes_whoever_answers";
+    }
+    "body.rs" {
+        "whoever does not read its answer may go on sending":
+            "right.poll_passing(cx)" => "Poll::<Error>::Pending",
+            "layer::authorize::tests::what_is_sent_ends_with_the_right_to_send_it_whether_or_not_the_answer_is_read";
+        "an answer on which nothing passes is not cut":
+            "right.poll_waiting(cx)" => "Poll::<Error>::Pending",
+            "layer::authorize::tests::an_answer_that_goes_on_is_cut_in_its_own_protocol_and_an_audit_cuts_none";
+    }
+    "backend.rs" {
+        "copies have no places of their own":
+            "in_flight >= MIRRORED_MAX" => "false",
+            "layer::dispatch::tests::no_more_than_64_copies_are_under_way_and_the_rest_is_left_out_and_counted";
+    }
+    "backend/stacks.rs" {
+        "a breaker that a policy has no more looks open for ever":
+            "gone.reconfigure(None);" => "()",
+            "backend::tests::a_breaker_that_a_new_policy_has_no_more_does_not_look_open_for_ever";
+        "a new policy begins with new breakers":
+            "breakers\n                .remove(name)" => "None::<Arc<breaker::Shared>>",
+            "backend::tests::a_new_policy_keeps_breakers_open_and_what_retries_have_spent";
+        "a new policy begins with new hedges":
+            "hedges.remove(name)" => "None",
+            "backend::tests::a_new_policy_keeps_gates_latencies_hedges_and_connections";
+    }
+    "rules.rs" {
+        "the last match applies":
+            "conditions.find(|it| it.matches(head, path, grpc))" =>
+            "conditions.rfind(|it| it.matches(head, path, grpc))",
+            "rules::tests::the_first_that_matches_applies";
+        "weights do not count":
+            "left.checked_sub(weight)" => "left.checked_sub(weight).filter(|_| false)",
+            "rules::tests::each_is_picked_as_often_as_its_weight_says";
+        "paths are compared as they are sent":
+            "path::canonical(head.uri.path())" => "Some(Cow::Borrowed(head.uri.path().as_bytes()))",
+            "rules::tests::paths_are_compared_in_canonical_form";
+    }
+    "mesh.rs" {
+        "whoever tries all ports has an admission for each":
+            "unnamed() < UNNAMED_MAX" => "true",
+            "mesh::tests::a_scan_of_all_ports_costs_a_few_of_them";
+        "pods that are called by their addresses are remembered for ever":
+            "backends.remove(&of_pod(*address));" => "()",
+            "mesh::tests::a_pod_that_has_long_not_been_called_is_forgotten_with_all_that_was_learnt_of_it";
+        "a new policy begins with full buckets":
+            "made.standing.clone()" => "{ let new = Standing::default(); new.reconfigure(policy); new }",
+            "mesh::tests::a_new_policy_keeps_the_buckets_and_who_is_in_the_app";
+        "connections that are open keep a right that is taken away":
+            "standing.reconfigure(policy_of(&workload, *port))" => "()",
+            "mesh::tests::a_new_policy_that_takes_a_right_away_holds_for_connections_that_are_open";
+        "a new policy does not know who is in the app":
+            "before.admission.clone()" => "Arc::new(admission::Shared::new(&policy.limits))",
+            "mesh::tests::a_new_policy_keeps_the_buckets_and_who_is_in_the_app";
+    }
+    "cni/plugin.rs" {
+        "a pod starts although its rules could not be written":
+            "redirection.install(&namespace).map_err(not_redirected)?" => "drop(redirection.install(&namespace))",
+            "cni::plugin::tests::a_pod_of_ours_is_not_passed_unless_its_rules_are_written";
+        "a pod of which nobody can be asked is none of ours":
+            "pod::redirection(&asked(&meant, network)?)" => "asked(&meant, network).map_or(Ok(None), |said| pod::redirection(&said))",
+            "cni::plugin::tests::a_pod_of_which_nobody_can_say_whose_it_is_does_not_start";
+    }
+    "cni/pod.rs" {
+        "a pod's name may lead elsewhere at the API server":
+            "is_path || !text.bytes().all(is_name)" => "is_path",
+            "cni::plugin::tests::names_that_would_lead_elsewhere_at_the_api_server_are_refused";
+    }
+    "cni/conflist.rs" {
+        "our entry comes before the pod has addresses":
+            "plugins.push(entry.json())" => "plugins.insert(0, entry.json())",
+            "cni::conflist::tests::a_chain_gets_our_entry_as_its_last";
+    }
+    "cni/node.rs" {
+        "what was a single plugin stays a chain":
+            "kept.exists() && !single.exists()" => "false",
+            "cni::node::tests::a_single_plugin_is_put_back_as_it_was_to_the_byte";
+    }
+    "cni/repair.rs" {
+        "a pod that nobody makes anew is deleted":
+            "has_ended && is_owned" => "has_ended",
+            "cni::repair::tests::only_a_pod_whose_validator_said_so_and_that_somebody_makes_anew_is_stranded";
+    }
+    "redirect/table.rs" {
+        "a range of ports has no end":
+            "after(last)" => "None::<Vec<u8>>",
+            "redirect::tests::kernel::the_kernel_is_told_what_nft_would_have_told_it";
+    }
+    "redirect/wanted.rs" {
+        "rules that were changed pass a check":
+            "there == wanted" => "true",
+            "redirect::tests::kernel::a_pods_rules_are_written_from_outside_and_a_change_of_them_shows";
+    }
+};
