@@ -16,13 +16,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::Response;
+use http::{Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
-use crate::error::Error;
+use crate::error::{Error, PROXY_ERROR};
 use crate::exchange::Download;
+use crate::head;
 use crate::http1;
 use crate::layer::authorize::Held;
 use crate::layer::fault::Injection;
@@ -246,6 +247,17 @@ pub fn outcome(response: &Response<Body>) -> Outcome {
         Some(watch) => watch.outcome,
         None => watch::of_head(response.status(), response.headers()),
     }
+}
+
+/// A rate limit, of a sidecar or of the app: it says when it is worth coming back, to whom it says it. Were that a failure,
+/// who asks twice as often as it may would get nothing at all.
+pub fn is_over_quota(response: &Response<Body>) -> bool {
+    let headers = response.headers();
+    let by_sidecar = headers
+        .get(&PROXY_ERROR)
+        .is_some_and(|code| code == "rate-limited");
+    let by_app = response.status() == StatusCode::TOO_MANY_REQUESTS;
+    by_sidecar || (by_app && !headers.contains_key(&head::OVERLOAD))
 }
 
 #[cfg(test)]

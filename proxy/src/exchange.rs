@@ -279,10 +279,6 @@ impl Download {
 
     fn broken(&mut self, error: h2::Error) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.ended = true;
-        // RFC 9113 section 8.1: the response is whole, and the rest of the request is not wanted.
-        if error.is_reset() && error.reason() == Some(Reason::NO_ERROR) {
-            return Poll::Ready(None);
-        }
         Poll::Ready(Some(Err(error.into())))
     }
 }

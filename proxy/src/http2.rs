@@ -7,8 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::{self, SendResponse};
 use h2::{Ping, PingPong, RecvStream};
-use http::{Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
+use http_body_util::BodyExt as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::body::Body;
@@ -117,6 +118,7 @@ async fn stream(
     let mentions = Mentions::of(request.headers());
     let hints = interim::is_wanted_by(&request, mentions).then(Queue::default);
     let (head, body) = request.into_parts();
+    let is_head = head.method == Method::HEAD;
     let body = Body::download(Download::new(body, &head.headers));
     let request = Request::from_parts(head, body);
     let interim = hints.as_ref().map(Queue::interim);
@@ -136,19 +138,24 @@ async fn stream(
     let Some(response) = answered.await else {
         return;
     };
-    let (mut head, body) = response.into_parts();
-    let ends = body.is_end_stream();
+    let (mut head, mut body) = response.into_parts();
+    // RFC 9110 section 9.3.2. What says it in spite of that, a refusal or a fallback, would break the caller's stream.
+    let ends = is_head || body.is_end_stream();
     if let Some(length @ 1..) = body.size_hint().exact() {
         head.headers
             .entry(header::CONTENT_LENGTH)
             .or_insert(length.into());
     }
     // Fails for a stream that is gone; then nobody waits for its body.
-    if let Ok(stream) = respond.send_response(Response::from_parts(head, ()), ends)
-        && !ends
-    {
+    let Ok(stream) = respond.send_response(Response::from_parts(head, ()), ends) else {
+        return;
+    };
+    if !ends {
         let mut upload = Upload::new(body, stream);
         let _ = std::future::poll_fn(|cx| upload.poll(cx)).await;
+    } else if is_head {
+        // To its end: one that is dropped before looks like a call that was given up.
+        while let Some(Ok(_)) = body.frame().await {}
     }
 }
 
@@ -157,3 +164,6 @@ fn informational(status: StatusCode) -> Response<()> {
     *head.status_mut() = status;
     head
 }
+
+#[cfg(test)]
+mod tests;

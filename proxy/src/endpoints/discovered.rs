@@ -25,9 +25,15 @@ pub struct Described {
     pub pod: String,
 }
 
+impl Described {
+    fn is_of(&self, member: &Member) -> bool {
+        member.endpoint.identity == self.identity && member.pod == self.pod
+    }
+}
+
 impl Endpoints {
-    /// Adds, changes and removes. An endpoint that stays keeps its connections and what was learnt; one whose
-    /// *identity* changed is another endpoint, whatever its address says.
+    /// Adds, changes and removes. An endpoint that stays keeps its connections and what was learnt; one of another identity
+    /// or another pod is another endpoint, whatever its address says.
     pub fn update(&self, reset: bool, changed: Vec<Described>, removed: &[SocketAddr]) {
         let old = self.list.load_full();
         let mut known: HashMap<SocketAddr, Arc<Member>> = old
@@ -41,16 +47,17 @@ impl Endpoints {
         for described in changed {
             let kept = known
                 .remove(&described.address)
-                .filter(|member| member.endpoint.identity == described.identity);
+                .filter(|member| described.is_of(member));
             let member = kept.unwrap_or_else(|| Arc::new(self.create(&described, old.is_empty())));
             member.set_draining(described.draining);
             member.place(described.weight, described.zone.as_deref());
             next.insert(described.address, member);
         }
-        let gone = old
-            .iter()
-            .filter(|member| !next.contains_key(&member.address()));
-        let gone: Vec<&Arc<Member>> = gone.collect();
+        let stays = |member: &Arc<Member>| {
+            let now = next.get(&member.address());
+            now.is_some_and(|now| Arc::ptr_eq(now, member))
+        };
+        let gone: Vec<&Arc<Member>> = old.iter().filter(|member| !stays(member)).collect();
         let arrived = !next.is_empty();
         self.arrange(next.into_values().collect());
         // Not before: whoever publishes what its gate does looks whether it is still listed.

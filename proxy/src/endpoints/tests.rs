@@ -20,6 +20,11 @@ pub(crate) fn pool(size: u16) -> Arc<Endpoints> {
 }
 
 pub(crate) fn pool_at(addresses: &[SocketAddr]) -> Arc<Endpoints> {
+    pool_told_to(facts::channel().0, addresses)
+}
+
+/// A pool that reports what its gates do.
+fn pool_told_to(facts: Facts, addresses: &[SocketAddr]) -> Arc<Endpoints> {
     let connector = Connector {
         identity: Arc::default(),
         mark: None,
@@ -29,19 +34,23 @@ pub(crate) fn pool_at(addresses: &[SocketAddr]) -> Arc<Endpoints> {
         &Outbound::default(),
         1,
         connector,
-        facts::channel().0,
+        facts,
         Arc::new(BackendMetrics::new("boutique/catalog:3550")),
     );
-    let described = |address: &SocketAddr| Described {
-        address: *address,
+    let addresses = addresses.iter();
+    endpoints.update(true, addresses.map(|it| described_at(*it)).collect(), &[]);
+    Arc::new(endpoints)
+}
+
+fn described_at(address: SocketAddr) -> Described {
+    Described {
+        address,
         identity: None,
         draining: false,
         weight: 100,
         zone: None,
         pod: String::new(),
-    };
-    endpoints.update(true, addresses.iter().map(described).collect(), &[]);
-    Arc::new(endpoints)
+    }
 }
 
 /// A call to one endpoint, whatever the balancer thinks of it.
@@ -224,14 +233,7 @@ async fn a_call_waits_a_moment_for_the_first_endpoint_of_its_service() {
     let begun = Instant::now();
     let arrival = async {
         tokio::time::sleep(Duration::from_millis(150)).await;
-        let described = Described {
-            address: ([127, 0, 0, 1], 1000).into(),
-            identity: None,
-            draining: false,
-            weight: 100,
-            zone: None,
-            pod: String::new(),
-        };
+        let described = described_at(([127, 0, 0, 1], 1000).into());
         endpoints.update(false, vec![described], &[]);
     };
     tokio::join!(endpoints.first(), arrival);

@@ -32,7 +32,7 @@ async fn accept(
 enum Piece {
     Data(Bytes),
     Trailers,
-    Reset,
+    Reset(Reason),
 }
 
 /// An answer on its way from an app through a sidecar. What is sent `at_once` is all there when the sidecar begins.
@@ -57,7 +57,7 @@ async fn answer(at_once: Vec<Piece>) -> (mpsc::UnboundedSender<Piece>, RecvStrea
             match piece {
                 Piece::Data(data) => stream.send_data(data, false).expect("data"),
                 Piece::Trailers => stream.send_trailers(HeaderMap::new()).expect("trailers"),
-                Piece::Reset => stream.send_reset(Reason::INTERNAL_ERROR),
+                Piece::Reset(reason) => stream.send_reset(reason),
             }
         }
     });
@@ -148,19 +148,45 @@ async fn a_large_frame_keeps_its_place_and_is_not_copied_together() {
     assert_eq!(lengths(&mut answer).await, [200, 8 * 1024, 100]);
 }
 
+/// `NO_ERROR` says only that what came before it is whole if it has an end: half a page was taken for one, and kept.
 #[tokio::test(start_paused = true)]
 async fn a_reset_behind_small_frames_is_passed_on_with_its_reason() {
-    let (pieces, mut answer) = answer(vec![data(100), data(100)]).await;
-    let came = next(&mut answer).await.expect("more").expect("data");
-    assert_eq!(came.len(), 200);
-    pieces
-        .send(Piece::Reset)
-        .unwrap_or_else(|_| panic!("the app listens"));
-    let error = next(&mut answer)
-        .await
-        .expect("no end")
-        .expect_err("a reset");
-    assert_eq!(error.reason(), Some(Reason::INTERNAL_ERROR));
+    for reason in [Reason::INTERNAL_ERROR, Reason::NO_ERROR] {
+        let (pieces, mut answer) = answer(vec![data(100), data(100)]).await;
+        let came = next(&mut answer).await.expect("more").expect("data");
+        assert_eq!(came.len(), 200);
+        pieces
+            .send(Piece::Reset(reason))
+            .unwrap_or_else(|_| panic!("the app listens"));
+        let error = next(&mut answer)
+            .await
+            .expect("no end")
+            .expect_err("a reset");
+        assert_eq!(error.reason(), Some(reason));
+    }
+}
+
+/// RFC 9113 section 8.1: the answer is whole, and the rest of the request is not wanted.
+#[tokio::test(start_paused = true)]
+async fn a_reset_behind_the_end_takes_nothing_back() {
+    let (mut to_app, app) = connection().await;
+    let request = Request::post("http://app/").body(()).expect("a request");
+    let (asked, mut rest) = to_app.send_request(request, false).expect("to the app");
+    let mut respond = accept(app).await;
+    let mut stream = respond
+        .send_response(Response::new(()), false)
+        .expect("a head");
+    stream.send_data("whole".into(), true).expect("data");
+    // h2 takes back what it has not yet written.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    stream.send_reset(Reason::NO_ERROR);
+
+    let (head, body) = asked.await.expect("a head").into_parts();
+    let reset = std::future::poll_fn(|cx| rest.poll_reset(cx)).await;
+    assert_eq!(reset.expect("the rest is not wanted"), Reason::NO_ERROR);
+    let body = Body::download(Download::new(body, &head.headers));
+    let body = http_body_util::BodyExt::collect(body).await;
+    assert_eq!(body.expect("no error").to_bytes(), "whole");
 }
 
 /// What a peer with that window gets of a request with a body that is there, and in how many writes it got it.

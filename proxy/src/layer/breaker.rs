@@ -6,16 +6,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::Either;
-use http::{Response, StatusCode};
 use tokio::time::Instant;
 use tower::{Layer, Service};
 use weir_config::snapshot::{Breaker as Config, Mode};
 
 use super::{Answer, Call, Guarded};
-use crate::body::{self, Body, Duty};
-use crate::error::{Error, PROXY_ERROR};
+use crate::body::{self, Duty};
+use crate::error::Error;
 use crate::facts::Facts;
-use crate::head;
 use crate::policy::breaker::{Breaker as Policy, Forced, Ticket};
 use crate::policy::deadline::Deadline;
 use crate::policy::outcome::{Fault, Outcome};
@@ -173,17 +171,6 @@ fn enough(context: &request::Context, deadline: Option<Duration>) -> Deadline {
     })
 }
 
-/// A rate limit, of a sidecar or of the app: it says when it is worth coming back, to whom it says it. Were that a failure,
-/// who asks twice as often as it may would get nothing at all.
-fn is_over_quota(response: &Response<Body>) -> bool {
-    let headers = response.headers();
-    let by_sidecar = headers
-        .get(&PROXY_ERROR)
-        .is_some_and(|code| code == "rate-limited");
-    let by_app = response.status() == StatusCode::TOO_MANY_REQUESTS;
-    by_sidecar || (by_app && !headers.contains_key(&head::OVERLOAD))
-}
-
 pub struct Admitted {
     breaker: Arc<Shared>,
     ticket: Ticket,
@@ -200,7 +187,7 @@ impl Duty for Admitted {
         let elapsed = self.started.elapsed();
         self.answered = Some(elapsed);
         let Ok(response) = answer else { return };
-        self.over_quota = is_over_quota(response);
+        self.over_quota = body::is_over_quota(response);
         if self.ticket.is_probe() && body::outcome(response) == Outcome::Success {
             let ticket = &mut self.ticket;
             self.breaker.with(|policy| policy.answered(ticket, elapsed));

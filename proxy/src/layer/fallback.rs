@@ -21,7 +21,7 @@ use weir_config::snapshot::FallbackAnswer as Fixed;
 use super::alternate::{Alternate, Spare};
 use super::stale::{self, Question, Shelf};
 use super::{Answer, AnswerFuture, Call};
-use crate::body::{Body, outcome};
+use crate::body::{Body, is_over_quota, outcome};
 use crate::error::{Blame, Error, PROXY_ERROR, grpc_answer, percent_encoded, text_answer};
 use crate::head::{self, DEGRADED};
 use crate::policy::outcome::Outcome;
@@ -208,6 +208,7 @@ impl Failure {
                         || nobody_there,
                 })
             }
+            Ok(response) if is_over_quota(response) => None,
             Ok(response) => {
                 let headers = response.headers();
                 let code = headers.get(&PROXY_ERROR).cloned();

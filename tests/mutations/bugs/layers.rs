@@ -10,7 +10,7 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "self.mode == Mode::Observe && !breaker.state().1" => "false",
             "layer::breaker::tests::one_that_only_observes_asks_all_the_same_but_whom_an_operator_forces_is_forced";
         "who asks too often is a failure of the service":
-            "self.over_quota = is_over_quota(response);" => "()",
+            "self.over_quota = body::is_over_quota(response);" => "()",
             "layer::breaker::tests::who_asks_more_often_than_it_may_is_no_reason_to_stop_asking";
         "the breaker does not hear that a stream has begun":
             "self.ticket.is_probe()" => "false",
@@ -144,6 +144,9 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "layer::fallback::tests::an_alternate_that_fails_too_changes_nothing_and_nobody_is_asked_too_late";
     }
     "layer/fallback.rs" {
+        "who is above a rate limit is served by another":
+            "is_over_quota(response)" => "false",
+            "layer::fallback::tests::who_is_above_a_rate_limit_is_told_so";
         "what may have been done is done by another service as well":
             "!spare.is_idempotent() && !failure.reached_nobody" => "false",
             "layer::fallback::tests::what_may_have_been_done_is_not_done_by_somebody_else_as_well";

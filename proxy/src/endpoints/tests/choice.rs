@@ -28,12 +28,8 @@ fn says(endpoints: &Arc<Endpoints>, index: usize, load: &'static str) {
 fn meshed(size: u16) -> Arc<Endpoints> {
     let endpoints = pool(0);
     let described = |number| Described {
-        address: ([127, 0, 0, 1], 1000 + number).into(),
         identity: SpiffeId::parse("spiffe://weir.local/ns/boutique/sa/catalog"),
-        draining: false,
-        weight: 100,
-        zone: None,
-        pod: String::new(),
+        ..described_at(([127, 0, 0, 1], 1000 + number).into())
     };
     endpoints.update(true, (0..size).map(described).collect(), &[]);
     endpoints
@@ -68,12 +64,9 @@ async fn an_app_without_a_sidecar_has_no_say_in_how_busy_it_is() {
 
 pub(super) fn described(number: u16, zone: &str, weight: u32) -> Described {
     Described {
-        address: ([127, 0, 0, 1], 1000 + number).into(),
-        identity: None,
-        draining: false,
         weight,
         zone: Some(zone.to_owned()).filter(|zone| !zone.is_empty()),
-        pod: String::new(),
+        ..described_at(([127, 0, 0, 1], 1000 + number).into())
     }
 }
 

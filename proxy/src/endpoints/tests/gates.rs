@@ -100,12 +100,8 @@ async fn the_last_that_stays_is_not_ejected_while_others_are_going_away() {
     let going: Vec<Described> = endpoints.list()[1..]
         .iter()
         .map(|member| Described {
-            address: member.address(),
-            identity: None,
             draining: true,
-            weight: 100,
-            zone: None,
-            pod: String::new(),
+            ..described_at(member.address())
         })
         .collect();
     endpoints.update(false, going, &[]);
@@ -159,4 +155,43 @@ async fn a_policy_that_observes_refuses_nobody_a_place_at_an_endpoint() {
     assert!((1..=8).contains(&counted), "two had a place: {counted}");
     endpoints.set_mode(Mode::Enforce);
     assert!(place().is_err());
+}
+
+/// Addresses are given out again within seconds: it got none of the calls that the dead pod had no longer been worth.
+#[tokio::test(start_paused = true)]
+async fn a_new_pod_at_the_address_of_an_old_one_begins_anew() {
+    let (facts, mut told) = facts::channel();
+    let addresses = [1000, 1001, 1002].map(|port| ([127, 0, 0, 1], port).into());
+    let endpoints = pool_told_to(facts, &addresses);
+    for _ in 0..5 {
+        fail(&endpoints, 0, &[]);
+    }
+    let before = endpoints.list()[0].clone();
+    assert_eq!(before.learnt().gate.state(), Phase::Open);
+    let same = described_at(before.address());
+    endpoints.update(false, vec![same.clone()], &[]);
+    assert!(Arc::ptr_eq(&before, &endpoints.list()[0]), "it is the same");
+
+    let pod = "boutique/catalog-2".to_owned();
+    let other = Described { pod, ..same };
+    endpoints.update(false, vec![other], &[]);
+    let list = endpoints.list();
+    let after = list.iter().find(|it| it.address() == before.address());
+    let after = after.expect("it is in the pool");
+    assert_eq!(after.pod, "boutique/catalog-2");
+    assert_eq!(after.learnt().gate.state(), Phase::Closed);
+    let weight = after.learnt().ramp.weight(Instant::now());
+    assert!(weight < 0.5, "{weight}: it takes up its work slowly");
+    let mut states = Vec::new();
+    while let Ok(fact) = told.try_recv() {
+        if let Some(weir_config::pb::fact::Fact::EndpointChanged(changed)) = fact.fact {
+            states.push(changed.to());
+        }
+    }
+    use weir_config::pb::GateState::{Closed, Open};
+    assert_eq!(
+        states,
+        [Open, Closed],
+        "the old one does not look open for ever"
+    );
 }

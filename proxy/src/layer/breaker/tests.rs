@@ -1,12 +1,15 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use http::HeaderValue;
+use http::{HeaderValue, Response, StatusCode};
 use tower::service_fn;
 use weir_config::snapshot::Force;
 use weir_config::units::Count;
 
 use super::*;
+use crate::body::Body;
+use crate::error::PROXY_ERROR;
 use crate::facts;
+use crate::head;
 use crate::layer::deadline::DeadlineLayer;
 use crate::policy::breaker::ForcedBy;
 use crate::request::Context as RequestContext;

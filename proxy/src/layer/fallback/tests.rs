@@ -414,3 +414,34 @@ async fn what_the_caller_did_wrong_and_what_the_app_itself_answered_are_not_cove
     let answer = fallback(&own, None, None, Some(fixed())).call(get()).await;
     assert_eq!(told(answer).await, as_told((500, "", "", "", "sorry")));
 }
+
+/// The alternate has ten places, and whoever flooded had them all.
+#[tokio::test]
+async fn who_is_above_a_rate_limit_is_told_so() {
+    fn limited(grpc: bool) -> Answer {
+        let error = Error::RateLimited {
+            service: "app".into(),
+            per: "caller",
+            retry_after: Duration::from_secs(1),
+        };
+        Ok(error.into_response(grpc))
+    }
+    let says: [(fn() -> Answer, bool); 3] = [
+        (|| limited(false), false),
+        (|| limited(true), true),
+        (|| status(429), false),
+    ];
+    for (says, grpc) in says {
+        let (primary, other) = (Server::new(page), Server::new(page));
+        let choices = (Some(shelf()), Some(alternate(&other)), Some(fixed()));
+        let mut service = fallback(&primary, choices.0, choices.1, choices.2);
+        drop(told(service.call(get()).await).await);
+        primary.says(says);
+        let mut request = get();
+        request.context.grpc = grpc;
+        let response = service.call(request).await.expect("an answer");
+        assert_eq!(response.status(), if grpc { 200 } else { 429 });
+        assert!(!response.headers().contains_key(&DEGRADED));
+        assert_eq!(other.asked(), 0);
+    }
+}

@@ -1,0 +1,71 @@
+use h2::client::{ResponseFuture, SendRequest};
+use tower::service_fn;
+
+use super::*;
+use crate::drain;
+use crate::error::Error as Refused;
+use crate::http::Target;
+use crate::pipeline::Stack;
+
+/// More of its own mistakes than any h2 forgives on one connection.
+const HEADS: usize = 1_100;
+
+/// A sidecar before an app that never answers a `GET` of `/slow`, and refuses the rest.
+async fn caller() -> SendRequest<Bytes> {
+    let (near, far) = tokio::io::duplex(1024 * 1024);
+    let stack = Stack::new(service_fn(|request: crate::request::Request| async move {
+        if request.head.uri.path() == "/slow" {
+            std::future::pending::<()>().await;
+        }
+        Err(Refused::RateLimited {
+            service: "app".into(),
+            per: "caller",
+            retry_after: Duration::from_secs(1),
+        })
+    }));
+    let connection = Connection {
+        target: Target::App(stack),
+        service: "app".into(),
+        worker: 0,
+        caller: None,
+    };
+    tokio::spawn(async move {
+        let (_signal, drain) = drain::channel();
+        serve(far, connection, drain).await
+    });
+    let (sender, connection) = h2::client::handshake(near).await.expect("a client");
+    tokio::spawn(connection);
+    sender
+}
+
+fn ask(sender: &mut SendRequest<Bytes>, method: Method, path: &str) -> ResponseFuture {
+    let request = Request::builder()
+        .method(method)
+        .uri(format!("http://app{path}"));
+    let request = request.body(()).expect("a request");
+    let (response, _) = sender.send_request(request, true).expect("it is sent");
+    response
+}
+
+/// Each was a stream that the caller's h2 had to reset, and after 1,024 of them it gave up the connection with all on it.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_a_head_has_no_body() {
+    let mut sender = caller().await;
+    let mut slow = ask(&mut sender, Method::GET, "/slow");
+    for _ in 0..HEADS {
+        let response = ask(&mut sender, Method::HEAD, "/").await.expect("a head");
+        assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_ne!(response.headers()[header::CONTENT_LENGTH], "0");
+        let mut body = response.into_body();
+        assert!(body.is_end_stream() && body.data().await.is_none());
+    }
+    let open = std::future::poll_fn(|cx| Poll::Ready(slow_is_open(&mut slow, cx)));
+    assert!(open.await, "the connection has everybody else's calls");
+    let refused = ask(&mut sender, Method::GET, "/").await.expect("a head");
+    let text = refused.into_body().data().await.expect("a body");
+    assert!(!text.expect("no reset").is_empty());
+}
+
+fn slow_is_open(slow: &mut ResponseFuture, cx: &mut std::task::Context<'_>) -> bool {
+    std::future::Future::poll(std::pin::Pin::new(slow), cx).is_pending()
+}
