@@ -29,6 +29,11 @@ use weir_proxy::settings::Settings;
 use weir_proxy::telemetry::Direction;
 use weir_proxy::{drain, facts};
 
+/// Of the static images.
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Between looks for endpoints that have gone silent or are due for a probe.
 const TICK: Duration = Duration::from_millis(50);
 /// Between "told everybody to end" and leaving, when there is nobody left.

@@ -18,6 +18,11 @@ use weir_control_plane::control_plane::{
 use weir_control_plane::injector::InjectorSettings;
 use weir_control_plane::kubernetes;
 
+/// Of the static images.
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// In place of a directory.
 const KUBERNETES: &str = "kubernetes";
 
