@@ -58,6 +58,7 @@ pub static GRPC_PREVIOUS_ATTEMPTS: HeaderName =
 pub const OWN_PREFIX: &str = "x-weir-";
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// Takes out what belongs to the connection it came on. `upgrade`: the caller wants to leave HTTP, so the headers
 /// that ask for it stay.
@@ -86,7 +87,7 @@ pub fn strip_connection_headers(headers: &mut HeaderMap, upgrade: bool) {
 }
 
 /// RFC 9110 section 7.6.1. `connection` is the first, because it names others.
-static CONNECTION_HEADERS: [HeaderName; 8] = [
+static CONNECTION_HEADERS: [HeaderName; 9] = [
     CONNECTION,
     KEEP_ALIVE,
     PROXY_CONNECTION,
@@ -95,10 +96,11 @@ static CONNECTION_HEADERS: [HeaderName; 8] = [
     TRANSFER_ENCODING,
     TE,
     UPGRADE,
+    HTTP2_SETTINGS,
 ];
 
 fn connection_header(name: &HeaderName) -> Option<usize> {
-    // By its first letter and length: `as_str` is free, comparing eight names is not.
+    // By its first letter and length: `as_str` is free, comparing nine names is not.
     let at = match (name.as_str().as_bytes()[0], name.as_str().len()) {
         (b'c', 10) => 0,
         (b'k', 10) => 1,
@@ -108,6 +110,7 @@ fn connection_header(name: &HeaderName) -> Option<usize> {
         (b't', 17) => 5,
         (b't', 2) => 6,
         (b'u', 7) => 7,
+        (b'h', 14) => 8,
         _ => return None,
     };
     (CONNECTION_HEADERS[at] == *name).then_some(at)
@@ -159,20 +162,32 @@ pub fn strip_sidecar_headers(headers: &mut HeaderMap) {
     headers.remove(&PROXY_ERROR);
 }
 
-/// HTTP/1.1 asks for an upgrade by two headers together (RFC 9110 section 7.8).
+/// HTTP/1.1 asks for an upgrade by two headers together (RFC 9110 section 7.8). To another HTTP there is none: a caller
+/// may go on without (the same section), and RFC 9113 section 3.1 has retired it.
 pub fn wants_upgrade(version: Version, headers: &HeaderMap) -> bool {
     version == Version::HTTP_11
         && headers.contains_key(UPGRADE)
-        && headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
+        && tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
+        && !tokens(headers, &UPGRADE).any(carries_requests)
 }
 
-/// Exactly one Host, or an authority: what is ambiguous is refused rather than guessed (RFC 9112 section 3.2).
-pub fn check_authority(head: &Parts) -> Result<(), Error> {
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).into_iter();
+    let texts = values.filter_map(|value| value.to_str().ok());
+    texts.flat_map(|text| text.split(',')).map(str::trim)
+}
+
+/// Requests would follow that meet no policy: in HTTP/2, in another version of HTTP, or within TLS (RFC 2817).
+fn carries_requests(protocol: &str) -> bool {
+    let name = protocol.split('/').next().unwrap_or_default().trim_end();
+    ["h2c", "h2", "http", "tls"]
+        .iter()
+        .any(|carries| name.eq_ignore_ascii_case(carries))
+}
+
+/// Exactly one Host, or an authority: what is ambiguous is refused rather than guessed (RFC 9112 section 3.2). In
+/// HTTP/1.1 a target that names an authority is right, whatever Host says, and takes its place (section 3.2.2).
+pub fn settle_authority(head: &mut Parts) -> Result<(), Error> {
     let mut hosts = head.headers.get_all(HOST).iter();
     let first = hosts.next();
     if hosts.next().is_some() {
@@ -182,13 +197,16 @@ pub fn check_authority(head: &Parts) -> Result<(), Error> {
         (None, None) if head.version == Version::HTTP_11 => {
             Err(Error::BadRequest("it has no Host header"))
         }
-        (Some(host), Some(authority))
-            if head.version == Version::HTTP_2
-                && host.as_bytes() != authority.as_str().as_bytes() =>
-        {
-            Err(Error::BadRequest(
-                "its Host header and its authority differ",
-            ))
+        (Some(host), Some(authority)) if host.as_bytes() != authority.as_str().as_bytes() => {
+            if head.version == Version::HTTP_2 {
+                return Err(Error::BadRequest(
+                    "its Host header and its authority differ",
+                ));
+            }
+            let host = HeaderValue::from_str(authority.as_str());
+            head.headers
+                .insert(HOST, host.expect("an authority is visible ASCII"));
+            Ok(())
         }
         _ => Ok(()),
     }
@@ -317,6 +335,50 @@ mod tests {
     }
 
     #[test]
+    fn an_upgrade_to_another_http_is_none_and_nothing_that_asks_for_it_goes_on() {
+        let asks = ["h2c", "H2C", "websocket, h2c", "HTTP/2.0", "TLS/1.0"];
+        for protocol in asks {
+            let mut head = head(
+                http::Request::builder()
+                    .header("connection", "Upgrade, HTTP2-Settings")
+                    .header("upgrade", protocol)
+                    .header("http2-settings", "AAMAAABkAARAAAAAAAIAAAAA"),
+            );
+            assert!(!wants_upgrade(head.version, &head.headers), "{protocol}");
+            strip_connection_headers(&mut head.headers, false);
+            assert!(head.headers.is_empty(), "{protocol}: {:?}", head.headers);
+        }
+        let mut head = head(
+            http::Request::builder()
+                .header("connection", "upgrade")
+                .header("upgrade", "websocket")
+                .header("http2-settings", "AAMAAABk"),
+        );
+        assert!(wants_upgrade(head.version, &head.headers));
+        strip_connection_headers(&mut head.headers, true);
+        assert!(
+            !head.headers.contains_key("http2-settings"),
+            "not nominated, and yet no app's"
+        );
+    }
+
+    #[test]
+    fn an_authority_in_the_target_takes_the_place_of_another_host() {
+        for protocol in [Protocol::Http1, Protocol::Http2] {
+            let mut head = head(
+                http::Request::builder()
+                    .uri("http://payment:8080/quotes?id=1")
+                    .header("host", "cart:7070"),
+            );
+            settle_authority(&mut head).expect("it is clear");
+            assert_eq!(head.headers[HOST], "payment:8080", "to policies, too");
+            convert(&mut head, protocol).expect("fits");
+            convert(&mut head, Protocol::Http1).expect("fits");
+            assert_eq!(head.headers[HOST], "payment:8080", "by way of {protocol:?}");
+        }
+    }
+
+    #[test]
     fn nobody_can_have_the_host_removed_by_naming_it() {
         let mut head = head(
             http::Request::builder()
@@ -361,12 +423,13 @@ mod tests {
 
     #[test]
     fn two_hosts_are_refused() {
-        let head = head(
+        let mut head = head(
             http::Request::builder()
                 .header("host", "a")
                 .header("host", "b"),
         );
-        assert!(matches!(check_authority(&head), Err(Error::BadRequest(_))));
+        let refused = settle_authority(&mut head);
+        assert!(matches!(refused, Err(Error::BadRequest(_))));
     }
 
     #[test]

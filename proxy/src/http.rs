@@ -251,7 +251,7 @@ fn request(
     if head.method == Method::CONNECT {
         return Err(Error::ConnectMethod);
     }
-    head::check_authority(&head)?;
+    head::settle_authority(&mut head)?;
     head::strip_connection_headers(&mut head.headers, upgrade);
     let mut protocol = if head.version == Version::HTTP_2 {
         Protocol::Http2
