@@ -4,6 +4,8 @@
 //! locks and no wake-ups across threads while it is served. The first worker accepts and gives each connection to
 //! the least busy.
 
+mod places;
+
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -17,9 +19,12 @@ use tokio::sync::mpsc;
 use crate::connection::{self, Proxy};
 use crate::drain::Drain;
 use crate::telemetry::{self, Direction};
+use places::{Place, Places};
 
 /// Of both directions together, in the whole process.
 const CONNECTIONS_MAX: usize = 10_000;
+/// From outside.
+const INBOUND_MAX: usize = CONNECTIONS_MAX / 4 * 3;
 /// After an accept that failed for want of something (EMFILE, ENOBUFS): it will not be there at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -32,10 +37,13 @@ struct Handover {
     stream: std::net::TcpStream,
     direction: Direction,
     drain: Drain,
+    place: Place,
 }
 
 pub struct Workers {
     inboxes: Vec<mpsc::UnboundedSender<Handover>>,
+    places: Arc<Places>,
+    /// By worker.
     open: Arc<Vec<AtomicUsize>>,
 }
 
@@ -62,7 +70,11 @@ impl Workers {
                     });
                 })?;
         }
-        Ok(Self { inboxes, open })
+        Ok(Self {
+            inboxes,
+            places: Places::new(CONNECTIONS_MAX, INBOUND_MAX),
+            open,
+        })
     }
 
     /// Accepts until told to stop.
@@ -93,12 +105,11 @@ impl Workers {
     }
 
     fn give(&self, stream: TcpStream, direction: Direction, drain: &Drain) {
-        let load = |worker: usize| self.open[worker].load(Ordering::Relaxed);
-        let total: usize = (0..self.open.len()).map(load).sum();
-        if total >= CONNECTIONS_MAX {
+        let Some(place) = self.places.take(direction) else {
             telemetry::rejected_connection(direction, "too-many-connections");
             return;
-        }
+        };
+        let load = |worker: usize| self.open[worker].load(Ordering::Relaxed);
         let worker = (0..self.open.len())
             .min_by_key(|worker| load(*worker))
             .expect("there is a worker");
@@ -110,6 +121,7 @@ impl Workers {
             stream,
             direction,
             drain: drain.clone(),
+            place,
         };
         // A worker ends only with the process.
         let _ = self.inboxes[worker].send(handover);
@@ -134,6 +146,7 @@ async fn work(
         stream,
         direction,
         drain,
+        place,
     }) = inbox.recv().await
     {
         let (proxy, open) = (proxy.clone(), open.clone());
@@ -148,6 +161,7 @@ async fn work(
                 }
             }
             gauge.dec();
+            drop(place);
             open[worker].fetch_sub(1, Ordering::Relaxed);
         });
     }
