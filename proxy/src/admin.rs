@@ -8,7 +8,9 @@
 //! | `/app-probe/…` | anywhere | what the app's own probe or hook says, asked past all policies |
 //! | `/state` | loopback | what this sidecar knows, as JSON |
 //!
-//! Nothing here changes anything: the sidecar is drained by SIGTERM and configured by the control plane alone.
+//! Nothing here changes the sidecar: it is drained by SIGTERM and configured by the control plane alone.
+
+mod door;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,11 +21,8 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::backend::Backend;
@@ -33,12 +32,8 @@ use crate::discovery::Once;
 use crate::member::Member;
 use crate::mesh::{Destination, InboundPort, Mesh};
 use crate::policy::transition::Phase;
-use crate::prober::Probers;
+use crate::prober::{self, Probers};
 use crate::telemetry;
-
-const CONNECTIONS_MAX: usize = 64;
-const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(5);
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 pub struct Admin {
     pub proxy: Arc<Proxy>,
@@ -49,35 +44,12 @@ pub struct Admin {
 
 /// Runs for as long as the process does.
 pub async fn run(listener: TcpListener, admin: Arc<Admin>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "accepting on the admin port failed");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let Ok(place) = places.clone().try_acquire_owned() else {
-            continue;
-        };
+    let shares = door::shares(admin.probers.len());
+    let answer = move |request, peer| {
         let admin = admin.clone();
-        tokio::spawn(async move {
-            let _place = place;
-            let service = service_fn(move |request| {
-                let admin = admin.clone();
-                async move { admin.answer(request, peer).await }
-            });
-            let serving = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_READ_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = serving.await {
-                tracing::debug!(%error, %peer, "an admin connection broke");
-            }
-        });
-    }
+        async move { admin.answer(request, peer).await }
+    };
+    door::serve(listener, shares, answer).await;
 }
 
 /// Ends the connection without an answer.
@@ -119,7 +91,7 @@ impl Admin {
             }
             "/state" => text(StatusCode::FORBIDDEN, "state is shown on loopback only\n"),
             path => match path.strip_prefix("/app-probe/") {
-                Some(key) => return self.probe(key).await,
+                Some(key) => return self.probe(key, peer).await,
                 None => text(
                     StatusCode::NOT_FOUND,
                     "known: /live /ready /metrics /state /app-probe/…\n",
@@ -140,7 +112,15 @@ impl Admin {
         }
     }
 
-    async fn probe(&self, key: &str) -> Result<Response<Full<Bytes>>, NobodyHeard> {
+    async fn probe(
+        &self,
+        key: &str,
+        peer: SocketAddr,
+    ) -> Result<Response<Full<Bytes>>, NobodyHeard> {
+        if prober::is_hook(key) {
+            // Nothing tells the kubelet from others (proxy/README.md), so it is said who has asked.
+            tracing::info!(%peer, hook = key, "a hook of the app is called");
+        }
         let result = self.probers.probe(key).await;
         match result.answer(key) {
             Some(status) => Ok(text(status, format!("{}\n", result.detail))),

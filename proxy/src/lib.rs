@@ -48,6 +48,7 @@ pub mod request;
 pub mod router;
 pub mod rules;
 pub mod settings;
+pub mod shares;
 pub mod socket;
 pub mod tally;
 pub mod tcp;

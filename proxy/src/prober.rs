@@ -9,9 +9,11 @@
 //! address: no policy, no metric and no breaker sees it, for it says how the app is and not how
 //! the mesh is. What counts as success is what counts for the kubelet, except that redirects are not followed.
 //!
-//! The hooks of a container's life that ask by HTTP come the same way (`cart/post-start`, `cart/pre-stop`).
+//! The hooks of a container's life that ask by HTTP come the same way (`cart/post-start`, `cart/pre-stop`). Each is asked
+//! once at a time: whoever calls one that is under way waits for what comes of it.
 
 mod grpc;
+mod hooks;
 mod http;
 mod https;
 
@@ -22,6 +24,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::StatusCode;
@@ -30,6 +33,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::socket;
+use hooks::Hooks;
 
 /// Some apps answer probes differently, and know them by this beginning.
 const USER_AGENT: &str = concat!("kube-probe/weir-", env!("CARGO_PKG_VERSION"));
@@ -37,7 +41,8 @@ const USER_AGENT: &str = concat!("kube-probe/weir-", env!("CARGO_PKG_VERSION"));
 /// The probes of this pod's containers, by their path under `/app-probe/`.
 #[derive(Debug)]
 pub struct Probers {
-    probes: BTreeMap<String, Probe>,
+    probes: BTreeMap<String, Arc<Probe>>,
+    hooks: Hooks,
     app: IpAddr,
     mark: Option<u32>,
 }
@@ -87,11 +92,12 @@ impl Probers {
         let parsed = written
             .into_iter()
             .map(|(key, written)| match Probe::try_from(written) {
-                Ok(probe) => Ok((key, probe)),
+                Ok(probe) => Ok((key, Arc::new(probe))),
                 Err(why) => Err(InvalidProbers::Probe { key, why }),
             });
         Ok(Self {
             probes: parsed.collect::<Result<_, _>>()?,
+            hooks: Hooks::default(),
             app,
             mark,
         })
@@ -103,10 +109,35 @@ impl Probers {
             return ProbeResult::failed(format!("this pod has no probe {key:?}"));
         };
         let address = SocketAddr::new(self.app, probe.port);
-        match timeout(probe.timeout, probe.question.ask(address, self.mark)).await {
+        let asking = probe.clone().ask(address, self.mark);
+        if is_hook(key) {
+            self.hooks.run(key, asking).await
+        } else {
+            asking.await
+        }
+    }
+
+    /// How many may be asked at once, each of them by the one who asks it.
+    pub fn len(&self) -> usize {
+        self.probes.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.probes.is_empty()
+    }
+}
+
+/// Unlike a probe it makes the app do something.
+pub fn is_hook(key: &str) -> bool {
+    key.ends_with("/post-start") || key.ends_with("/pre-stop")
+}
+
+impl Probe {
+    async fn ask(self: Arc<Self>, address: SocketAddr, mark: Option<u32>) -> ProbeResult {
+        match timeout(self.timeout, self.question.ask(address, mark)).await {
             Ok(result) => result,
             Err(_) => {
-                let seconds = probe.timeout.as_secs();
+                let seconds = self.timeout.as_secs();
                 ProbeResult::failed(format!("{address} did not answer within {seconds} s"))
             }
         }
@@ -149,10 +180,9 @@ impl ProbeResult {
     /// What the kubelet is told of `key`. `None`: nothing, for it takes every answer to a hook for a yes, whatever its
     /// status is, and nobody has heard this one.
     pub fn answer(&self, key: &str) -> Option<StatusCode> {
-        let is_hook = key.ends_with("/post-start") || key.ends_with("/pre-stop");
         match (self.ok, self.status) {
             (true, _) => Some(StatusCode::OK),
-            (false, None) if is_hook => None,
+            (false, None) if is_hook(key) => None,
             (false, _) => Some(StatusCode::SERVICE_UNAVAILABLE),
         }
     }

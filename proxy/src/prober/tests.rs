@@ -1,7 +1,7 @@
 //! Against apps that are a few lines each.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ::http::{HeaderMap, Response};
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -375,4 +376,68 @@ fn what_cannot_be_asked_is_refused_with_its_key() {
             "{json}"
         );
     }
+}
+
+/// An app that counts how often it was asked and answers when it is told to.
+async fn slow_app() -> (
+    u16,
+    Arc<std::sync::atomic::AtomicUsize>,
+    Arc<tokio::sync::Notify>,
+) {
+    let (listener, port) = listener().await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let answers = Arc::new(Notify::new());
+    let (counted, told) = (asked.clone(), answers.clone());
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.expect("accept");
+            counted.fetch_add(1, Ordering::SeqCst);
+            let told = told.clone();
+            tokio::spawn(async move {
+                told.notified().await;
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                stream.write_all(answer).await.expect("answer");
+            });
+        }
+    });
+    (port, asked, answers)
+}
+
+#[tokio::test]
+async fn a_hook_runs_once_at_a_time_and_goes_on_for_who_came_second() {
+    let (port, asked, answers) = slow_app().await;
+    let json =
+        format!(r#"{{"app/pre-stop": {{"httpGet": {{"port": {port}}}, "timeoutSeconds": 60}}}}"#);
+    let probers = Arc::new(Probers::parse(&json, APP, None).expect("valid"));
+    let call = || {
+        let probers = probers.clone();
+        tokio::spawn(async move { probers.probe("app/pre-stop").await })
+    };
+    let count = || asked.load(Ordering::SeqCst);
+    let stranger = call();
+    while count() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let kubelet = call();
+    let others: Vec<_> = (0..10).map(|_| call()).collect();
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(count(), 1, "the others wait for it");
+    // Who began it leaves: for the others it goes on.
+    stranger.abort();
+    answers.notify_one();
+    assert!(kubelet.await.expect("no panic").ok);
+    for other in others {
+        assert!(other.await.expect("no panic").ok);
+    }
+    assert_eq!(count(), 1);
+
+    // A container that was started anew ends a second time.
+    let again = call();
+    while count() == 1 {
+        tokio::task::yield_now().await;
+    }
+    answers.notify_one();
+    assert!(again.await.expect("no panic").ok);
 }
