@@ -6,8 +6,11 @@
 //!                                                                 bytes ─▶ an endpoint
 //!   inbound    original destination ─▶ first bytes ─▶ mutual TLS ─▶ HTTP ─▶ pipeline, or bytes ─▶ app
 //!                                                   ─▶ plain: the same where the mode permits it
+//!
+//! What comes as bytes within mutual TLS is looked at like plain text: that they are no requests is its sender's word.
 //! ```
 
+mod downstream;
 mod first_bytes;
 mod inbound;
 mod outbound;

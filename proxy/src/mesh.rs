@@ -395,4 +395,4 @@ impl InboundPort {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::stranger::{self, Certificates};
-use crate::world::{PROXY, World, within};
+use crate::world::{PROXY, WEB, World, within};
 
 /// From the caller's app to its own sidecar, and from outside the mesh to the server's.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,7 +44,11 @@ impl Way {
 const BOTH: [Way; 2] = [Way::Outbound, Way::Inbound];
 
 /// What comes back until the end, however it comes; the end has to come.
-async fn answer_to(mut stream: TcpStream, bytes: &[u8], patience: Duration) -> Vec<u8> {
+async fn answer_to(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    bytes: &[u8],
+    patience: Duration,
+) -> Vec<u8> {
     let exchange = async {
         // Whoever is refused early cannot send all of it.
         let _ = stream.write_all(bytes).await;
@@ -141,6 +145,80 @@ async fn what_is_not_http_does_not_pass_on_a_port_that_speaks_http() {
         assert_eq!(answer_to(stream, b"\x00\x01garbage\n", SOON).await, b"");
         assert_counted(&world, way, "not-http", before, "garbage for gRPC").await;
     }
+}
+
+/// Whoever has proven who it is finds no way around: what it sends as a sidecar sends bytes is looked at all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_within_mutual_tls_do_not_pass_on_a_port_that_speaks_http() {
+    let world = World::new();
+    let certificates = Certificates::of(&world.lab);
+    let address = world.lab.pod("server").unwrap().address;
+    let tunnel = async |port: u16| {
+        let own = certificates.issued(&["spiffe://weir.local/ns/tests/sa/caller"]);
+        let stream = world.dial_from(None, &format!("{address}:{port}"));
+        let tunnel = stranger::tunnel(stream, &certificates, own).await;
+        tunnel.expect("it has proven who it is")
+    };
+    for (port, status) in [(8080, "HTTP/1.1 400 "), (9090, "")] {
+        let before = refusals(&world, Way::Inbound, "not-http");
+        let answer = answer_to(tunnel(port).await, b"\x00\x01garbage\n", SOON).await;
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with(status), "port {port}: {answer:?}");
+        assert_counted(&world, Way::Inbound, "not-http", before, "bytes").await;
+    }
+    let request = b"GET / HTTP/1.1\r\nhost: server\r\nconnection: close\r\n\r\n";
+    let answer = answer_to(tunnel(8080).await, request, SOON).await;
+    assert!(answer.starts_with(b"HTTP/1.1 200 "), "a request is one");
+    let labels = [
+        ("direction", "inbound"),
+        ("service", WEB),
+        ("tls", "mtls"),
+        ("protocol", "http1"),
+    ];
+    let as_http = world
+        .metrics("server")
+        .sum("weir_connections_total", &labels);
+    assert_eq!(as_http, 1.0, "and met what requests meet");
+    let mut echo = tunnel(7000).await;
+    echo.write_all(b"hello\n").await.unwrap();
+    let mut echoed = [0; 6];
+    echo.read_exact(&mut echoed).await.unwrap();
+    assert_eq!(&echoed, b"hello\n");
+    assert_alive(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handshakes_that_one_address_lets_hang_keep_no_other_waiting() {
+    const HANGING: usize = 120;
+    let world = World::new();
+    let echo = async || {
+        let mut stream = world.dial("server:7000");
+        stream.write_all(b"hello\n").await.unwrap();
+        stream.read_exact(&mut [0; 6]).await.unwrap();
+    };
+    // The caller's sidecar gets to know a service when it is first used.
+    echo().await;
+    let hello = stranger::hello(&Certificates::of(&world.lab));
+    let address = world.lab.pod("server").unwrap().address;
+    let mut hanging = Vec::new();
+    for _ in 0..HANGING {
+        let mut stream = world.dial_from(None, &format!("{address}:7000"));
+        stream.write_all(&hello).await.unwrap();
+        hanging.push(stream);
+    }
+    let labels = [("direction", "inbound")];
+    let open = || {
+        world
+            .metrics("server")
+            .sum("weir_open_connections", &labels)
+    };
+    within(SOON, "all of them hang", || open() >= HANGING as f64).await;
+    let begun = Instant::now();
+    echo().await;
+    let took = begun.elapsed();
+    assert!(took < Duration::from_millis(500), "{took:?}");
+    drop(hanging);
+    assert_alive(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

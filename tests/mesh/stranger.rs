@@ -17,12 +17,15 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use weir_lab::Lab;
 
 use crate::world::BoxError;
 
 /// What sidecars offer each other for multiplexed HTTP.
-const ALPN: &[u8] = b"weir.h2/1";
+const HTTP2: &[u8] = b"weir.h2/1";
+/// And for bytes.
+const TCP: &[u8] = b"weir.tcp/1";
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Makes certificates: with the mesh's own authority, whose key the test may read because the lab is its own, or with
@@ -121,20 +124,7 @@ pub(crate) async fn ask(
     certificates: &Certificates,
     identity: Option<Pair>,
 ) -> Result<u16, BoxError> {
-    let provider = certificates.provider.clone();
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Credulous(provider)));
-    let mut config = match identity {
-        Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
-        None => builder.with_no_client_auth(),
-    };
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    let name = ServerName::IpAddress(stream.peer_addr()?.ip().into());
-    let tls = TlsConnector::from(Arc::new(config))
-        .connect(name, stream)
-        .await?;
+    let tls = connect(stream, certificates, identity, HTTP2).await?;
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await?;
     tokio::spawn(connection);
@@ -144,6 +134,55 @@ pub(crate) async fn ask(
         .body(Full::<Bytes>::default())?;
     let answer = tokio::time::timeout(Duration::from_secs(5), sender.send_request(request)).await?;
     Ok(answer?.status().as_u16())
+}
+
+/// A connection as a sidecar makes it for bytes.
+pub(crate) async fn tunnel(
+    stream: TcpStream,
+    certificates: &Certificates,
+    identity: Pair,
+) -> Result<TlsStream<TcpStream>, BoxError> {
+    connect(stream, certificates, Some(identity), TCP).await
+}
+
+async fn connect(
+    stream: TcpStream,
+    certificates: &Certificates,
+    identity: Option<Pair>,
+    protocol: &[u8],
+) -> Result<TlsStream<TcpStream>, BoxError> {
+    let config = config(certificates, identity, protocol)?;
+    let name = ServerName::IpAddress(stream.peer_addr()?.ip().into());
+    let connecting = TlsConnector::from(config).connect(name, stream);
+    Ok(connecting.await?)
+}
+
+/// What a sidecar says first, for a stranger who then says nothing more.
+pub(crate) fn hello(certificates: &Certificates) -> Vec<u8> {
+    let config = config(certificates, None, TCP).expect("TLS 1.3 is there");
+    let name = ServerName::try_from("server").expect("a name");
+    let mut connection = rustls::ClientConnection::new(config, name).expect("it can begin");
+    let mut hello = Vec::new();
+    connection.write_tls(&mut hello).expect("memory");
+    hello
+}
+
+fn config(
+    certificates: &Certificates,
+    identity: Option<Pair>,
+    protocol: &[u8],
+) -> Result<Arc<ClientConfig>, BoxError> {
+    let provider = certificates.provider.clone();
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Credulous(provider)));
+    let mut config = match identity {
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![protocol.to_vec()];
+    Ok(Arc::new(config))
 }
 
 /// Believes every server: it is the server's judgement that is under test.

@@ -8,6 +8,7 @@
 //!                                           ─▶ silence ─▶ connect, and see who speaks first
 //! ```
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -16,7 +17,8 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use weir_config::snapshot;
 
-use super::Rejected;
+use super::downstream::Downstream;
+use super::{OPAQUE_IDLE, Rejected};
 use crate::ahead::ReadAhead;
 use crate::detect::{self, Detected, MeshProtocol};
 use crate::drain::Drain;
@@ -62,8 +64,8 @@ impl Expected {
 }
 
 /// What is known when a connection has begun.
-pub(super) struct Beginning {
-    pub(super) stream: TcpStream,
+pub(super) struct Beginning<S = TcpStream> {
+    pub(super) stream: S,
     /// Read already, and still to be served.
     pub(super) prefix: Bytes,
     pub(super) detected: Detected,
@@ -71,7 +73,7 @@ pub(super) struct Beginning {
     pub(super) why: &'static str,
 }
 
-impl Beginning {
+impl<S> Beginning<S> {
     /// What a sidecar wants to speak, when it is one.
     pub(super) fn mesh(&self) -> Option<MeshProtocol> {
         match &self.detected {
@@ -80,18 +82,18 @@ impl Beginning {
         }
     }
 
-    pub(super) fn rewound(self) -> ReadAhead<TcpStream> {
+    pub(super) fn rewound(self) -> ReadAhead<S> {
         ReadAhead::after(self.prefix, self.stream)
     }
 }
 
 /// Reads until the protocol is known, or the client has said nothing for a while. `None`: it left, or this sidecar is
 /// about to, before anything was said.
-pub(super) async fn read(
-    mut stream: TcpStream,
+pub(super) async fn read<S: Downstream>(
+    mut stream: S,
     expected: Expected,
     drain: &mut Drain,
-) -> Result<Option<Beginning>, Rejected> {
+) -> Result<Option<Beginning<S>>, Rejected> {
     let client_first = expected != Expected::Anything;
     let mut prefix = BytesMut::new();
     let mut until = Instant::now() + expected.patience();
@@ -105,7 +107,7 @@ pub(super) async fn read(
             Err(_) if nothing_yet && client_first => return Ok(None),
             Err(_) if nothing_yet => (Detected::NeedMore, "silence"),
             Err(_) => {
-                tcp::reset(&stream);
+                tcp::reset(stream.tcp());
                 return Err(Rejected::SlowFirstBytes);
             }
             Ok(Ok(0)) if nothing_yet && client_first => return Ok(None),
@@ -136,7 +138,7 @@ pub(super) async fn read(
 }
 
 /// Says why, to whoever may understand it.
-async fn refuse(mut stream: TcpStream, expected: Expected) -> Rejected {
+async fn refuse(mut stream: impl Downstream, expected: Expected) -> Rejected {
     if expected == Expected::Http {
         let length = NOT_HTTP.len();
         let answer = format!(
@@ -148,39 +150,49 @@ async fn refuse(mut stream: TcpStream, expected: Expected) -> Rejected {
         let _ = stream.write_all(answer.as_bytes()).await;
         let _ = stream.shutdown().await;
     } else {
-        tcp::reset(&stream);
+        tcp::reset(stream.tcp());
     }
     Rejected::NotHttp
 }
 
 /// Who spoke first on a connection whose client was silent for a while, and what is left to do.
-pub(super) enum Late<U> {
+pub(super) enum Late<S, U> {
     /// The client, which was merely early. Nothing has been sent upstream.
-    Client { beginning: Beginning, upstream: U },
+    Client {
+        beginning: Beginning<S>,
+        upstream: U,
+    },
     /// The server. What it said is delivered, and from here on it is bytes.
     Server {
-        stream: TcpStream,
+        stream: S,
         upstream: U,
         /// From a client that spoke at the same time.
         prefix: Bytes,
     },
-    /// Nobody: somebody went away.
+    /// Nobody: somebody went away, or the time is up.
     Gone,
 }
 
 /// The client waits. Either its server speaks first, and then it must be called now; or the client is early (a
 /// connection made in advance, a packet lost), and then it must not lose its HTTP policy. So there is a connection
-/// upstream, and whoever speaks first decides.
-pub(super) async fn late<U: AsyncRead + Unpin>(mut stream: TcpStream, mut upstream: U) -> Late<U> {
+/// upstream, and whoever speaks first decides, until `cut` at most.
+pub(super) async fn late<S: Downstream, U: AsyncRead + Unpin>(
+    mut stream: S,
+    mut upstream: U,
+    cut: impl Future<Output = ()>,
+) -> Late<S, U> {
+    let mut cut = pin!(cut);
     let mut from_server = BytesMut::with_capacity(1024);
     let mut from_client = BytesMut::new();
+    let mut until = Instant::now() + OPAQUE_IDLE;
     loop {
+        let nothing_yet = from_client.is_empty();
         tokio::select! {
+            () = &mut cut => break,
+            () = tokio::time::sleep_until(until) => break,
             read = upstream.read_buf(&mut from_server) => {
-                let delivered = read.is_ok() && stream.write_all(&from_server).await.is_ok();
-                if !delivered {
-                    tcp::reset(&stream);
-                    return Late::Gone;
+                if read.is_err() || deliver(&mut stream, &from_server).await.is_err() {
+                    break;
                 }
                 let prefix = from_client.freeze();
                 return Late::Server { stream, upstream, prefix };
@@ -195,7 +207,18 @@ pub(super) async fn late<U: AsyncRead + Unpin>(mut stream: TcpStream, mut upstre
                     let beginning = Beginning { stream, prefix, detected, why: "late-bytes" };
                     return Late::Client { beginning, upstream };
                 }
+                if nothing_yet {
+                    until = Instant::now() + FIRST_BYTES_TIMEOUT;
+                }
             }
         }
     }
+    tcp::reset(stream.tcp());
+    Late::Gone
+}
+
+/// TLS holds back what was written until it is flushed.
+async fn deliver(stream: &mut impl Downstream, bytes: &[u8]) -> std::io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await
 }

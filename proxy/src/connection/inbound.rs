@@ -1,18 +1,18 @@
 //! To the app: from the sidecar of a caller, proven by mutual TLS, or in plain text where the mode permits it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use weir_config::snapshot::{self, MtlsMode};
 
+use super::downstream::Downstream;
 use super::first_bytes::{self, Beginning, Expected, Late};
-use super::{OPAQUE_IDLE, Proxy, Rejected, original_destination, reset, verdict};
+use super::{Proxy, Rejected, original_destination, reset, verdict};
 use crate::ahead::ReadAhead;
 use crate::detect::{Detected, MeshProtocol};
 use crate::drain::Drain;
@@ -21,15 +21,18 @@ use crate::identity::spiffe_id;
 use crate::layer::authorize::Right;
 use crate::mesh::{InboundPort, Mesh};
 use crate::request::Protocol;
-use crate::tcp;
+use crate::shares::Shares;
 use crate::telemetry::{self, Direction};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Handshakes are the cheapest way to burn somebody else's CPU (resilience.md section 9).
 const HANDSHAKES_MAX: usize = 100;
+/// Whoever lets its handshakes hang keeps only its own address waiting.
+const PEER_HANDSHAKES_MAX: usize = 8;
 const INBOUND: Direction = Direction::Inbound;
 
-static HANDSHAKES: Semaphore = Semaphore::const_new(HANDSHAKES_MAX);
+static HANDSHAKES: LazyLock<Arc<Shares>> =
+    LazyLock::new(|| Shares::new(HANDSHAKES_MAX, PEER_HANDSHAKES_MAX));
 
 pub(super) async fn serve(
     stream: TcpStream,
@@ -77,25 +80,30 @@ struct App<'a> {
 impl App<'_> {
     async fn begun(self, mut beginning: Beginning) -> Result<(), Rejected> {
         if beginning.detected == Detected::NeedMore {
-            match self.late(beginning.stream).await? {
+            match self.late(beginning.stream, None).await? {
                 Some(late) => beginning = late,
                 None => return Ok(()),
             }
         }
         match beginning.mesh() {
             Some(protocol) => self.mutual_tls(beginning.rewound(), protocol).await,
-            None => self.plain_text(beginning).await,
+            None => self.judged(beginning, None).await,
         }
     }
 
     /// What a client says that was silent for a while; `None` when it was bytes, and they have been carried.
-    async fn late(&self, stream: TcpStream) -> Result<Option<Beginning>, Rejected> {
-        // It has proven nothing, and the app may be the first to speak.
-        let right = self.authorized(&stream, None)?;
-        let app = self.connect(&stream).await?;
-        let (stream, app, prefix) = match first_bytes::late(stream, app).await {
+    async fn late<S: Downstream>(
+        &self,
+        stream: S,
+        caller: Option<&Arc<str>>,
+    ) -> Result<Option<Beginning<S>>, Rejected> {
+        // The app may be the first to speak.
+        let mut right = self.authorized(stream.tcp(), caller.cloned())?;
+        let app = self.connect(stream.tcp()).await?;
+        let (stream, app, prefix) = match first_bytes::late(stream, app, right.taken_away()).await {
             Late::Client { beginning, .. }
-                if beginning.mesh().is_some() || self.is_http(&beginning.detected) =>
+                if caller.is_none() && beginning.mesh().is_some()
+                    || self.is_http(&beginning.detected) =>
             {
                 return Ok(Some(beginning));
             }
@@ -138,11 +146,13 @@ impl App<'_> {
             .current()
             .filter(|own| own.is_valid());
         let config = credentials.ok_or(Rejected::NotReady)?.server.clone();
+        let peer = stream.get_ref().peer_addr();
+        let peer = peer.map_err(|_| Rejected::Handshake)?.ip();
         let handshake = async {
-            let _place = HANDSHAKES.acquire().await;
+            let _place = HANDSHAKES.take(peer).await;
             TlsAcceptor::from(config).accept(stream).await
         };
-        let mut tls = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+        let tls = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
             Ok(Ok(tls)) => tls,
             Ok(Err(error)) => {
                 tracing::info!(%error, "a peer could not prove itself");
@@ -158,47 +168,58 @@ impl App<'_> {
         match protocol {
             MeshProtocol::Http2 => self.http(tls, Protocol::Http2, Some(caller)).await,
             MeshProtocol::Http1 => self.http(tls, Protocol::Http1, Some(caller)).await,
-            MeshProtocol::Tcp => {
-                let mut right = self.authorized(tls.get_ref().0.get_ref(), Some(caller))?;
-                telemetry::connection(INBOUND, &self.port.service, true, "opaque");
-                let connector = &self.mesh.environment.connector;
-                let Ok(mut app) = connector.plain(self.address).await else {
-                    let stream = tls.get_ref().0.get_ref();
-                    return Err(reset(stream, Rejected::UpstreamUnavailable));
-                };
-                let end = tokio::select! {
-                    biased;
-                    () = right.taken_away() => None,
-                    ended = tcp::forward(&mut tls, &mut app, OPAQUE_IDLE, Bytes::new()) => Some(ended.end),
-                };
-                if !matches!(end, Some(tcp::End::Closed)) {
-                    tcp::reset(&app);
-                    tcp::reset(tls.get_ref().0.get_ref());
-                }
-                Ok(())
-            }
+            MeshProtocol::Tcp => self.tunnel(tls, caller).await,
         }
     }
 
-    async fn plain_text(self, beginning: Beginning) -> Result<(), Rejected> {
+    /// What a sidecar sends as bytes: all of an opaque port, TLS of its app's own, and what is not HTTP where nobody says what
+    /// the port speaks. Whoever sends requests this way does not get them past what requests meet.
+    async fn tunnel<S: Downstream>(mut self, stream: S, caller: Arc<str>) -> Result<(), Rejected> {
+        let beginning = match self.port.protocol {
+            snapshot::Protocol::Opaque => {
+                return self.carry(stream, Bytes::new(), Some(caller)).await;
+            }
+            // The other sidecar has already waited for its client to speak.
+            snapshot::Protocol::Detect => self.late(stream, Some(&caller)).await?,
+            declared => first_bytes::read(stream, Expected::on(declared), &mut self.drain).await?,
+        };
+        match beginning {
+            Some(beginning) => self.judged(beginning, Some(caller)).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn judged<S: Downstream>(
+        self,
+        beginning: Beginning<S>,
+        caller: Option<Arc<str>>,
+    ) -> Result<(), Rejected> {
         let opaque = self.port.protocol == snapshot::Protocol::Opaque;
         let why = if opaque { "declared" } else { beginning.why };
         self.detected(&beginning.detected, why);
         match beginning.detected {
             Detected::Http1 if !opaque => {
-                self.http(beginning.rewound(), Protocol::Http1, None).await
+                self.http(beginning.rewound(), Protocol::Http1, caller)
+                    .await
             }
             Detected::Http2 if !opaque => {
-                self.http(beginning.rewound(), Protocol::Http2, None).await
+                self.http(beginning.rewound(), Protocol::Http2, caller)
+                    .await
             }
-            _ => {
-                let right = self.authorized(&beginning.stream, None)?;
-                let app = self.connect(&beginning.stream).await?;
-                self.forward(beginning.stream, app, beginning.prefix, right)
-                    .await;
-                Ok(())
-            }
+            _ => self.carry(beginning.stream, beginning.prefix, caller).await,
         }
+    }
+
+    async fn carry(
+        &self,
+        stream: impl Downstream,
+        prefix: Bytes,
+        caller: Option<Arc<str>>,
+    ) -> Result<(), Rejected> {
+        let right = self.authorized(stream.tcp(), caller)?;
+        let app = self.connect(stream.tcp()).await?;
+        self.forward(stream, app, prefix, right).await;
+        Ok(())
     }
 
     fn detected(&self, detected: &Detected, why: &'static str) {
@@ -233,10 +254,15 @@ impl App<'_> {
         admitted.map_err(|_| reset(stream, Rejected::Denied))
     }
 
-    async fn forward(&self, stream: TcpStream, app: TcpStream, prefix: Bytes, mut right: Right) {
-        telemetry::connection(INBOUND, &self.port.service, false, "opaque");
-        let cut = right.taken_away();
-        tcp::forward_plain_until(stream, app, OPAQUE_IDLE, prefix, cut).await;
+    async fn forward<S: Downstream>(
+        &self,
+        stream: S,
+        app: TcpStream,
+        prefix: Bytes,
+        mut right: Right,
+    ) {
+        telemetry::connection(INBOUND, &self.port.service, S::MUTUAL_TLS, "opaque");
+        stream.carry(app, prefix, right.taken_away()).await;
     }
 
     async fn connect(&self, stream: &TcpStream) -> Result<TcpStream, Rejected> {
@@ -244,3 +270,6 @@ impl App<'_> {
         connecting.map_err(|_| reset(stream, Rejected::UpstreamUnavailable))
     }
 }
+
+#[cfg(test)]
+mod tests;

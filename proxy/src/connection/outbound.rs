@@ -118,7 +118,7 @@ impl Service {
 
     async fn late(self, stream: TcpStream) -> Result<(), Rejected> {
         let (upstream, guard) = self.connect(&stream).await?;
-        match first_bytes::late(stream, upstream).await {
+        match first_bytes::late(stream, upstream, std::future::pending()).await {
             Late::Client {
                 beginning,
                 upstream,

@@ -9,12 +9,12 @@ use crate::backend::tests::{App as TestApp, answered, environment, policy, reque
 use crate::endpoints::Described;
 use crate::error::Error;
 
-const PORT: u16 = 7000;
+pub(crate) const PORT: u16 = 7000;
 
 /// One request a second, after so many at once.
 const BURST: usize = 50;
 
-fn workload(queue: u32) -> snapshot::Workload {
+pub(crate) fn workload(queue: u32) -> snapshot::Workload {
     let limits = snapshot::InboundLimits {
         queue: Count::of(queue),
         ..snapshot::InboundLimits::default()
