@@ -5,6 +5,59 @@ use crate::bugs::bugs;
 
 #[rustfmt::skip]
 pub(crate) const BUGS: &[Bug] = bugs! {
+    "head.rs" {
+        "requests follow in HTTP/2 that no policy sees":
+            "!tokens(headers, &UPGRADE).any(carries_requests)" => "true",
+            "head::tests::an_upgrade_to_another_http_is_none_and_nothing_that_asks_for_it_goes_on";
+        "of two names the one counts that the target does not say":
+            "host.as_bytes() != authority.as_str().as_bytes()" => "head.version == Version::HTTP_2 && host != authority.as_str()",
+            "head::tests::an_authority_in_the_target_takes_the_place_of_another_host";
+    }
+    "shares.rs" {
+        "one address has all the places":
+            "Semaphore::new(self.each)" => "Semaphore::new(1000)",
+            "shares::tests::who_takes_all_that_it_can_get_leaves_the_others_their_places";
+        "who is above the share of its address waits among everybody":
+            "user.places.clone().acquire_owned().await" => "self.everybodys.clone().acquire_owned().await",
+            "shares::tests::who_waits_for_its_own_address_keeps_nobody_else_waiting";
+        "addresses are remembered for ever":
+            "known.remove(&self.address);" => "()",
+            "shares::tests::an_address_that_has_left_is_forgotten";
+    }
+    "admin/door.rs" {
+        "one peer holds all connections of the admin port":
+            "PEER_CONNECTIONS_MAX + probes" => "2 * CONNECTIONS_MAX",
+            "admin::door::tests::who_holds_all_connections_that_it_can_get_keeps_no_probe_waiting";
+        "who does not read its answer keeps its connection":
+            "tokio::time::sleep(WRITE_TIMEOUT).await" => "std::future::pending::<()>().await",
+            "admin::door::tests::who_does_not_read_its_answer_is_cut";
+    }
+    "prober/hooks.rs" {
+        "a hook runs as often at once as somebody calls it":
+            "asking.peek().is_none()" => "asking.peek().is_some()",
+            "prober::tests::a_hook_runs_once_at_a_time_and_goes_on_for_who_came_second";
+    }
+    "listener/places.rs" {
+        "strangers take the places of the app's own calls":
+            "direction == Direction::Inbound && !enter(&self.inbound, self.inbound_max)" => "false",
+            "listener::places::tests::strangers_leave_the_apps_own_calls_a_quarter";
+        "who is turned away keeps a place of its direction":
+            "self.leave_inbound(direction);" => "()",
+            "listener::places::tests::who_finds_no_place_among_all_keeps_none_of_its_direction";
+    }
+    "connection/first_bytes.rs" {
+        "what is not HTTP passes where HTTP is spoken":
+            "not_http && matches!(expected, Expected::Http | Expected::Http2)" => "false",
+            "connection::inbound::tests::bytes_of_a_proven_peer_do_not_pass_on_a_port_that_speaks_http";
+    }
+    "connection/inbound.rs" {
+        "a proven peer's word that it sends bytes is enough":
+            "first_bytes::read(stream, Expected::on(declared), &mut self.drain).await?" => "return self.carry(stream, Bytes::new(), Some(caller)).await",
+            "connection::inbound::tests::bytes_of_a_proven_peer_do_not_pass_on_a_port_that_speaks_http";
+        "a request is bytes where nothing is said of the port":
+            "self.late(stream, Some(&caller)).await?" => "return self.carry(stream, Bytes::new(), Some(caller)).await",
+            "connection::inbound::tests::a_request_that_a_proven_peer_sends_as_bytes_is_a_request";
+    }
     "question.rs" {
         "no answer is one":
             "answered.unwrap_or(false)" => "answered.unwrap_or(true)",
