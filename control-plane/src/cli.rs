@@ -40,6 +40,9 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
   weir inject -f deployment.yaml | kubectl apply -f -
   weir install | kubectl apply --server-side -f -    the control plane, on Kubernetes
 
+On Kubernetes events, proxy, breakers and explain are asked in the control plane's own pod, which has weir, too:
+  kubectl -n weir-system exec deploy/weir-control-plane -- weir breakers
+
 Exit codes: 0 fine, 1 what was asked for failed, 2 wrong usage, 3 the control plane cannot be reached,
 130 interrupted. NO_COLOR=1 switches colours off."
 )]
@@ -50,7 +53,7 @@ struct Arguments {
         global = true,
         value_name = "unix:PATH",
         env = "WEIR_CONTROL_PLANE",
-        default_value = "unix:/run/weir/operator.sock"
+        default_value = client::DEFAULT
     )]
     control_plane: String,
 

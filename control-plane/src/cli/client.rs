@@ -11,6 +11,8 @@ use weir_config::pb::operator_client::OperatorClient;
 
 use super::Failure;
 
+/// Where the charts have it, in the control plane's own pod.
+pub(super) const DEFAULT: &str = "unix:/run/weir/operator.sock";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) async fn connect(control_plane: &str) -> Result<OperatorClient<Channel>, Failure> {
@@ -27,17 +29,51 @@ pub(super) async fn connect(control_plane: &str) -> Result<OperatorClient<Channe
     });
     // The name is never looked up: the connector knows where to go.
     let endpoint = Endpoint::from_static("http://weir").connect_timeout(CONNECT_TIMEOUT);
-    let channel = endpoint.connect_with_connector(connector).await.map_err(|error| {
-        let mut reason: &dyn std::error::Error = &error;
-        while let Some(source) = reason.source() {
-            reason = source;
-        }
-        Failure::Unreachable(format!(
-            "no control plane answers at {}: {reason}\n  Give its --operator-socket as --control-plane unix:PATH or WEIR_CONTROL_PLANE.",
-            path.display()
-        ))
-    })?;
+    let channel = endpoint
+        .connect_with_connector(connector)
+        .await
+        .map_err(|error| {
+            let mut reason: &dyn std::error::Error = &error;
+            while let Some(source) = reason.source() {
+                reason = source;
+            }
+            let answer = format!("no control plane answers at {}: {reason}", path.display());
+            let advice =
+                "Give its --operator-socket as --control-plane unix:PATH or WEIR_CONTROL_PLANE.";
+            Failure::Unreachable(match control_plane {
+                DEFAULT => format!(
+                    "{answer}\n  On Kubernetes ask in its own pod:\n    {}\n  Elsewhere: {advice}",
+                    in_its_pod()
+                ),
+                _ => format!("{answer}\n  {advice}"),
+            })
+        })?;
     Ok(OperatorClient::new(channel))
+}
+
+/// The same question, where it is answered.
+fn in_its_pod() -> String {
+    let asked = std::env::args_os().skip(1);
+    let words: Vec<String> = asked
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    format!(
+        "kubectl -n weir-system exec deploy/weir-control-plane -- weir {}",
+        quoted(&words)
+    )
+}
+
+/// As a shell takes them for the same words.
+fn quoted(words: &[String]) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    let quoted = words.iter().map(|word| {
+        if !word.is_empty() && word.chars().all(is_plain) {
+            word.clone()
+        } else {
+            format!("'{}'", word.replace('\'', r"'\''"))
+        }
+    });
+    quoted.collect::<Vec<_>>().join(" ")
 }
 
 pub(super) fn failure(status: Status) -> Failure {
@@ -47,5 +83,20 @@ pub(super) fn failure(status: Status) -> Failure {
         }
         Code::InvalidArgument => Failure::Usage(status.message().to_owned()),
         _ => Failure::Failed(status.message().to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_takes_quoted_words_for_the_same() {
+        let words = ["breakers", "--service", "a/b:1", "it's", "$(x)", ""];
+        let words: Vec<String> = words.map(str::to_owned).into();
+        assert_eq!(
+            quoted(&words),
+            r"breakers --service a/b:1 'it'\''s' '$(x)' ''"
+        );
     }
 }

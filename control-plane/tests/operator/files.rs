@@ -1,5 +1,7 @@
 //! `weir` on files, without a control plane.
 
+use tokio::process::Command;
+
 use super::world::{self, folder, policy};
 use super::{stderr, stdout, weir};
 
@@ -13,6 +15,20 @@ async fn without_a_control_plane_the_command_line_says_so_and_still_validates() 
         "{}",
         stderr(&output)
     );
+
+    let pod = "kubectl -n weir-system exec";
+    assert!(!stderr(&output).contains(pod), "{}", stderr(&output));
+    // Nobody said where, and on Kubernetes that is where nobody looks.
+    let output = Command::new(env!("CARGO_BIN_EXE_weir"))
+        .env_remove("WEIR_CONTROL_PLANE")
+        .args(["breakers", "--service", "boutique/cart it"])
+        .output()
+        .await
+        .expect("it runs");
+    assert_eq!(output.status.code(), Some(3));
+    let asked =
+        format!("{pod} deploy/weir-control-plane -- weir breakers --service 'boutique/cart it'");
+    assert!(stderr(&output).contains(&asked), "{}", stderr(&output));
 
     let source = folder.path().join("source");
     let source = source.to_str().expect("text");
