@@ -4,6 +4,7 @@
 //! against what Helm makes of them.
 
 mod expression;
+mod set;
 mod template;
 mod values;
 
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use self::set::Typing;
 use self::template::Templates;
 use super::{Failure, crds, print};
 
@@ -96,9 +98,14 @@ struct Release {
     #[arg(short = 'f', long, value_name = "FILE")]
     values: Vec<PathBuf>,
 
-    /// One value, as in --set webhook.failurePolicy=Ignore; may be given several times
+    /// Values, as in --set webhook.failurePolicy=Ignore,replicas=2; may be given several times. As Helm reads it:
+    /// \. and \, for a dot and a comma, {a,b} for a list, a[0].b=c for a place in one
     #[arg(long, value_name = "PATH=VALUE")]
     set: Vec<String>,
+
+    /// The same, and every value is a text, whatever it looks like: --set-string image.tag=7
+    #[arg(long, value_name = "PATH=TEXT")]
+    set_string: Vec<String>,
 }
 
 pub(super) fn install(arguments: &Install) -> Result<(), Failure> {
@@ -171,7 +178,13 @@ impl Release {
                 .map_err(|error| Failure::Failed(format!("{name}: {error}")))?;
             layers.push((name, text));
         }
-        values::merged(VALUES, SCHEMA, &layers, &self.set).map_err(Failure::Usage)
+        let typed = self.set.iter().map(|set| (set.as_str(), Typing::Guessed));
+        let texts = self
+            .set_string
+            .iter()
+            .map(|set| (set.as_str(), Typing::Text));
+        let sets: Vec<_> = typed.chain(texts).collect();
+        values::merged(VALUES, SCHEMA, &layers, &sets).map_err(Failure::Usage)
     }
 }
 

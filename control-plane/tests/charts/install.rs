@@ -125,12 +125,17 @@ fn values_that_are_none_are_refused_with_what_there_is() {
         ("replicas=9", "value replicas: expected 1 to 5, found 9"),
         ("trustDomain=A B", "value trustDomain: expected what fits"),
         (
-            "image.repository=\"\"",
+            "image.repository=",
             "value image.repository: expected a text that says something",
         ),
         (
-            "imagePullSecrets=[{}]",
+            "imagePullSecrets[0].nam=mine",
             "value imagePullSecrets[0]: expected a name",
+        ),
+        ("image.tag=7", "value image.tag: expected a string, found 7"),
+        (
+            "tolerations={a",
+            "--set tolerations={a: a list that begins with { ends with }",
         ),
         (
             "replicas",
@@ -156,19 +161,42 @@ fn values_reach_what_they_are_for() {
         "mesh",
         "--set",
         "trustDomain=prod.example",
+        "--set-string",
+        "image.tag=7",
         "--set",
-        "image.tag=\"7\"",
+        "webhook.failurePolicy=Ignore,proxy.image.tag=1.10",
         "--set",
-        "webhook.failurePolicy=Ignore",
+        "nodeSelector.kubernetes\\.io/os=linux,imagePullSecrets[0].name=mine",
     ]);
     for said in [
         "name: mesh",
         "value: \"prod.example\"",
         "weir-control-plane:7",
+        "weir-proxy:1.10\"",
+        "kubernetes.io/os: linux",
+        "- name: mine",
         "failurePolicy: Ignore",
         "[kube-system, mesh]",
     ] {
         assert!(text.contains(said), "{said}\n{text}");
     }
     assert!(!text.contains("weir-system"));
+}
+
+/// Nobody found out how the control plane is asked on Kubernetes: its socket is in its own pod.
+#[test]
+fn how_the_control_plane_is_asked_is_said_where_somebody_looks() {
+    let ask = "kubectl -n weir-system exec deploy/weir-control-plane -- weir breakers";
+    for (golden, _) in RENDERS {
+        let notes = read(&here(&format!("golden/{golden}.yaml")));
+        assert!(notes.contains(ask), "{golden}");
+    }
+    assert!(told(&["--help"]).contains(ask));
+    let deployment = told(&["install"]);
+    for there in [
+        "name: weir-control-plane",
+        "WEIR_OPERATOR_SOCKET, value: /run/weir/operator.sock",
+    ] {
+        assert!(deployment.contains(there), "{there}");
+    }
 }

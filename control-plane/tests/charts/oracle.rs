@@ -63,6 +63,13 @@ fn the_golden_files_are_what_helm_renders() {
 
 #[test]
 #[ignore = "builds Helm and an API server's validation with Go: run with -- --ignored"]
+fn what_set_means_is_what_helm_makes_of_it() {
+    let sets = ask(&["sets", "tests/charts/sets.txt"]);
+    is_committed(&here("golden/sets.jsonl"), &sets);
+}
+
+#[test]
+#[ignore = "builds Helm and an API server's validation with Go: run with -- --ignored"]
 fn helm_finds_nothing_to_complain_about() {
     for chart in ["weir-crds", "weir", "boutique"] {
         let found = ask(&["lint", &format!("../charts/{chart}")]);

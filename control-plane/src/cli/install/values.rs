@@ -1,50 +1,64 @@
 //! The chart's values: its own, what the user says on top, and whether that may be said.
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-/// `layers`: name and YAML of each, later ones win; `set`: `path=value`, which win over all.
+use super::set::{self, Typing};
+
+/// `layers`: name and YAML of each, later ones win; `sets`: what is said on top, one after the other.
 pub(super) fn merged(
     defaults: &str,
     schema: &str,
     layers: &[(String, String)],
-    set: &[String],
+    sets: &[(&str, Typing)],
 ) -> Result<Value, String> {
-    let mut values = yaml("values.yaml", defaults)?;
+    let mut said = Map::new();
     for (name, text) in layers {
-        lay(&mut values, yaml(name, text)?);
+        let layer: Value = yaml(name, text)?;
+        match layer {
+            Value::Object(layer) => lay(&mut said, layer, Null::Stays),
+            Value::Null => {}
+            _ => return Err(format!("{name}: expected a map of values")),
+        }
     }
-    for one in set {
-        let (path, value) = one
-            .split_once('=')
-            .ok_or_else(|| format!("--set {one}: expected PATH=VALUE, such as replicas=2"))?;
-        let value = yaml("--set", value)?;
-        let nested = path.rsplit('.').fold(value, |inner, step| {
-            Value::Object(Map::from_iter([(step.to_owned(), inner)]))
-        });
-        lay(&mut values, nested);
+    for (set, typing) in sets {
+        let flag = match typing {
+            Typing::Guessed => "--set",
+            Typing::Text => "--set-string",
+        };
+        set::apply(&mut said, set, *typing).map_err(|error| format!("{flag} {set}: {error}"))?;
     }
+    let mut values: Map<String, Value> = yaml("values.yaml", defaults)?;
+    lay(&mut values, said, Null::TakesAway);
+    let values = Value::Object(values);
     let schema: Value = serde_json::from_str(schema).expect("the chart's schema is JSON");
     check(&values, &schema, "")?;
     Ok(values)
 }
 
-fn yaml(name: &str, text: &str) -> Result<Value, String> {
+fn yaml<T: DeserializeOwned>(name: &str, text: &str) -> Result<T, String> {
     serde_saphyr::from_str(text).map_err(|error| format!("{name}: {error}"))
 }
 
-/// Maps are joined, everything else replaced; null takes away what was there, as Helm has it.
-fn lay(under: &mut Value, over: Value) {
-    match (under, over) {
-        (Value::Object(under), Value::Object(over)) => {
-            for (name, value) in over {
-                if value.is_null() {
-                    under.remove(&name);
-                } else {
-                    lay(under.entry(name).or_insert(Value::Null), value);
-                }
+#[derive(Clone, Copy)]
+enum Null {
+    /// It is said to whom this is laid over next.
+    Stays,
+    TakesAway,
+}
+
+/// Maps are joined, everything else replaced, as Helm has it.
+fn lay(under: &mut Map<String, Value>, over: Map<String, Value>, null: Null) {
+    for (name, value) in over {
+        match (under.get_mut(&name), value, null) {
+            (_, Value::Null, Null::TakesAway) => {
+                under.remove(&name);
+            }
+            (Some(Value::Object(under)), Value::Object(over), _) => lay(under, over, null),
+            (_, value, _) => {
+                under.insert(name, value);
             }
         }
-        (under, over) => *under = over,
     }
 }
 

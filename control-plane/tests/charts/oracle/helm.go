@@ -1,9 +1,11 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"log"
+	"os"
 	"path"
 	"sort"
 	"strings"
@@ -13,6 +15,7 @@ import (
 	"helm.sh/helm/v3/pkg/engine"
 	"helm.sh/helm/v3/pkg/lint"
 	"helm.sh/helm/v3/pkg/lint/support"
+	"helm.sh/helm/v3/pkg/strvals"
 )
 
 const namespace = "weir-system"
@@ -79,6 +82,32 @@ func check(folder string, files []string) error {
 	for _, found := range lint.All(folder, values, namespace, true).Messages {
 		if found.Severity > support.InfoSev {
 			fmt.Println(found.Error())
+		}
+	}
+	return nil
+}
+
+func sets(file string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	out := json.NewEncoder(os.Stdout)
+	out.SetEscapeHTML(false)
+	for _, line := range strings.Split(strings.TrimRight(string(text), "\n"), "\n") {
+		answer := struct {
+			Set   string                 `json:"set"`
+			Typed map[string]interface{} `json:"typed"`
+			Text  map[string]interface{} `json:"text"`
+		}{Set: line}
+		if typed, err := strvals.Parse(line); err == nil {
+			answer.Typed = typed
+		}
+		if text, err := strvals.ParseString(line); err == nil {
+			answer.Text = text
+		}
+		if err := out.Encode(answer); err != nil {
+			return err
 		}
 	}
 	return nil
