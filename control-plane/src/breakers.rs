@@ -9,7 +9,9 @@ use weir_config::resource::ObjectName;
 
 use crate::journal::{Event, Journal, StoreError};
 
-/// Of all callers together. Beyond it what is closed is forgotten first.
+/// Of one caller. Beyond it what is closed is forgotten first, then what is oldest.
+const ROWS_OF_ONE_MAX: usize = 1000;
+/// Of all callers together. Beyond it whoever has most has less.
 const ROWS_MAX: usize = 50_000;
 const REPLAY_BATCH: usize = 4096;
 
@@ -18,7 +20,8 @@ pub struct Breakers(Arc<Mutex<Rows>>);
 
 #[derive(Default)]
 struct Rows {
-    by_key: BTreeMap<Key, Row>,
+    by_caller: BTreeMap<ObjectName, BTreeMap<Key, Row>>,
+    count: usize,
     /// Grows with every change.
     revision: u64,
 }
@@ -67,7 +70,6 @@ pub struct Transition {
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
-    caller: ObjectName,
     service: String,
     route: String,
     endpoint: String,
@@ -84,26 +86,22 @@ impl Breakers {
     pub fn changed(&self, transition: Transition) {
         let mut state = self.lock();
         state.revision += 1;
-        let rows = &mut state.by_key;
         let key = Key {
-            caller: transition.caller,
             service: transition.service,
             route: transition.route,
             endpoint: transition.endpoint,
         };
-        if rows.len() >= ROWS_MAX && !rows.contains_key(&key) {
-            rows.retain(|_, row| row.state != State::Closed || row.forced);
-            if rows.len() >= ROWS_MAX {
-                return;
-            }
-        }
+        state.make_room(&transition.caller, &key);
         let row = Row {
             state: transition.state,
             forced: transition.forced,
             reason: transition.reason,
             since_ms: transition.at_ms,
         };
-        rows.insert(key, row);
+        let rows = state.by_caller.entry(transition.caller).or_default();
+        if rows.insert(key, row).is_none() {
+            state.count += 1;
+        }
     }
 
     /// What the journal knows of the time before a restart.
@@ -125,9 +123,10 @@ impl Breakers {
     /// What a caller that is gone knew is of no interest.
     pub fn forget(&self, is_gone: impl Fn(&ObjectName) -> bool) {
         let mut state = self.lock();
-        let before = state.by_key.len();
-        state.by_key.retain(|key, _| !is_gone(&key.caller));
-        if state.by_key.len() != before {
+        state.by_caller.retain(|caller, _| !is_gone(caller));
+        let left = state.by_caller.values().map(BTreeMap::len).sum();
+        if state.count != left {
+            state.count = left;
             state.revision += 1;
         }
     }
@@ -138,14 +137,14 @@ impl Breakers {
 
     pub fn not_closed(&self) -> NotClosed {
         let mut not_closed = NotClosed::new();
-        for (key, row) in &self.lock().by_key {
+        for (caller, key, row) in self.lock().all() {
             let open = match row.state {
                 State::Open => true,
                 State::HalfOpen => false,
                 State::Closed | State::Ramping => continue,
             };
             let holder = Holder {
-                caller: key.caller.clone(),
+                caller: caller.clone(),
                 what: key.what(),
                 open,
             };
@@ -157,8 +156,8 @@ impl Breakers {
 
     /// By caller, service and endpoint.
     pub fn rows(&self) -> Vec<pb::BreakerStatus> {
-        let row = |(key, row): (&Key, &Row)| pb::BreakerStatus {
-            caller: key.caller.to_string(),
+        let row = |(caller, key, row): (&ObjectName, &Key, &Row)| pb::BreakerStatus {
+            caller: caller.to_string(),
             service: match key.route.as_str() {
                 "" => key.service.clone(),
                 route => format!("{} {route}", key.service),
@@ -169,12 +168,47 @@ impl Breakers {
             since_ms: row.since_ms,
             forced: row.forced,
         };
-        self.lock().by_key.iter().map(row).collect()
+        self.lock().all().map(row).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Rows> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Rows {
+    fn all(&self) -> impl Iterator<Item = (&ObjectName, &Key, &Row)> {
+        let callers = self.by_caller.iter();
+        callers.flat_map(|(caller, rows)| rows.iter().map(move |(key, row)| (caller, key, row)))
+    }
+
+    /// For one row more of `caller`, unless it has this one.
+    fn make_room(&mut self, caller: &ObjectName, key: &Key) {
+        let own = self.by_caller.get_mut(caller);
+        if own.as_ref().is_some_and(|rows| rows.contains_key(key)) {
+            return;
+        }
+        if let Some(rows) = own.filter(|rows| rows.len() >= ROWS_OF_ONE_MAX) {
+            tracing::debug!(%caller, "more breakers and gates than are kept of one caller");
+            self.count -= shorten(rows);
+        }
+        if self.count >= ROWS_MAX {
+            let most = self.by_caller.values_mut().max_by_key(|rows| rows.len());
+            self.count -= most.map_or(0, shorten);
+        }
+    }
+}
+
+/// By what is closed, or by the oldest: how many rows.
+fn shorten(rows: &mut BTreeMap<Key, Row>) -> usize {
+    let before = rows.len();
+    rows.retain(|_, row| row.state != State::Closed || row.forced);
+    if rows.len() == before {
+        let oldest = rows.iter().min_by_key(|(_, row)| row.since_ms);
+        let oldest = oldest.map(|(key, _)| key.clone());
+        oldest.and_then(|key| rows.remove(&key));
+    }
+    before - rows.len()
 }
 
 impl Key {
@@ -255,12 +289,64 @@ mod tests {
         assert!(breakers.rows().is_empty());
     }
 
+    fn rows_of(breakers: &Breakers, caller: &str) -> Vec<pb::BreakerStatus> {
+        let mut rows = breakers.rows();
+        rows.retain(|row| row.caller == format!("boutique/{caller}"));
+        rows
+    }
+
+    /// It filled what there was for all, and from then on nobody saw anything new of anybody's breakers.
     #[test]
-    fn a_sidecar_that_invents_endpoints_costs_bounded_memory() {
+    fn a_sidecar_that_invents_endpoints_has_its_own_share_and_the_others_theirs() {
         let breakers = Breakers::default();
         for n in 0..ROWS_MAX + 100 {
-            breakers.changed(transition("liar-0", &n.to_string(), State::Open));
+            let mut invented = transition("liar-0", &n.to_string(), State::Open);
+            invented.at_ms = n as u64;
+            breakers.changed(invented);
+        }
+        let of_liar = rows_of(&breakers, "liar-0");
+        assert_eq!(of_liar.len(), ROWS_OF_ONE_MAX);
+        let oldest = of_liar.iter().map(|row| row.since_ms).min();
+        assert_eq!(
+            oldest,
+            Some((ROWS_MAX + 100 - ROWS_OF_ONE_MAX) as u64),
+            "the newest are kept"
+        );
+        breakers.changed(transition("frontend-0", "", State::Open));
+        assert_eq!(rows_of(&breakers, "frontend-0").len(), 1);
+    }
+
+    #[test]
+    fn many_that_take_their_share_are_shortened_for_one_that_has_less() {
+        let breakers = Breakers::default();
+        for n in 0..ROWS_MAX + ROWS_OF_ONE_MAX {
+            let caller = format!("liar-{}", n % (ROWS_MAX / ROWS_OF_ONE_MAX + 1));
+            breakers.changed(transition(&caller, &n.to_string(), State::Open));
         }
         assert_eq!(breakers.rows().len(), ROWS_MAX);
+        breakers.changed(transition("frontend-0", "", State::Open));
+        assert_eq!(rows_of(&breakers, "frontend-0").len(), 1);
+        assert_eq!(breakers.rows().len(), ROWS_MAX);
+        breakers.forget(|caller| caller.name != "frontend-0");
+        breakers.changed(transition("frontend-0", "10.0.0.1:1", State::Closed));
+        assert_eq!((breakers.rows().len(), breakers.lock().count), (2, 2));
+    }
+
+    #[test]
+    fn what_is_closed_goes_before_what_is_open_and_what_is_known_is_no_row_more() {
+        let breakers = Breakers::default();
+        breakers.changed(transition("frontend-0", "open", State::Open));
+        for n in 1..ROWS_OF_ONE_MAX {
+            breakers.changed(transition("frontend-0", &n.to_string(), State::Closed));
+        }
+        breakers.changed(transition("frontend-0", "open", State::HalfOpen));
+        assert_eq!(breakers.rows().len(), ROWS_OF_ONE_MAX, "no row more");
+        breakers.changed(transition("frontend-0", "another", State::Open));
+        let left: Vec<_> = breakers
+            .rows()
+            .into_iter()
+            .map(|row| row.endpoint)
+            .collect();
+        assert_eq!(left, ["another", "open"]);
     }
 }

@@ -27,7 +27,7 @@ use crate::kubernetes::{self, Background, WebhookServer};
 use crate::mesh::Mesh;
 use crate::operator::{self, OperatorServer};
 use crate::proxies::Proxies;
-use crate::push::PushServer;
+use crate::push::{Allowances, PushServer};
 use crate::questions::Questions;
 use crate::source::{self, Source};
 use crate::tokens::{FileTokens, Tokens};
@@ -205,6 +205,7 @@ impl ControlPlane {
             proxies: proxies.clone(),
             breakers: breakers.clone(),
             questions: questions.clone(),
+            allowances: Allowances::default(),
             stalled_after: settings.stalled_after,
             stopping: stopping.clone(),
         };

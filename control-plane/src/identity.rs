@@ -6,7 +6,6 @@
 //!
 //! Who the caller is follows from the token alone: its pod, and that pod's service account.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,7 +20,7 @@ use crate::csr::{self, CsrError};
 use crate::journal::{Fact, Journal};
 use crate::mesh::Mesh;
 use crate::proxies::Proxies;
-use crate::rate::Bucket;
+use crate::rate::Buckets;
 use crate::spiffe::{SpiffeId, is_name};
 use crate::tls::Peer;
 use crate::tokens::{TokenError, Tokens};
@@ -34,8 +33,6 @@ const ISSUED_BURST: f64 = 20.0;
 /// Failures an address may cause before it is not listened to.
 const FAILED_PER_SECOND: f64 = 1.0;
 const FAILED_BURST: f64 = 30.0;
-/// Addresses and pods that are counted at a time.
-const BUCKETS_MAX: usize = 10_000;
 
 #[derive(Clone)]
 pub struct IdentityServer {
@@ -47,10 +44,19 @@ pub struct IdentityServer {
     pub limits: Limits,
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Limits {
-    issued: Arc<Mutex<HashMap<ObjectName, Bucket>>>,
-    failed: Arc<Mutex<HashMap<IpAddr, Bucket>>>,
+    issued: Buckets<ObjectName>,
+    failed: Buckets<IpAddr>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            issued: Buckets::new(ISSUED_PER_SECOND, ISSUED_BURST),
+            failed: Buckets::new(FAILED_PER_SECOND, FAILED_BURST),
+        }
+    }
 }
 
 /// Why somebody gets no certificate.
@@ -101,7 +107,7 @@ impl IdentityServer {
         request: &pb::CertifyRequest,
         peer: IpAddr,
     ) -> Result<(SpiffeId, Leaf), Refusal> {
-        if self.limits.has_failed_too_often(peer) {
+        if self.limits.failed.is_empty(&peer, Instant::now()) {
             return Err(Refusal::TooManyFailures);
         }
         let proven = self.tokens.check(pod, &request.token).await?;
@@ -120,7 +126,7 @@ impl IdentityServer {
         );
         let owner = owner.ok_or(Refusal::NoIdentity)?;
         let key = csr::check(&request.csr, &owner)?;
-        if !self.limits.may_issue(pod) {
+        if !self.limits.issued.admit(pod.clone(), Instant::now()) {
             return Err(Refusal::TooOften);
         }
         let authority = self
@@ -161,7 +167,7 @@ impl IdentityServer {
                 | Refusal::Token(TokenError::Unavailable(_))
         );
         if !transient {
-            self.limits.failed(peer);
+            self.limits.failed.admit(peer, Instant::now());
             let named = is_name(&pod.namespace) && is_name(&pod.name);
             self.journal.note(Fact::CertificateRefused {
                 pod: if named {
@@ -182,44 +188,5 @@ impl IdentityServer {
             Refusal::Authority(_) => Code::Internal,
         };
         Status::new(code, reason)
-    }
-}
-
-impl Limits {
-    fn may_issue(&self, pod: &ObjectName) -> bool {
-        let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        prune(&mut issued, now);
-        issued
-            .entry(pod.clone())
-            .or_insert_with(|| Bucket::new(ISSUED_PER_SECOND, ISSUED_BURST))
-            .admit(now)
-    }
-
-    fn failed(&self, peer: IpAddr) {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        prune(&mut failed, now);
-        failed
-            .entry(peer)
-            .or_insert_with(|| Bucket::new(FAILED_PER_SECOND, FAILED_BURST))
-            .admit(now);
-    }
-
-    fn has_failed_too_often(&self, peer: IpAddr) -> bool {
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed
-            .get(&peer)
-            .is_some_and(|bucket| bucket.is_empty(Instant::now()))
-    }
-}
-
-/// Forgets whom there is nothing to hold against; when that is not enough, everybody.
-fn prune<K: std::hash::Hash + Eq>(buckets: &mut HashMap<K, Bucket>, now: Instant) {
-    if buckets.len() >= BUCKETS_MAX {
-        buckets.retain(|_, bucket| !bucket.is_full(now));
-        if buckets.len() >= BUCKETS_MAX {
-            buckets.clear();
-        }
     }
 }

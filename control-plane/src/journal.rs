@@ -13,6 +13,7 @@
 //! would lie about it): the mesh runs on, nothing is acked, and the reason is told to everybody who asks.
 
 mod fact;
+mod kept;
 mod store;
 
 use std::sync::Arc;
@@ -23,10 +24,13 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::fact::{Fact, KINDS};
+use self::kept::Teller;
 pub use self::store::{RedbStore, Store, StoreError};
 
-/// Facts that wait for the writer. Facts of sidecars are dropped (and counted) beyond it, rather than kept in memory.
+/// Facts that wait for the writer. What is only noted is dropped beyond it, rather than kept in memory.
 const QUEUE_MAX: usize = 16 * 1024;
+/// Of them, places that sidecars and strangers leave to the control plane's own facts.
+const QUEUE_RESERVED: usize = QUEUE_MAX / 4;
 /// In one commit.
 const BATCH_MAX: usize = 1024;
 
@@ -101,7 +105,17 @@ impl Journal {
             event: fact.into_event(at_ms),
             ack: None,
         };
-        if let Err(mpsc::error::TrySendError::Full(entry)) = self.queue.try_send(entry) {
+        let is_own = Teller::of(&entry.event.kind) == Teller::ControlPlane;
+        let dropped = match self.queue.try_reserve() {
+            Ok(place) if is_own || self.queue.capacity() >= QUEUE_RESERVED => {
+                place.send(entry);
+                return;
+            }
+            Ok(_) | Err(mpsc::error::TrySendError::Full(())) => Some(entry),
+            // It stops.
+            Err(mpsc::error::TrySendError::Closed(())) => None,
+        };
+        if let Some(entry) = dropped {
             tracing::warn!(
                 kind = entry.event.kind,
                 subject = entry.event.subject,

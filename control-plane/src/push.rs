@@ -28,6 +28,7 @@ use crate::questions::Questions;
 use crate::spiffe::{SpiffeId, is_name};
 use crate::tls::Peer;
 
+pub use self::facts::Allowances;
 use self::session::{End, Session};
 
 /// The first message has to be there by then.
@@ -44,6 +45,7 @@ pub struct PushServer {
     pub proxies: Proxies,
     pub breakers: Breakers,
     pub questions: Questions,
+    pub allowances: Allowances,
     pub stalled_after: Duration,
     /// Turns true when the control plane stops.
     pub stopping: watch::Receiver<bool>,
@@ -98,11 +100,14 @@ impl PushServer {
                 return;
             }
         };
-        self.journal.note(Fact::ProxyConnected {
-            pod: pod.to_string(),
-            identity: identity.to_string(),
-            proxy_version: hello.proxy_version.clone(),
-        });
+        let is_told = self.allowances.may_connect_aloud(&pod);
+        if is_told {
+            self.journal.note(Fact::ProxyConnected {
+                pod: pod.to_string(),
+                identity: identity.to_string(),
+                proxy_version: hello.proxy_version.clone(),
+            });
+        }
         // Whatever the sidecar before it was doing: this one has just started, or will say that it drains.
         self.mesh.set_draining(&pod, false);
         let left = expires
@@ -122,10 +127,12 @@ impl PushServer {
         if !matches!(end, End::Replaced) {
             tracing::debug!(%pod, %end, "sidecar disconnected");
         }
-        self.journal.note(Fact::ProxyDisconnected {
-            pod: pod.to_string(),
-            reason: end.to_string(),
-        });
+        if is_told {
+            self.journal.note(Fact::ProxyDisconnected {
+                pod: pod.to_string(),
+                reason: end.to_string(),
+            });
+        }
     }
 
     /// Who the sidecar says it is, once its certificate agrees.

@@ -1,6 +1,13 @@
-//! A token bucket: so many a second, and so many at once.
+//! A token bucket: so many a second, and so many at once; and one for each of many.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
+
+/// That are counted at a time.
+const BUCKETS_MAX: usize = 10_000;
 
 #[derive(Clone, Debug)]
 pub struct Bucket {
@@ -46,6 +53,45 @@ impl Bucket {
     }
 }
 
+/// A bucket for each; all clones are the same buckets.
+#[derive(Clone)]
+pub struct Buckets<K> {
+    new: Bucket,
+    by_key: Arc<Mutex<HashMap<K, Bucket>>>,
+}
+
+impl<K: Hash + Eq> Buckets<K> {
+    pub fn new(per_second: f64, burst: f64) -> Self {
+        Self {
+            new: Bucket::new(per_second, burst),
+            by_key: Arc::default(),
+        }
+    }
+
+    pub fn admit(&self, key: K, now: Instant) -> bool {
+        let mut buckets = self.lock();
+        // Forgets whom there is nothing to hold against; when that is not enough, everybody.
+        if buckets.len() >= BUCKETS_MAX {
+            buckets.retain(|_, bucket| !bucket.is_full(now));
+            if buckets.len() >= BUCKETS_MAX {
+                buckets.clear();
+            }
+        }
+        let bucket = buckets.entry(key).or_insert_with(|| self.new.clone());
+        bucket.admit(now)
+    }
+
+    /// Whether the next would be refused.
+    pub fn is_empty(&self, key: &K, now: Instant) -> bool {
+        let buckets = self.lock();
+        buckets.get(key).is_some_and(|bucket| bucket.is_empty(now))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, Bucket>> {
+        self.by_key.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -65,5 +111,18 @@ mod tests {
             2
         );
         assert!(bucket.is_full(now + Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn each_has_a_bucket_of_its_own_and_strangers_without_end_cost_bounded_memory() {
+        let buckets = Buckets::new(1.0, 2.0);
+        let now = Instant::now();
+        assert!(buckets.admit(0, now) && buckets.admit(0, now) && !buckets.admit(0, now));
+        assert!(buckets.is_empty(&0, now) && !buckets.is_empty(&1, now));
+        assert!(buckets.admit(1, now));
+        for key in 0..3 * BUCKETS_MAX {
+            buckets.admit(key, now);
+            assert!(buckets.lock().len() <= BUCKETS_MAX);
+        }
     }
 }

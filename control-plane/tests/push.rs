@@ -334,6 +334,30 @@ async fn a_newer_connection_of_a_pod_takes_the_place_of_the_older() {
     );
 }
 
+/// Each connection was on record twice, as fast as somebody made them.
+#[tokio::test]
+async fn a_sidecar_that_comes_and_goes_without_end_is_told_of_so_often_and_no_more() {
+    let world = World::new().await;
+    let credentials = world.certify("cart-0").await;
+    for _ in 0..60 {
+        let mut stream = world.connect_as(&credentials, "cart-0").await;
+        stream.push().await;
+    }
+    let _other = world.connect("frontend-0").await;
+    let count = |kind: &str, pod: &str| {
+        let facts = world.facts(kind);
+        facts.iter().filter(|fact| fact.subject == pod).count()
+    };
+    let mut synced = world.plane.journal.watch();
+    while count("ProxyConnected", "boutique/frontend-0") == 0 {
+        let changed = tokio::time::timeout(world::PATIENCE, synced.changed());
+        changed.await.expect("in time").expect("the journal lives");
+    }
+    let told = count("ProxyConnected", "boutique/cart-0");
+    assert!((20..40).contains(&told), "{told} of 60");
+    assert!(count("ProxyDisconnected", "boutique/cart-0") <= told);
+}
+
 #[tokio::test]
 async fn versions_grow_across_restarts_and_refused_policies_stay_refused() {
     let world = World::new().await;

@@ -5,12 +5,13 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use redb::{
-    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-    TableDefinition,
-};
+use std::sync::{Mutex, PoisonError};
+
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::Deserialize;
 
 use super::Event;
+use super::kept::{Kept, Teller};
 
 const FACTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("facts");
 /// The journal is read from its end: a page cache of this size holds all that is asked for.
@@ -47,11 +48,11 @@ impl std::error::Error for StoreError {}
 pub struct RedbStore {
     path: PathBuf,
     database: Database,
-    facts_max: u64,
+    kept: Mutex<Kept>,
 }
 
 impl RedbStore {
-    /// Opens the file at `path` or makes it; keeps at most `facts_max` facts. Whatever cannot be read is an error.
+    /// Opens the file at `path` or makes it; keeps at most `facts_max` facts, of each teller its share. Whatever cannot be read is an error.
     pub fn open(path: &Path, facts_max: u64) -> Result<Self, StoreError> {
         let fail = |error: &dyn fmt::Display| StoreError(format!("{}: {error}", path.display()));
         if !path.exists() {
@@ -73,16 +74,33 @@ impl RedbStore {
                 "{error}. Restore it, or move it away to start a new one"
             )),
         })?;
+        let kept = kept_in(&database, facts_max).map_err(|error| fail(&error))?;
         Ok(Self {
             path: path.to_owned(),
             database,
-            facts_max,
+            kept: Mutex::new(kept),
         })
     }
 
     fn fail(&self, doing: &str, error: impl fmt::Display) -> StoreError {
         StoreError::new(doing, format_args!("{}: {error}", self.path.display()))
     }
+}
+
+fn kept_in(database: &Database, facts_max: u64) -> Result<Kept, redb::Error> {
+    #[derive(Deserialize)]
+    struct OfKind<'a> {
+        kind: &'a str,
+    }
+    let mut kept = Kept::new(facts_max);
+    for entry in database.begin_read()?.open_table(FACTS)?.iter()? {
+        let (seq, json) = entry?;
+        // One that cannot be read is somebody's to find who reads it.
+        let teller = serde_json::from_slice(json.value())
+            .map_or(Teller::Sidecar, |of: OfKind<'_>| Teller::of(of.kind));
+        kept.push(teller, seq.value());
+    }
+    Ok(kept)
 }
 
 /// Under another name until it is whole: what has the journal's name is a journal.
@@ -105,16 +123,18 @@ fn create(path: &Path) -> Result<(), redb::Error> {
 
 impl Store for RedbStore {
     fn append(&self, events: &[&Event]) -> Result<(), StoreError> {
-        let append = || -> Result<(), redb::Error> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut append = || -> Result<(), redb::Error> {
             let transaction = self.database.begin_write()?;
             {
                 let mut facts = transaction.open_table(FACTS)?;
                 for event in events {
                     let json = serde_json::to_vec(event).expect("an event is plain data");
                     facts.insert(event.seq, json.as_slice())?;
+                    kept.push(Teller::of(&event.kind), event.seq);
                 }
-                while facts.len()? > self.facts_max {
-                    facts.pop_first()?;
+                while let Some(seq) = kept.pop() {
+                    facts.remove(seq)?;
                 }
             }
             // redb's default durability: synced when this returns.

@@ -55,6 +55,55 @@ async fn only_the_newest_are_kept() {
     assert_eq!(journal.bounds(), Ok(8..13));
 }
 
+/// A hundred facts a second of one sidecar, and within minutes nobody could tell who had got a certificate, or when a
+/// policy was changed.
+#[test]
+fn what_the_control_plane_did_survives_whatever_sidecars_say() {
+    const KEPT: u64 = 1000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let issued = |n: u64| Fact::CertificateIssued {
+        pod: format!("boutique/cart-{n}"),
+        identity: String::new(),
+        serial: String::new(),
+        expires_ms: 0,
+    };
+    let opened = |n: u64| Fact::BreakerOpened {
+        caller: "boutique/liar-0".to_owned(),
+        service: format!("boutique/s{n}:1"),
+        route: String::new(),
+        reason: String::new(),
+        forced: false,
+    };
+    let mut seq = 0;
+    let mut append = |store: &RedbStore, facts: Vec<Fact>| {
+        let number = |fact: Fact| {
+            seq += 1;
+            Event {
+                seq,
+                ..fact.into_event(7)
+            }
+        };
+        let events: Vec<Event> = facts.into_iter().map(number).collect();
+        let events: Vec<&Event> = events.iter().collect();
+        store.append(&events).expect("appended");
+    };
+    let count = |store: &RedbStore, kind: &str| {
+        let events = store.read(0, 100_000).expect("reads");
+        events.iter().filter(|event| event.kind == kind).count()
+    };
+    // Twice, the second time after a restart.
+    for round in 0..2 {
+        let store = RedbStore::open(&path(&folder), KEPT).expect("opens");
+        append(&store, (0..200).map(issued).collect());
+        for _ in 0..10 {
+            append(&store, (0..1000).map(opened).collect());
+        }
+        assert_eq!(count(&store, "CertificateIssued"), 200 * (round + 1));
+        let opened = count(&store, "BreakerOpened");
+        assert_eq!(opened, KEPT as usize - 200 * (round + 1), "the rest");
+    }
+}
+
 #[tokio::test]
 async fn many_facts_at_once_are_few_commits() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,6 +1,8 @@
 //! What a sidecar says happened. It is believed about itself, within bounds: a sidecar may be compromised, and its
 //! facts must not fill the journal or somebody's screen.
 
+use std::net::SocketAddr;
+
 use tokio::time::Instant;
 use weir_config::pb;
 use weir_config::pb::fact::Fact as Said;
@@ -11,14 +13,41 @@ use crate::breakers::{Breakers, State, Transition};
 use crate::journal::{Fact, Journal, now_ms};
 use crate::mesh::Mesh;
 use crate::proxies::Proxies;
-use crate::rate::Bucket;
+use crate::rate::Buckets;
+use crate::spiffe::is_name;
 
 /// A pod with a hundred flapping endpoints stays below it.
 const PER_SECOND: f64 = 100.0;
 const BURST: f64 = 1000.0;
+/// That a sidecar came and went. One that starts anew again and again has been told often enough.
+const CONNECTS_PER_SECOND: f64 = 0.2;
+const CONNECTS_BURST: f64 = 20.0;
 const TEXT_CHARS_MAX: usize = 300;
 /// A sidecar's clock may be off; a time that is further off than this is replaced by ours.
 const CLOCK_SKEW_MS: u64 = 10 * 60 * 1000;
+
+/// How much each pod may say; a new connection is no new pod.
+#[derive(Clone)]
+pub struct Allowances {
+    facts: Buckets<ObjectName>,
+    connects: Buckets<ObjectName>,
+}
+
+impl Default for Allowances {
+    fn default() -> Self {
+        Self {
+            facts: Buckets::new(PER_SECOND, BURST),
+            connects: Buckets::new(CONNECTS_PER_SECOND, CONNECTS_BURST),
+        }
+    }
+}
+
+impl Allowances {
+    /// Whether it is worth telling that a sidecar of `pod` has come, and then that it has gone.
+    pub(super) fn may_connect_aloud(&self, pod: &ObjectName) -> bool {
+        self.connects.admit(pod.clone(), Instant::now())
+    }
+}
 
 pub(super) struct Facts {
     pod: ObjectName,
@@ -26,7 +55,7 @@ pub(super) struct Facts {
     journal: Journal,
     breakers: Breakers,
     proxies: Proxies,
-    rate: Bucket,
+    allowed: Buckets<ObjectName>,
 }
 
 impl Facts {
@@ -37,13 +66,17 @@ impl Facts {
             journal: server.journal.clone(),
             breakers: server.breakers.clone(),
             proxies: server.proxies.clone(),
-            rate: Bucket::new(PER_SECOND, BURST),
+            allowed: server.allowances.facts.clone(),
         }
     }
 
     pub(super) fn heard(&mut self, fact: pb::Fact) {
-        if !self.rate.admit(Instant::now()) {
+        if !self.allowed.admit(self.pod.clone(), Instant::now()) {
             tracing::debug!(pod = %self.pod, "too many facts: one dropped");
+            return;
+        }
+        if !fact.fact.as_ref().is_some_and(is_sound) {
+            tracing::debug!(pod = %self.pod, "a fact about nothing: dropped");
             return;
         }
         let now = now_ms();
@@ -233,10 +266,58 @@ impl Facts {
     }
 }
 
+/// Whether it is about something that could be in the mesh.
+fn is_sound(fact: &Said) -> bool {
+    match fact {
+        Said::BreakerChanged(change) => is_service(&change.service),
+        Said::EndpointChanged(change) => {
+            is_service(&change.service) && change.endpoint.parse::<SocketAddr>().is_ok()
+        }
+        Said::ThrottleChanged(change) => is_service(&change.service),
+        // A port of the pod that no service names.
+        Said::SaturationChanged(change) => change.service.is_empty() || is_service(&change.service),
+        Said::Draining(_) | Said::Ready(_) => true,
+    }
+}
+
+/// `namespace/name:port`. Whether it is there is not asked: what has just gone is told of, too.
+fn is_service(text: &str) -> bool {
+    let parts = text.split_once('/').zip(text.rsplit_once(':'));
+    parts.is_some_and(|((namespace, rest), (_, port))| {
+        let name = rest.strip_suffix(port).and_then(|it| it.strip_suffix(':'));
+        is_name(namespace) && name.is_some_and(is_name) && port.parse::<u16>().is_ok()
+    })
+}
+
 /// Bounded, and free of what a terminal would act upon.
 fn clean(text: &str) -> String {
     text.chars()
         .filter(|c| !c.is_control())
         .take(TEXT_CHARS_MAX)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_has_a_namespace_a_name_and_a_port() {
+        assert!(is_service("boutique/catalog:3550"));
+        let long = format!("{}/catalog:1", "a".repeat(300));
+        for other in [
+            "catalog:3550",
+            "boutique/catalog",
+            "boutique/catalog:0x1",
+            "boutique/catalog:70000",
+            "boutique/cat alog:1",
+            "/catalog:1",
+            "a/b/c:1",
+            "a/b:c:1",
+            "",
+            &long,
+        ] {
+            assert!(!is_service(other), "{other}");
+        }
+    }
 }
