@@ -166,11 +166,13 @@ impl Authority {
         Ok(Minted { number, pem })
     }
 
-    /// Signs `key` for `owner`. The names, the usages and the life are ours to say.
+    /// Signs `key` for `owner`. The names, the usages and the life are ours to say. The pod's name is for the control
+    /// plane alone: identity is the service account's, and all its pods are one to their peers.
     pub fn issue(
         &self,
         key: &impl PublicKeyData,
         owner: &SpiffeId,
+        pod: Option<&str>,
         now: SystemTime,
     ) -> Result<Leaf, AuthorityError> {
         let names = vec![SanType::URI(owner.to_string().try_into()?)];
@@ -178,7 +180,7 @@ impl Authority {
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
-        self.sign(key, names, usages, now)
+        self.sign(key, names, pod, usages, now)
     }
 
     /// For a server that peers outside the mesh know by a name of DNS. Nobody in the mesh accepts it.
@@ -191,13 +193,15 @@ impl Authority {
         let names = names.iter().map(|name| name.as_str().try_into());
         let names = names.map(|name| name.map(SanType::DnsName));
         let names = names.collect::<Result<_, rcgen::Error>>()?;
-        self.sign(key, names, vec![ExtendedKeyUsagePurpose::ServerAuth], now)
+        let usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.sign(key, names, None, usages, now)
     }
 
     fn sign(
         &self,
         key: &impl PublicKeyData,
         names: Vec<SanType>,
+        pod: Option<&str>,
         usages: Vec<ExtendedKeyUsagePurpose>,
         now: SystemTime,
     ) -> Result<Leaf, AuthorityError> {
@@ -205,6 +209,9 @@ impl Authority {
         let expires = (now + self.config.leaf_lifetime).min(anchor.expires);
         let mut params = blank_params(now, expires);
         params.subject_alt_names = names;
+        if let Some(pod) = pod {
+            params.distinguished_name.push(DnType::CommonName, pod);
+        }
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = usages;

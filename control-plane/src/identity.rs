@@ -133,7 +133,7 @@ impl IdentityServer {
             .authority
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let leaf = authority.issue(&key, &owner, SystemTime::now())?;
+        let leaf = authority.issue(&key, &owner, Some(&pod.name), SystemTime::now())?;
         Ok((owner, leaf))
     }
 

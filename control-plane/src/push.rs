@@ -25,7 +25,7 @@ use crate::journal::{Fact, Journal, now_ms};
 use crate::mesh::Mesh;
 use crate::proxies::Proxies;
 use crate::questions::Questions;
-use crate::spiffe::{SpiffeId, is_name};
+use crate::spiffe::{self, SpiffeId, is_name};
 use crate::tls::Peer;
 
 pub use self::facts::Allowances;
@@ -69,6 +69,7 @@ impl pb::mesh_server::Mesh for PushServer {
         })?;
         let identity = SpiffeId::of_certificate(&certificate)
             .map_err(|error| Status::unauthenticated(error.to_string()))?;
+        let certified = spiffe::pod_of_certificate(&certificate);
         let (_, expires) = crate::authority::validity(&certificate)
             .ok_or_else(|| Status::unauthenticated("the certificate cannot be read"))?;
         // One push at a time is under way, so one place is enough; the others are for the stream's last word, and for
@@ -77,7 +78,7 @@ impl pb::mesh_server::Mesh for PushServer {
         let server = self.clone();
         tokio::spawn(async move {
             server
-                .serve(request.into_inner(), outbound, identity, expires)
+                .serve(request.into_inner(), outbound, identity, certified, expires)
                 .await
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
@@ -90,9 +91,11 @@ impl PushServer {
         mut inbound: Streaming<pb::FromProxy>,
         outbound: mpsc::Sender<Result<pb::ToProxy, Status>>,
         identity: SpiffeId,
+        certified: Option<String>,
         expires: SystemTime,
     ) {
-        let (pod, hello) = match self.hello(&mut inbound, &identity).await {
+        let hello = self.hello(&mut inbound, &identity, certified.as_deref());
+        let (pod, hello) = match hello.await {
             Ok(hello) => hello,
             Err(status) => {
                 tracing::info!(%identity, reason = status.message(), "sidecar refused");
@@ -140,6 +143,7 @@ impl PushServer {
         &self,
         inbound: &mut Streaming<pb::FromProxy>,
         identity: &SpiffeId,
+        certified: Option<&str>,
     ) -> Result<(ObjectName, pb::Hello), Status> {
         let first = tokio::time::timeout(HELLO_PATIENCE, inbound.message()).await;
         let first = first.map_err(|_| Status::deadline_exceeded("no Hello came"))??;
@@ -159,6 +163,11 @@ impl PushServer {
         let owner = pod.identity(self.mesh.trust_domain());
         if owner != identity.to_string() {
             let refusal = format!("pod {name} is {owner}; the certificate says {identity}");
+            return Err(Status::permission_denied(refusal));
+        }
+        // Of one service account, too, each pod speaks for itself: it may not take another's place, or say that it drains.
+        if let Some(other) = certified.filter(|certified| *certified != name.name) {
+            let refusal = format!("the certificate is of pod {other}: pod {name} has its own");
             return Err(Status::permission_denied(refusal));
         }
         Ok((name, hello))

@@ -96,6 +96,13 @@ impl fmt::Display for SpiffeId {
     }
 }
 
+/// The pod for whose sidecar our CA made the certificate. `None`: a control plane of before that was written down did.
+pub fn pod_of_certificate(der: &[u8]) -> Option<String> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let name = certificate.subject().iter_common_name().next()?;
+    name.as_str().ok().map(str::to_owned)
+}
+
 /// A DNS subdomain in lower case: what Kubernetes takes as a name, and free of everything that means something
 /// in a path or a URI.
 pub fn is_name(text: &str) -> bool {

@@ -54,7 +54,7 @@ pub fn server_config(
     let own_id = SpiffeId::control_plane(&authority.config().trust_domain)
         .ok_or("the trust domain is no DNS name")?;
     let key = KeyPair::generate()?;
-    let leaf = authority.issue(&key, &own_id, now)?;
+    let leaf = authority.issue(&key, &own_id, None, now)?;
     let mut roots = RootCertStore::empty();
     for anchor in authority.trust_bundle(now) {
         roots.add(anchor)?;

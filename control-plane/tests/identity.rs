@@ -390,6 +390,22 @@ async fn policy_is_for_sidecars_with_a_certificate_of_their_own_pod() {
     );
 }
 
+/// All pods of a service account have one identity: one of them took another's stream, and declared it draining.
+#[tokio::test]
+async fn a_pod_speaks_for_itself_and_not_for_another_of_its_service_account() {
+    let world = World::new().await;
+    let mut victim = world.connect("catalog-1").await;
+    let liar = world.certify("catalog-0").await;
+    let bundle = world.trust_bundle();
+    let channel = channel(world.plane.address, &bundle, Some(&liar));
+    let channel = channel.await.expect("TLS");
+    let stream = Stream::open(channel, hello("boutique", "catalog-1")).await;
+    let status = stream.expect("a stream").end().await;
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert!(status.message().contains("of pod catalog-0"), "{status}");
+    assert!(victim.is_quiet().await, "its stream goes on");
+}
+
 #[tokio::test]
 async fn a_certificate_of_somebody_else_s_authority_opens_nothing() {
     let world = World::new().await;

@@ -30,7 +30,7 @@ fn open(folder: &Path, at: SystemTime) -> Authority {
 
 fn leaf(authority: &Authority, at: SystemTime) -> Leaf {
     let key = KeyPair::generate().expect("a key");
-    authority.issue(&key, &owner(), at).expect("a leaf")
+    authority.issue(&key, &owner(), None, at).expect("a leaf")
 }
 
 /// As rustls does it: chain, dates and usage.
