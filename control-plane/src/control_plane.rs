@@ -29,12 +29,17 @@ use crate::operator::{self, OperatorServer};
 use crate::proxies::Proxies;
 use crate::push::{Allowances, PushServer};
 use crate::questions::Questions;
+use crate::shares::Shares;
 use crate::source::{self, Source};
 use crate::tokens::{FileTokens, Tokens};
 use crate::trust::{self, TrustKeeper};
 use crate::version::Versions;
 use crate::{names, socket, spiffe, tls};
 
+/// A sidecar has one, and another for a moment when it gets a certificate.
+const CONNECTIONS_MAX: usize = 16_384;
+/// Of one address, which on plain hosts many sidecars share.
+const CONNECTIONS_OF_ONE_MAX: usize = 4096;
 /// Per connection, where a sidecar needs two: its stream, and a certificate now and then.
 const STREAMS_MAX: u32 = 16;
 const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
@@ -327,7 +332,8 @@ async fn serve_sidecars(
     mut stopping: watch::Receiver<bool>,
 ) {
     let (accepted, connections) = mpsc::channel(64);
-    tokio::spawn(tls::accept(listener, tls, accepted));
+    let shares = Shares::new(CONNECTIONS_MAX, CONNECTIONS_OF_ONE_MAX);
+    tokio::spawn(tls::accept(listener, tls, shares, accepted));
     let served = Server::builder()
         .max_concurrent_streams(STREAMS_MAX)
         .concurrency_limit_per_connection(STREAMS_MAX as usize)

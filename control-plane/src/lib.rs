@@ -18,6 +18,7 @@
 //! | [`authority`], [`trust`] | the mesh's CA, and its trust over time |
 //! | [`identity`], [`csr`], [`tokens`], [`spiffe`] | who gets a certificate, and as whom |
 //! | [`socket`], [`tls`] | where it listens, what is shown and whom is believed |
+//! | [`shares`], [`rate`] | how much of something each may have, at a time and over time |
 //! | [`journal`] | what happened, in order, for good |
 //! | [`proxies`], [`breakers`] | current state, as the sidecars told it |
 //! | [`forced`] | breakers that an operator holds, and when that ends |
@@ -43,6 +44,7 @@ pub mod proxies;
 pub mod push;
 pub mod questions;
 pub mod rate;
+pub mod shares;
 pub mod socket;
 pub mod source;
 pub mod spiffe;

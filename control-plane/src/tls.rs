@@ -3,6 +3,8 @@
 //! A client certificate is asked for and not demanded: a sidecar's first one has to come from somewhere. Which
 //! call needs one is the call's business.
 
+mod handshakes;
+
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -17,17 +19,16 @@ use rustls::server::{NoServerSessionStorage, ServerConfig, WebPkiClientVerifier}
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
+use self::handshakes::{Arrival, Handshakes};
 use crate::authority::Authority;
+use crate::shares::{Share, Shares};
 use crate::spiffe::SpiffeId;
 
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-const HANDSHAKES_MAX: usize = 256;
-const CONNECTIONS_MAX: usize = 16_384;
 /// After an accept that failed for want of descriptors: time for some to come back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -43,7 +44,7 @@ pub struct Peer {
 pub struct Connection {
     stream: TlsStream<TcpStream>,
     peer: Peer,
-    _permit: OwnedSemaphorePermit,
+    _share: Share,
 }
 
 /// A fresh certificate of the control plane, and verifiers for today's trust bundle.
@@ -92,21 +93,15 @@ pub fn webhook_config(
     Ok(config)
 }
 
-/// Accepts until the receiver is gone. Each connection uses the configuration of its moment.
+/// Accepts until the receiver is gone, however many handshakes hang. Each connection uses the configuration of its moment.
 pub async fn accept(
     listener: TcpListener,
     config: Arc<ArcSwap<ServerConfig>>,
+    connections: Shares,
     accepted: mpsc::Sender<io::Result<Connection>>,
 ) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let handshakes = Handshakes::default();
     loop {
-        let Ok(permit) = connections.clone().acquire_owned().await else {
-            return;
-        };
-        let Ok(handshake) = handshakes.clone().acquire_owned().await else {
-            return;
-        };
         let (stream, address) = tokio::select! {
             () = accepted.closed() => return,
             result = listener.accept() => match result {
@@ -120,29 +115,52 @@ pub async fn accept(
         };
         // A listener of both families shows those of IPv4 as ::ffff:…
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-        let (acceptor, accepted) = (TlsAcceptor::from(config.load_full()), accepted.clone());
+        let (Some(share), Some(arrival)) = (
+            connections.take(address.ip(), 1),
+            handshakes.arrive(address.ip()),
+        ) else {
+            tracing::debug!(%address, "too many connections: closed");
+            continue;
+        };
+        let (config, accepted) = (config.clone(), accepted.clone());
         tokio::spawn(async move {
-            let _handshake = handshake;
             let _ = stream.set_nodelay(true);
-            match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => {
-                    let _ = accepted
-                        .send(Ok(Connection::new(stream, address, permit)))
-                        .await;
-                }
-                Ok(Err(error)) => tracing::debug!(%address, %error, "TLS handshake failed"),
-                Err(_) => tracing::debug!(%address, "TLS handshake took too long"),
+            if let Some(stream) = handshake(stream, &config, address, arrival).await {
+                let connection = Connection::new(stream, address, share);
+                let _ = accepted.send(Ok(connection)).await;
             }
         });
     }
 }
 
+async fn handshake(
+    stream: TcpStream,
+    config: &ArcSwap<ServerConfig>,
+    address: SocketAddr,
+    arrival: Arrival,
+) -> Option<TlsStream<TcpStream>> {
+    let Some(_place) = arrival.place().await else {
+        tracing::debug!(%address, "no place for a TLS handshake");
+        return None;
+    };
+    let acceptor = TlsAcceptor::from(config.load_full());
+    tokio::select! {
+        result = acceptor.accept(stream) => match result {
+            Ok(stream) => Some(stream),
+            Err(error) => {
+                tracing::debug!(%address, %error, "TLS handshake failed");
+                None
+            }
+        },
+        () = arrival.too_long() => {
+            tracing::debug!(%address, "TLS handshake took too long");
+            None
+        }
+    }
+}
+
 impl Connection {
-    fn new(
-        stream: TlsStream<TcpStream>,
-        address: SocketAddr,
-        permit: OwnedSemaphorePermit,
-    ) -> Self {
+    fn new(stream: TlsStream<TcpStream>, address: SocketAddr, share: Share) -> Self {
         let certificate = stream
             .get_ref()
             .1
@@ -155,8 +173,12 @@ impl Connection {
         Self {
             stream,
             peer,
-            _permit: permit,
+            _share: share,
         }
+    }
+
+    pub fn peer(&self) -> &Peer {
+        &self.peer
     }
 }
 
@@ -195,3 +217,6 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,8 +31,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use self::review::{NoReview, Review, Verdict};
 use crate::injector::InjectorSettings;
 use crate::kubernetes::namespaces::Namespaces;
+use crate::shares::Shares;
 use crate::tls;
 
+const CONNECTIONS_MAX: usize = 512;
+/// Of one address: more than an API server changes at a time.
+const CONNECTIONS_OF_ONE_MAX: usize = 256;
 /// An object may have 1.5 MiB in etcd, and an update comes with the one before.
 const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The API server gives a webhook ten seconds, ours five.
@@ -53,7 +57,8 @@ impl Webhook {
     /// Runs for as long as the process does.
     pub async fn serve(self, listener: TcpListener, tls: Arc<ArcSwap<ServerConfig>>) {
         let (accepted, connections) = mpsc::channel(64);
-        tokio::spawn(tls::accept(listener, tls, accepted));
+        let shares = Shares::new(CONNECTIONS_MAX, CONNECTIONS_OF_ONE_MAX);
+        tokio::spawn(tls::accept(listener, tls, shares, accepted));
         let mut connections = ReceiverStream::new(connections);
         let mut serving = tokio::task::JoinSet::new();
         loop {
