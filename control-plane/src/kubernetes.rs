@@ -187,10 +187,7 @@ impl Settings {
                 names: self.names(),
                 address,
                 listener,
-                webhook: Webhook {
-                    namespaces,
-                    injector: Arc::new(self.injector.clone()),
-                },
+                webhook: Webhook::new(namespaces, self.injector.clone()),
             },
         })
     }

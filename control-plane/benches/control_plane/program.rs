@@ -1,5 +1,7 @@
 //! The real program, as a process of its own, on the API server of this one.
 
+#![allow(dead_code)] // the tests of the webhook use another part of it
+
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -18,6 +20,7 @@ const TICKS_PER_SECOND: u64 = 100;
 pub(crate) struct Program {
     child: Child,
     pub(crate) address: SocketAddr,
+    pub(crate) webhook: SocketAddr,
 }
 
 impl Program {
@@ -31,11 +34,12 @@ impl Program {
              users: [{{name: u, user: {{}}}}], clusters: [{{name: c, cluster: {{server: 'http://{server}'}}}}]}}"
         );
         std::fs::write(&config, text).expect("a file");
-        let address = free_address();
+        let (address, webhook) = (free_address(), free_address());
         let child = Command::new(env!("CARGO_BIN_EXE_weir-control-plane"))
             .args(["--source", "kubernetes", "--log", "warn"])
             .args(["--pod-name", "weir-control-plane-0"])
-            .args(["--webhook-listen", "127.0.0.1:0"])
+            .arg("--webhook-listen")
+            .arg(webhook.to_string())
             .arg("--listen")
             .arg(address.to_string())
             .arg("--state")
@@ -46,7 +50,11 @@ impl Program {
             .stdin(Stdio::null())
             .spawn()
             .expect("it was built");
-        let mut program = Self { child, address };
+        let mut program = Self {
+            child,
+            address,
+            webhook,
+        };
         let deadline = Instant::now() + START_PATIENCE;
         while tokio::net::TcpStream::connect(address).await.is_err() {
             let ended = program.child.try_wait().expect("it is ours");
@@ -58,8 +66,17 @@ impl Program {
     }
 
     pub(crate) fn rss_kib(&self) -> u64 {
+        self.kib("VmRSS")
+    }
+
+    /// The most there ever was.
+    pub(crate) fn peak_mib(&self) -> u64 {
+        self.kib("VmHWM") / 1024
+    }
+
+    fn kib(&self, what: &str) -> u64 {
         let status = self.read("status");
-        let line = status.lines().find(|line| line.starts_with("VmRSS"));
+        let line = status.lines().find(|line| line.starts_with(what));
         let kib = line.and_then(|line| line.split_whitespace().nth(1));
         kib.expect("a size").parse().expect("a number")
     }

@@ -2,6 +2,8 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::error::Category;
 use serde_json::{Value, json};
 
 use crate::injector::{self, InjectorSettings, NamespaceContext, Outcome, Skip};
@@ -24,6 +26,22 @@ pub enum NoReview {
     NoRequest,
 }
 
+/// What is known of a review before anything is made of it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Head {
+    api_version: Option<String>,
+    kind: Option<String>,
+    request: Option<RequestHead>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RequestHead {
+    uid: Option<String>,
+    namespace: Option<String>,
+}
+
 /// The `request` of an AdmissionReview.
 #[derive(Debug)]
 pub struct Review(Value);
@@ -38,20 +56,49 @@ pub struct Verdict {
     pub warnings: Vec<String>,
 }
 
+impl Head {
+    /// Takes next to no memory, whatever `body` is.
+    pub fn read(body: &[u8]) -> Result<Self, NoReview> {
+        let head: Self = serde_json::from_slice(body).map_err(|error| match error.classify() {
+            Category::Data => NoReview::Kind(format!("something else: {error}")),
+            _ => NoReview::Syntax(error.to_string()),
+        })?;
+        let [version, kind] = [&head.api_version, &head.kind].map(Option::as_deref);
+        if version != Some("admission.k8s.io/v1") || kind != Some("AdmissionReview") {
+            let said = |text: Option<&str>| text.map_or("null".to_owned(), |it| format!("{it:?}"));
+            let found = format!("{} of {}", said(kind), said(version));
+            return Err(NoReview::Kind(found.chars().take(200).collect()));
+        }
+        let uid = head.request.as_ref().and_then(|it| it.uid.as_deref());
+        match uid {
+            Some(uid) if !uid.is_empty() => Ok(head),
+            _ => Err(NoReview::NoRequest),
+        }
+    }
+
+    /// Of the object; empty for what has none.
+    pub fn namespace(&self) -> &str {
+        let request = self.request.as_ref();
+        request
+            .and_then(|it| it.namespace.as_deref())
+            .unwrap_or_default()
+    }
+
+    /// The AdmissionReview that says no, whatever it is about.
+    pub fn refused(&self, why: &str) -> Value {
+        let uid = self.request.as_ref().and_then(|it| it.uid.as_deref());
+        answer_of(json!({ "uid": uid, "allowed": false, "status": refusal_of(why) }))
+    }
+}
+
 impl Review {
+    /// Of a body that [`Head::read`] has taken.
     pub fn parse(body: &[u8]) -> Result<Self, NoReview> {
         let mut review: Value =
             serde_json::from_slice(body).map_err(|error| NoReview::Syntax(error.to_string()))?;
-        let (version, kind) = (&review["apiVersion"], &review["kind"]);
-        if version != "admission.k8s.io/v1" || kind != "AdmissionReview" {
-            let found = format!("{kind} of {version}");
-            return Err(NoReview::Kind(found.chars().take(200).collect()));
-        }
-        let request = review["request"].take();
-        match request["uid"].as_str() {
-            Some(uid) if !uid.is_empty() => Ok(Self(request)),
-            _ => Err(NoReview::NoRequest),
-        }
+        let request = review.get_mut("request").map(Value::take);
+        let request = request.filter(Value::is_object);
+        request.map(Self).ok_or(NoReview::NoRequest)
     }
 
     /// Of the object; empty for what has none.
@@ -100,8 +147,9 @@ impl Review {
         }
     }
 
-    /// Whether an object of ours makes sense, in the words of `weir validate`.
-    pub fn validate(&self, trust_domain: &str) -> Verdict {
+    /// Whether an object of ours makes sense, in the words of `weir validate`. It is not kept: two of one would be too much
+    /// of one that is meant to be.
+    pub fn validate(&mut self, trust_domain: &str) -> Verdict {
         let (new, old) = (&self.0["object"], &self.0["oldObject"]);
         // What is being deleted has nothing to say; what says the same as before may be labelled, or let go of.
         let is_new = new["spec"] != old["spec"] || old.is_null();
@@ -109,9 +157,15 @@ impl Review {
         if !is_written || !is_new {
             return Verdict::default();
         }
-        let mut object = new.clone();
-        if object["metadata"]["namespace"].is_null() && !self.namespace().is_empty() {
-            object["metadata"]["namespace"] = json!(self.namespace());
+        let mut object = self.0["object"].take();
+        self.0["oldObject"].take();
+        // Whoever asks may be nobody's API server: nothing is taken to be a map.
+        let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
+        if let Some(metadata) = metadata
+            && metadata.get("namespace").is_none_or(Value::is_null)
+            && !self.namespace().is_empty()
+        {
+            metadata.insert("namespace".to_owned(), json!(self.namespace()));
         }
         match object::read_own(&object, trust_domain) {
             Ok(read) => Verdict {
@@ -132,8 +186,7 @@ impl Review {
             "allowed": verdict.refusal.is_none(),
         });
         if let Some(refusal) = &verdict.refusal {
-            let message: String = refusal.chars().take(MESSAGE_CHARS_MAX).collect();
-            response["status"] = json!({ "code": 403, "reason": "Forbidden", "message": message });
+            response["status"] = refusal_of(refusal);
         }
         if let Some(changed) = &verdict.changed {
             let patch = json_patch::diff(&self.0["object"], changed);
@@ -148,6 +201,15 @@ impl Review {
             let short = |warning: &String| warning.chars().take(WARNING_CHARS_MAX).collect();
             response["warnings"] = warnings.map(short).collect::<Vec<String>>().into();
         }
-        json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response })
+        answer_of(response)
     }
+}
+
+fn refusal_of(why: &str) -> Value {
+    let message: String = why.chars().take(MESSAGE_CHARS_MAX).collect();
+    json!({ "code": 403, "reason": "Forbidden", "message": message })
+}
+
+fn answer_of(response: Value) -> Value {
+    json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response })
 }

@@ -1,8 +1,15 @@
 //! The admission webhook over real TLS, asked as the API server asks.
 
+mod bodies;
+#[path = "../cluster/mod.rs"]
 mod cluster;
+#[path = "../../benches/control_plane/program.rs"]
+mod program;
+mod trust;
+#[path = "../world/mod.rs"]
 mod world;
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,7 +22,7 @@ use kube::api::{Patch, PatchParams};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 use weir_control_plane::control_plane::ControlPlane;
 use weir_control_plane::injector::{InjectorSettings, NamespaceContext, Outcome, inject};
 
@@ -41,37 +48,10 @@ impl Webhook {
         answer.expect("an answer")
     }
 
-    async fn try_ask(
-        &self,
-        name: &'static str,
-        path: &str,
-        body: Bytes,
-    ) -> Result<(u16, Value), Box<dyn std::error::Error>> {
-        let mut roots = RootCertStore::empty();
-        for anchor in world::trust_bundle(self.cluster.folder.path()) {
-            roots.add(anchor)?;
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+    async fn try_ask(&self, name: &'static str, path: &str, body: Bytes) -> Answer {
         let address = self.plane.webhook_address.expect("a webhook");
-        let tcp = TcpStream::connect(address).await?;
-        let tls = tokio_rustls::TlsConnector::from(Arc::new(config));
-        let tls = tls.connect(ServerName::try_from(name)?, tcp).await?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(tls)).await?;
-        let connection = tokio::spawn(connection);
-        let request = hyper::Request::post(path)
-            .header("host", name)
-            .header("content-type", "application/json")
-            .body(Full::new(body))?;
-        let answer = tokio::time::timeout(PATIENCE, sender.send_request(request)).await??;
-        let status = answer.status().as_u16();
-        let body = answer.into_body().collect().await?.to_bytes();
-        connection.abort();
-        Ok((status, serde_json::from_slice(&body)?))
+        let from = IpAddr::from([127, 0, 0, 1]);
+        try_ask(&self.cluster, (from, address), name, path, body).await
     }
 
     /// The response to a review of `request`.
@@ -86,6 +66,43 @@ impl Webhook {
         );
         answer["response"].clone()
     }
+}
+
+type Answer = Result<(u16, Value), Box<dyn std::error::Error>>;
+
+/// As the API server asks the webhook of `cluster`; from an address, to one.
+async fn try_ask(
+    cluster: &Cluster,
+    (from, to): (IpAddr, SocketAddr),
+    name: &'static str,
+    path: &str,
+    body: Bytes,
+) -> Answer {
+    let mut roots = RootCertStore::empty();
+    for anchor in world::trust_bundle(cluster.folder.path()) {
+        roots.add(anchor)?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(from, 0))?;
+    let tcp = socket.connect(to).await?;
+    let tls = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let tls = tls.connect(ServerName::try_from(name)?, tcp).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await?;
+    let connection = tokio::spawn(connection);
+    let request = hyper::Request::post(path)
+        .header("host", name)
+        .header("content-type", "application/json")
+        .body(Full::new(body))?;
+    let answer = tokio::time::timeout(PATIENCE, sender.send_request(request)).await??;
+    let status = answer.status().as_u16();
+    let body = answer.into_body().collect().await?.to_bytes();
+    connection.abort();
+    Ok((status, serde_json::from_slice(&body)?))
 }
 
 fn creation(pod: &Value) -> Value {
@@ -284,6 +301,22 @@ async fn nonsense_is_answered_and_never_admitted() {
     }
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     assert_eq!(webhook.ask("/validate", deep).await.0, 400);
+    let review = |object: &str| {
+        let request = creation(&Value::Null).to_string().replace("null", object);
+        format!(
+            "{{\"kind\":\"AdmissionReview\",\"apiVersion\":\"admission.k8s.io/v1\",\"request\":{request}}}"
+        )
+    };
+    for (object, part) in [
+        (format!("{}{}", "[".repeat(110), "]".repeat(110)), "levels"),
+        (format!("[{}0]", "0,".repeat(50_000)), "values"),
+    ] {
+        let (status, answer) = webhook.ask("/inject", review(&object)).await;
+        let response = &answer["response"];
+        assert_eq!((status, &response["allowed"]), (200, &json!(false)));
+        let why = response["status"]["message"].as_str().expect("why");
+        assert!(why.contains(part), "{why}");
+    }
     let response = webhook
         .review("/inject", creation(&json!({ "spec": 7 })))
         .await;
@@ -301,138 +334,4 @@ async fn nonsense_is_answered_and_never_admitted() {
     let elsewhere = webhook.try_ask("weir-control-plane.other.svc", "/inject", Bytes::new());
     assert!(elsewhere.await.is_err(), "a certificate for any name");
     webhook.plane.stop().await;
-}
-
-/// Without it the API server would not believe the webhook, and no sidecar the control plane.
-#[tokio::test]
-async fn the_trust_bundle_is_where_kubernetes_wants_it_and_stays_there() {
-    let cluster = Cluster::double().await;
-    let configuration = |kind: &str, service: &str| {
-        json!({
-            "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": { "name": service },
-            "webhooks": [{
-                "name": "a.weir.dev",
-                "clientConfig": { "service": { "name": service, "namespace": "weir-system", "path": "/inject" } },
-            }],
-        })
-        .to_string()
-    };
-    for kind in [
-        "MutatingWebhookConfiguration",
-        "ValidatingWebhookConfiguration",
-    ] {
-        cluster
-            .apply(&configuration(kind, "weir-control-plane"))
-            .await;
-        cluster.apply(&configuration(kind, "somebody-else")).await;
-    }
-    let plane = cluster.start().await;
-    let pem = std::fs::read_to_string(cluster.folder.path().join("ca.crt")).expect("a file");
-    let api = "admissionregistration.k8s.io/v1";
-    let bundle_of = async |kind: &str, name: &str| {
-        let object = cluster
-            .objects(api, kind, "")
-            .get(name)
-            .await
-            .expect("it is there");
-        object.data["webhooks"][0]["clientConfig"]["caBundle"].clone()
-    };
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    for kind in [
-        "MutatingWebhookConfiguration",
-        "ValidatingWebhookConfiguration",
-    ] {
-        while bundle_of(kind, "weir-control-plane").await != STANDARD.encode(&pem) {
-            assert!(
-                tokio::time::Instant::now() < deadline,
-                "{kind} has no caBundle"
-            );
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-        assert!(
-            bundle_of(kind, "somebody-else").await.is_null(),
-            "another's"
-        );
-    }
-    let map = async |namespace: &str| {
-        let maps = cluster.objects("v1", "ConfigMap", namespace);
-        let map = maps.get_opt("weir-trust-bundle").await.expect("an answer");
-        map.map(|map| map.data["data"]["ca.crt"].clone())
-    };
-    while map("boutique").await != Some(json!(pem)) {
-        assert!(tokio::time::Instant::now() < deadline, "no ConfigMap");
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
-    // A namespace that asks for sidecars later.
-    cluster
-        .apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: later, labels: {weir.dev/inject: enabled}}\n")
-        .await;
-    while map("later").await != Some(json!(pem)) {
-        assert!(
-            tokio::time::Instant::now() < deadline,
-            "no ConfigMap in the new namespace"
-        );
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
-    plane.stop().await;
-}
-
-/// A namespace in which nothing could be written kept all that come after it from their trust bundle, and their pods from
-/// starting; so did a configuration of somebody else's that names our Service.
-#[tokio::test]
-async fn one_place_that_takes_no_trust_bundle_does_not_keep_the_others_from_theirs() {
-    let cluster = Cluster::double().await;
-    cluster
-        .api()
-        .refuse_writes("/namespaces/boutique/configmaps");
-    cluster
-        .api()
-        .refuse_writes("/mutatingwebhookconfigurations/copy");
-    for (kind, name) in [
-        ("MutatingWebhookConfiguration", "weir"),
-        ("ValidatingWebhookConfiguration", "weir"),
-    ] {
-        cluster.apply(&configuration(kind, name)).await;
-    }
-    cluster.api().behind_its_back(
-        "apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations",
-        &configuration("MutatingWebhookConfiguration", "copy"),
-    );
-    cluster
-        .apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: zoo, labels: {weir.dev/inject: enabled}}\n")
-        .await;
-    let plane = cluster.start().await;
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    let told = async || {
-        let maps = cluster.objects("v1", "ConfigMap", "zoo");
-        let map = maps.get_opt("weir-trust-bundle").await.expect("an answer");
-        let mut all = vec![map.is_some()];
-        for kind in [
-            "MutatingWebhookConfiguration",
-            "ValidatingWebhookConfiguration",
-        ] {
-            let api = cluster.objects("admissionregistration.k8s.io/v1", kind, "");
-            let found = api.get("weir").await.expect("it is there");
-            all.push(found.data["webhooks"][0]["clientConfig"]["caBundle"].is_string());
-        }
-        all
-    };
-    while told().await != [true; 3] {
-        assert!(tokio::time::Instant::now() < deadline, "{:?}", told().await);
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
-    plane.stop().await;
-}
-
-fn configuration(kind: &str, name: &str) -> String {
-    json!({
-        "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": { "name": name },
-        "webhooks": [{
-            "name": "a.weir.dev",
-            "clientConfig": {
-                "service": { "name": "weir-control-plane", "namespace": "weir-system", "path": "/inject" },
-            },
-        }],
-    })
-    .to_string()
 }
