@@ -143,6 +143,12 @@ impl Mesh {
             .collect()
     }
 
+    pub fn has_sidecars_outside(&self, namespaces: &BTreeSet<String>) -> bool {
+        let state = self.state();
+        let mut meshed = state.index.pods().filter(|pod| pod.is_meshed());
+        meshed.any(|pod| !namespaces.contains(pod.metadata.namespace()))
+    }
+
     /// The names to resolve, whenever they change.
     pub fn names(&self) -> watch::Receiver<BTreeSet<String>> {
         self.0.names.subscribe()

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use prost::bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::namespaces::Namespaces;
@@ -21,6 +22,7 @@ pub const FIELD_MANAGER: &str = "weir-control-plane";
 /// Somebody may have changed or removed what was published.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 const RETRY_AFTER: Duration = Duration::from_secs(2);
+const SETTLE: Duration = Duration::from_millis(300);
 /// For all namespaces together.
 const PATIENCE: Duration = Duration::from_secs(60);
 const WEBHOOK_KINDS: [&str; 2] = [
@@ -42,11 +44,12 @@ pub struct TrustPublisher {
 impl TrustPublisher {
     /// Runs for as long as the process does.
     pub async fn run(self) {
-        let (mut versions, mut namespaces) = (self.mesh.versions(), self.namespaces.changes());
+        let mut namespaces = self.namespaces.changes();
         loop {
             let bundle = self.mesh.trust_bundle();
             namespaces.borrow_and_update();
-            let published = tokio::time::timeout(PATIENCE, self.publish()).await;
+            let told = self.told();
+            let published = tokio::time::timeout(PATIENCE, self.publish(&told)).await;
             let wait = match published {
                 Ok(Ok(())) => LOOK_EVERY,
                 Ok(Err(error)) => {
@@ -63,23 +66,40 @@ impl TrustPublisher {
                     RETRY_AFTER
                 }
             };
-            let renewed = async {
-                while versions.changed().await.is_ok() {
-                    if *self.mesh.trust_bundle() != *bundle {
-                        return;
-                    }
-                }
-            };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 _ = namespaces.changed() => {}
-                () = renewed => {}
+                () = self.wanted(&bundle, &told) => {}
             }
         }
     }
 
+    /// Returns when there is another bundle, or a sidecar where nobody was told of this one: a pod may ask to be in the
+    /// mesh in a namespace that does not, and waits for its volume until then.
+    async fn wanted(&self, bundle: &Arc<[Bytes]>, told: &BTreeSet<String>) {
+        let mut versions = self.mesh.versions();
+        loop {
+            versions.borrow_and_update();
+            if self.mesh.trust_bundle() != *bundle || self.mesh.has_sidecars_outside(told) {
+                return;
+            }
+            if versions.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+            // A change seldom comes alone, and each look is at every pod.
+            tokio::time::sleep(SETTLE).await;
+        }
+    }
+
+    /// The namespaces that are to have it.
+    fn told(&self) -> BTreeSet<String> {
+        let mut told = self.mesh.namespaces_with_sidecars();
+        told.extend(self.namespaces.enabled());
+        told
+    }
+
     /// Everywhere, whatever goes wrong at one place; the first of what did.
-    pub async fn publish(&self) -> kube::Result<()> {
+    async fn publish(&self, namespaces: &BTreeSet<String>) -> kube::Result<()> {
         let pem = {
             let authority = self.authority.lock();
             let authority = authority.unwrap_or_else(PoisonError::into_inner);
@@ -89,12 +109,8 @@ impl TrustPublisher {
         for kind in WEBHOOK_KINDS {
             told = told.and(self.tell_webhooks(kind, &pem).await);
         }
-        let with_sidecars = self.mesh.namespaces_with_sidecars();
-        let all: BTreeSet<String> = (self.namespaces.enabled().into_iter())
-            .chain(with_sidecars)
-            .collect();
-        for namespace in all {
-            told = told.and(self.tell_namespace(&namespace, &pem).await);
+        for namespace in namespaces {
+            told = told.and(self.tell_namespace(namespace, &pem).await);
         }
         told
     }

@@ -130,6 +130,44 @@ async fn one_place_that_takes_no_trust_bundle_does_not_keep_the_others_from_thei
     plane.stop().await;
 }
 
+/// The webhook takes such a pod in, and the bundle came when the control plane next looked, up to half a minute later.
+#[tokio::test]
+async fn a_pod_that_is_in_the_mesh_by_itself_does_not_wait_for_its_trust_bundle() {
+    let cluster = Cluster::double().await;
+    cluster
+        .apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: plain}\n")
+        .await;
+    let plane = cluster.start().await;
+    let maps = |namespace: &str| cluster.objects("v1", "ConfigMap", namespace);
+    let has_it = async |namespace: &str| {
+        let map = maps(namespace).get_opt("weir-trust-bundle").await;
+        map.expect("an answer").is_some()
+    };
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !has_it("boutique").await {
+        assert!(tokio::time::Instant::now() < deadline, "no ConfigMap");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(!has_it("plain").await, "nobody there needs it");
+    let image = "image: registry.invalid/none";
+    cluster
+        .apply(&format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: job-0, namespace: plain}}\n\
+             spec: {{containers: [{{name: job, {image}}}], initContainers: [{{name: weir-proxy, {image}}}]}}\n"
+        ))
+        .await;
+    let made = tokio::time::Instant::now();
+    while !has_it("plain").await {
+        assert!(
+            made.elapsed() < Duration::from_secs(5),
+            "its pod waits for the next time that somebody looks"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    println!("its trust bundle came after {:?}", made.elapsed());
+    plane.stop().await;
+}
+
 fn configuration(kind: &str, name: &str) -> String {
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": { "name": name },
