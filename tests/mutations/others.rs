@@ -109,4 +109,37 @@ pub(crate) const CONTROL_PLANE: &[Bug] = bugs! {
             "[others, ours].concat()" => "ours",
             "kubernetes::routes::tests::a_route_of_a_service_is_answered_once_and_others_answers_stay";
     }
+    "webhook/size.rs" {
+        "a review may have any number of values":
+            "values > VALUES_MAX" => "false",
+            "webhook::size::tests::values_are_counted_wherever_they_are_and_texts_are_not_looked_into";
+    }
+    "shares.rs" {
+        "one address may have all there is":
+            "has + amount > of_one_max" => "false",
+            "shares::tests::one_that_takes_all_it_can_leaves_the_others_theirs";
+    }
+    "tls/handshakes.rs" {
+        "silent connections of one address take everybody's places":
+            "Semaphore::new(PLACES_OF_ONE)" => "Semaphore::new(PLACES)",
+            "tls::tests::silent_connections_of_one_address_keep_nobody_elses_handshake_waiting";
+        "who says nothing is waited for although others wait":
+            "self.places.available_permits() == 0" => "false",
+            "tls::handshakes::tests::a_silent_handshake_has_ten_seconds_and_two_when_others_wait";
+    }
+    "journal/kept.rs" {
+        "what sidecars say pushes out what the control plane did":
+            "(facts.len() * 8).saturating_sub(self.facts_max.saturating_mul(*part))" => "facts.front().map_or(0, |seq| usize::MAX / (*seq as usize + part / 8))",
+            "journal::tests::what_the_control_plane_did_survives_whatever_sidecars_say";
+    }
+    "breakers.rs" {
+        "one caller's rows fill the place of all":
+            "rows.len() >= ROWS_OF_ONE_MAX" => "false",
+            "breakers::tests::a_sidecar_that_invents_endpoints_has_its_own_share_and_the_others_theirs";
+    }
+    "cli/install/set.rs" {
+        "what begins with a zero is a number":
+            "text == \"0\" || !text.starts_with('0')" => "true",
+            "cli::install::set::tests::a_set_means_what_it_means_to_helm";
+    }
 };
