@@ -175,6 +175,25 @@ spec:
     assert_eq!(with("name: trolley"), (Parent::NoMatchingParent, 0));
 }
 
+/// `/two/` was taken for `/two` (httproute-exact-path-matching of the standard's conformance tests).
+#[test]
+fn an_exact_path_keeps_its_slash_and_a_prefix_has_none() {
+    let said = |kind: &str, value: &str| {
+        let path = format!("path: {{type: {kind}, value: {value}}}");
+        let rules = format!("[{{matches: [{{{path}}}], backendRefs: [{{name: next, port: 80}}]}}]");
+        let route = route("cart", "boutique", "2026-01-01T00:00:00Z", &rules);
+        let routing = routing(&index(&format!("{SERVICES}{route}")));
+        routing[0].matches[0].path.clone()
+    };
+    let exact = |path: &str| PathCondition::Exact(path.to_owned());
+    assert_eq!(said("Exact", "/two"), exact("/two"));
+    assert_eq!(said("Exact", "/%74wo/"), exact("/two/"));
+    assert_eq!(said("Exact", "/"), exact("/"));
+    let prefix = PathCondition::Prefix("/two".to_owned());
+    assert_eq!(said("PathPrefix", "/two/"), prefix);
+    assert_eq!(said("PathPrefix", "/"), PathCondition::Any);
+}
+
 #[test]
 fn timeouts_and_retries_are_what_the_route_says() {
     let rules = "[{timeouts: {request: 0s, backendRequest: 300ms}, retry: {attempts: 2, codes: [503]}, backendRefs: [{name: next, port: 80}]}]";
