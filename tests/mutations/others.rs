@@ -75,12 +75,17 @@ pub(crate) const CONTROL_PLANE: &[Bug] = bugs! {
         "a job that would never end is injected":
             "Err(Refusal::NeverEnds(policy.to_owned()))" => "Ok(())",
             "injector::tests::a_pod_that_would_not_be_in_the_mesh_is_refused_and_told_why";
-        "a pod that said no is injected":
-            "return Some(Skip::OptedOut(label))" => "()",
-            "injector::tests::who_said_no_is_left_alone";
         "a label that nobody understands is a yes":
             "return Err(Refusal::Label(label))" => "()",
             "injector::tests::a_label_that_nobody_understands_is_refused";
+    }
+    "injector/asked.rs" {
+        "a pod that said no is injected":
+            "Asked::No(Skip::OptedOut(label))" => "Asked::Yes",
+            "injector::tests::who_said_no_is_left_alone";
+        "a pod's yes counts where its namespace has said no":
+            "return Asked::No(Skip::NamespaceOptedOut(label.clone()))" => "()",
+            "injector::asked::tests::whom_the_webhooks_are_not_asked_about_is_not_injected_elsewhere";
     }
     "push/ledger.rs" {
         "what was acknowledged is sent again":

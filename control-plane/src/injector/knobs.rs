@@ -110,23 +110,32 @@ impl Knobs {
     }
 }
 
-/// Annotations that look like ours and are not, and names that may not be found: shown to the user, never a reason to refuse.
-pub fn warnings(pod: &Value) -> Vec<String> {
-    let annotations = pod
+/// Annotations that look like ours and are not, of the pod and of its namespace, and names that may not be found: shown
+/// to the user, never a reason to refuse.
+pub fn warnings(pod: &Value, namespace: &NamespaceContext) -> Vec<String> {
+    let own = pod
         .pointer("/metadata/annotations")
         .and_then(Value::as_object)
         .into_iter()
         .flatten();
-    let unknown = annotations
-        .filter_map(|(key, _)| key.strip_prefix(KNOB_PREFIX))
-        .filter(|knob| !KNOBS.contains(knob));
-    let unknown = unknown.map(|knob| {
-        format!(
-            "annotation {KNOB_PREFIX}{knob} is unknown and has no effect; known: {}",
-            KNOBS.join(", ")
-        )
+    let own = own.map(|(key, _)| (key, "the pod".to_owned()));
+    let inherited = namespace.annotations.keys();
+    let inherited = inherited.map(|key| (key, format!("namespace {}", namespace.name)));
+    let unknown = own.chain(inherited).filter_map(|(key, whose)| {
+        let knob = key.strip_prefix(KNOB_PREFIX)?;
+        (!is_known(key)).then(|| {
+            format!(
+                "annotation {KNOB_PREFIX}{knob} of {whose} is unknown and has no effect; known: {}",
+                KNOBS.join(", ")
+            )
+        })
     });
     unknown.chain(names_are_elsewhere(pod)).collect()
+}
+
+fn is_known(annotation: &str) -> bool {
+    let knob = annotation.strip_prefix(KNOB_PREFIX);
+    knob.is_some_and(|knob| KNOBS.contains(&knob))
 }
 
 fn names_are_elsewhere(pod: &Value) -> Option<String> {
@@ -198,7 +207,7 @@ impl Annotations<'_> {
             .namespace
             .annotations
             .iter()
-            .filter(|(key, _)| key.starts_with(KNOB_PREFIX));
+            .filter(|(key, _)| is_known(key));
         let own = |key: &String| self.own.and_then(|own| own.get(key));
         ours.filter(|(key, value)| own(key).is_none_or(|own| own == *value))
             .map(|(key, value)| (key.clone(), value.clone()))
