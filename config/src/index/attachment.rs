@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{Index, forget, keys_of};
 use crate::resource::{
-    AuthorizationMode, AuthorizationPolicy, FaultPolicy, ObjectName, ResiliencePolicy, ServicePort,
-    TargetKind, TargetRef, Targeting,
+    AuthorizationMode, AuthorizationPolicy, FaultPolicy, NoAddress, ObjectName, ResiliencePolicy,
+    ServicePort, TargetKind, TargetRef, Targeting,
 };
 use crate::snapshot::{Access, Protocol, ServiceKey};
 use crate::{merge, protocol};
@@ -207,6 +207,16 @@ impl Index {
         let is_meant =
             |port: &&ServicePort| port.is_tcp() && named.is_none_or(|named| port.name() == named);
         ports.into_iter().flatten().filter(is_meant).collect()
+    }
+
+    /// Why nobody calls a target by an address of its own.
+    pub fn no_address(&self, target: &Target) -> Option<NoAddress> {
+        match target {
+            Target::Namespace(_) => None,
+            Target::Service(service) | Target::Port(service, _) => {
+                self.services.get(service)?.spec.no_address()
+            }
+        }
     }
 
     /// What a policy would fall back on and cannot: there is no such Service, or it has no such port.

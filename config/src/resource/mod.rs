@@ -54,7 +54,7 @@ pub use rate_limit::{RateLimit, RateLimitKey};
 pub use resilience_policy::{
     Inbound, InboundLimits, ResiliencePolicy, ResiliencePolicySpec, RoutePolicy,
 };
-pub use service::{IntOrString, Service, ServicePort, ServiceSpec};
+pub use service::{IntOrString, NoAddress, Service, ServicePort, ServiceSpec};
 pub use target::{GrpcMatch, HttpMatch, RouteSelector, TargetKind, TargetRef, Targeting};
 
 /// The API group and version of our own kinds.
