@@ -48,6 +48,11 @@ pub(crate) const CONFIG: &[Bug] = bugs! {
             "return index.pod(&name).map(|pod| Some(pod.as_ref()))" => "return Some(index.pod(&name).map(AsRef::as_ref))",
             "compile::endpoints::an_endpoint_whose_pod_is_gone_or_not_here_yet_gets_no_calls";
     }
+    "compile/protocol.rs" {
+        "callers do not hear of the ports that pods call opaque":
+            "pods.any(|pod| pod.is_opaque(number))" => "false",
+            "compile::endpoints::a_port_is_opaque_to_callers_when_any_pod_behind_it_says_so_and_to_a_pod_when_it_says_so_itself";
+    }
     "compile/authorization.rs" {
         "what only audits is enforced":
             "(with_audits || !is_audit(policy))" => "true",

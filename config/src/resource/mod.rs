@@ -47,8 +47,8 @@ pub use outbound::{
     OutboundLimits, Retries, RetryBudget, RetryCause, StaleAnswers,
 };
 pub use pod::{
-    Container, ContainerPort, Pod, PodCondition, PodIp, PodSpec, PodStatus, SIDECAR_CONTAINER,
-    WEIGHT_ANNOTATION, WEIGHT_DEFAULT,
+    Container, ContainerPort, OPAQUE_PORTS_ANNOTATION, Pod, PodCondition, PodIp, PodSpec,
+    PodStatus, SIDECAR_CONTAINER, WEIGHT_ANNOTATION, WEIGHT_DEFAULT,
 };
 pub use rate_limit::{RateLimit, RateLimitKey};
 pub use resilience_policy::{

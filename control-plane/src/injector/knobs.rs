@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
+use weir_config::units::PortRanges;
 
 use super::settings::{InjectorSettings, NamespaceContext};
 use super::{KNOB_PREFIX, Refusal, quantity};
 
 /// Every knob there is. One that is not here is a typing mistake and gets a warning.
-const KNOBS: [&str; 13] = [
+const KNOBS: [&str; 14] = [
+    "opaque-ports",
     "skip-inbound-ports",
     "skip-outbound-ports",
     "skip-outbound-cidrs",
@@ -38,6 +40,9 @@ pub(super) struct Knobs {
     pub(super) grace_seconds: u64,
     pub(super) log_level: String,
     pub(super) access_log: Option<String>,
+    /// Left out when nothing is said, for the sake of the hash of pods from before there was this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) opaque_ports: Option<String>,
     pub(super) skip_inbound_ports: Option<String>,
     pub(super) skip_outbound_ports: Option<String>,
     pub(super) skip_outbound_cidrs: Option<String>,
@@ -88,6 +93,7 @@ impl Knobs {
                 .unwrap_or(&settings.log_level)
                 .to_owned(),
             access_log: annotations.parsed("access-log", "off, json or text", access_log)?,
+            opaque_ports: annotations.parsed("opaque-ports", PORTS, port_list)?,
             skip_inbound_ports: annotations.parsed("skip-inbound-ports", PORTS, port_list)?,
             skip_outbound_ports: annotations.parsed("skip-outbound-ports", PORTS, port_list)?,
             skip_outbound_cidrs: annotations.parsed("skip-outbound-cidrs", CIDRS, cidr_list)?,
@@ -234,18 +240,8 @@ fn access_log(text: &str) -> Option<String> {
 
 /// Normalised, because it becomes an argument of a program that runs as root.
 fn port_list(text: &str) -> Option<String> {
-    let range = |item: &str| -> Option<String> {
-        let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port != 0);
-        match item.split_once('-') {
-            None => port(item).map(|port| port.to_string()),
-            Some((low, high)) => {
-                let (low, high) = (port(low)?, port(high)?);
-                (low <= high).then(|| format!("{low}-{high}"))
-            }
-        }
-    };
-    let ranges: Option<Vec<String>> = text.split(',').map(range).collect();
-    ranges.map(|ranges| ranges.join(","))
+    let ports: PortRanges = text.parse().ok()?;
+    Some(ports.to_string())
 }
 
 fn cidr_list(text: &str) -> Option<String> {

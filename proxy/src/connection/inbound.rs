@@ -42,12 +42,16 @@ pub(super) async fn serve(
     let Some((port, workload)) = mesh.inbound_port(address.port()).zip(mesh.workload()) else {
         return Err(reset(&stream, Rejected::NotReady));
     };
+    let protocol = match proxy.opaque_ports.contains(address.port()) {
+        true => snapshot::Protocol::Opaque,
+        false => port.protocol,
+    };
     let strict = workload.mtls == MtlsMode::Strict;
     // Even an opaque port is looked at: sidecars speak TLS first, whatever they carry.
     let expected = if strict {
         Expected::Tls
     } else {
-        Expected::on(port.protocol)
+        Expected::on(protocol)
     };
     let Some(beginning) = first_bytes::read(stream, expected, &mut drain).await? else {
         return Ok(());
@@ -55,6 +59,7 @@ pub(super) async fn serve(
     let app = App {
         address,
         port,
+        protocol,
         worker,
         mesh,
         drain,
@@ -69,6 +74,7 @@ pub(super) async fn serve(
 struct App<'a> {
     address: SocketAddr,
     port: Arc<InboundPort>,
+    protocol: snapshot::Protocol,
     worker: usize,
     mesh: &'a Mesh,
     drain: Drain,
@@ -121,7 +127,7 @@ impl App<'_> {
     }
 
     fn is_http(&self, detected: &Detected) -> bool {
-        self.port.protocol != snapshot::Protocol::Opaque
+        self.protocol != snapshot::Protocol::Opaque
             && matches!(detected, Detected::Http1 | Detected::Http2)
     }
 
@@ -181,7 +187,7 @@ impl App<'_> {
     }
 
     async fn plain_text(self, beginning: Beginning) -> Result<(), Rejected> {
-        let opaque = self.port.protocol == snapshot::Protocol::Opaque;
+        let opaque = self.protocol == snapshot::Protocol::Opaque;
         let why = if opaque { "declared" } else { beginning.why };
         self.detected(&beginning.detected, why);
         match beginning.detected {
