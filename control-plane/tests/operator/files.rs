@@ -176,3 +176,47 @@ async fn inject_hears_a_namespace_in_a_list_and_names_what_it_does_not_know() {
     }
     assert!(found.iter().all(|pod| *pod == found[0]), "{found:#?}");
 }
+
+/// Nobody calls it by an address of its own: its callers dial its pods.
+#[tokio::test]
+async fn validate_warns_of_what_is_said_for_callers_of_a_headless_service() {
+    let folder = folder();
+    let file = folder.path().join("headless.yaml");
+    let told = async |spec: &str, says: &str| {
+        let text = format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: db, namespace: shop}}\n\
+             spec: {{{spec}, ports: [{{name: http, port: 80}}]}}\n---\n\
+             apiVersion: weir.dev/v1alpha1\nkind: ResiliencePolicy\nmetadata: {{name: db, namespace: shop}}\n\
+             spec: {{targetRefs: [{{kind: Service, name: db}}], {says}}}\n---\n\
+             apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: db, namespace: shop}}\n\
+             spec: {{parentRefs: [{{group: \"\", kind: Service, name: db}}], rules: [{{backendRefs: [{{name: db, port: 80}}]}}]}}\n"
+        );
+        std::fs::write(&file, text).expect("written");
+        let path = file.to_str().expect("text");
+        let output = weir(folder.path(), &["validate", "-f", path]).await;
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let lines: Vec<String> = stderr(&output).lines().map(str::to_owned).collect();
+        lines
+    };
+    let (outbound, inbound) = (
+        "outbound: {deadline: 1s}",
+        "inbound: {limits: {inFlight: 9}}",
+    );
+    assert_eq!(told("clusterIP: 10.0.0.1", outbound).await, [""; 0]);
+    let headless = told("clusterIP: None", outbound).await;
+    assert_eq!(headless.len(), 2, "{headless:?}");
+    assert!(headless[0].contains("ResiliencePolicy shop/db says something for callers of db"));
+    assert!(headless[1].contains("HTTPRoute shop/db is attached to shop/db"));
+    for line in &headless {
+        assert!(
+            line.contains("has no ClusterIP: its callers call its pods"),
+            "{line}"
+        );
+    }
+    assert_eq!(told("clusterIP: None", inbound).await.len(), 1, "the route");
+    let external = told("type: ExternalName, externalName: x.example", inbound).await;
+    assert!(
+        external[1].contains("ExternalName: no call is sent there"),
+        "{external:?}"
+    );
+}
