@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use crate::index::{Index, Target};
 use crate::merge::{self, Effective, Layer, Source};
-use crate::protocol;
 use crate::resource::{
     EndpointSlice, Inbound, IntOrString, ObjectName, Outbound, Pod, ResiliencePolicy, RoutePolicy,
     Service, ServicePort, SliceEndpoint, WEIGHT_DEFAULT,
@@ -17,6 +16,7 @@ use crate::snapshot::{self, Mode, Protocol, ServiceKey};
 mod authorization;
 mod faults;
 mod gateway;
+pub(crate) mod protocol;
 mod routes;
 
 pub(crate) use authorization::whole_identity;
@@ -65,7 +65,7 @@ pub fn effective(index: &Index, key: &ServiceKey) -> Option<Effective<snapshot::
     from.extend(outbound.from);
     fields.extend(outbound.fields);
     let routes = routes::compile(&policies, &mut from, &mut fields);
-    let protocol = protocol::of_port(port).protocol;
+    let protocol = protocol::of_service(index, &name, port);
     let faults = faults::compile(index, &name, port, protocol, &mut from, &mut fields);
     let routing = gateway::compile(index, key, port, protocol, &mut from, &mut fields);
     let mut value = snapshot::Service {
@@ -170,7 +170,7 @@ pub fn workload(index: &Index, pod: &ObjectName) -> Option<snapshot::Workload> {
             };
             let to_port = leading.entry(number).or_default();
             to_port.push((name.clone(), port));
-            let inbound = inbound(index, &name, port, number);
+            let inbound = inbound(index, &name, port, (pod, number));
             match ports.iter_mut().find(|known| known.port == number) {
                 None => ports.push(inbound),
                 Some(known) if outranks(index, &inbound, known) => *known = inbound,
@@ -239,7 +239,7 @@ fn inbound(
     index: &Index,
     service: &ObjectName,
     port: &ServicePort,
-    number: u16,
+    (pod, number): (&Pod, u16),
 ) -> snapshot::Inbound {
     let policies = Policies::of(index, &service.namespace, Some((service, port)));
     snapshot::Inbound {
@@ -249,7 +249,7 @@ fn inbound(
             name: service.name.clone(),
             port: port.port,
         }),
-        protocol: protocol::of_port(port).protocol,
+        protocol: protocol::of_pod(pod, number, port),
         mode: policies.mode,
         limits: merge::inbound(&policies.inbound(), policies.mode).value,
         priorities: merge::priorities(&policies.inbound(), index.trust_domain()).value,

@@ -1,13 +1,26 @@
-//! The one form of a path that authorization compares, or the word that there is none.
+//! The one form of a path that is compared, or the word that there is none.
 //!
 //! Servers do not agree on what `//`, `/../`, `%2F`, `;x=y` or a backslash in a path mean, and who decides by one meaning
 //! lets the other pass. So such a path has no canonical form, and whoever would have to compare it refuses. What remains
-//! means the same to every server that decodes once: percent-encoding is undone, and a slash at the end is taken off.
+//! means the same to every server that decodes once: percent-encoding is undone. Authorization takes a slash at the end
+//! off, since many a server does; to routes of the Gateway API `/two/` is another path than `/two`.
 
 use std::borrow::Cow;
 
-/// `None`: it may mean different things to different servers.
+/// Without a slash at the end. `None`: it may mean different things to different servers.
 pub fn canonical(path: &str) -> Option<Cow<'_, [u8]>> {
+    let mut form = whole(path)?;
+    if form.len() > 1 && form.ends_with(b"/") {
+        match &mut form {
+            Cow::Borrowed(path) => *path = &path[..path.len() - 1],
+            Cow::Owned(path) => drop(path.pop()),
+        }
+    }
+    Some(form)
+}
+
+/// The same with the slash at the end, where there is one.
+pub fn whole(path: &str) -> Option<Cow<'_, [u8]>> {
     let decoded = if path.contains('%') {
         Cow::Owned(decode(path.as_bytes())?)
     } else {
@@ -23,14 +36,7 @@ pub fn canonical(path: &str) -> Option<Cow<'_, [u8]>> {
     if !is_root && segments.any(|segment| matches!(segment, b"" | b"." | b"..")) {
         return None;
     }
-    let length = 1 + below.len();
-    Some(match decoded {
-        Cow::Borrowed(path) => Cow::Borrowed(&path[..length]),
-        Cow::Owned(mut path) => {
-            path.truncate(length);
-            Cow::Owned(path)
-        }
-    })
+    Some(decoded)
 }
 
 /// Control characters (NUL ends paths in C), the other slash, and what begins a segment's parameters.

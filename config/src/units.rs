@@ -2,6 +2,7 @@
 
 mod duration;
 mod moment;
+mod ports;
 mod token;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 pub use duration::Duration;
 pub use moment::Moment;
+pub use ports::PortRanges;
 pub use token::Token;
 
 /// A whole percentage, 0 to 100.

@@ -119,6 +119,12 @@ fn check_pod(pod: &Pod, found: &mut Vec<Contradiction>) {
             ),
         );
     }
+    if let Some(Err(message)) = pod.opaque_ports_said() {
+        found.push(
+            Contradiction::warning("metadata.annotations", message)
+                .help("it says nothing now, and the injector refuses such a pod"),
+        );
+    }
 }
 
 fn check_policy(policy: &ResiliencePolicy, found: &mut Vec<Contradiction>) {

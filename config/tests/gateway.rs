@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use weir_config::compile;
 use weir_config::index::{Index, Parent, Unresolved};
 use weir_config::parse;
-use weir_config::resource::{GatewayRoute, ObjectName};
+use weir_config::resource::{GatewayRoute, NoAddress, ObjectName};
 use weir_config::snapshot::{PathCondition, Routing, ServiceKey, Timeout};
 
 const SERVICES: &str = "
@@ -173,6 +173,65 @@ spec:
     assert_eq!(with("name: cart, port: 90"), (Parent::Accepted, 0));
     assert_eq!(with("name: cart, port: 81"), (Parent::NoMatchingParent, 0));
     assert_eq!(with("name: trolley"), (Parent::NoMatchingParent, 0));
+}
+
+/// They were accepted, and no call ever met them: whoever calls such a Service dials a pod, or a host outside.
+#[test]
+fn a_route_of_a_service_that_nobody_calls_by_its_address_is_not_accepted() {
+    let parent = |spec: &str| {
+        let services = SERVICES.replace("clusterIP: 10.0.0.1", spec);
+        let rules = "[{backendRefs: [{name: next, port: 80}]}]";
+        let yaml = route("it", "boutique", "2026-01-01T00:00:00Z", rules);
+        let index = index(&format!("{services}{yaml}"));
+        let route = index.http_route(&ObjectName::new("boutique", "it"));
+        index.parents(&**route.expect("it is there"))[0].1
+    };
+    assert_eq!(parent("clusterIP: 10.0.0.1"), Parent::Accepted);
+    let headless = Parent::NoAddress(NoAddress::Headless);
+    assert_eq!(parent("clusterIP: None"), headless);
+    let outside = Parent::NoAddress(NoAddress::ExternalName);
+    assert_eq!(
+        parent("type: ExternalName, externalName: x.example"),
+        outside
+    );
+}
+
+/// A headless one has endpoints; what another name leads to is not asked, whatever a ReferenceGrant says.
+#[test]
+fn a_backend_may_be_headless_and_no_other_name() {
+    let backend = |spec: &str| {
+        let services = SERVICES.replace("clusterIP: 10.0.0.2", spec);
+        let rules = "[{backendRefs: [{name: next, port: 80}]}]";
+        let yaml = route("it", "boutique", "2026-01-01T00:00:00Z", rules);
+        let index = index(&format!("{services}{yaml}"));
+        let route = index.http_route(&ObjectName::new("boutique", "it"));
+        let route = route.expect("it is there").clone();
+        let resolved = index.resolve(route.backend_refs()[0], "HTTPRoute", "boutique");
+        let sent = routing(&index)[0].rules[0].backends[0].to.is_some();
+        (resolved.err(), sent)
+    };
+    assert_eq!(backend("clusterIP: None"), (None, true));
+    let external = "type: ExternalName, externalName: x.example";
+    assert_eq!(backend(external), (Some(Unresolved::ExternalName), false));
+}
+
+/// `/two/` was taken for `/two` (httproute-exact-path-matching of the standard's conformance tests).
+#[test]
+fn an_exact_path_keeps_its_slash_and_a_prefix_has_none() {
+    let said = |kind: &str, value: &str| {
+        let path = format!("path: {{type: {kind}, value: {value}}}");
+        let rules = format!("[{{matches: [{{{path}}}], backendRefs: [{{name: next, port: 80}}]}}]");
+        let route = route("cart", "boutique", "2026-01-01T00:00:00Z", &rules);
+        let routing = routing(&index(&format!("{SERVICES}{route}")));
+        routing[0].matches[0].path.clone()
+    };
+    let exact = |path: &str| PathCondition::Exact(path.to_owned());
+    assert_eq!(said("Exact", "/two"), exact("/two"));
+    assert_eq!(said("Exact", "/%74wo/"), exact("/two/"));
+    assert_eq!(said("Exact", "/"), exact("/"));
+    let prefix = PathCondition::Prefix("/two".to_owned());
+    assert_eq!(said("PathPrefix", "/two/"), prefix);
+    assert_eq!(said("PathPrefix", "/"), PathCondition::Any);
 }
 
 #[test]

@@ -13,6 +13,7 @@
 //! [`Value`] and not on typed pods: fields of a newer Kubernetes survive it.
 
 mod age;
+mod asked;
 mod knobs;
 mod patch;
 mod probes;
@@ -23,10 +24,12 @@ mod settings;
 use serde_json::Value;
 
 pub use self::age::{Made, made_by};
+pub use self::asked::asks;
 pub use self::knobs::warnings;
 pub use self::removal::uninject;
 pub use self::settings::{InjectorSettings, NamespaceContext};
 
+use self::asked::{Asked, asked};
 use self::knobs::Knobs;
 
 pub const PROXY_CONTAINER: &str = "weir-proxy";
@@ -59,6 +62,10 @@ pub enum Skip {
     NotSelected,
     #[error("label weir.dev/inject: {0} opts out")]
     OptedOut(String),
+    #[error("label weir.dev/inject: {0} of its namespace opts out, whatever the pod's own says")]
+    NamespaceOptedOut(String),
+    #[error("namespace {0} is never in the mesh: it is the cluster's or the control plane's own")]
+    System(String),
     #[error(
         "the pod shares the node's network (hostNetwork): its traffic cannot be told apart from the node's"
     )]
@@ -116,10 +123,10 @@ pub fn inject(
     if !pod.get("spec").is_some_and(Value::is_object) {
         return Err(Refusal::NotAPod("spec is missing"));
     }
-    if let Some(skip) = skip(pod, namespace) {
+    if let Some(skip) = skip(pod, namespace, settings) {
         return Ok(Outcome::Skipped(skip));
     }
-    if let Some(Said::Neither(label)) = said(pod, namespace) {
+    if let Asked::Unclear(label) = asked(pod, namespace, settings) {
         return Err(Refusal::Label(label));
     }
     let knobs = Knobs::resolve(pod, namespace, settings)?;
@@ -127,15 +134,14 @@ pub fn inject(
     Ok(Outcome::Injected(patch::apply(pod, &knobs)))
 }
 
-fn skip(pod: &Value, namespace: &NamespaceContext) -> Option<Skip> {
+fn skip(pod: &Value, namespace: &NamespaceContext, settings: &InjectorSettings) -> Option<Skip> {
     if all_containers(pod).any(|container| name(container) == PROXY_CONTAINER) {
         return Some(Skip::AlreadyInjected);
     }
-    match said(pod, namespace) {
-        Some(Said::No(label)) => return Some(Skip::OptedOut(label)),
-        None => return Some(Skip::NotSelected),
+    match asked(pod, namespace, settings) {
+        Asked::No(why) => return Some(why),
         // What nobody understands is no reason to leave a pod outside: it is refused.
-        Some(Said::Yes | Said::Neither(_)) => {}
+        Asked::Yes | Asked::Unclear(_) => {}
     }
     if pod.pointer("/spec/hostNetwork") == Some(&Value::Bool(true)) {
         return Some(Skip::HostNetwork);
@@ -147,39 +153,6 @@ fn skip(pod: &Value, namespace: &NamespaceContext) -> Option<Skip> {
         .map(name)
         .find(|name| matches!(*name, "linkerd-proxy" | "istio-proxy"));
     other.map(|name| Skip::OtherMesh(name.to_owned()))
-}
-
-/// What the label says, the pod's own before its namespace's.
-enum Said {
-    Yes,
-    No(String),
-    Neither(String),
-}
-
-fn said(pod: &Value, namespace: &NamespaceContext) -> Option<Said> {
-    let own = pod
-        .pointer("/metadata/labels")
-        .and_then(|labels| labels.get(INJECT_LABEL));
-    let label = match own {
-        Some(Value::String(label)) => label.clone(),
-        // Unquoted in YAML, `false` is no text; an API server would not take it.
-        Some(other) => other.to_string(),
-        None => namespace.labels.get(INJECT_LABEL)?.clone(),
-    };
-    Some(match asks(&label) {
-        Some(true) => Said::Yes,
-        Some(false) => Said::No(label),
-        None => Said::Neither(label),
-    })
-}
-
-/// Whether a label `weir.dev/inject` of this value asks for a sidecar; `None`: it says neither yes nor no.
-pub fn asks(label: &str) -> Option<bool> {
-    match label {
-        "enabled" | "true" => Some(true),
-        "disabled" | "false" => Some(false),
-        _ => None,
-    }
 }
 
 fn refuse(pod: &Value, knobs: &Knobs) -> Result<(), Refusal> {

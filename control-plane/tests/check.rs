@@ -279,6 +279,31 @@ fn pods_that_must_start_anew_are_named() {
     }
 }
 
+/// They were said to be older than the label, for ever: no restart brings them a sidecar.
+#[test]
+fn pods_that_ask_for_a_sidecar_where_their_namespace_says_no_are_named() {
+    let cluster = Cluster::installed();
+    let mut keen = plain("keen");
+    keen["metadata"]["labels"] = json!({ "weir.dev/inject": "enabled" });
+    cluster.list("pod", &[keen, plain("quiet")]);
+    let told = |label: &str| {
+        let labels = json!({ "weir.dev/inject": label });
+        cluster.list("namespace", &[namespace("boutique", labels)]);
+        let (_, text) = cluster.check(&[]);
+        text
+    };
+    let text = told("disabled");
+    let unheard = "warning 1 pods ask for a sidecar where their namespace's word counts, which is no: boutique/keen";
+    assert!(text.contains(unheard), "{text}");
+    assert!(!text.contains("should be in the mesh"), "{text}");
+    let text = told("Enabled");
+    assert!(!text.contains("should be in the mesh"), "{text}");
+    assert!(text.contains("says neither yes nor no"), "{text}");
+    let text = told("enabled");
+    let outside = "warning 2 pods should be in the mesh and are not: boutique/keen, boutique/quiet";
+    assert!(text.contains(outside), "{text}");
+}
+
 #[test]
 fn in_cni_mode_nodes_without_the_plugin_and_pods_that_started_there_are_named() {
     let cluster = Cluster::installed();

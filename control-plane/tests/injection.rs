@@ -233,7 +233,7 @@ fn hooks_and_probes_over_https_go_by_the_sidecar_and_come_back_as_they_were() {
 fn a_pod_that_does_not_ask_the_clusters_dns_gets_a_warning() {
     let warned = |policy: &str| {
         let pod = json!({ "spec": { "dnsPolicy": policy, "containers": [{ "name": "a" }] } });
-        warnings(&pod)
+        warnings(&pod, &NamespaceContext::enabled("boutique"))
     };
     for policy in ["Default", "None"] {
         let told = warned(policy).join("");

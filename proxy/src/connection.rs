@@ -19,6 +19,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use weir_config::units::PortRanges;
 
 use crate::detect::Detected;
 use crate::drain::Drain;
@@ -35,6 +36,8 @@ pub struct Proxy {
     pub mesh: Mesh,
     /// Where this proxy listens: a connection that was meant for one of these would loop.
     pub own_ports: [u16; 3],
+    /// Of the app: bytes, whatever the mesh says of them.
+    pub opaque_ports: PortRanges,
 }
 
 /// Why a connection was not served. The text is the metric's label.

@@ -136,6 +136,7 @@ async fn run(settings: Settings) -> Result<(), AnyError> {
     let proxy = Arc::new(Proxy {
         mesh,
         own_ports: settings.own_ports(),
+        opaque_ports: settings.opaque_ports.clone().unwrap_or_default(),
     });
     let keeper = Arc::new(Keeper::new(settings.clone(), identity)?);
     let draining = Once::default();

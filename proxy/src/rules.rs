@@ -25,7 +25,7 @@ struct Condition {
     query: Vec<(String, Text)>,
 }
 
-/// In canonical form.
+/// Of the whole form: a slash at the end counts for all but prefixes and methods of gRPC.
 #[derive(Debug)]
 enum Path {
     Any,
@@ -55,7 +55,7 @@ impl Rules {
     /// The place of the rule; `None`: there is none for it.
     pub fn find(&self, head: &Parts, grpc: bool) -> Option<usize> {
         // Once for all: a path that servers read differently has no form, and matches only what takes every path.
-        let form = path::canonical(head.uri.path());
+        let form = path::whole(head.uri.path());
         let path = form.as_deref().and_then(|it| std::str::from_utf8(it).ok());
         let mut conditions = self.0.iter();
         let found = conditions.find(|it| it.matches(head, path, grpc));
@@ -131,7 +131,8 @@ impl Path {
             Self::Grpc { service, method } => {
                 let called = path
                     .filter(|_| grpc)
-                    .and_then(|path| path.strip_prefix('/'));
+                    .and_then(|path| path.strip_prefix('/'))
+                    .map(|path| path.strip_suffix('/').unwrap_or(path));
                 let called = called.and_then(|called| called.split_once('/'));
                 let is = |wanted: &Option<Text>, found: &str| {
                     wanted.as_ref().is_none_or(|wanted| wanted.is(found))

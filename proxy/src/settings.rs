@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use weir_config::snapshot::AccessLog;
+use weir_config::units::PortRanges;
 
 /// Everything is a flag and an environment variable; the injector sets the variables.
 #[derive(Clone, Debug, clap::Args)]
@@ -52,6 +53,10 @@ pub struct Settings {
         hide_env_values = true
     )]
     pub app_probers: String,
+
+    /// The app's ports on which nobody looks for calls, such as 25,3306-3310, whatever its Services say.
+    #[arg(long, env = "WEIR_OPAQUE_PORTS", value_name = "PORTS")]
+    pub opaque_ports: Option<PortRanges>,
 
     /// Where what the app sends is redirected to.
     #[arg(long, env = "WEIR_OUTBOUND_ADDR", default_value = "127.0.0.1:14140")]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::world::{PATIENCE, World, eventually};
+use crate::world::{PATIENCE, World, eventually, labelled};
 
 const REDIS: &str = "
 apiVersion: apps/v1
@@ -97,6 +97,63 @@ async fn a_server_that_speaks_first_is_not_kept_waiting() {
             assert_eq!(&echo, b"EHLO caller\r\n");
         }
     }
+}
+
+/// Its Service says HTTP, of which the client would have to send a request first.
+#[tokio::test(flavor = "multi_thread")]
+async fn ports_that_a_pods_annotation_calls_opaque_are_whatever_its_service_says() {
+    let pod = labelled("mail", "app: mail", 1).replace(
+        "metadata: {labels:",
+        "metadata: {annotations: {config.weir.dev/opaque-ports: \"2525, 7000-7001\"}, labels:",
+    );
+    let service = "
+apiVersion: v1
+kind: Service
+metadata: {name: mail, namespace: tests}
+spec:
+  selector: {app: mail}
+  ports: [{name: http-mail, port: 80, targetPort: 2525}]
+";
+    let world = World::with(1, "", &format!("{pod}{service}"));
+    for _ in 0..3 {
+        let greeted = async {
+            let mut stream = world.dial("mail:80");
+            let mut greeting = [0; 15];
+            stream.read_exact(&mut greeting).await?;
+            std::io::Result::Ok(greeting)
+        };
+        let greeted = tokio::time::timeout(Duration::from_secs(5), greeted).await;
+        let greeted = greeted
+            .expect("it is not kept waiting")
+            .expect("bytes pass");
+        assert_eq!(&greeted, b"220 lab ready\r\n");
+    }
+    let labels = [
+        ("direction", "outbound"),
+        ("service", "tests/mail:80"),
+        ("tls", "mtls"),
+        ("protocol", "opaque"),
+    ];
+    let caller = world.metrics("caller");
+    assert!(caller.sum("weir_connections_total", &labels) >= 3.0);
+
+    // A port that no Service names, from outside the mesh: what looks like HTTP is not looked at.
+    let address = world.lab.pod("mail").expect("there is such a pod").address;
+    let strange = b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n";
+    let echoed = tokio::task::block_in_place(|| {
+        let address = std::net::SocketAddr::new(address, 7000).to_string();
+        let mut stream = world.lab.dial(None, &address).expect("it is taken");
+        stream.set_read_timeout(Some(PATIENCE))?;
+        std::io::Write::write_all(&mut stream, strange)?;
+        let mut echo = vec![0; strange.len()];
+        std::io::Read::read_exact(&mut stream, &mut echo)?;
+        std::io::Result::Ok(echo)
+    });
+    let echoed = echoed.expect("it comes back");
+    assert_eq!(
+        String::from_utf8_lossy(&echoed),
+        String::from_utf8_lossy(strange)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,12 @@ pub(crate) const CONFIG: &[Bug] = bugs! {
         "a route is attached to a port that is not there":
             "ports.any(|port| leads_to(parent, port))" => "ports.next().is_some()",
             "gateway::a_parent_that_is_not_there_is_told_from_one_that_is";
+        "a route of a service that nobody calls by its address is accepted":
+            "return Parent::NoAddress(why);" => "let _ = why;",
+            "gateway::a_route_of_a_service_that_nobody_calls_by_its_address_is_not_accepted";
+        "calls are sent to where another name leads":
+            "self.no_address(&target) == Some(NoAddress::ExternalName)" => "false",
+            "gateway::a_backend_may_be_headless_and_no_other_name";
         "a namespace may have any number of routes on a service":
             "*count <= ROUTES_MAX" => "true",
             "gateway::the_33rd_route_of_a_namespace_has_no_place";
@@ -41,6 +47,11 @@ pub(crate) const CONFIG: &[Bug] = bugs! {
         "an endpoint whose pod is gone is called in plain text":
             "return index.pod(&name).map(|pod| Some(pod.as_ref()))" => "return Some(index.pod(&name).map(AsRef::as_ref))",
             "compile::endpoints::an_endpoint_whose_pod_is_gone_or_not_here_yet_gets_no_calls";
+    }
+    "compile/protocol.rs" {
+        "callers do not hear of the ports that pods call opaque":
+            "pods.any(|pod| pod.is_opaque(number))" => "false",
+            "compile::endpoints::a_port_is_opaque_to_callers_when_any_pod_behind_it_says_so_and_to_a_pod_when_it_says_so_itself";
     }
     "compile/authorization.rs" {
         "what only audits is enforced":
@@ -75,12 +86,22 @@ pub(crate) const CONTROL_PLANE: &[Bug] = bugs! {
         "a job that would never end is injected":
             "Err(Refusal::NeverEnds(policy.to_owned()))" => "Ok(())",
             "injector::tests::a_pod_that_would_not_be_in_the_mesh_is_refused_and_told_why";
-        "a pod that said no is injected":
-            "return Some(Skip::OptedOut(label))" => "()",
-            "injector::tests::who_said_no_is_left_alone";
         "a label that nobody understands is a yes":
             "return Err(Refusal::Label(label))" => "()",
             "injector::tests::a_label_that_nobody_understands_is_refused";
+    }
+    "injector/asked.rs" {
+        "a pod that said no is injected":
+            "Asked::No(Skip::OptedOut(label))" => "Asked::Yes",
+            "injector::tests::who_said_no_is_left_alone";
+        "a pod's yes counts where its namespace has said no":
+            "return Asked::No(Skip::NamespaceOptedOut(label.clone()))" => "()",
+            "injector::asked::tests::whom_the_webhooks_are_not_asked_about_is_not_injected_elsewhere";
+    }
+    "mesh/enforcement.rs" {
+        "what is said for callers of a headless service looks as if somebody might hold it":
+            "self.index.no_address(&of).filter(|_| reach.callers)" => "None",
+            "mesh::tests::of_a_headless_service_what_is_said_for_callers_is_known_to_hold_for_nobody";
     }
     "push/ledger.rs" {
         "what was acknowledged is sent again":

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::{Index, forget, keys_of};
+use crate::compile::protocol;
+use crate::merge;
 use crate::resource::{
-    AuthorizationMode, AuthorizationPolicy, FaultPolicy, ObjectName, ResiliencePolicy, ServicePort,
-    TargetKind, TargetRef, Targeting,
+    AuthorizationMode, AuthorizationPolicy, FaultPolicy, NoAddress, ObjectName, ResiliencePolicy,
+    ServicePort, TargetKind, TargetRef, Targeting,
 };
 use crate::snapshot::{Access, Protocol, ServiceKey};
-use crate::{merge, protocol};
 
 /// What a policy is attached to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -147,7 +148,14 @@ impl Index {
 
     /// Faults add up, so no policy takes a target from another.
     fn fault_attachment(&self, target: &Target) -> Attachment {
-        let opaque = |port: &ServicePort| protocol::of_port(port).protocol == Protocol::Opaque;
+        let service = match target {
+            Target::Namespace(_) => None,
+            Target::Service(service) | Target::Port(service, _) => Some(service),
+        };
+        let opaque = |port: &ServicePort| {
+            let spoken = service.map(|service| protocol::of_service(self, service, port));
+            spoken == Some(Protocol::Opaque)
+        };
         match self.ports_of(target) {
             _ if !self.exists(target) => Attachment::TargetNotFound,
             ports if !ports.is_empty() && ports.iter().all(|port| opaque(port)) => {
@@ -207,6 +215,16 @@ impl Index {
         let is_meant =
             |port: &&ServicePort| port.is_tcp() && named.is_none_or(|named| port.name() == named);
         ports.into_iter().flatten().filter(is_meant).collect()
+    }
+
+    /// Why nobody calls a target by an address of its own.
+    pub fn no_address(&self, target: &Target) -> Option<NoAddress> {
+        match target {
+            Target::Namespace(_) => None,
+            Target::Service(service) | Target::Port(service, _) => {
+                self.services.get(service)?.spec.no_address()
+            }
+        }
     }
 
     /// What a policy would fall back on and cannot: there is no such Service, or it has no such port.

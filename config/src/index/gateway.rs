@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::{Index, Touched, forget};
+use super::{Index, Target, Touched, forget};
 use crate::resource::{
-    BackendRef, GatewayRoute, GrpcRoute, HttpRoute, Kind, ObjectName, ParentRef, ReferenceGrant,
-    Service, ServicePort,
+    BackendRef, GatewayRoute, GrpcRoute, HttpRoute, Kind, NoAddress, ObjectName, ParentRef,
+    ReferenceGrant, Service, ServicePort,
 };
 use crate::snapshot::ServiceKey;
 
@@ -28,6 +28,8 @@ pub enum Unresolved {
     /// In another namespace, where no ReferenceGrant lets it in.
     RefNotPermitted,
     BackendNotFound,
+    /// A Service whose name leads to another name, and so to anywhere, whatever a ReferenceGrant says.
+    ExternalName,
 }
 
 /// How a route fares with one of its parents.
@@ -38,6 +40,8 @@ pub enum Parent {
     NoMatchingParent,
     /// As many older routes are attached there as may be.
     TooMany,
+    /// Nobody calls it by an address of its own, so nobody would be routed.
+    NoAddress(NoAddress),
 }
 
 impl<R> Default for RoutesOf<R> {
@@ -159,7 +163,11 @@ impl Index {
             namespace: service.namespace,
             name: service.name,
         };
+        let target = Target::Service(ObjectName::new(&key.namespace, &key.name));
         match self.has_port(&key) {
+            _ if self.no_address(&target) == Some(NoAddress::ExternalName) => {
+                Err(Unresolved::ExternalName)
+            }
             true => Ok(key),
             false => Err(Unresolved::BackendNotFound),
         }
@@ -172,6 +180,9 @@ impl Index {
                 return Parent::NoMatchingParent;
             };
             let mut ports = service.spec.ports.iter().filter(|port| port.is_tcp());
+            if let Some(why) = service.spec.no_address() {
+                return Parent::NoAddress(why);
+            }
             match ports.any(|port| leads_to(parent, port)) {
                 false => Parent::NoMatchingParent,
                 true if self.is_beyond(route, service) => Parent::TooMany,

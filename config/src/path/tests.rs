@@ -24,6 +24,24 @@ fn what_means_the_same_is_the_same() {
     }
 }
 
+/// Exact matches of the Gateway API tell `/two/` from `/two`; who may call is the same for both.
+#[test]
+fn the_whole_form_keeps_the_slash_at_the_end() {
+    for (path, whole_form, form) in [
+        ("/", "/", "/"),
+        ("/two", "/two", "/two"),
+        ("/two/", "/two/", "/two"),
+        ("/%74wo/", "/two/", "/two"),
+        ("/one/%74wo/", "/one/two/", "/one/two"),
+    ] {
+        assert_eq!(whole(path).as_deref(), Some(whole_form.as_bytes()));
+        assert_eq!(canonical(path).as_deref(), Some(form.as_bytes()));
+    }
+    for path in ["//", "/two//", "/two/%2F", "/two/..", "two/"] {
+        assert_eq!(whole(path), None, "{path}");
+    }
+}
+
 /// Each of them went past somebody's authorization once (security.md, path normalization).
 #[test]
 fn what_servers_read_differently_has_no_form() {
@@ -116,6 +134,12 @@ proptest! {
         if let Some(form) = canonical(&path) {
             prop_assert_eq!(as_a_server_reads_it(path.as_bytes()), form.into_owned());
         }
+        // What routes compare is that path, too, but for the slash.
+        let bare = whole(&path).map(|form| match form.strip_suffix(b"/") {
+            None | Some(b"") => form.to_vec(),
+            Some(bare) => bare.to_vec(),
+        });
+        prop_assert_eq!(bare, canonical(&path).map(Cow::into_owned));
     }
 
     /// However often it is asked, unless the form has a percent sign, which stands for itself.

@@ -47,14 +47,14 @@ pub use outbound::{
     OutboundLimits, Retries, RetryBudget, RetryCause, StaleAnswers,
 };
 pub use pod::{
-    Container, ContainerPort, Pod, PodCondition, PodIp, PodSpec, PodStatus, SIDECAR_CONTAINER,
-    WEIGHT_ANNOTATION, WEIGHT_DEFAULT,
+    Container, ContainerPort, OPAQUE_PORTS_ANNOTATION, Pod, PodCondition, PodIp, PodSpec,
+    PodStatus, SIDECAR_CONTAINER, WEIGHT_ANNOTATION, WEIGHT_DEFAULT,
 };
 pub use rate_limit::{RateLimit, RateLimitKey};
 pub use resilience_policy::{
     Inbound, InboundLimits, ResiliencePolicy, ResiliencePolicySpec, RoutePolicy,
 };
-pub use service::{IntOrString, Service, ServicePort, ServiceSpec};
+pub use service::{IntOrString, NoAddress, Service, ServicePort, ServiceSpec};
 pub use target::{GrpcMatch, HttpMatch, RouteSelector, TargetKind, TargetRef, Targeting};
 
 /// The API group and version of our own kinds.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::Metadata;
+use crate::units::PortRanges;
 
 /// A pod is in the mesh when a container or init container has this name.
 pub const SIDECAR_CONTAINER: &str = "weir-proxy";
@@ -13,6 +14,9 @@ pub const SIDECAR_CONTAINER: &str = "weir-proxy";
 pub const WEIGHT_ANNOTATION: &str = "weir.dev/weight";
 pub const WEIGHT_DEFAULT: u32 = 100;
 const WEIGHT_MAX: u32 = 1000;
+
+/// An annotation: ports of the pod on which nobody looks for calls. The injector copies its namespace's to it.
+pub const OPAQUE_PORTS_ANNOTATION: &str = "config.weir.dev/opaque-ports";
 
 /// The label of the zone that a pod's node is in. Kubernetes copies it from the node (KEP-4742, the PodTopologyLabels
 /// admission plugin); elsewhere whoever writes the pod may.
@@ -133,6 +137,19 @@ impl Pod {
         Some(weight.ok_or_else(|| {
             format!("{WEIGHT_ANNOTATION}: expected a whole number from 1 to {WEIGHT_MAX}, found {text:?}")
         }))
+    }
+
+    /// Whether its annotation says so; one that cannot be read says nothing.
+    pub fn is_opaque(&self, port: u16) -> bool {
+        let said = self.opaque_ports_said().and_then(Result::ok);
+        said.is_some_and(|ports| ports.contains(port))
+    }
+
+    /// What its annotation says, or what is wrong with that.
+    pub(crate) fn opaque_ports_said(&self) -> Option<Result<PortRanges, String>> {
+        let text = self.metadata.annotations.get(OPAQUE_PORTS_ANNOTATION)?;
+        let ports = text.parse();
+        Some(ports.map_err(|error: String| format!("{OPAQUE_PORTS_ANNOTATION}: {error}")))
     }
 
     pub fn is_ready(&self) -> bool {

@@ -45,6 +45,13 @@ pub struct ResiliencePolicySpec {
     pub routes: Vec<RoutePolicy>,
 }
 
+impl ResiliencePolicySpec {
+    /// Whether it says anything that callers' sidecars do; one that says nothing at all is taken for one of them.
+    pub const fn is_for_callers(&self) -> bool {
+        self.outbound.is_some() || !self.routes.is_empty() || self.inbound.is_none()
+    }
+}
+
 /// What the service's own sidecar does.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]

@@ -43,6 +43,16 @@ pub struct ServicePort {
     pub protocol: Option<String>,
 }
 
+/// Why nobody calls a Service by an address of its own. What is said for its callers holds for none of those who call
+/// where its name leads them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoAddress {
+    /// `clusterIP: None`: its name leads to the addresses of its pods.
+    Headless,
+    /// Its name leads to another name.
+    ExternalName,
+}
+
 /// A port's number or its name, as Kubernetes has them in one field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
@@ -51,7 +61,28 @@ pub enum IntOrString {
     Name(String),
 }
 
+impl std::fmt::Display for NoAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (what, whom) = match self {
+            Self::Headless => ("has no ClusterIP", "its pods"),
+            Self::ExternalName => ("is of type ExternalName", "what its name leads to"),
+        };
+        write!(
+            f,
+            "the Service {what}: its callers call {whom}, and nothing that is said for callers of the Service holds for them"
+        )
+    }
+}
+
 impl ServiceSpec {
+    /// `None`: it has an address, or will get one.
+    pub fn no_address(&self) -> Option<NoAddress> {
+        if self.service_type.as_deref() == Some("ExternalName") {
+            return Some(NoAddress::ExternalName);
+        }
+        (self.cluster_ip.as_deref() == Some("None")).then_some(NoAddress::Headless)
+    }
+
     /// Every address of the service; a headless one has none.
     pub fn addresses(&self) -> impl Iterator<Item = std::net::IpAddr> {
         let all = if self.cluster_ips.is_empty() {

@@ -33,13 +33,13 @@ pub struct RuleMatch {
     pub query: Vec<ValueCondition>,
 }
 
-/// Paths in canonical form ([`crate::path`]).
+/// Of paths in the form in which they are compared ([`crate::path`]): with a slash at the end where there is one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum PathCondition {
     Any,
     Exact(String),
-    /// By whole segments: `/a` matches `/a` and `/a/b`, not `/ab`.
+    /// By whole segments: `/a` matches `/a`, `/a/` and `/a/b`, not `/ab`. Without a slash at the end itself.
     Prefix(String),
     /// The whole path.
     Regex(String),

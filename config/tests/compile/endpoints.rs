@@ -198,3 +198,42 @@ fn endpoints_and_workloads_know_their_zone_and_weight() {
     assert_eq!((placed(0), placed(1)), ((Some("a"), 100), (Some("b"), 10)));
     assert_eq!(zone_of(&index, "cart-1").as_deref(), Some("b"));
 }
+
+/// While a Deployment is rolled out some of its pods say so and some do not yet: bytes pass to both.
+#[test]
+fn a_port_is_opaque_to_callers_when_any_pod_behind_it_says_so_and_to_a_pod_when_it_says_so_itself()
+{
+    let mut index = index(&[SHOP]);
+    let spoken = |index: &Index, pod: &str| {
+        let service = compile::service(index, &cart()).expect("there is such a port");
+        let workload = compile::workload(index, &name(pod)).expect("there is such a pod");
+        let mut ports = workload.ports.iter();
+        let own = ports.find(|inbound| inbound.port == 7070);
+        (service.protocol, own.expect("it is named").protocol)
+    };
+    let http2 = (Protocol::Http2, Protocol::Http2);
+    assert_eq!(spoken(&index, "cart-0"), http2);
+    let says = |ports: &str| {
+        let pod = format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: cart-0, namespace: boutique, labels: {{app: cart}},
+               annotations: {{config.weir.dev/opaque-ports: {ports:?}}}}},
+              spec: {{containers: [{{name: cart, ports: [{{name: api, containerPort: 7070}}]}}]}},
+              status: {{podIP: 10.1.0.7}}}}"
+        );
+        resources(&pod).remove(0)
+    };
+    let touched = index.apply(says("25, 7000-7100"));
+    assert!(
+        touched.services.contains(&name("cart")),
+        "it is compiled again"
+    );
+    let both = (Protocol::Opaque, Protocol::Opaque);
+    assert_eq!(spoken(&index, "cart-0"), both);
+    let of_others = (Protocol::Opaque, Protocol::Http2);
+    assert_eq!(spoken(&index, "cart-1"), of_others, "it has not said so");
+    // The Service's own number is not the pod's; and what cannot be read says nothing.
+    for nothing in ["7000", "7070;", ""] {
+        index.apply(says(nothing));
+        assert_eq!(spoken(&index, "cart-0"), http2, "{nothing:?}");
+    }
+}

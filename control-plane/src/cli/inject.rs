@@ -109,7 +109,7 @@ impl Injection {
         // Whoever runs this asks for injection, unless the namespace says otherwise.
         let asked = NamespaceContext::enabled(namespace);
         let namespace = self.namespaces.get(namespace).unwrap_or(&asked);
-        for warning in warnings(pod) {
+        for warning in warnings(pod, namespace) {
             eprintln!("warning: {name}: {warning}");
         }
         match inject(pod, namespace, &self.settings) {
@@ -170,20 +170,27 @@ fn template(kind: &str) -> Option<&'static str> {
     }
 }
 
-/// Of the file itself. One without a label is taken as enabled: that is what was asked for.
-fn namespaces(documents: &[Value]) -> HashMap<String, NamespaceContext> {
-    let objects = documents
-        .iter()
-        .filter(|document| document["kind"] == "Namespace");
-    let contexts = objects.map(|object| {
-        let mut context = NamespaceContext::from_object(object);
-        context
-            .labels
-            .entry("weir.dev/inject".to_owned())
-            .or_insert_with(|| "enabled".to_owned());
-        (context.name.clone(), context)
-    });
-    contexts.collect()
+/// Of the file itself, in Lists too. One without a label is taken as enabled: that is what was asked for.
+fn namespaces(objects: &[Value]) -> HashMap<String, NamespaceContext> {
+    let mut known = HashMap::new();
+    for object in objects {
+        match object["kind"].as_str() {
+            Some("List") => {
+                let items = object["items"].as_array();
+                known.extend(namespaces(items.map_or(&[], Vec::as_slice)));
+            }
+            Some("Namespace") => {
+                let mut context = NamespaceContext::from_object(object);
+                context
+                    .labels
+                    .entry("weir.dev/inject".to_owned())
+                    .or_insert_with(|| "enabled".to_owned());
+                known.insert(context.name.clone(), context);
+            }
+            _ => {}
+        }
+    }
+    known
 }
 
 fn documents(path: &Path) -> Result<Vec<Value>, Failure> {

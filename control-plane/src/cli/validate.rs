@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use weir_config::index::{Attachment, Index, Parent, Unresolved};
-use weir_config::resource::{GatewayRoute, ResiliencePolicy, TargetRef};
+use weir_config::index::{Attachment, Index, Parent, ROUTES_MAX, Target, Unresolved};
+use weir_config::resource::{GatewayRoute, ResiliencePolicy, TargetRef, Targeting};
 use weir_config::{Diagnostic, Resource, ResourceRef, parse};
 
 use super::{Failure, Output, print};
@@ -114,11 +114,16 @@ impl Found {
             let reference = Resource::ResiliencePolicy((**policy).clone()).reference();
             let mut told = self.without_effect(&reference, self.index.attachments(policy));
             told.extend(self.missing_alternates(&reference, policy));
+            if policy.spec.is_for_callers() {
+                told.extend(self.uncalled(&reference, &**policy));
+            }
             told
         });
         let of_faults = self.index.fault_policies().flat_map(|policy| {
             let reference = Resource::FaultPolicy((**policy).clone()).reference();
-            self.without_effect(&reference, self.index.fault_attachments(policy))
+            let mut told = self.without_effect(&reference, self.index.fault_attachments(policy));
+            told.extend(self.uncalled(&reference, &**policy));
+            told
         });
         let of_authorizations = self.index.authorization_policies().flat_map(|policy| {
             let reference = Resource::AuthorizationPolicy((**policy).clone()).reference();
@@ -146,10 +151,21 @@ impl Found {
         let file = self.place(&reference);
         let parents = self.index.parents(route).into_iter();
         let mut told: Vec<String> = parents
-            .filter(|(_, fares)| *fares != Parent::Accepted)
-            .map(|(parent, _)| {
+            .filter_map(|(parent, fares)| {
+                let why = match fares {
+                    Parent::Accepted => return None,
+                    Parent::NoMatchingParent => {
+                        "none of these files has it, or no such port of it".to_owned()
+                    }
+                    Parent::TooMany => {
+                        format!("{ROUTES_MAX} older routes of its namespace are, too")
+                    }
+                    Parent::NoAddress(why) => why.to_string(),
+                };
                 let service = parent.service(namespace);
-                format!("{file}: {reference} is attached to {service}, which none of these files has, or no such port of it")
+                Some(format!(
+                    "{file}: {reference} is attached to {service}: {why}"
+                ))
             })
             .collect();
         for backend in route.backend_refs() {
@@ -164,6 +180,9 @@ impl Found {
                 )),
                 Err(Unresolved::BackendNotFound) => Some(format!(
                     "{file}: {reference} names {title}, which none of these files has, or no such port of it"
+                )),
+                Err(Unresolved::ExternalName) => Some(format!(
+                    "{file}: {reference} names {title}, which is of type ExternalName: no call is sent there"
                 )),
             });
         }
@@ -194,6 +213,19 @@ impl Found {
                 }
             };
             Some(format!("{file}: {reference} {why}"))
+        });
+        told.collect()
+    }
+
+    /// What a policy says for callers whom it does not reach.
+    fn uncalled(&self, reference: &ResourceRef, policy: &impl Targeting) -> Vec<String> {
+        let file = self.place(reference);
+        let told = policy.target_refs().iter().filter_map(|target| {
+            let why = self.index.no_address(&Target::of(policy, target))?;
+            let target = &target.name;
+            Some(format!(
+                "{file}: {reference} says something for callers of {target}: {why}"
+            ))
         });
         told.collect()
     }

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::asked::{is_unclear, is_unheard};
 use super::knobs::Knobs;
 use super::{
     HASH_ANNOTATION, InjectorSettings, NamespaceContext, STATUS_ANNOTATION, all_containers, patch,
@@ -17,13 +18,18 @@ pub enum Made {
     Otherwise,
     /// It should have a sidecar, and was there before anybody said so.
     WithoutSidecar,
+    /// It asks for one, in a namespace whose word counts and says no.
+    Unheard,
     /// Nobody asks for one, or it cannot have one.
     OutsideOnPurpose,
 }
 
 pub fn made_by(pod: &Value, namespace: &NamespaceContext, settings: &InjectorSettings) -> Made {
     if !all_containers(pod).any(|container| name(container) == PROXY_CONTAINER) {
-        return match skip(pod, namespace) {
+        return match skip(pod, namespace, settings) {
+            _ if is_unheard(pod, namespace, settings) => Made::Unheard,
+            // No restart brings it a sidecar: its namespace is what is wrong.
+            None if is_unclear(namespace) => Made::OutsideOnPurpose,
             None => Made::WithoutSidecar,
             Some(_) => Made::OutsideOnPurpose,
         };

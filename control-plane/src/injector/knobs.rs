@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
+use weir_config::units::PortRanges;
 
 use super::settings::{InjectorSettings, NamespaceContext};
 use super::{KNOB_PREFIX, Refusal, quantity};
 
 /// Every knob there is. One that is not here is a typing mistake and gets a warning.
-const KNOBS: [&str; 13] = [
+const KNOBS: [&str; 14] = [
+    "opaque-ports",
     "skip-inbound-ports",
     "skip-outbound-ports",
     "skip-outbound-cidrs",
@@ -38,6 +40,9 @@ pub(super) struct Knobs {
     pub(super) grace_seconds: u64,
     pub(super) log_level: String,
     pub(super) access_log: Option<String>,
+    /// Left out when nothing is said, for the sake of the hash of pods from before there was this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) opaque_ports: Option<String>,
     pub(super) skip_inbound_ports: Option<String>,
     pub(super) skip_outbound_ports: Option<String>,
     pub(super) skip_outbound_cidrs: Option<String>,
@@ -88,6 +93,7 @@ impl Knobs {
                 .unwrap_or(&settings.log_level)
                 .to_owned(),
             access_log: annotations.parsed("access-log", "off, json or text", access_log)?,
+            opaque_ports: annotations.parsed("opaque-ports", PORTS, port_list)?,
             skip_inbound_ports: annotations.parsed("skip-inbound-ports", PORTS, port_list)?,
             skip_outbound_ports: annotations.parsed("skip-outbound-ports", PORTS, port_list)?,
             skip_outbound_cidrs: annotations.parsed("skip-outbound-cidrs", CIDRS, cidr_list)?,
@@ -110,23 +116,32 @@ impl Knobs {
     }
 }
 
-/// Annotations that look like ours and are not, and names that may not be found: shown to the user, never a reason to refuse.
-pub fn warnings(pod: &Value) -> Vec<String> {
-    let annotations = pod
+/// Annotations that look like ours and are not, of the pod and of its namespace, and names that may not be found: shown
+/// to the user, never a reason to refuse.
+pub fn warnings(pod: &Value, namespace: &NamespaceContext) -> Vec<String> {
+    let own = pod
         .pointer("/metadata/annotations")
         .and_then(Value::as_object)
         .into_iter()
         .flatten();
-    let unknown = annotations
-        .filter_map(|(key, _)| key.strip_prefix(KNOB_PREFIX))
-        .filter(|knob| !KNOBS.contains(knob));
-    let unknown = unknown.map(|knob| {
-        format!(
-            "annotation {KNOB_PREFIX}{knob} is unknown and has no effect; known: {}",
-            KNOBS.join(", ")
-        )
+    let own = own.map(|(key, _)| (key, "the pod".to_owned()));
+    let inherited = namespace.annotations.keys();
+    let inherited = inherited.map(|key| (key, format!("namespace {}", namespace.name)));
+    let unknown = own.chain(inherited).filter_map(|(key, whose)| {
+        let knob = key.strip_prefix(KNOB_PREFIX)?;
+        (!is_known(key)).then(|| {
+            format!(
+                "annotation {KNOB_PREFIX}{knob} of {whose} is unknown and has no effect; known: {}",
+                KNOBS.join(", ")
+            )
+        })
     });
     unknown.chain(names_are_elsewhere(pod)).collect()
+}
+
+fn is_known(annotation: &str) -> bool {
+    let knob = annotation.strip_prefix(KNOB_PREFIX);
+    knob.is_some_and(|knob| KNOBS.contains(&knob))
 }
 
 fn names_are_elsewhere(pod: &Value) -> Option<String> {
@@ -198,7 +213,7 @@ impl Annotations<'_> {
             .namespace
             .annotations
             .iter()
-            .filter(|(key, _)| key.starts_with(KNOB_PREFIX));
+            .filter(|(key, _)| is_known(key));
         let own = |key: &String| self.own.and_then(|own| own.get(key));
         ours.filter(|(key, value)| own(key).is_none_or(|own| own == *value))
             .map(|(key, value)| (key.clone(), value.clone()))
@@ -225,18 +240,8 @@ fn access_log(text: &str) -> Option<String> {
 
 /// Normalised, because it becomes an argument of a program that runs as root.
 fn port_list(text: &str) -> Option<String> {
-    let range = |item: &str| -> Option<String> {
-        let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port != 0);
-        match item.split_once('-') {
-            None => port(item).map(|port| port.to_string()),
-            Some((low, high)) => {
-                let (low, high) = (port(low)?, port(high)?);
-                (low <= high).then(|| format!("{low}-{high}"))
-            }
-        }
-    };
-    let ranges: Option<Vec<String>> = text.split(',').map(range).collect();
-    ranges.map(|ranges| ranges.join(","))
+    let ports: PortRanges = text.parse().ok()?;
+    Some(ports.to_string())
 }
 
 fn cidr_list(text: &str) -> Option<String> {

@@ -193,12 +193,14 @@ fn environment(knobs: &Knobs, app_ports: &[u64], probers: Map<String, Value>) ->
         value("WEIR_DRAIN_SECONDS", knobs.drain_seconds.to_string()),
         value("WEIR_LOG", knobs.log_level.clone()),
     ];
-    env.extend(
-        knobs
-            .access_log
-            .as_ref()
-            .map(|format| value("WEIR_ACCESS_LOG", format.clone())),
-    );
+    let given = [
+        ("WEIR_ACCESS_LOG", &knobs.access_log),
+        ("WEIR_OPAQUE_PORTS", &knobs.opaque_ports),
+    ];
+    let given = given
+        .into_iter()
+        .filter_map(|(name, said)| Some(value(name, said.clone()?)));
+    env.extend(given);
     env
 }
 

@@ -23,6 +23,21 @@ pub struct InjectorSettings {
     pub cni: bool,
 }
 
+impl InjectorSettings {
+    /// Of whose pods no webhook is asked, because the cluster must start without Weir, and Weir without itself.
+    pub(super) fn stays_outside(&self, namespace: &str) -> bool {
+        namespace == "kube-system" || Some(namespace) == self.own_namespace()
+    }
+
+    /// The control plane's, by its name in the cluster: `weir-control-plane.weir-system.svc:14180`.
+    fn own_namespace(&self) -> Option<&str> {
+        let (host, _) = self.control_plane_addr.rsplit_once(':')?;
+        let mut labels = host.split('.').skip(1);
+        let namespace = labels.next()?;
+        (labels.next() == Some("svc")).then_some(namespace)
+    }
+}
+
 impl Default for InjectorSettings {
     fn default() -> Self {
         Self {

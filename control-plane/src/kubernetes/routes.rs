@@ -272,6 +272,7 @@ fn conditions(parent: &RouteParent) -> Vec<Value> {
             (false, "NoMatchingParent", message)
         }
         Parent::TooMany => (false, "UnsupportedValue", too_many),
+        Parent::NoAddress(why) => (false, "UnsupportedValue", why.to_string()),
     };
     let accepted = condition("Accepted", holds, reason, &message);
     let resolved = match &parent.unresolved {
@@ -284,6 +285,12 @@ fn conditions(parent: &RouteParent) -> Vec<Value> {
                     format!("no ReferenceGrant of its namespace lets this route name {title}"),
                 ),
                 Unresolved::BackendNotFound => ("BackendNotFound", format!("there is no {title}")),
+                Unresolved::ExternalName => (
+                    "InvalidKind",
+                    format!(
+                        "{title} is of type ExternalName: its name may lead anywhere, so no call is sent there"
+                    ),
+                ),
             };
             condition("ResolvedRefs", false, reason, &message)
         }
@@ -293,7 +300,7 @@ fn conditions(parent: &RouteParent) -> Vec<Value> {
 
 #[cfg(test)]
 mod tests {
-    use weir_config::resource::ParentRef;
+    use weir_config::resource::{NoAddress, ParentRef};
 
     use super::*;
 
@@ -372,6 +379,18 @@ mod tests {
                 "ResolvedRefs",
             ),
             (Parent::TooMany, None, "UnsupportedValue", "ResolvedRefs"),
+            (
+                Parent::NoAddress(NoAddress::Headless),
+                None,
+                "UnsupportedValue",
+                "ResolvedRefs",
+            ),
+            (
+                Parent::Accepted,
+                Some(Unresolved::ExternalName),
+                "Accepted",
+                "InvalidKind",
+            ),
             (
                 Parent::Accepted,
                 Some(Unresolved::InvalidKind),

@@ -172,6 +172,16 @@ fn enforced(found: &Enforcement, now_ms: u64) -> Condition {
         let message = format!("it was over at {}", rfc3339(until));
         return Condition::enforced("False", "Ended", message);
     }
+    if let Some(why) = found.no_address {
+        return match proxies {
+            0 => Condition::enforced("False", "NoClusterIP", why.to_string()),
+            _ => Condition::enforced(
+                "False",
+                "PartiallyEnforced",
+                format!("{message}, but {why}"),
+            ),
+        };
+    }
     match (&found.behind, &found.untold) {
         (Some(pod), _) => {
             let message = format!("{message}; waiting for {pod}");

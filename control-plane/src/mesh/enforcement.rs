@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use weir_config::index::{Attachment, Target};
-use weir_config::resource::{ObjectName, TargetRef, Targeting};
+use weir_config::resource::{NoAddress, ObjectName, TargetRef, Targeting};
 use weir_config::snapshot::ServiceKey;
 use weir_config::{Kind, ResourceRef, compile};
 
@@ -29,6 +29,8 @@ pub struct Enforcement {
     pub until_ms: Option<u64>,
     /// What its callers hold open.
     pub outages: Vec<Outage>,
+    /// Why those who call it where its name leads them do so without what is said for callers.
+    pub no_address: Option<NoAddress>,
 }
 
 /// Which sidecars a policy is for.
@@ -54,9 +56,7 @@ impl Mesh {
                 let policy = index.policy(name)?.as_ref();
                 let spec = &policy.spec;
                 let reach = Reach {
-                    callers: spec.outbound.is_some()
-                        || !spec.routes.is_empty()
-                        || spec.inbound.is_none(),
+                    callers: spec.is_for_callers(),
                     own: spec.inbound.is_some(),
                 };
                 let mut answers = state.answers(policy, index.attachments(policy), reach);
@@ -134,9 +134,11 @@ impl State {
         reach: Reach,
     ) -> Vec<Enforcement> {
         let answers = attachments.into_iter().map(|(target, attachment)| {
-            self.answer(Some(target), attachment, || {
-                self.concerned(reach, Some(&Target::of(policy, target)))
-            })
+            let of = Target::of(policy, target);
+            let concerned = || self.concerned(reach, Some(&of));
+            let mut answer = self.answer(Some(target), attachment, concerned);
+            answer.no_address = self.index.no_address(&of).filter(|_| reach.callers);
+            answer
         });
         answers.collect()
     }
@@ -161,6 +163,7 @@ impl State {
             untold: None,
             until_ms: None,
             outages: Vec::new(),
+            no_address: None,
         }
     }
 

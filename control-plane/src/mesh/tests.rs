@@ -233,3 +233,54 @@ fn the_meshs_trust_domain_is_the_certificates() {
         "{workload}"
     );
 }
+
+/// Its callers dial pods, so only what the Service's own sidecars do is in force.
+#[test]
+fn of_a_headless_service_what_is_said_for_callers_is_known_to_hold_for_nobody() {
+    use weir_config::ResourceRef;
+    use weir_config::resource::NoAddress;
+
+    use crate::breakers::NotClosed;
+
+    let mesh = mesh();
+    let headless = SERVICE.replace(
+        "clusterIP: 10.96.0.1",
+        "clusterIP: None, selector: {app: a}",
+    );
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: shop, labels: {app: a}}\nspec: {initContainers: [{name: weir-proxy}]}\nstatus: {podIP: 10.0.0.9}\n";
+    let policy = |kind: &str, name: &str, says: &str| {
+        format!(
+            "apiVersion: weir.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}, namespace: shop}}\n\
+             spec: {{targetRefs: [{{kind: Service, name: a}}], {says}}}\n"
+        )
+    };
+    let outbound = "outbound: {deadline: 1s}";
+    let inbound = "inbound: {limits: {inFlight: 9}}";
+    let fault =
+        "endsAt: '2026-11-26T04:30:00Z', faults: [{abort: {httpStatus: 503}, percentage: 1}]";
+    let member = mesh.join(&ObjectName::new("shop", "p"));
+    let fares = |kind: weir_config::Kind, says: &str| {
+        let text = policy(kind.name(), "it", says);
+        mesh.change(apply(&[headless.as_str(), pod, &text].join("---\n")));
+        let resource = ResourceRef {
+            kind,
+            name: ObjectName::new("shop", "it"),
+        };
+        let found = mesh.enforcement(&resource, &NotClosed::default());
+        let found = found.expect("it is in force").remove(0);
+        (found.no_address, found.proxies)
+    };
+    let (resilience, none) = (weir_config::Kind::ResiliencePolicy, NoAddress::Headless);
+    assert_eq!(fares(resilience, outbound), (Some(none), 0));
+    assert_eq!(fares(resilience, inbound), (None, 1), "its pods take part");
+    let both = format!("{outbound}, {inbound}");
+    assert_eq!(fares(resilience, &both), (Some(none), 1));
+    let authorization = weir_config::Kind::AuthorizationPolicy;
+    let rule = "rules: [{from: [{namespace: shop}]}]";
+    assert_eq!(fares(authorization, rule), (None, 1));
+    assert_eq!(
+        fares(weir_config::Kind::FaultPolicy, fault),
+        (Some(none), 0)
+    );
+    drop(member);
+}

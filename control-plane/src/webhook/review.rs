@@ -123,7 +123,7 @@ impl Review {
             return Verdict::default();
         }
         let pod = &self.0["object"];
-        let warnings = injector::warnings(pod);
+        let warnings = injector::warnings(pod, namespace);
         match injector::inject(pod, namespace, settings) {
             Ok(Outcome::Injected(changed)) => Verdict {
                 changed: Some(changed),

@@ -141,3 +141,98 @@ async fn inject_says_of_what_kind_it_does_not_know_that_it_left_it_alone() {
     );
     assert!(!stdout(&output).contains("weir-proxy"));
 }
+
+/// What a Namespace said was not heard in a List, which is how kubectl prints several objects.
+#[tokio::test]
+async fn inject_hears_a_namespace_in_a_list_and_names_what_it_does_not_know() {
+    let folder = folder();
+    let file = folder.path().join("list.yaml");
+    let story = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/injection/namespace-annotations.yaml"
+    );
+    let story = std::fs::read_to_string(story).expect("a fixture");
+    let mut objects: Vec<serde_json::Value> = serde_saphyr::from_multiple(&story).expect("YAML");
+    objects[1]["metadata"]["namespace"] = objects[0]["metadata"]["name"].clone();
+    objects[0]["metadata"]["annotations"]["config.weir.dev/drain-secs"] = "9".into();
+    objects[1]["metadata"]["annotations"]["config.weir.dev/log-lvl"] = "debug".into();
+    let list = |items| serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": items });
+    let path = file.to_str().expect("text");
+    let mut found = Vec::new();
+    for nested in [
+        objects.clone(),
+        vec![list(objects.clone())],
+        vec![list(vec![list(objects)])],
+    ] {
+        let text = serde_saphyr::to_string_multiple(&nested).expect("YAML");
+        std::fs::write(&file, text).expect("written");
+        let output = weir(folder.path(), &["inject", "-f", path]).await;
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        for told in [
+            "warning: pod boutique/checkout-0: annotation config.weir.dev/log-lvl of the pod is unknown",
+            "warning: pod boutique/checkout-0: annotation config.weir.dev/drain-secs of namespace boutique is unknown",
+        ] {
+            assert!(stderr(&output).contains(told), "{}", stderr(&output));
+        }
+        let mut documents: Vec<serde_json::Value> =
+            serde_saphyr::from_multiple(&stdout(&output)).expect("YAML");
+        let mut last = documents.pop().expect("something");
+        while last["kind"] == "List" {
+            let items = last["items"].as_array_mut().expect("items");
+            last = items.pop().expect("something");
+        }
+        let annotations = &last["metadata"]["annotations"];
+        assert_eq!(annotations["config.weir.dev/drain-seconds"], "12");
+        assert_eq!(
+            annotations["config.weir.dev/drain-secs"],
+            serde_json::Value::Null,
+            "it says nothing"
+        );
+        found.push(last);
+    }
+    assert!(found.iter().all(|pod| *pod == found[0]), "{found:#?}");
+}
+
+/// Nobody calls it by an address of its own: its callers dial its pods.
+#[tokio::test]
+async fn validate_warns_of_what_is_said_for_callers_of_a_headless_service() {
+    let folder = folder();
+    let file = folder.path().join("headless.yaml");
+    let told = async |spec: &str, says: &str| {
+        let text = format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: db, namespace: shop}}\n\
+             spec: {{{spec}, ports: [{{name: http, port: 80}}]}}\n---\n\
+             apiVersion: weir.dev/v1alpha1\nkind: ResiliencePolicy\nmetadata: {{name: db, namespace: shop}}\n\
+             spec: {{targetRefs: [{{kind: Service, name: db}}], {says}}}\n---\n\
+             apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: db, namespace: shop}}\n\
+             spec: {{parentRefs: [{{group: \"\", kind: Service, name: db}}], rules: [{{backendRefs: [{{name: db, port: 80}}]}}]}}\n"
+        );
+        std::fs::write(&file, text).expect("written");
+        let path = file.to_str().expect("text");
+        let output = weir(folder.path(), &["validate", "-f", path]).await;
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let lines: Vec<String> = stderr(&output).lines().map(str::to_owned).collect();
+        lines
+    };
+    let (outbound, inbound) = (
+        "outbound: {deadline: 1s}",
+        "inbound: {limits: {inFlight: 9}}",
+    );
+    assert_eq!(told("clusterIP: 10.0.0.1", outbound).await, [""; 0]);
+    let headless = told("clusterIP: None", outbound).await;
+    assert_eq!(headless.len(), 2, "{headless:?}");
+    assert!(headless[0].contains("ResiliencePolicy shop/db says something for callers of db"));
+    assert!(headless[1].contains("HTTPRoute shop/db is attached to shop/db"));
+    for line in &headless {
+        assert!(
+            line.contains("has no ClusterIP: its callers call its pods"),
+            "{line}"
+        );
+    }
+    assert_eq!(told("clusterIP: None", inbound).await.len(), 1, "the route");
+    let external = told("type: ExternalName, externalName: x.example", inbound).await;
+    assert!(
+        external[1].contains("ExternalName: no call is sent there"),
+        "{external:?}"
+    );
+}

@@ -217,6 +217,45 @@ async fn a_pod_of_a_namespace_that_is_not_known_is_refused_rather_than_left_out(
     webhook.plane.stop().await;
 }
 
+/// A mistyped one on the namespace went to each of its pods, and nobody was told.
+#[tokio::test]
+async fn whoever_makes_a_pod_is_told_whose_annotations_mean_nothing() {
+    let webhook = Webhook::start().await;
+    let namespace = json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        "metadata": {
+            "name": "typos", "labels": { "weir.dev/inject": "enabled" },
+            "annotations": { "config.weir.dev/drain-secs": "9", "config.weir.dev/drain-seconds": "9" },
+        },
+    });
+    webhook.cluster.apply(&namespace.to_string()).await;
+    let annotations = json!({ "config.weir.dev/log-lvl": "debug" });
+    let pod = json!({
+        "metadata": { "generateName": "cart-", "annotations": annotations },
+        "spec": { "containers": [{ "name": "cart" }] },
+    });
+    let mut request = creation(&pod);
+    request["namespace"] = json!("typos");
+    let response = webhook.review("/inject", request).await;
+    let warnings = response["warnings"].as_array().expect("warnings");
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    for (warning, whose) in warnings
+        .iter()
+        .zip(["log-lvl of the pod is", "drain-secs of namespace typos is"])
+    {
+        let warning = warning.as_str().expect("text");
+        assert!(warning.contains(whose), "{warning}");
+    }
+    let injected = &patched(&pod, &response)["metadata"]["annotations"];
+    assert_eq!(injected["config.weir.dev/drain-seconds"], "9");
+    assert_eq!(
+        injected["config.weir.dev/drain-secs"],
+        Value::Null,
+        "it would be the pod's own word"
+    );
+    webhook.plane.stop().await;
+}
+
 fn policy(spec: Value) -> Value {
     json!({
         "apiVersion": "weir.dev/v1alpha1", "kind": "ResiliencePolicy",

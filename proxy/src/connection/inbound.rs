@@ -45,12 +45,16 @@ pub(super) async fn serve(
     let Some((port, workload)) = mesh.inbound_port(address.port()).zip(mesh.workload()) else {
         return Err(reset(&stream, Rejected::NotReady));
     };
+    let protocol = match proxy.opaque_ports.contains(address.port()) {
+        true => snapshot::Protocol::Opaque,
+        false => port.protocol,
+    };
     let strict = workload.mtls == MtlsMode::Strict;
     // Even an opaque port is looked at: sidecars speak TLS first, whatever they carry.
     let expected = if strict {
         Expected::Tls
     } else {
-        Expected::on(port.protocol)
+        Expected::on(protocol)
     };
     let Some(beginning) = first_bytes::read(stream, expected, &mut drain).await? else {
         return Ok(());
@@ -58,6 +62,7 @@ pub(super) async fn serve(
     let app = App {
         address,
         port,
+        protocol,
         worker,
         mesh,
         drain,
@@ -72,6 +77,7 @@ pub(super) async fn serve(
 struct App<'a> {
     address: SocketAddr,
     port: Arc<InboundPort>,
+    protocol: snapshot::Protocol,
     worker: usize,
     mesh: &'a Mesh,
     drain: Drain,
@@ -129,7 +135,7 @@ impl App<'_> {
     }
 
     fn is_http(&self, detected: &Detected) -> bool {
-        self.port.protocol != snapshot::Protocol::Opaque
+        self.protocol != snapshot::Protocol::Opaque
             && matches!(detected, Detected::Http1 | Detected::Http2)
     }
 
@@ -175,7 +181,7 @@ impl App<'_> {
     /// What a sidecar sends as bytes: all of an opaque port, TLS of its app's own, and what is not HTTP where nobody says what
     /// the port speaks. Whoever sends requests this way does not get them past what requests meet.
     async fn tunnel<S: Downstream>(mut self, stream: S, caller: Arc<str>) -> Result<(), Rejected> {
-        let beginning = match self.port.protocol {
+        let beginning = match self.protocol {
             snapshot::Protocol::Opaque => {
                 return self.carry(stream, Bytes::new(), Some(caller)).await;
             }
@@ -194,7 +200,7 @@ impl App<'_> {
         beginning: Beginning<S>,
         caller: Option<Arc<str>>,
     ) -> Result<(), Rejected> {
-        let opaque = self.port.protocol == snapshot::Protocol::Opaque;
+        let opaque = self.protocol == snapshot::Protocol::Opaque;
         let why = if opaque { "declared" } else { beginning.why };
         self.detected(&beginning.detected, why);
         match beginning.detected {

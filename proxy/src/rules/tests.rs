@@ -40,16 +40,20 @@ fn matches(said: &RuleMatch, head: &Parts, grpc: bool) -> bool {
 }
 
 #[test]
-fn paths_are_compared_in_canonical_form() {
+fn paths_are_compared_in_one_form() {
     let path = |condition: PathCondition, uri: &str| {
         matches(&any(condition), &head("GET", uri, &[]), false)
     };
     let exact = || PathCondition::Exact("/cart".into());
     let prefix = || PathCondition::Prefix("/cart".into());
     let pattern = || PathCondition::Regex("/cart/[0-9]+".into());
+    let slash = || PathCondition::Exact("/cart/".into());
+    let slash_pattern = || PathCondition::Regex("/(cart|docs)/".into());
     for (uri, is_exact, is_below, is_like) in [
         ("/cart", true, true, false),
-        ("/cart/", true, true, false),
+        ("/cart/", false, true, false),
+        ("/%63art/", false, true, false),
+        ("/cart/1/", false, true, false),
         ("/%63art?x=1", true, true, false),
         ("/cart/1", false, true, true),
         ("/cart/1/2", false, true, false),
@@ -64,6 +68,13 @@ fn paths_are_compared_in_canonical_form() {
         assert_eq!(path(prefix(), uri), is_below, "prefix {uri}");
         assert_eq!(path(pattern(), uri), is_like, "pattern {uri}");
         assert!(path(PathCondition::Any, uri), "any {uri}");
+        let with_slash = ["/cart/", "/%63art/"].contains(&uri);
+        assert_eq!(path(slash(), uri), with_slash, "exact with a slash {uri}");
+        assert_eq!(
+            path(slash_pattern(), uri),
+            with_slash,
+            "pattern with a slash {uri}"
+        );
     }
 }
 
@@ -140,6 +151,8 @@ fn a_grpc_call_is_a_service_and_a_method() {
     });
     assert!(matches(&like, &get, true));
     assert!(!matches(&like, &head("POST", "/other.Cart/Get", &[]), true));
+    let slash = head("POST", "/boutique.v1.Cart/Get/", &[]);
+    assert!(matches(&grpc(None, Some("Get")), &slash, true));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! One rule of a route: what it matches, and what it does.
 
+use std::borrow::Cow;
+
 use crate::index::Index;
 use crate::path;
 use crate::resource::{
@@ -165,7 +167,10 @@ fn http_path(said: &HttpRouteMatch) -> PathCondition {
         return PathCondition::Any;
     };
     match path.match_type() {
-        PathMatchType::Exact => PathCondition::Exact(canonical(path.value())),
+        PathMatchType::Exact => {
+            let value = path.value();
+            PathCondition::Exact(text(path::whole(value)).unwrap_or_else(|| value.to_owned()))
+        }
         PathMatchType::RegularExpression => PathCondition::Regex(path.value().to_owned()),
         PathMatchType::PathPrefix => match canonical(path.value()).as_str() {
             "/" => PathCondition::Any,
@@ -176,9 +181,11 @@ fn http_path(said: &HttpRouteMatch) -> PathCondition {
 
 /// As it is compared. Validation lets nothing through that has no such form.
 fn canonical(path: &str) -> String {
-    let form = path::canonical(path).map(|form| form.into_owned());
-    let form = form.and_then(|form| String::from_utf8(form).ok());
-    form.unwrap_or_else(|| path.to_owned())
+    text(path::canonical(path)).unwrap_or_else(|| path.to_owned())
+}
+
+fn text(form: Option<Cow<'_, [u8]>>) -> Option<String> {
+    String::from_utf8(form?.into_owned()).ok()
 }
 
 fn prefix_of(said: &HttpRouteMatch) -> Option<String> {

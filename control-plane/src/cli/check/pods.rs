@@ -22,7 +22,7 @@ pub(super) fn check(
         .map(NamespaceContext::from_object)
         .map(|namespace| (namespace.name.clone(), namespace))
         .collect();
-    let (mut meshed, mut outside, mut old) = (0, Vec::new(), Vec::new());
+    let (mut meshed, mut outside, mut old, mut unheard) = (0, Vec::new(), Vec::new(), Vec::new());
     for pod in pods {
         let text = |pointer: &str| {
             pod.pointer(pointer)
@@ -42,6 +42,7 @@ pub(super) fn check(
                 old.push(name);
             }
             Made::WithoutSidecar => outside.push(name),
+            Made::Unheard => unheard.push(name),
             Made::OutsideOnPurpose => {}
         }
     }
@@ -61,6 +62,17 @@ pub(super) fn check(
                 named(&outside)
             ),
             "they are older than the label: kubectl rollout restart what they belong to",
+        ));
+    }
+    if !unheard.is_empty() {
+        findings.push(Finding::warning(
+            format!(
+                "{} pods ask for a sidecar where their namespace's word counts, which is no: {}",
+                unheard.len(),
+                named(&unheard)
+            ),
+            "take the label weir.dev/inject off the namespace or off the pods (kube-system and the control plane's own \
+             namespace are never in the mesh)",
         ));
     }
     findings

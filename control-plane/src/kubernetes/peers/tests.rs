@@ -41,6 +41,7 @@ fn sum(others: &Others) -> (usize, usize, Option<String>) {
         untold: None,
         until_ms: None,
         outages: Vec::new(),
+        no_address: None,
     }];
     others.add(&resource("cart"), Some(3), &mut all);
     let [found] = all;
@@ -121,6 +122,7 @@ fn more_than_there_is_room_for_is_left_out_and_said_to_be() {
         untold: None,
         until_ms: None,
         outages: Vec::new(),
+        no_address: None,
     }];
     holder
         .others

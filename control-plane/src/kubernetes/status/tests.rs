@@ -1,4 +1,4 @@
-use weir_config::resource::{ObjectName, TargetKind, TargetRef};
+use weir_config::resource::{NoAddress, ObjectName, TargetKind, TargetRef};
 
 use super::*;
 
@@ -35,6 +35,7 @@ fn enforcement(attachment: Attachment, acknowledged: usize, proxies: usize) -> E
         untold: None,
         until_ms: None,
         outages: Vec::new(),
+        no_address: None,
     }
 }
 
@@ -182,6 +183,39 @@ fn what_others_say_in_its_place_and_what_cannot_take_effect_is_told() {
             told[1][1] == "False" && told[1][3].contains(word),
             "{told:?}"
         );
+    }
+}
+
+/// It was Unknown, as if somebody might still come who calls it by an address that it has not.
+#[test]
+fn what_is_said_for_callers_of_a_service_without_an_address_is_not_enforced() {
+    for (proxies, no_address, reason, words) in [
+        (
+            0,
+            NoAddress::Headless,
+            "NoClusterIP",
+            "no ClusterIP: its callers call its pods",
+        ),
+        (0, NoAddress::ExternalName, "NoClusterIP", "ExternalName"),
+        // What it says for the Service's own pods is in force.
+        (
+            2,
+            NoAddress::Headless,
+            "PartiallyEnforced",
+            "acknowledged by 2 of 2 proxies, but the Service has no ClusterIP",
+        ),
+    ] {
+        let found = Enforcement {
+            no_address: Some(no_address),
+            ..enforcement(Attachment::Accepted, proxies, proxies)
+        };
+        let told = told(&ancestors(&resource(), &entry(), &[found], NOW));
+        assert_eq!(
+            (told[0][1].as_str(), told[1][1].as_str()),
+            ("True", "False")
+        );
+        assert_eq!(told[1][2], reason);
+        assert!(told[1][3].contains(words), "{told:?}");
     }
 }
 

@@ -3,11 +3,11 @@
 use kube::api::DynamicObject;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
-use weir_config::resource::{Metadata, ObjectName};
+use weir_config::resource::{Metadata, OPAQUE_PORTS_ANNOTATION, ObjectName};
 use weir_config::{Kind, Resource, parse};
 
 /// Annotations that anybody here reads; `kubectl apply` leaves a second copy of each object in another.
-const READ_ANNOTATIONS: [&str; 1] = ["weir.dev/"];
+const READ_ANNOTATIONS: [&str; 2] = ["weir.dev/", OPAQUE_PORTS_ANNOTATION];
 const SLICE_LABELS: [&str; 1] = ["kubernetes.io/service-name"];
 
 /// What an object says: one of ours, or a route, in the words of `weir validate`.
@@ -199,7 +199,10 @@ mod tests {
                 "name": "cart-0", "namespace": "boutique", "uid": "u", "resourceVersion": "7",
                 "creationTimestamp": "2026-11-26T03:00:00Z",
                 "labels": { "app": "cart" },
-                "annotations": { "kubectl.kubernetes.io/last-applied-configuration": "{}", "weir.dev/weight": "50" },
+                "annotations": {
+                    "kubectl.kubernetes.io/last-applied-configuration": "{}", "weir.dev/weight": "50",
+                    "config.weir.dev/opaque-ports": "7070", "config.weir.dev/log-level": "debug",
+                },
                 "managedFields": [{ "manager": "kubectl", "operation": "Update" }],
             },
             "spec": {
@@ -214,7 +217,7 @@ mod tests {
         };
         assert_eq!(
             pod.metadata.annotations.keys().collect::<Vec<_>>(),
-            ["weir.dev/weight"]
+            ["config.weir.dev/opaque-ports", "weir.dev/weight"]
         );
         assert_eq!(
             pod.metadata.creation_timestamp.as_deref(),

@@ -44,6 +44,7 @@ async fn tunnel(declared: snapshot::Protocol, greeting: &'static str) -> Tunnel 
         let app = App {
             address,
             port: mesh.inbound_port(PORT).expect("it has a policy"),
+            protocol: declared,
             worker: 0,
             mesh: &mesh,
             drain,

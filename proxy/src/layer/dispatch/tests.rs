@@ -142,16 +142,22 @@ fn rule(backends: Vec<RuleBackend>) -> Rule {
 
 /// For everything below `/a`.
 fn dispatch(rule: Rule, servers: &[&Server]) -> Dispatch {
+    dispatching(vec![(PathCondition::Prefix("/a".into()), rule)], servers)
+}
+
+fn dispatching(said: Vec<(PathCondition, Rule)>, servers: &[&Server]) -> Dispatch {
+    let (paths, rules): (Vec<_>, Vec<_>) = said.into_iter().unzip();
+    let matches = paths.into_iter().enumerate().map(|(rule, path)| RuleMatch {
+        rule,
+        path,
+        method: None,
+        headers: Vec::new(),
+        query: Vec::new(),
+    });
     let routing = Routing {
         callers: None,
-        matches: vec![RuleMatch {
-            rule: 0,
-            path: PathCondition::Prefix("/a".into()),
-            method: None,
-            headers: Vec::new(),
-            query: Vec::new(),
-        }],
-        rules: vec![rule],
+        matches: matches.collect(),
+        rules,
     };
     let known = servers
         .iter()
@@ -308,6 +314,33 @@ async fn a_redirect_calls_nobody() {
     assert_eq!(answer.status(), StatusCode::TEMPORARY_REDIRECT);
     assert_eq!(answer.headers()["location"], "http://new.example/a?b");
     assert!(app.asked().is_empty());
+}
+
+/// `/docs/` met the rule for `/docs`, too, which sent its caller there: for ever.
+#[tokio::test]
+async fn a_redirect_that_adds_a_slash_is_asked_once() {
+    let app = Server::answering("app", &[200]).await;
+    let mut moved = rule(vec![]);
+    moved.redirect = Some(snapshot::Redirect {
+        scheme: None,
+        hostname: None,
+        path: Some(PathChange::Full("/docs/".into())),
+        port: None,
+        status: 301,
+    });
+    let exact = PathCondition::Exact("/docs".into());
+    let said = vec![
+        (exact, moved),
+        (PathCondition::Any, rule(vec![to("app", 1)])),
+    ];
+    let mut dispatch = dispatching(said, &[&app]);
+    let first = dispatch.call(get("/docs")).await.expect("an answer");
+    assert_eq!(first.status(), StatusCode::MOVED_PERMANENTLY);
+    let location = &first.headers()["location"];
+    assert_eq!(location, "http://front/docs/");
+    let second = dispatch.call(get("/docs/")).await.expect("an answer");
+    assert_eq!(second.status(), StatusCode::OK);
+    assert!(app.asked()[0].starts_with("GET /docs/ "));
 }
 
 fn mirrored(numerator: u32) -> Rule {

@@ -1,0 +1,35 @@
+//! What is spoken on a port as callers and as its own sidecar are told: the pods' annotation `config.weir.dev/opaque-ports`
+//! first, then what the Service says ([`protocol`](crate::protocol)).
+
+use crate::index::Index;
+use crate::protocol;
+use crate::resource::{ObjectName, Pod, ServicePort};
+use crate::snapshot::Protocol;
+
+use super::pod_behind;
+
+/// To callers a port is opaque when any pod behind it says so, as while a Deployment is rolled out: bytes pass to every
+/// pod, while one whose server speaks first would be kept waiting.
+pub(crate) fn of_service(index: &Index, service: &ObjectName, port: &ServicePort) -> Protocol {
+    let mut slices = index.slices_of(service);
+    let is_opaque = slices.any(|slice| {
+        let Some(number) = slice.port_named(port.name()) else {
+            return false;
+        };
+        let mut pods = (slice.endpoints.iter())
+            .filter_map(|endpoint| pod_behind(index, slice, endpoint).flatten());
+        pods.any(|pod| pod.is_opaque(number))
+    });
+    match is_opaque {
+        true => Protocol::Opaque,
+        false => protocol::of_port(port).protocol,
+    }
+}
+
+/// On its own port.
+pub(super) fn of_pod(pod: &Pod, number: u16, port: &ServicePort) -> Protocol {
+    match pod.is_opaque(number) {
+        true => Protocol::Opaque,
+        false => protocol::of_port(port).protocol,
+    }
+}
