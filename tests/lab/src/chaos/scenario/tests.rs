@@ -33,7 +33,7 @@ fn every_scenario_of_the_shop_can_be_read_and_their_names_are_their_own() {
         for policy in &one.shop.policies {
             assert!(folder.join("policies").join(policy).exists(), "{policy}");
         }
-        for policy in &one.fault_policy {
+        if let Some(policy) = &one.fault_policy {
             assert!(
                 faults(&crate::build::root()).join(policy).exists(),
                 "{policy}"
