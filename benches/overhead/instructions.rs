@@ -45,16 +45,21 @@ struct Committed {
     bare_relay: Counts,
 }
 
+/// Asked before minutes of building.
+pub fn require() -> Result<(), Trouble> {
+    match Path::new(VALGRIND).exists() {
+        true => Ok(()),
+        false => Err(Trouble::Failed(
+            "valgrind is missing: apt-get install valgrind".into(),
+        )),
+    }
+}
+
 pub fn run(
     write: bool,
     profile: Option<&Path>,
     interrupted: Arc<AtomicBool>,
 ) -> Result<(), Trouble> {
-    if !Path::new(VALGRIND).exists() {
-        return Err(Trouble::Failed(
-            "valgrind is missing: apt-get install valgrind".into(),
-        ));
-    }
     if write {
         tools::require_release().map_err(|error| Trouble::Io("--write".into(), error))?;
     }

@@ -65,11 +65,12 @@ fn main() -> ExitCode {
         Some(Command::Relay(relay)) => {
             relay::run(relay).map_err(|error| Trouble::Io("relay".into(), error))
         }
-        Some(Command::Instructions { write, profile, .. }) => inside(&arguments)
+        Some(Command::Instructions { write, profile, .. }) => instructions::require()
+            .and_then(|()| inside(&arguments))
             .and_then(|()| instructions::run(write, profile.as_deref(), interrupted())),
-        Some(Command::Syscalls { .. }) => {
-            inside(&arguments).and_then(|()| syscalls::run(interrupted()))
-        }
+        Some(Command::Syscalls { .. }) => syscalls::require()
+            .and_then(|()| inside(&arguments))
+            .and_then(|()| syscalls::run(interrupted())),
         None => inside(&arguments).and_then(|()| overhead(&arguments)),
     };
     match ended {

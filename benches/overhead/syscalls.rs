@@ -25,12 +25,17 @@ const SHOWN: f64 = 0.02;
 
 type Calls = BTreeMap<String, u64>;
 
-pub fn run(interrupted: Arc<AtomicBool>) -> Result<(), Trouble> {
-    if !Path::new(STRACE).exists() {
-        return Err(Trouble::Failed(
+/// Asked before minutes of building.
+pub fn require() -> Result<(), Trouble> {
+    match Path::new(STRACE).exists() {
+        true => Ok(()),
+        false => Err(Trouble::Failed(
             "strace is missing: apt-get install strace".into(),
-        ));
+        )),
     }
+}
+
+pub fn run(interrupted: Arc<AtomicBool>) -> Result<(), Trouble> {
     let mut engine = Engine::new(interrupted)?;
     let mut stage = Stage::new()?;
     for (kind, name) in [(Kind::Relay, "bare relay"), (Kind::Weir, "weir")] {

@@ -34,7 +34,7 @@ fn every_broken_policy_is_refused_in_the_words_beside_it() {
 /// One of them was refused by the control plane, and the shop went on without it.
 #[test]
 fn the_shops_own_policies_are_accepted() {
-    for folder in ["k8s/policies", "chaos/policies"] {
+    for folder in ["k8s/policies", "chaos/policies", "faults"] {
         let files = yaml_files(&format!("../../demo-boutique/{folder}"));
         assert!(!files.is_empty(), "nothing in {folder}");
         for file in files {

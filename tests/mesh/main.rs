@@ -15,6 +15,7 @@ mod cni;
 mod explain;
 mod fallback;
 mod fault;
+mod faulty_shop;
 mod fixtures;
 mod forced;
 mod grpc;

@@ -55,7 +55,7 @@ pub(crate) fn binary(name: &str) -> PathBuf {
 
 /// The whole shop, built and open; `env`: workload, variable, value.
 pub(crate) fn shop(mesh: bool, env: &[(&str, &str, &str)]) -> (Lab, SocketAddr) {
-    opened(mesh, &[String::new()], env)
+    opened(mesh, &[String::new()], env, None)
 }
 
 /// So much of it as a story needs: it is open sooner. With what the mesh is told of all.
@@ -64,13 +64,27 @@ pub(crate) fn part_of_shop(
     services: &[&str],
     env: &[(&str, &str, &str)],
 ) -> (Lab, SocketAddr) {
-    let mut parts = vec!["namespace.yaml".to_owned(), "policies".to_owned()];
-    parts.extend(services.iter().map(|service| format!("{service}.yaml")));
-    opened(mesh, &parts, env)
+    opened(mesh, &parts_of(services), env, None)
 }
 
-/// `parts`: files and folders of `demo-boutique/k8s`.
-fn opened(mesh: bool, parts: &[String], env: &[(&str, &str, &str)]) -> (Lab, SocketAddr) {
+/// In the mesh, which looks for more policies in this folder.
+pub(crate) fn part_of_shop_watching(services: &[&str], policies: &Path) -> (Lab, SocketAddr) {
+    opened(true, &parts_of(services), &[], Some(policies))
+}
+
+fn parts_of(services: &[&str]) -> Vec<String> {
+    let mut parts = vec!["namespace.yaml".to_owned(), "policies".to_owned()];
+    parts.extend(services.iter().map(|service| format!("{service}.yaml")));
+    parts
+}
+
+/// `parts`: files and folders of `demo-boutique/k8s`; `policies`: more of those.
+fn opened(
+    mesh: bool,
+    parts: &[String],
+    env: &[(&str, &str, &str)],
+    policies: Option<&Path>,
+) -> (Lab, SocketAddr) {
     let root = build::root();
     toolbox::provide(&[toolbox::SHOP]).expect("the shop's tools are there");
     build::everything(&root).expect("the shop can be built");
@@ -84,6 +98,9 @@ fn opened(mesh: bool, parts: &[String], env: &[(&str, &str, &str)]) -> (Lab, Soc
         });
     for part in parts {
         builder = builder.manifests(root.join("demo-boutique/k8s").join(part));
+    }
+    if let Some(policies) = policies {
+        builder = builder.policies(policies);
     }
     for image in weir_lab::image::boutique(&root.join("demo-boutique")) {
         builder = builder.image(image);

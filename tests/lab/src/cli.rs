@@ -104,7 +104,8 @@ const CHAOS_EXAMPLES: &str = "Examples:
   weir-lab chaos run frozen-replica
   weir-lab chaos run C2 C5 --mesh on --out /tmp/records
   weir-lab chaos run gate --quick        what every submission must pass
-  weir-lab chaos run all                 12 minutes with --quick";
+  weir-lab chaos run all                 12 minutes with --quick
+  weir-lab chaos run brownout --fault-policy";
 
 #[derive(Debug, Args)]
 pub struct ChaosRun {
@@ -117,7 +118,10 @@ pub struct ChaosRun {
     /// With sidecars, without, or both
     #[arg(long, value_enum, default_value = "both")]
     pub mesh: Mode,
-    /// Where records, summaries and pictures go; target/chaos by default
+    /// The mesh itself makes it fail, in the mesh only: by the scenario's file of demo-boutique/faults, where it has one
+    #[arg(long, conflicts_with = "mesh")]
+    pub fault_policy: bool,
+    /// Where records, summaries and pictures go; target/chaos by default, target/chaos-fault-policy for those
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// In a user namespace with a single user, also when run by root

@@ -37,6 +37,8 @@ pub struct Opening {
     pub rootless: bool,
     /// In place of `demo-boutique/k8s`.
     pub manifests: Vec<PathBuf>,
+    /// More policies, watched in place.
+    pub policies: Vec<PathBuf>,
     /// Also made reachable, besides the page.
     pub publish: Vec<Publish>,
     /// Workload → variables.
@@ -50,6 +52,7 @@ impl Opening {
             port: 0,
             rootless: false,
             manifests: Vec::new(),
+            policies: Vec::new(),
             publish: Vec::new(),
             env: BTreeMap::new(),
         }
@@ -129,6 +132,9 @@ impl Shop {
         }
         for manifests in opening.manifests {
             builder = builder.manifests(manifests);
+        }
+        for policies in opening.policies {
+            builder = builder.policies(policies);
         }
         for publish in opening.publish {
             builder = builder.publish(publish);

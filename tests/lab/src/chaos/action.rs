@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 /// A restart of several pods, one after the other, each with its grace.
 const PATIENCE: Duration = Duration::from_secs(60);
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+const FOLDERLESS: &str = "a policy is named by its file, without a folder";
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -32,6 +33,8 @@ pub enum Action {
     Loss(Loss),
     /// A policy file takes the place of the shop's of that name; taken back when visitors have gone.
     Policy(Edit),
+    /// A FaultPolicy is applied, by which the mesh itself makes something fail; taken back: it is deleted.
+    Inject(String),
     /// A GET inside a pod; taken back: another one.
     Call(Call),
     /// Nothing is done, only said: what fails is how the shop is set up.
@@ -86,6 +89,7 @@ pub enum Undo {
     Heal,
     Call(Call),
     Policy { file: String, was: String },
+    Delete(String),
 }
 
 impl Action {
@@ -96,8 +100,9 @@ impl Action {
                 Some("of a hundred packets a hundred can be lost".into())
             }
             Self::Policy(edit) if edit.file.contains('/') || edit.becomes.contains('/') => {
-                Some("a policy is named by its file, without a folder".into())
+                Some(FOLDERLESS.into())
             }
+            Self::Inject(file) if file.contains('/') => Some(FOLDERLESS.into()),
             _ => None,
         }
     }
@@ -113,6 +118,7 @@ impl Action {
             Self::Drop(between) => format!("{} ↮ {}", between.one, between.other),
             Self::Loss(loss) => format!("{} loses {} % of its packets", loss.pods, loss.percent),
             Self::Policy(edit) => format!("{} becomes {}", edit.file, edit.becomes),
+            Self::Inject(file) => format!("{file} is applied"),
             Self::Call(call) => format!("{}: GET {}", call.pod, call.path),
             Self::Note(what) => what.clone(),
         }
@@ -139,6 +145,10 @@ impl Action {
                 let was = stage.edit_policy(&edit.file, &edit.becomes)?;
                 let file = edit.file.clone();
                 Ok(Some(Undo::Policy { file, was }))
+            }
+            Self::Inject(file) => {
+                stage.apply_fault(file)?;
+                Ok(Some(Undo::Delete(file.clone())))
             }
             Self::Note(_) => Ok(None),
             other => {
@@ -182,7 +192,7 @@ impl Action {
                 lab.net_loss(loss.percent, &loss.pods)?;
                 return Ok(Some(Undo::Heal));
             }
-            Self::Knobs(_) | Self::Policy(_) | Self::Call(_) | Self::Note(_) => {
+            Self::Knobs(_) | Self::Policy(_) | Self::Inject(_) | Self::Call(_) | Self::Note(_) => {
                 unreachable!("not the lab's business")
             }
         }
@@ -201,6 +211,7 @@ impl Undo {
             Self::Knobs(service) => turn_all(stage, &service, Knobs::default()).await,
             Self::Call(call) => get(stage, &call.pod, call.port, &call.path).await.map(drop),
             Self::Policy { file, was } => stage.write_policy(&file, &was),
+            Self::Delete(file) => stage.delete_policy(&file),
             other => {
                 let stage = stage.clone();
                 let steer = move || {
@@ -209,7 +220,7 @@ impl Undo {
                         Self::Cont(pods) => shop.lab().cont(&pods),
                         Self::Scale(workload, count) => shop.lab().scale(&workload, count),
                         Self::Heal => shop.lab().net_heal(),
-                        Self::Knobs(_) | Self::Call(_) | Self::Policy { .. } => {
+                        Self::Knobs(_) | Self::Call(_) | Self::Policy { .. } | Self::Delete(_) => {
                             unreachable!("done above")
                         }
                     }

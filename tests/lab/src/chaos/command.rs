@@ -44,20 +44,27 @@ fn show(root: &Path, name: &str) -> Result<ExitCode> {
 }
 
 fn perform(root: &Path, asked: ChaosRun) -> Result<ExitCode> {
+    let (mut scenarios, mut folder) = (scenario::find(root, &asked.names)?, default_folder(root));
+    if asked.fault_policy {
+        scenarios = scenario::by_fault_policy(&scenarios, &asked.names)?;
+        // Beside a record without the mesh, of a fault that another made, it would be compared with that.
+        folder = folder.with_file_name("chaos-fault-policy");
+    }
     if !asked.no_build {
         build::everything(root)?;
     }
     let words: Vec<String> = std::env::args().skip(1).collect();
     let session = Session {
-        scenarios: scenario::find(root, &asked.names)?,
+        scenarios,
         modes: match asked.mesh {
+            _ if asked.fault_policy => vec![Mesh::On],
             Mode::Both => vec![Mesh::Off, Mesh::On],
             Mode::On => vec![Mesh::On],
             Mode::Off => vec![Mesh::Off],
         },
         quick: asked.quick,
         rootless: asked.rootless,
-        folder: asked.out.unwrap_or_else(|| default_folder(root)),
+        folder: asked.out.unwrap_or(folder),
         command: format!("weir-lab {}", words.join(" ")),
     };
     run_session(root, session)

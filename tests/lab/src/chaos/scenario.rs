@@ -43,6 +43,9 @@ pub struct Scenario {
     pub setup: Vec<Action>,
     /// Begins when its phase begins, and is taken back when that ends.
     pub fault: Vec<Step>,
+    /// A file of `demo-boutique/faults` by which the mesh itself makes the same go wrong.
+    #[serde(default)]
+    pub fault_policy: Option<String>,
     /// `namespace/name:port` of the service whose calls are counted.
     #[serde(default)]
     pub focus: Option<String>,
@@ -210,6 +213,20 @@ impl Scenario {
         }
     }
 
+    /// The same with its fault from the mesh, and none of it without one.
+    pub fn by_fault_policy(&self) -> Option<Self> {
+        let step = Step {
+            after: Duration::ZERO,
+            every: None,
+            action: Action::Inject(self.fault_policy.clone()?),
+        };
+        Some(Self {
+            fault: vec![step],
+            only_with_mesh: Some("Without the mesh nobody injects it.".to_owned()),
+            ..self.clone()
+        })
+    }
+
     /// What a type cannot say.
     fn mistake(&self) -> Option<String> {
         for phases in [Some(self.phases), self.quick].into_iter().flatten() {
@@ -247,7 +264,9 @@ impl Scenario {
         if self.must.is_empty() {
             return Some("nothing must hold: a scenario that cannot fail proves nothing".into());
         }
-        let actions = self.fault.iter().map(|step| &step.action);
+        let injected = self.by_fault_policy().map(|one| one.fault);
+        let steps = self.fault.iter().chain(injected.iter().flatten());
+        let actions = steps.map(|step| &step.action);
         let mistake = self.setup.iter().chain(actions).find_map(Action::mistake);
         let claims = self.must.iter().chain(&self.without);
         mistake.or_else(|| claims.filter_map(|claim| claim.mistake(self)).next())
@@ -256,6 +275,11 @@ impl Scenario {
 
 pub fn folder(root: &Path) -> PathBuf {
     root.join("demo-boutique/chaos")
+}
+
+/// Where the FaultPolicies are, for the shop in a cluster as in the lab.
+pub fn faults(root: &Path) -> PathBuf {
+    root.join("demo-boutique/faults")
 }
 
 /// Every scenario, in the order of their numbers.
@@ -300,6 +324,25 @@ pub fn find(root: &Path, names: &[String]) -> Result<Vec<Scenario>> {
         .into_iter()
         .filter(|one| names.iter().any(|name| matches(one, name)));
     Ok(wanted.collect())
+}
+
+/// The same scenarios with their faults from the mesh. Of a set those that can; who is asked for by name must.
+pub fn by_fault_policy(scenarios: &[Scenario], names: &[String]) -> Result<Vec<Scenario>> {
+    let is_set = |name: &String| name == "all" || name == "gate";
+    let cannot = scenarios.iter().find(|one| one.fault_policy.is_none());
+    let injected: Vec<Scenario> = scenarios
+        .iter()
+        .filter_map(Scenario::by_fault_policy)
+        .collect();
+    match cannot {
+        Some(one) if injected.is_empty() || !names.iter().any(is_set) => {
+            Err(Error::Request(format!(
+                "{} has no `faultPolicy`: what fails there is not a call, so no FaultPolicy can do it",
+                one.name
+            )))
+        }
+        _ => Ok(injected),
+    }
 }
 
 #[cfg(test)]

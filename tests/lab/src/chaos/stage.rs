@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::scenario::{Needs, Scenario, folder};
+use super::scenario::{Needs, Scenario, faults, folder};
 use crate::error::{Doing, Error, Result};
 use crate::manifest::Manifests;
 use crate::settings::Publish;
@@ -140,6 +140,18 @@ impl Stage {
         let (fresh, place) = (policies.join(format!(".{file}.new")), policies.join(file));
         let written = fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &place));
         written.doing(|| format!("write {}", place.display()))
+    }
+
+    /// A copy that is written now: what it says of its duration counts from here.
+    pub fn apply_fault(&self, file: &str) -> Result<()> {
+        let path = faults(self.root()).join(file);
+        let text = fs::read_to_string(&path).doing(|| format!("read {}", path.display()))?;
+        self.write_policy(file, &text)
+    }
+
+    pub fn delete_policy(&self, file: &str) -> Result<()> {
+        let path = self.0.copy.path().join("policies").join(file);
+        fs::remove_file(&path).doing(|| format!("delete {}", path.display()))
     }
 
     /// Ends the shop. Whoever else still has the stage keeps it.

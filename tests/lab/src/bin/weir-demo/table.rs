@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::AnyError;
 use weir_lab::metrics::{Metrics, quantile};
-use weir_lab::shop::{Mesh, Shop};
+use weir_lab::shop::Shop;
 
 /// Nobody has to call these while visitors look around and order: they say what became of orders when
 /// somebody asks, or follow the facts about them.
@@ -121,11 +121,8 @@ impl Table {
         text
     }
 
-    /// What the demo promises and did not keep.
-    pub(crate) fn broken_promises(&self, mesh: Mesh) -> Vec<String> {
-        if mesh == Mesh::Off {
-            return Vec::new();
-        }
+    /// What sidecars say that does not keep the demo's promises.
+    pub(crate) fn broken_promises(&self) -> Vec<String> {
         let mut broken = Vec::new();
         for (name, row) in &self.rows {
             if row.requests + row.opaque == 0.0 && !QUIET.contains(&name.as_str()) {
@@ -303,8 +300,19 @@ fn millis(seconds: Option<f64>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// Of a shop in which nobody has seen anything yet.
+    pub(crate) fn table(workloads: &[&str]) -> Table {
+        let row = |name: &&str| ((*name).to_owned(), Row::default());
+        Table {
+            rows: workloads.iter().map(row).collect(),
+            before: BTreeMap::new(),
+            started: Instant::now(),
+            workloads: Vec::new(),
+        }
+    }
 
     #[test]
     fn a_service_shows_its_requests_else_its_connections_else_its_streams_and_one_that_nobody_calls_nothing()

@@ -33,6 +33,12 @@ fn every_scenario_of_the_shop_can_be_read_and_their_names_are_their_own() {
         for policy in &one.shop.policies {
             assert!(folder.join("policies").join(policy).exists(), "{policy}");
         }
+        if let Some(policy) = &one.fault_policy {
+            assert!(
+                faults(&crate::build::root()).join(policy).exists(),
+                "{policy}"
+            );
+        }
     }
 }
 
@@ -89,4 +95,38 @@ fn a_scenario_is_found_by_its_name_or_its_number_and_a_stranger_is_told_who_ther
         said.contains("frozen-replica") && said.contains("gate"),
         "{said}"
     );
+}
+
+#[test]
+fn a_fault_of_the_mesh_takes_the_place_of_the_other_where_there_is_one_and_who_has_none_is_refused_by_name()
+ {
+    let root = crate::build::root();
+    let names = |names: &[&str]| {
+        names
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect::<Vec<_>>()
+    };
+    let asked = |words: &[&str]| {
+        let words = names(words);
+        by_fault_policy(&find(&root, &words).expect("they are there"), &words)
+    };
+    let injected = asked(&["C4"]).expect("it has one");
+    assert_eq!(injected.len(), 1);
+    assert!(injected[0].only_with_mesh.is_some());
+    let fault: Vec<String> = injected[0]
+        .fault
+        .iter()
+        .map(|step| step.action.describe())
+        .collect();
+    assert_eq!(fault, ["brownout.yaml is applied"]);
+    let said = asked(&["C4", "C2"])
+        .expect_err("a frozen replica is no call")
+        .to_string();
+    assert!(said.contains("frozen-replica"), "{said}");
+    let all = asked(&["all"]).expect("some have one");
+    let ids: Vec<&str> = all.iter().map(|one| &*one.id).collect();
+    assert_eq!(ids, ["C1", "C3", "C4", "C7"]);
+    let said = refusal("rate: 10}", "rate: 10}\nfaultPolicy: ../there.yaml");
+    assert!(said.contains("without a folder"), "{said}");
 }
