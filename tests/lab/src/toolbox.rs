@@ -178,7 +178,7 @@ fn of_an_old_node(version: u32) -> Option<String> {
     (version < NODE_GOOD).then(|| {
         format!(
             "this is Node {version}: the shop runs, but services in TypeScript drop the calls in flight when they stop. \
-             Node {NODE_GOOD} or newer does not: Debian 13 has it; elsewhere put one from nodejs.org first on the PATH"
+             Node {NODE_GOOD} or newer does not: Debian 13 has it; elsewhere put a newer one first on the PATH"
         )
     })
 }
