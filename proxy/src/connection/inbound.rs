@@ -180,11 +180,16 @@ impl App<'_> {
 
     /// What a sidecar sends as bytes: all of an opaque port, TLS of its app's own, and what is not HTTP where nobody says what
     /// the port speaks. Whoever sends requests this way does not get them past what requests meet.
-    async fn tunnel<S: Downstream>(mut self, stream: S, caller: Arc<str>) -> Result<(), Rejected> {
+    async fn tunnel<S: Downstream>(self, stream: S, caller: Arc<str>) -> Result<(), Rejected> {
+        if self.protocol == snapshot::Protocol::Opaque {
+            return self.carry(stream, Bytes::new(), Some(caller)).await;
+        }
+        // Apart, or every idle connection has room for it.
+        Box::pin(self.heard(stream, caller)).await
+    }
+
+    async fn heard<S: Downstream>(mut self, stream: S, caller: Arc<str>) -> Result<(), Rejected> {
         let beginning = match self.protocol {
-            snapshot::Protocol::Opaque => {
-                return self.carry(stream, Bytes::new(), Some(caller)).await;
-            }
             // The other sidecar has already waited for its client to speak.
             snapshot::Protocol::Detect => self.late(stream, Some(&caller)).await?,
             declared => first_bytes::read(stream, Expected::on(declared), &mut self.drain).await?,
