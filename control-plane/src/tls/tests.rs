@@ -55,7 +55,7 @@ async fn silent_connections_of_one_address_keep_nobody_elses_handshake_waiting()
     let stream = connected(IpAddr::from([127, 0, 0, 1]), address).await;
     let name = ServerName::try_from(name).expect("a name");
     let connector = TlsConnector::from(Arc::new(client));
-    let shaken = tokio::time::timeout(Duration::from_millis(1500), connector.connect(name, stream));
+    let shaken = tokio::time::timeout(Duration::from_millis(500), connector.connect(name, stream));
     let _stream = shaken.await.expect("in time").expect("a handshake");
     let came = connections.recv().await.expect("it accepts").expect("one");
     assert_eq!(
