@@ -21,6 +21,7 @@ use socket2::SockRef;
 use tokio::time::Instant;
 
 use crate::connection::{Connection, Done, Fault};
+use crate::process;
 use crate::shape::{Shape, Wire};
 
 const READ_BYTES: usize = 256 * 1024;
@@ -28,7 +29,7 @@ const EVENTS: usize = 256;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Of connections that are opened to be idle.
 const HELD_AT_ONCE: usize = 20;
-/// For the first answers on connections that are then left alone.
+/// For the first answers on connections that are then left alone, and for a process to go to sleep.
 const PATIENCE: Duration = Duration::from_secs(4);
 
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +49,8 @@ pub struct Engine {
     scratch: Box<[u8]>,
     shape: Shape,
     interrupted: Arc<AtomicBool>,
+    /// Nothing is said to this one until it has gone to sleep over what it was told before.
+    patient_with: Option<u32>,
     /// Bytes that bulk receivers have taken.
     pub sunk: u64,
     /// By connection; taken by who measures.
@@ -73,6 +76,7 @@ impl Engine {
             scratch: vec![0; READ_BYTES].into(),
             shape: Shape::Http1,
             interrupted,
+            patient_with: None,
             sunk: 0,
             done: Vec::new(),
             lost: Vec::new(),
@@ -225,6 +229,12 @@ impl Engine {
         }
     }
 
+    /// From now on both ends speak only while this process sleeps. Whether its next read finds something or has to
+    /// wait is then no matter of who is faster, which for a process that a profiler slows down would be chance.
+    pub fn be_patient_with(&mut self, process: Option<u32>) {
+        self.patient_with = process;
+    }
+
     /// Waits at most `timeout` for something to happen, and lets it.
     pub fn turn(&mut self, timeout: Duration) -> Result<(), Trouble> {
         if self.interrupted.load(Ordering::Relaxed) {
@@ -242,6 +252,10 @@ impl Engine {
         ) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(Trouble::Io("epoll".into(), error.into())),
+        }
+        if let (Some(process), false) = (self.patient_with, events.is_empty()) {
+            process::until_asleep(process, PATIENCE)
+                .map_err(|error| Trouble::Io(format!("process {process}"), error))?;
         }
         for event in events {
             let place = usize::try_from(event.data.u64()).expect("it was one");

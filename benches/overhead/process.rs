@@ -12,6 +12,8 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 pub const DRIVER_CORE: usize = 0;
 /// All proxies.
 pub const PROXY_CORE: usize = 1;
+/// Between two looks at a process that is to go to sleep.
+const GLANCE: Duration = Duration::from_micros(50);
 
 pub struct Process {
     pub name: String,
@@ -127,6 +129,39 @@ pub fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
+/// Waits until every thread of a process and of those it has started sleeps.
+pub fn until_asleep(pid: u32, patience: Duration) -> io::Result<()> {
+    let deadline = tokio::time::Instant::now() + patience;
+    let mut seen = 0;
+    // Twice: between two threads that wake each other there is a moment at which both sleep.
+    while seen < 2 {
+        seen = if is_asleep(pid)? { seen + 1 } else { 0 };
+        if tokio::time::Instant::now() > deadline {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "it never sleeps"));
+        }
+        pause(GLANCE);
+    }
+    Ok(())
+}
+
+fn is_asleep(pid: u32) -> io::Result<bool> {
+    for pid in family(pid) {
+        for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+            // One that has ended meanwhile says nothing any more.
+            let stat = fs::read_to_string(thread?.path().join("stat")).unwrap_or_default();
+            if parse_state(&stat).is_some_and(|state| state != 'S') {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// The letter after the name, which stands in brackets and may have any in it.
+fn parse_state(stat: &str) -> Option<char> {
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
 /// How busy the machine is, and how much of that is this bench with all it has started.
 pub struct Usage {
     machine: Duration,
@@ -226,6 +261,8 @@ mod tests {
         assert_eq!(parse_schedstat(""), None);
         let stat = "cpu  1 2 3 400 500 6 7 8 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n";
         assert_eq!(parse_busy(stat), Some(Duration::from_millis(270)));
+        assert_eq!(parse_state("7 (a (b) c) S 1 7 7 0"), Some('S'));
+        assert_eq!(parse_state(""), None);
         let status = "Name:\tweir\nVmHWM:\t 9000 kB\nVmRSS:\t    7124 kB\n";
         assert_eq!(parse_resident(status), Some(7124));
         assert_eq!(parse_resident("Name:\tkthreadd\n"), None);

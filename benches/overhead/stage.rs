@@ -44,7 +44,8 @@ impl Stage {
         })
     }
 
-    /// One life of Weir's sidecar, or of the relay, under `wrapper`, with so many requests in it, one after the other.
+    /// One life of Weir's sidecar, or of the relay, under `wrapper`, with so many requests in it, one after the other,
+    /// each step of them when the one before is over.
     pub fn live(
         &mut self,
         kind: Kind,
@@ -73,7 +74,10 @@ impl Stage {
             seed: 0,
         };
         let mut subject = Subject::start(plan, &self.world, engine)?;
-        let observed = run::run(engine, &load, &|| Duration::ZERO)?;
+        engine.be_patient_with(Some(subject.processes[0].id()));
+        let observed = run::run(engine, &load, &|| Duration::ZERO);
+        engine.be_patient_with(None);
+        let observed = observed?;
         if observed.completed != requests {
             let (got, fault) = (observed.completed, observed.fault.unwrap_or("too slow"));
             let text = format!("{shape}: {got} of {requests} answers: {fault}");
