@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::relay::RelayArgs;
 use crate::shape::Shape;
 
 /// What a hop through Weir costs, beside no proxy, a relay with nothing in it, and other proxies, in one run.
@@ -66,9 +65,6 @@ pub enum Command {
         #[arg(long, hide = true)]
         bench: bool,
     },
-    /// The bare relay; the bench starts it itself.
-    #[command(hide = true)]
-    Relay(RelayArgs),
 }
 
 /// How much is measured.

@@ -87,7 +87,7 @@ pub fn run(
     )))
 }
 
-/// Weir's and, beside them, the bare relay's: that one is in this program, and counts only where it was built as the sidecar was.
+/// Weir's and, beside them, the bare relay's: only where all is built as users get it, for the gate asks for Weir's alone.
 fn count_all(engine: &mut Engine, profile: Option<&Path>) -> Result<(Counts, Counts), Trouble> {
     let mut stage = Stage::new()?;
     let scratch = stage.world.folder.join(SCRATCH);

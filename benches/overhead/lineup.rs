@@ -76,7 +76,6 @@ impl Lineup {
         let binaries = tools::release_folder().map_err(explain)?;
         Ok(World {
             certificates: Certificates::make(&folder).map_err(explain)?,
-            own: std::env::current_exe().map_err(explain)?,
             envoy: tools::envoy(),
             control_plane: Some(mesh::ControlPlane::start(&binaries, &folder).map_err(explain)?),
             binaries,

@@ -62,9 +62,6 @@ use table::Report;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let ended = match arguments.command.clone() {
-        Some(Command::Relay(relay)) => {
-            relay::run(relay).map_err(|error| Trouble::Io("relay".into(), error))
-        }
         Some(Command::Instructions { write, profile, .. }) => instructions::require()
             .and_then(|()| inside(&arguments))
             .and_then(|()| instructions::run(write, profile.as_deref(), interrupted())),

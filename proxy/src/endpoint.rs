@@ -43,15 +43,56 @@ impl Endpoint {
         self.pools[worker].forget();
     }
 
-    /// Sends the request; the response is here when its head is.
-    pub async fn call(
+    /// Sends the request; the response is here when its head is. What need not wait is done before the future is made: one
+    /// that has the whole request in it, and again in each it calls, is copied for longer than the request is.
+    pub fn call(
         &self,
         mut request: Request,
         connector: &Connector,
-    ) -> Result<Response<Body>, Error> {
+    ) -> impl Future<Output = Result<Response<Body>, Error>> {
+        let pool = &self.pools[request.context.worker];
+        let interim = request.context.interim.take();
+        let upgrade = request.context.upgrade;
+        let protocol = self.prepare(&mut request);
+        let message = http::Request::from_parts(request.head, request.body);
+        async move {
+            let mut response = match protocol? {
+                Protocol::Http2 => self.exchange(pool, connector, message, interim).await?,
+                // Rare, and larger than the rest: every request would have room for it.
+                Protocol::Http1 if upgrade => {
+                    Box::pin(self.upgrade(pool, connector, message)).await?
+                }
+                Protocol::Http1 => {
+                    let connection = pool.http1(connector).await?;
+                    let sent = connection.send(message, pool.home(), interim).await;
+                    sent.map_err(|failure| match failure {
+                        http1::Failure::Unsent(source) => Error::Refused {
+                            address: self.address,
+                            source,
+                        },
+                        http1::Failure::Broken(source) => Error::Upstream {
+                            address: self.address,
+                            source,
+                        },
+                        http1::Failure::Aborted(source) => Error::Aborted(source),
+                    })?
+                }
+            };
+            let body = response.body_mut();
+            body.mutual_tls = self.identity.is_some();
+            body.endpoint = Some(self.address);
+            if self.identity.is_none() {
+                // An app, or somebody without a sidecar: it does not speak for one.
+                head::strip_sidecar_headers(response.headers_mut());
+            }
+            Ok(response)
+        }
+    }
+
+    /// Puts the head as the peer wants it, and says what it speaks.
+    fn prepare(&self, request: &mut Request) -> Result<Protocol, Error> {
         let context = &request.context;
-        let upgrade = context.upgrade;
-        let protocol = match (upgrade, &self.identity, context.protocol) {
+        let protocol = match (context.upgrade, &self.identity, context.protocol) {
             (true, ..) => Protocol::Http1,
             // Between sidecars everything is multiplexed; what the app spoke is noted for the other end.
             (false, Some(_), Protocol::Http1) => {
@@ -69,72 +110,44 @@ impl Endpoint {
             request.head.headers.insert(&head::CRITICALITY, priority);
         }
         head::convert(&mut request.head, protocol)?;
-        let pool = &self.pools[context.worker];
-        let interim = request.context.interim;
-        let message = http::Request::from_parts(request.head, request.body);
-        let mut response = match protocol {
-            Protocol::Http2 => self.exchange(pool, connector, message, interim).await?,
-            // Rare, and larger than the rest: every request would have room for it.
-            Protocol::Http1 if upgrade => Box::pin(self.upgrade(pool, connector, message)).await?,
-            Protocol::Http1 => {
-                let connection = pool.http1(connector).await?;
-                let sent = connection.send(message, pool.home(), interim).await;
-                sent.map_err(|failure| match failure {
-                    http1::Failure::Unsent(source) => Error::Refused {
-                        address: self.address,
-                        source,
-                    },
-                    http1::Failure::Broken(source) => Error::Upstream {
-                        address: self.address,
-                        source,
-                    },
-                    http1::Failure::Aborted(source) => Error::Aborted(source),
-                })?
-            }
-        };
-        let body = response.body_mut();
-        body.mutual_tls = self.identity.is_some();
-        body.endpoint = Some(self.address);
-        if self.identity.is_none() {
-            // An app, or somebody without a sidecar: it does not speak for one.
-            head::strip_sidecar_headers(response.headers_mut());
-        }
-        Ok(response)
+        Ok(protocol)
     }
 
-    async fn exchange(
+    fn exchange(
         &self,
         pool: &Pool,
         connector: &Connector,
         message: http::Request<Body>,
         interim: Option<Interim>,
-    ) -> Result<Response<Body>, Error> {
+    ) -> impl Future<Output = Result<Response<Body>, Error>> {
         let address = self.address;
-        let refused = |source: h2::Error| Error::Refused {
+        let refused = move |source: h2::Error| Error::Refused {
             address,
             source: source.into(),
         };
-        let mut left = CONNECTIONS_TRIED;
-        let (mut sender, slot) = loop {
-            let (sender, slot) = pool.http2(connector).await?;
-            left -= 1;
-            match sender.ready().await {
-                Ok(sender) => break (sender, slot),
-                // The peer said goodbye on it, or went without a word.
-                Err(_) if left > 0 => pool.discard(&slot),
-                Err(error) => return Err(refused(error)),
-            }
-        };
-        let sent = exchange::send(&mut sender, message, slot, interim).await;
-        sent.map_err(|failure| match failure {
-            Failure::Unsent(error) => refused(error),
-            Failure::Broken(error) if is_refusal(&error) => refused(error),
-            Failure::Broken(error) => Error::Upstream {
-                address,
-                source: error.into(),
-            },
-            Failure::Aborted(error) => Error::Aborted(error),
-        })
+        async move {
+            let mut left = CONNECTIONS_TRIED;
+            let (mut sender, slot) = loop {
+                let (sender, slot) = pool.http2(connector).await?;
+                left -= 1;
+                match sender.ready().await {
+                    Ok(sender) => break (sender, slot),
+                    // The peer said goodbye on it, or went without a word.
+                    Err(_) if left > 0 => pool.discard(&slot),
+                    Err(error) => return Err(refused(error)),
+                }
+            };
+            let sent = exchange::send(&mut sender, message, slot, interim).await;
+            sent.map_err(|failure| match failure {
+                Failure::Unsent(error) => refused(error),
+                Failure::Broken(error) if is_refusal(&error) => refused(error),
+                Failure::Broken(error) => Error::Upstream {
+                    address,
+                    source: error.into(),
+                },
+                Failure::Aborted(error) => Error::Aborted(error),
+            })
+        }
     }
 
     async fn upgrade(

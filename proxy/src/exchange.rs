@@ -15,7 +15,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use h2::client::SendRequest;
+use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Request, Response, header};
 use http_body::{Body as _, Frame, SizeHint};
@@ -34,19 +34,29 @@ pub enum Failure {
     Aborted(BodyError),
 }
 
-/// Sends `request` and returns with the head of the response. Dropped before that, it resets the stream.
-pub async fn send(
+/// Sends the head of `request` at once; returns with that of the response. Dropped before that, it resets the stream.
+pub fn send(
     sender: &mut SendRequest<Bytes>,
     request: Request<Body>,
+    slot: StreamSlot,
+    interim: Option<Interim>,
+) -> impl Future<Output = Result<Response<Body>, Failure>> + use<> {
+    let (head, body) = request.into_parts();
+    let ends = body.is_end_stream();
+    let sent = sender.send_request(Request::from_parts(head, ()), ends);
+    let sent = sent.map(|(response, stream)| {
+        let upload = (!ends).then(|| Upload::new(body, stream));
+        (response, upload)
+    });
+    answer(sent, slot, interim)
+}
+
+async fn answer(
+    sent: Result<(ResponseFuture, Option<Upload>), h2::Error>,
     mut slot: StreamSlot,
     interim: Option<Interim>,
 ) -> Result<Response<Body>, Failure> {
-    let (head, body) = request.into_parts();
-    let ends = body.is_end_stream();
-    let (mut response, stream) = sender
-        .send_request(Request::from_parts(head, ()), ends)
-        .map_err(Failure::Unsent)?;
-    let mut upload = (!ends).then(|| Upload::new(body, stream));
+    let (mut response, mut upload) = sent.map_err(Failure::Unsent)?;
     let answered = std::future::poll_fn(|cx| {
         if let Some(sending) = &mut upload {
             match sending.poll(cx) {

@@ -14,7 +14,6 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
-use tower::Service;
 
 use crate::backend::Backend;
 use crate::body::{Body, BodyError, outcome};
@@ -23,6 +22,7 @@ use crate::error::Error;
 use crate::head;
 use crate::http2;
 use crate::interim::{self, Interim, Interjected, Outlet};
+use crate::layer::AnswerFuture;
 use crate::layer::admission::Admitted;
 use crate::layer::authorize::Right;
 use crate::mentions::Mentions;
@@ -42,7 +42,6 @@ const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
 const UPGRADE_IDLE: Duration = Duration::from_secs(60 * 60);
 
 /// Who gets the requests of a connection.
-#[derive(Clone)]
 pub enum Target {
     /// A service that the app calls. Routes are looked up for each request, so a new policy holds at once.
     Service(Arc<Backend>),
@@ -51,7 +50,6 @@ pub enum Target {
 }
 
 /// What is known about a connection before its first request.
-#[derive(Clone)]
 pub struct Connection {
     pub target: Target,
     /// As metrics call it.
@@ -92,6 +90,7 @@ where
 {
     let outlet = Outlet::default();
     let io = TokioIo::new(Interjected::new(io, outlet.clone()));
+    let connection = Arc::new(connection);
     let service = service_fn(move |request| handle(connection.clone(), outlet.clone(), request));
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -112,7 +111,7 @@ where
 }
 
 async fn handle(
-    connection: Connection,
+    connection: Arc<Connection>,
     outlet: Outlet,
     mut incoming: http::Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
@@ -122,12 +121,13 @@ async fn handle(
     let upgrade = upgrade.then(|| hyper::upgrade::on(&mut incoming));
     let hints = interim.is_some();
     let incoming = incoming.map(Body::from);
-    let mut answering = std::pin::pin!(answer(connection, incoming, mentions, upgrade, interim));
+    let mut answering = std::pin::pin!(answer(&connection, incoming, mentions, upgrade, interim));
     let answered = std::future::poll_fn(|cx| {
-        if hints {
-            outlet.register(cx);
+        let answered = answering.as_mut().poll(cx);
+        if hints && answered.is_pending() {
+            outlet.hurry(cx);
         }
-        answering.as_mut().poll(cx)
+        answered
     });
     let response = answered.await;
     if hints {
@@ -138,7 +138,7 @@ async fn handle(
 
 /// The response to one request, whatever its connection speaks.
 pub async fn answer(
-    connection: Connection,
+    connection: &Connection,
     incoming: http::Request<Body>,
     mentions: Mentions,
     upgrade: Option<OnUpgrade>,
@@ -151,7 +151,7 @@ pub async fn answer(
         false => Names::none(connection.worker),
     };
     let request = request(
-        &connection,
+        connection,
         incoming,
         names.clone(),
         mentions,
@@ -221,18 +221,17 @@ async fn carry(downstream: OnUpgrade, upstream: OnUpgrade, right: Option<Right>)
     }
 }
 
-async fn call(target: &Target, mut request: Request) -> Result<Response<Body>, Error> {
-    let mut stack = match target {
-        Target::App(stack) => stack.clone(),
+fn call(target: &Target, mut request: Request) -> AnswerFuture {
+    match target {
+        Target::App(stack) => stack.begin(request),
         Target::Service(backend) => {
             let routes = backend.routes();
             match routes.dispatch() {
-                Some(dispatch) => dispatch,
-                None => routes.stack(&mut request),
+                Some(dispatch) => dispatch.begin(request),
+                None => routes.stack(&mut request).begin(request),
             }
         }
-    };
-    stack.call(request).await
+    }
 }
 
 /// Our request from hyper's: checked, without what belongs to its connection, and with what its head says of time,

@@ -74,74 +74,76 @@ impl Connection {
 
     /// Sends `request` and returns with the head of the response. Dropped before that, it closes the connection; so does
     /// a response that is not read to its end. Else the connection goes `home`.
-    pub async fn send(
+    pub fn send(
         self,
         request: Request<Body>,
         home: Home,
         interim: Option<Interim>,
-    ) -> Result<Response<Body>, Failure> {
+    ) -> impl Future<Output = Result<Response<Body>, Failure>> {
         let Self { mut reader, writer } = self;
         let (head, body) = request.into_parts();
         let method = head.method.clone();
-        let mut upload = Some(Upload::new(&head, body, writer).map_err(Failure::Unsent)?);
-        drop(head);
-        let mut writer = None;
-        let mut unsent = None;
-        let mut incoming = Incoming::default();
-        let answered = std::future::poll_fn(|cx| {
-            if let Some(sending) = &mut upload {
-                match sending.poll(cx) {
-                    Poll::Pending => {}
-                    Poll::Ready(Ok(())) => writer = upload.take().map(Upload::into_writer),
-                    Poll::Ready(Err(Stopped::Caller(error))) => {
-                        return Poll::Ready(Err(Failure::Aborted(error)));
-                    }
-                    // It may have answered all the same before it went.
-                    Poll::Ready(Err(Stopped::Peer(error))) => {
-                        unsent = (!sending.has_begun()).then_some(error);
-                        upload = None;
-                    }
-                }
-            }
-            loop {
-                match ready!(incoming.poll_head(&mut reader, cx)) {
-                    Ok(response) if response.status().is_informational() => {
-                        if let Some(interim) = &interim {
-                            interim.push(response.status(), response.headers());
+        let upload = Upload::new(&head, body, writer).map_err(Failure::Unsent);
+        async move {
+            let mut upload = Some(upload?);
+            let mut writer = None;
+            let mut unsent = None;
+            let mut incoming = Incoming::default();
+            let answered = std::future::poll_fn(|cx| {
+                if let Some(sending) = &mut upload {
+                    match sending.poll(cx) {
+                        Poll::Pending => {}
+                        Poll::Ready(Ok(())) => writer = upload.take().map(Upload::into_writer),
+                        Poll::Ready(Err(Stopped::Caller(error))) => {
+                            return Poll::Ready(Err(Failure::Aborted(error)));
+                        }
+                        // It may have answered all the same before it went.
+                        Poll::Ready(Err(Stopped::Peer(error))) => {
+                            unsent = (!sending.has_begun()).then_some(error);
+                            upload = None;
                         }
                     }
-                    Ok(response) => return Poll::Ready(Ok(response)),
-                    Err(error) => {
-                        return Poll::Ready(Err(match unsent.take() {
-                            Some(error) => Failure::Unsent(error.into()),
-                            None => Failure::Broken(error.into()),
-                        }));
+                }
+                loop {
+                    match ready!(incoming.poll_head(&mut reader, cx)) {
+                        Ok(response) if response.status().is_informational() => {
+                            if let Some(interim) = &interim {
+                                interim.push(response.status(), response.headers());
+                            }
+                        }
+                        Ok(response) => return Poll::Ready(Ok(response)),
+                        Err(error) => {
+                            return Poll::Ready(Err(match unsent.take() {
+                                Some(error) => Failure::Unsent(error.into()),
+                                None => Failure::Broken(error.into()),
+                            }));
+                        }
                     }
                 }
-            }
-        });
-        let response = answered.await?;
-        let (head, ()) = response.into_parts();
-        let framing = Framing::of(&method, &head).map_err(|why| Failure::Broken(why.into()))?;
-        let mut download = Download::new(reader, incoming.bytes, framing);
-        // A writer that is merely dropped tells the app that nothing more comes. Some (Node) take that for a caller who
-        // has gone, and break off the answer; so it is forgotten, and the connection ends with its reader.
-        if let Some(mut upload) = upload {
-            let sending = async move {
-                // What stops it, the response says, or the connection does.
-                if std::future::poll_fn(|cx| upload.poll(cx)).await.is_ok() {
-                    upload.into_writer().forget();
+            });
+            let response = answered.await?;
+            let (head, ()) = response.into_parts();
+            let framing = Framing::of(&method, &head).map_err(|why| Failure::Broken(why.into()))?;
+            let mut download = Download::new(reader, incoming.bytes, framing);
+            // A writer that is merely dropped tells the app that nothing more comes. Some (Node) take that for a caller who
+            // has gone, and break off the answer; so it is forgotten, and the connection ends with its reader.
+            if let Some(mut upload) = upload {
+                let sending = async move {
+                    // What stops it, the response says, or the connection does.
+                    if std::future::poll_fn(|cx| upload.poll(cx)).await.is_ok() {
+                        upload.into_writer().forget();
+                    }
+                };
+                download.sends_meanwhile(tokio::spawn(sending).abort_handle());
+            } else if let Some(writer) = writer {
+                if self::head::keeps_alive(&head) {
+                    download.returns(writer, home);
+                } else {
+                    writer.forget();
                 }
-            };
-            download.sends_meanwhile(tokio::spawn(sending).abort_handle());
-        } else if let Some(writer) = writer {
-            if self::head::keeps_alive(&head) {
-                download.returns(writer, home);
-            } else {
-                writer.forget();
             }
+            Ok(Response::from_parts(head, Body::http1(download)))
         }
-        Ok(Response::from_parts(head, Body::http1(download)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Serving HTTP/2 on a downstream connection, on h2 itself: hyper's server cannot send informational responses.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -61,11 +62,13 @@ where
     let pings = streams.ping_pong().expect("it is taken once");
     // A caller that is gone without a word would otherwise keep its connection for ever.
     let mut silence = pin!(silence(pings, || true));
+    let connection = Arc::new(connection);
+    let mut drain = pin!(drain.started());
     let mut draining = false;
     loop {
         let accepted = tokio::select! {
             accepted = streams.accept() => accepted,
-            () = drain.started(), if !draining => {
+            () = drain.as_mut(), if !draining => {
                 draining = true;
                 streams.graceful_shutdown();
                 continue;
@@ -103,7 +106,7 @@ pub(crate) async fn silence(mut pings: PingPong, is_awaited: impl Fn() -> bool) 
 
 /// One request, to the end of its response.
 async fn stream(
-    connection: Connection,
+    connection: Arc<Connection>,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) {
@@ -122,7 +125,7 @@ async fn stream(
     let body = Body::download(Download::new(body, &head.headers));
     let request = Request::from_parts(head, body);
     let interim = hints.as_ref().map(Queue::interim);
-    let mut answering = pin!(answer(connection, request, mentions, None, interim));
+    let mut answering = pin!(answer(&connection, request, mentions, None, interim));
     let answered = std::future::poll_fn(|cx| {
         // Whoever asked has left: what is done for it stops here.
         if respond.poll_reset(cx).is_ready() {

@@ -13,8 +13,9 @@ use std::collections::VecDeque;
 use std::fmt::Write;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use futures_util::task::AtomicWaker;
@@ -106,62 +107,76 @@ impl Queue {
 /// A way past hyper's HTTP/1.1 server, which cannot send them: bytes put in here go out before what hyper writes next.
 /// They are taken only between responses, when all that hyper has written is flushed, and only from the request that is
 /// being answered.
+///
+/// Most responses have none before them, so nothing is locked for those: one task serves the connection, and asks its
+/// request's future and writes in turn.
 #[derive(Clone, Default)]
-pub struct Outlet(Arc<Mutex<Pending>>);
+pub struct Outlet(Arc<Pending>);
 
 #[derive(Default)]
 struct Pending {
-    bytes: BytesMut,
+    bytes: Mutex<BytesMut>,
+    /// There are some.
+    waiting: AtomicBool,
     /// hyper has written something that is not flushed: the middle of a response, for all we know.
-    busy: bool,
+    busy: AtomicBool,
     /// Grows when a request begins and when its answer is there, so that none speaks late.
-    turn: u64,
-    /// The task of the connection, which writes.
-    writer: Option<Waker>,
+    turn: AtomicU64,
 }
 
 impl Outlet {
-    fn lock(&self) -> MutexGuard<'_, Pending> {
-        self.0.lock().expect("no panic while locked")
+    fn next_turn(&self) -> u64 {
+        // Whoever serves the connection is the only one.
+        let turn = self.0.turn.load(Ordering::Relaxed) + 1;
+        self.0.turn.store(turn, Ordering::Relaxed);
+        turn
     }
 
     pub fn begin(&self) -> Interim {
-        let mut pending = self.lock();
-        pending.turn += 1;
-        Interim(Way::Outlet(self.clone(), pending.turn))
+        Interim(Way::Outlet(self.clone(), self.next_turn()))
     }
 
     pub fn end(&self) {
-        self.lock().turn += 1;
+        self.next_turn();
     }
 
-    /// Whoever polls here writes what is put in.
-    pub fn register(&self, cx: &mut Context<'_>) {
-        match &mut self.lock().writer {
-            Some(writer) => writer.clone_from(cx.waker()),
-            writer => *writer = Some(cx.waker().clone()),
+    /// Has the task that serves the connection come back to write what has been put in.
+    pub fn hurry(&self, cx: &Context<'_>) {
+        if self.is_waiting() {
+            cx.waker().wake_by_ref();
         }
     }
 
+    fn is_waiting(&self) -> bool {
+        self.0.waiting.load(Ordering::Relaxed)
+    }
+
+    fn set_busy(&self, busy: bool) {
+        self.0.busy.store(busy, Ordering::Relaxed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BytesMut> {
+        self.0.bytes.lock().expect("no panic while locked")
+    }
+
     fn put(&self, head: &Response<()>, turn: u64) {
-        let mut pending = self.lock();
-        if pending.turn != turn || pending.busy || pending.bytes.len() > OUTLET_BYTES_MAX {
+        let mut bytes = self.lock();
+        let late = self.0.turn.load(Ordering::Relaxed) != turn;
+        if late || self.0.busy.load(Ordering::Relaxed) || bytes.len() > OUTLET_BYTES_MAX {
             return;
         }
         let status = head.status();
         let reason = status.canonical_reason().unwrap_or_default();
         // Writing into memory does not fail.
-        let _ = write!(pending.bytes, "HTTP/1.1 {} {reason}\r\n", status.as_str());
+        let _ = write!(bytes, "HTTP/1.1 {} {reason}\r\n", status.as_str());
         for (name, value) in head.headers() {
-            pending.bytes.extend_from_slice(name.as_str().as_bytes());
-            pending.bytes.extend_from_slice(b": ");
-            pending.bytes.extend_from_slice(value.as_bytes());
-            pending.bytes.extend_from_slice(b"\r\n");
+            bytes.extend_from_slice(name.as_str().as_bytes());
+            bytes.extend_from_slice(b": ");
+            bytes.extend_from_slice(value.as_bytes());
+            bytes.extend_from_slice(b"\r\n");
         }
-        pending.bytes.extend_from_slice(b"\r\n");
-        if let Some(writer) = &pending.writer {
-            writer.wake_by_ref();
-        }
+        bytes.extend_from_slice(b"\r\n");
+        self.0.waiting.store(true, Ordering::Relaxed);
     }
 }
 
@@ -179,14 +194,18 @@ impl<I> Interjected<I> {
 
 impl<I: AsyncWrite + Unpin> Interjected<I> {
     fn poll_pending(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut pending = self.outlet.lock();
-        while !pending.bytes.is_empty() {
-            let written = ready!(Pin::new(&mut self.io).poll_write(cx, &pending.bytes))?;
+        if !self.outlet.is_waiting() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut bytes = self.outlet.lock();
+        while !bytes.is_empty() {
+            let written = ready!(Pin::new(&mut self.io).poll_write(cx, &bytes))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            pending.bytes.advance(written);
+            bytes.advance(written);
         }
+        self.outlet.0.waiting.store(false, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 }
@@ -208,7 +227,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Interjected<I> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_pending(cx))?;
-        self.outlet.lock().busy = true;
+        self.outlet.set_busy(true);
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
@@ -218,7 +237,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Interjected<I> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_pending(cx))?;
-        self.outlet.lock().busy = true;
+        self.outlet.set_busy(true);
         Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
     }
 
@@ -229,7 +248,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Interjected<I> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_pending(cx))?;
         ready!(Pin::new(&mut self.io).poll_flush(cx))?;
-        self.outlet.lock().busy = false;
+        self.outlet.set_busy(false);
         Poll::Ready(Ok(()))
     }
 
@@ -240,6 +259,8 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Interjected<I> {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Wake, Waker};
+
     use futures_util::FutureExt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -284,24 +305,25 @@ mod tests {
         assert_eq!(all, format!("half a response|{hint}response|for another"));
     }
 
-    #[tokio::test]
-    async fn whoever_serves_the_connection_is_woken_to_write_a_hint() {
+    #[test]
+    fn whoever_serves_the_connection_comes_back_to_write_a_hint_and_not_for_nothing() {
+        struct Woken(AtomicBool);
+        impl Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
         let outlet = Outlet::default();
         let interim = outlet.begin();
-        let serving = tokio::spawn({
-            let outlet = outlet.clone();
-            std::future::poll_fn(move |cx| {
-                outlet.register(cx);
-                match outlet.lock().bytes.is_empty() {
-                    true => Poll::Pending,
-                    false => Poll::Ready(()),
-                }
-            })
-        });
-        tokio::task::yield_now().await;
-        assert!(!serving.is_finished());
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let waker = Waker::from(woken.clone());
+        let comes_back = || {
+            outlet.hurry(&Context::from_waker(&waker));
+            woken.0.load(Ordering::Relaxed)
+        };
+        assert!(!comes_back());
         interim.push(StatusCode::EARLY_HINTS, hints().headers());
-        serving.await.expect("it is polled once more");
+        assert!(comes_back());
     }
 
     #[tokio::test]

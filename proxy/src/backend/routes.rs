@@ -17,15 +17,15 @@ pub struct Routes {
 }
 
 impl Routes {
-    pub fn dispatch(&self) -> Option<Stack> {
-        self.dispatch.clone()
+    pub fn dispatch(&self) -> Option<&Stack> {
+        self.dispatch.as_ref()
     }
 
     /// Of this service itself, wherever its routes of the Gateway API would send the request.
-    pub fn stack(&self, request: &mut Request) -> Stack {
+    pub fn stack(&self, request: &mut Request) -> &Stack {
         let route = self.route(request);
         request.context.idempotent |= route.idempotent;
-        route.stack.clone()
+        &route.stack
     }
 
     fn route(&self, request: &Request) -> &Route {

@@ -155,7 +155,7 @@ fn described(apps: &[&Arc<App>]) -> Vec<Described> {
 impl Backend {
     /// As a new request finds its way: by the routes of the policy that is in force now.
     pub(crate) async fn call(&self, mut request: Request) -> Result<StatusCode, Error> {
-        let stack = self.routes().stack(&mut request);
+        let stack = self.routes().stack(&mut request).clone();
         answered(stack, request).await
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use futures_util::future::Either;
 use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 use tower::Service;
@@ -84,13 +85,12 @@ impl<T: Transport> Service<Request> for Attempt<T> {
             let fault = faults.of(&request);
             let injected = fault.as_ref().map(|fault| fault.policy());
             // Where it lies it stays: moved into the select, the largest future of a request would be here twice.
-            let mut call = std::pin::pin!(async {
-                match fault {
-                    None => transport.send(&endpoints, &member, request).await,
-                    // Rare, and larger than the rest: every request would have room for it.
-                    Some(fault) => {
-                        Box::pin(fault.send(&transport, &endpoints, &member, request)).await
-                    }
+            let mut call = std::pin::pin!(match fault {
+                None => Either::Left(transport.send(&endpoints, &member, request)),
+                // Rare, and larger than the rest: every request would have room for it.
+                Some(fault) => {
+                    let sent = fault.send(&transport, &endpoints, &member, request);
+                    Either::Right(Box::pin(sent))
                 }
             });
             let result = tokio::select! {

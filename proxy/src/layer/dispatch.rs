@@ -158,8 +158,8 @@ impl Shared {
             }
         }
         target.request.apply(&mut request.head.headers);
-        let mut stack = backend.routes().stack(&mut request);
-        let mut result = stack.call(request).await;
+        let call = backend.routes().stack(&mut request).begin(request);
+        let mut result = call.await;
         // A body has passed by now, or is longer than a copy may be.
         later.into_iter().for_each(|copy| copy.send(&self.backends));
         if let Ok(response) = &mut result {
@@ -177,14 +177,15 @@ impl Shared {
             return Err(Error::NoEndpoints { service });
         };
         let routes = own.routes();
-        let mut stack = match routes.dispatch() {
-            Some(dispatch) => dispatch,
+        let call = match routes.dispatch() {
+            Some(dispatch) => dispatch.begin(request),
             None => {
                 request.context.terms = None;
-                routes.stack(&mut request)
+                routes.stack(&mut request).begin(request)
             }
         };
-        stack.call(request).await
+        drop(routes);
+        call.await
     }
 }
 

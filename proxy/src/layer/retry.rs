@@ -42,7 +42,7 @@ pub struct RetryLayer {
 
 #[derive(Clone)]
 pub struct Retry<S> {
-    policy: RetryLayer,
+    policy: Arc<RetryLayer>,
     inner: S,
 }
 
@@ -51,7 +51,7 @@ impl<S> Layer<S> for RetryLayer {
 
     fn layer(&self, inner: S) -> Retry<S> {
         Retry {
-            policy: self.clone(),
+            policy: Arc::new(self.clone()),
             inner,
         }
     }
@@ -85,7 +85,7 @@ impl<S: Call> Service<Request> for Retry<S> {
         }
         let (mut policy, inner) = (self.policy.clone(), self.inner.clone());
         if let Some(retries) = by_rule {
-            policy.retries = retries;
+            Arc::make_mut(&mut policy).retries = retries;
         }
         Either::Right(Box::pin(policy.run(inner, request)))
     }
@@ -120,7 +120,7 @@ impl<F: Future<Output = Answer>> Future for Once<F> {
 }
 
 impl RetryLayer {
-    async fn run<S: Call>(self, mut inner: S, request: Request) -> Answer {
+    async fn run<S: Call>(self: Arc<Self>, mut inner: S, request: Request) -> Answer {
         let mut original = Original::new(request);
         loop {
             let result = inner.call(original.next_attempt(&self)).await;
