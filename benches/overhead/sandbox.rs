@@ -43,7 +43,8 @@ pub fn enter() -> io::Result<()> {
         ])
         .arg(std::env::current_exe()?)
         .args(std::env::args_os().skip(1))
-        .env(INSIDE, "1");
+        .env(INSIDE, "1")
+        .env("PATH", weir_lab::toolbox::path());
     let error = command.exec();
     Err(io::Error::new(
         error.kind(),

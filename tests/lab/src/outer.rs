@@ -21,6 +21,7 @@ use crate::control::{Bulletin, Request};
 use crate::error::{Doing, Error, Result};
 use crate::inner::INNER;
 use crate::settings::{Publish, Settings};
+use crate::toolbox;
 use crate::wire::{self, Inbox};
 
 /// A lab this process started. Dropped: it ends at once.
@@ -152,6 +153,7 @@ fn spawn(program: &Path, settings: &Settings, lifeline: UnixStream) -> Result<Ch
         ])
         .arg(program)
         .arg(INNER)
+        .env("PATH", toolbox::path())
         .stdin(Stdio::from(OwnedFd::from(lifeline)))
         .stdout(log)
         .stderr(copy)

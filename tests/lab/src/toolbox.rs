@@ -1,5 +1,6 @@
 //! The programs that a lab and its tests need of the machine: installed when we may, named when we may not.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, Once};
@@ -202,13 +203,22 @@ fn apt_get(arguments: &[&str]) -> Result<()> {
     )))
 }
 
-/// On the path, or where Debian keeps what is for root and ordinary users' paths leave out.
-fn is_on_path(program: &str) -> bool {
+/// The path, and where Debian keeps what is for root and ordinary users' paths leave out: `nft` is only there. What is
+/// looked for on this path must be run with it, or it is found and then cannot be run.
+pub fn path() -> OsString {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let more = ["/usr/sbin", "/sbin", "/usr/local/go/bin"].map(PathBuf::from);
-    std::env::split_paths(&path)
-        .chain(more)
-        .any(|folder| folder.join(program).is_file())
+    let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    for more in ["/usr/sbin", "/sbin", "/usr/local/go/bin"].map(PathBuf::from) {
+        if !folders.contains(&more) {
+            folders.push(more);
+        }
+    }
+    // Whatever comes of a path can be put into one.
+    std::env::join_paths(folders).unwrap_or(path)
+}
+
+fn is_on_path(program: &str) -> bool {
+    std::env::split_paths(&path()).any(|folder| folder.join(program).is_file())
 }
 
 #[cfg(test)]

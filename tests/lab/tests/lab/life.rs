@@ -1,6 +1,7 @@
 //! What a kubelet does: order of containers, restarts, scale, identity of a pod, its end.
 
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use crate::echo::{PATIENCE, builder, deployment, eventually, get, up};
 
@@ -161,4 +162,19 @@ fn a_mistake_in_the_manifest_is_told_and_nothing_is_started() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("image nginx has no folder here"), "{error}");
+}
+
+/// Debian has `nft` in /usr/sbin, which /etc/profile gives to nobody but root: it was found there and could not be run.
+#[test]
+fn a_lab_starts_for_a_user_whose_path_leaves_out_what_is_for_root() {
+    let manifest = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    std::fs::write(manifest.path(), deployment("web", 1, "", "")).unwrap();
+    let lab = Command::new(env!("CARGO_BIN_EXE_weir-lab"))
+        .args(["up", "--mesh", "off", "--rootless", "--for", "1"])
+        .arg(manifest.path())
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&lab.stderr);
+    assert!(lab.status.success(), "{said}");
 }
