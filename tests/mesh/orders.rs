@@ -375,7 +375,7 @@ fn an_order_is_taken_while_exchange_rates_are_too_late_for_pages() {
 }
 
 #[test]
-#[ignore = "two minutes: cargo test --test mesh orders -- --ignored"]
+#[ignore = "five minutes: cargo test --test mesh orders -- --ignored"]
 fn no_order_is_lost_whichever_two_of_those_who_keep_it_are_dead_at_once() {
     let pairs = [
         ("orderlog", "fulfilment"),
@@ -386,7 +386,9 @@ fn no_order_is_lost_whichever_two_of_those_who_keep_it_are_dead_at_once() {
         ("orderview", "notifier"),
     ];
     let dead = |(one, other)| (Fault::BothDead(one, other), Duration::from_secs(8));
-    let calm = || (Fault::Calm, Duration::from_secs(4));
+    // The lab starts what was killed again and again after 20 s at most, and the breaker that pages have for the till
+    // is open for 24 s at most. Of 4 s the till was shut through all of the story, and no order was in it to be lost.
+    let calm = || (Fault::Calm, Duration::from_secs(30));
     let faults: Vec<_> = pairs
         .map(|pair| [dead(pair), calm()])
         .into_iter()
