@@ -91,13 +91,14 @@ impl Redirection {
     /// Whether the rules in that network namespace are still these: the kernel shows the same of them as of the same
     /// rules in a namespace where there is nothing else.
     pub fn check(&self, namespace: &Path) -> Result<(), RedirectionError> {
+        // First, so that of a pod that is gone it is said that it is gone, also by those who may make no namespace.
+        let there = within(namespace, || table::shown().map_err(RedirectionError::List))??;
         let rules = self.0.clone();
         let wanted = in_thread(move || {
             unshare().map_err(RedirectionError::Scratch)?;
             apply::install(&rules).map_err(|error| RedirectionError::Apply(error.to_string()))?;
             table::shown().map_err(RedirectionError::List)
         })?;
-        let there = within(namespace, || table::shown().map_err(RedirectionError::List))??;
         match there == wanted {
             true => Ok(()),
             false => Err(RedirectionError::Changed),
