@@ -21,7 +21,7 @@ use attachment::Attached;
 pub use attachment::{Attachment, Target};
 pub use change::Touched;
 use gateway::RoutesOf;
-pub use gateway::{Parent, ROUTES_MAX, Unresolved};
+pub use gateway::{OpaqueBy, Parent, ROUTES_MAX, Unresolved};
 
 /// The trust domain of a mesh that names none.
 const TRUST_DOMAIN: &str = "weir.local";

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use weir_config::compile;
-use weir_config::index::{Index, Parent, Unresolved};
+use weir_config::index::{Index, OpaqueBy, Parent, Unresolved};
 use weir_config::parse;
 use weir_config::resource::{GatewayRoute, NoAddress, ObjectName};
 use weir_config::snapshot::{PathCondition, Routing, ServiceKey, Timeout};
@@ -170,7 +170,8 @@ spec:
     assert_eq!(with("name: cart"), (Parent::Accepted, 1));
     assert_eq!(with("name: cart, port: 80"), (Parent::Accepted, 1));
     assert_eq!(with("name: cart, sectionName: http"), (Parent::Accepted, 1));
-    assert_eq!(with("name: cart, port: 90"), (Parent::Accepted, 0));
+    let bytes = Parent::Opaque(OpaqueBy::Service);
+    assert_eq!(with("name: cart, port: 90"), (bytes, 0));
     assert_eq!(with("name: cart, port: 81"), (Parent::NoMatchingParent, 0));
     assert_eq!(with("name: trolley"), (Parent::NoMatchingParent, 0));
 }
@@ -194,6 +195,51 @@ fn a_route_of_a_service_that_nobody_calls_by_its_address_is_not_accepted() {
         parent("type: ExternalName, externalName: x.example"),
         outside
     );
+}
+
+/// It was accepted, and no call ever met it: where bytes pass nobody looks for calls.
+#[test]
+fn a_route_of_an_opaque_port_is_not_accepted() {
+    let with = |port: &str, pods: &str| {
+        let services = SERVICES.replacen("{name: http, port: 80}", port, 1);
+        let rules = "[{backendRefs: [{name: next, port: 80}]}]";
+        let yaml = route("it", "boutique", "2026-01-01T00:00:00Z", rules);
+        let index = index(&format!("{services}{yaml}{pods}"));
+        let route = index.http_route(&ObjectName::new("boutique", "it"));
+        let fares = index.parents(&**route.expect("it is there"))[0].1;
+        (fares, routing(&index).len())
+    };
+    let pods = |annotation: &str| {
+        format!(
+            "---
+apiVersion: v1
+kind: Pod
+metadata: {{name: cart-0, namespace: boutique, annotations: {{config.weir.dev/opaque-ports: \"{annotation}\"}}}}
+spec: {{containers: [{{name: cart}}]}}
+status: {{podIP: 10.1.0.1, phase: Running}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: cart-x, namespace: boutique, labels: {{kubernetes.io/service-name: cart}}}}
+addressType: IPv4
+ports: [{{name: http, port: 7070}}]
+endpoints: [{{addresses: [10.1.0.1], targetRef: {{kind: Pod, name: cart-0, namespace: boutique}}}}]
+"
+        )
+    };
+    // It is attached to tcp-raw, too, and obeyed where there are calls.
+    let http = "{name: http, port: 80}";
+    assert_eq!(with(http, &pods("9000")), (Parent::Accepted, 1));
+    let by_pods = Parent::Opaque(OpaqueBy::Pods);
+    assert_eq!(with(http, &pods("7070")), (by_pods, 0));
+    let by_service = Parent::Opaque(OpaqueBy::Service);
+    for port in [
+        "{name: http, port: 80, appProtocol: tcp}",
+        "{name: tcp, port: 80}",
+        "{port: 80, targetPort: 6379}",
+    ] {
+        assert_eq!(with(port, ""), (by_service, 0), "{port}");
+    }
 }
 
 /// A headless one has endpoints; what another name leads to is not asked, whatever a ReferenceGrant says.

@@ -134,6 +134,15 @@ pub fn inject(
     Ok(Outcome::Injected(patch::apply(pod, &knobs)))
 }
 
+/// Whether the API server would not ask about this pod if its namespace were as `namespace` says. When it has asked all the
+/// same it knows more of the namespace than whoever is asked.
+pub fn is_unasked(pod: &Value, namespace: &NamespaceContext, settings: &InjectorSettings) -> bool {
+    match skip(pod, namespace, settings) {
+        Some(why) => matches!(why, Skip::NotSelected | Skip::NamespaceOptedOut(_)),
+        None => asked::is_unclear(namespace),
+    }
+}
+
 fn skip(pod: &Value, namespace: &NamespaceContext, settings: &InjectorSettings) -> Option<Skip> {
     if all_containers(pod).any(|container| name(container) == PROXY_CONTAINER) {
         return Some(Skip::AlreadyInjected);
@@ -276,6 +285,34 @@ mod tests {
         let skipped = injected("disabled", json!({ "containers": [{ "name": "app" }] }));
         let no = Outcome::Skipped(Skip::OptedOut("disabled".to_owned()));
         assert_eq!(skipped, Ok(no));
+    }
+
+    /// The API server asks about none of these, so when it has asked the namespace is not any more what it was.
+    #[test]
+    fn a_pod_that_nobody_would_ask_about_is_told_from_one_that_says_no_itself() {
+        let unasked = |label: Option<&str>, pod: Value| {
+            let labels = label.map(|label| (INJECT_LABEL.to_owned(), label.to_owned()));
+            let namespace = NamespaceContext {
+                name: "shop".to_owned(),
+                labels: labels.into_iter().collect(),
+                ..NamespaceContext::default()
+            };
+            is_unasked(&pod, &namespace, &InjectorSettings::default())
+        };
+        let pod = |label: Value, container: &str| json!({ "metadata": { "labels": label }, "spec": { "containers": [{ "name": container }] } });
+        let plain = pod(json!({}), "app");
+        for namespace in [None, Some("disabled"), Some("false"), Some("Enabled")] {
+            assert!(unasked(namespace, plain.clone()), "{namespace:?}");
+            let injected = pod(json!({}), PROXY_CONTAINER);
+            assert!(!unasked(namespace, injected), "{namespace:?}: it is done");
+        }
+        assert!(!unasked(Some("enabled"), plain));
+        let says = |label: &str| pod(json!({ INJECT_LABEL: label }), "app");
+        for label in ["enabled", "disabled", "Yes"] {
+            assert!(!unasked(None, says(label)), "{label}: it counts there");
+        }
+        assert!(!unasked(Some("enabled"), says("disabled")));
+        assert!(unasked(Some("disabled"), says("enabled")));
     }
 
     /// It was taken for a no, so a pod ran outside of the mesh and nobody was told.

@@ -149,7 +149,7 @@ impl Settings {
         };
         let contact = shared.contact.clone();
         let mut source = KubernetesSource::start(&shared);
-        let namespaces = Namespaces::default();
+        let namespaces = Namespaces::new(client.clone());
         let peers = Peers::new(&self.pod, mesh.clone(), shared.register.clone());
         let writer = StatusWriter::new(
             client.clone(),

@@ -6,8 +6,17 @@
 //! | `/validate` | validating: our own kinds, in the words of `weir validate` |
 //! | `/healthz` | whether it serves |
 //!
-//! It asks nobody and writes nothing (`sideEffects: None`). Its certificate is signed by the mesh's own CA, so it is
-//! renewed like a sidecar's and trusted by what is in `caBundle` anyway.
+//! It writes nothing (`sideEffects: None`), and asks nobody as long as what it knows of a pod's namespace fits the question:
+//!
+//! ```text
+//!   its namespace as the watch told of it ─▶ a pod that the API server asks about ─▶ judged
+//!        │ not known                         └─ one that it would not ask about: it knows more, such as a label that
+//!        ▼                                      was set a moment ago
+//!   its namespace as it is now ─▶ judged     ◀──┘
+//!        └─ not found out in time: refused, for half-meshed is worse than late
+//! ```
+//!
+//! Its certificate is signed by the mesh's own CA, so it is renewed like a sidecar's and trusted by what is in `caBundle` anyway.
 //!
 //! The API server shows no certificate, so anybody may ask; what that costs is bounded:
 //!
@@ -52,7 +61,7 @@ const CONNECTIONS_OF_ONE_MAX: usize = 256;
 const REVIEWS_MAX: usize = 2;
 /// The API server gives a webhook ten seconds, ours five.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A namespace may be seen a moment after the first pod in it.
+/// To find out what a namespace is now; that it may not be there yet is part of it.
 const NAMESPACE_PATIENCE: Duration = Duration::from_secs(2);
 /// For a turn; then the API server may try again within its own time.
 const TURN_PATIENCE: Duration = Duration::from_secs(3);
@@ -144,41 +153,46 @@ impl Webhook {
         if let Err(error) = size::check(&body.bytes) {
             return refused(&head, &error.to_string());
         }
-        let namespace = head.namespace();
-        let context = match asked {
-            Asked::Validate => None,
-            Asked::Inject => {
-                let soon = self.namespaces.get_soon(namespace, NAMESPACE_PATIENCE);
-                match soon.await {
-                    Some(context) => Some(context),
-                    // Its labels say whether the pod belongs into the mesh: half-meshed is worse than late.
-                    None => {
-                        let why = "is not known to Weir yet: try again in a moment";
-                        return refused(&head, &format!("namespace {namespace} {why}"));
-                    }
-                }
+        match asked {
+            Asked::Inject => self.inject(&head, body).await,
+            Asked::Validate => self.in_turn(body, Known::Nothing).await.answer(),
+        }
+    }
+
+    async fn inject(&self, head: &Head, mut body: Read) -> Answer {
+        let name = head.namespace();
+        if let Some(namespace) = self.namespaces.get(name) {
+            body = match self.in_turn(body, Known::Then(namespace)).await {
+                Judged::Answered(answer) => return answer,
+                Judged::Unasked(body) => body,
+            };
+        }
+        match self.namespaces.read(name, NAMESPACE_PATIENCE).await {
+            Ok(namespace) => self.in_turn(body, Known::Now(namespace)).await.answer(),
+            Err(why) => {
+                let unknown = "is in the mesh is not known";
+                let why =
+                    format!("whether namespace {name} {unknown}, {why}: try again in a moment");
+                refused(head, &why)
             }
-        };
-        self.in_turn(body, context).await
+        }
     }
 
     /// Everything that takes more than the body did.
-    async fn in_turn(&self, body: Read, context: Option<Arc<NamespaceContext>>) -> Answer {
+    async fn in_turn(&self, body: Read, known: Known) -> Judged {
         let turn = self.turns.clone().acquire_owned();
         let Ok(Ok(turn)) = tokio::time::timeout(TURN_PATIENCE, turn).await else {
             let message = "too many reviews are waiting: try again in a moment";
-            return text(StatusCode::TOO_MANY_REQUESTS, message);
+            return Judged::Answered(text(StatusCode::TOO_MANY_REQUESTS, message));
         };
         let injector = self.injector.clone();
         let judged = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            judge(&body, context.as_deref(), &injector)
+            judge(body, &known, &injector)
         });
         judged.await.unwrap_or_else(|_| {
-            text(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "this review cannot be judged: see the control plane's log",
-            )
+            let message = "this review cannot be judged: see the control plane's log";
+            Judged::Answered(text(StatusCode::INTERNAL_SERVER_ERROR, message))
         })
     }
 }
@@ -189,21 +203,46 @@ enum Asked {
     Validate,
 }
 
-/// With the context of its namespace a pod is injected, without it an object of ours is validated.
-fn judge(body: &Read, context: Option<&NamespaceContext>, injector: &InjectorSettings) -> Answer {
+/// Of the namespace of a pod that is to be injected; without it an object of ours is validated.
+enum Known {
+    Nothing,
+    /// As the watch last told of it.
+    Then(Arc<NamespaceContext>),
+    /// As it was when, or after, it was asked about.
+    Now(Arc<NamespaceContext>),
+}
+
+enum Judged {
+    Answered(Answer),
+    /// By what is known the API server would not have asked: it knows more. Here is what it asked.
+    Unasked(Read),
+}
+
+impl Judged {
+    /// Of what was not judged by what is out of date.
+    fn answer(self) -> Answer {
+        match self {
+            Self::Answered(answer) => answer,
+            Self::Unasked(_) => unreachable!("nothing that is newer is known"),
+        }
+    }
+}
+
+fn judge(body: Read, known: &Known, injector: &InjectorSettings) -> Judged {
     let mut review = match Review::parse(&body.bytes) {
         Ok(review) => review,
-        Err(error) => return text(StatusCode::BAD_REQUEST, &error.to_string()),
+        Err(error) => return Judged::Answered(text(StatusCode::BAD_REQUEST, &error.to_string())),
     };
     let object = review.title();
-    let verdict: Verdict = match context {
-        Some(context) => review.inject(context, injector),
-        None => review.validate(&injector.trust_domain),
+    let verdict: Verdict = match known {
+        Known::Then(then) if review.is_unasked(then, injector) => return Judged::Unasked(body),
+        Known::Then(namespace) | Known::Now(namespace) => review.inject(namespace, injector),
+        Known::Nothing => review.validate(&injector.trust_domain),
     };
     if let Some(refusal) = &verdict.refusal {
         tracing::info!(object, refusal, "refused");
     }
-    reviewed(&review.answer(&verdict))
+    Judged::Answered(reviewed(&review.answer(&verdict)))
 }
 
 fn refused(head: &Head, why: &str) -> Answer {

@@ -10,7 +10,7 @@ pub(crate) const CONFIG: &[Bug] = bugs! {
             "!grants.any(|grant| grant.permits(kind, namespace, &service.name))" => "false",
             "gateway::a_backend_elsewhere_needs_a_grant_and_one_that_is_not_there_is_known_as_such";
         "a route is attached to a port that is not there":
-            "ports.any(|port| leads_to(parent, port))" => "ports.next().is_some()",
+            "port.is_tcp() && leads_to(parent, port)" => "port.is_tcp()",
             "gateway::a_parent_that_is_not_there_is_told_from_one_that_is";
         "a route of a service that nobody calls by its address is accepted":
             "return Parent::NoAddress(why);" => "let _ = why;",

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::{Index, Target, Touched, forget};
+use crate::compile::protocol;
 use crate::resource::{
     BackendRef, GatewayRoute, GrpcRoute, HttpRoute, Kind, NoAddress, ObjectName, ParentRef,
     ReferenceGrant, Service, ServicePort,
@@ -42,6 +43,36 @@ pub enum Parent {
     TooMany,
     /// Nobody calls it by an address of its own, so nobody would be routed.
     NoAddress(NoAddress),
+    /// There are only ports where nobody looks for calls.
+    Opaque(OpaqueBy),
+}
+
+/// Who says that a port carries bytes, and so what to change where it does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpaqueBy {
+    /// Its `appProtocol`, its name or its number.
+    Service,
+    /// The annotation of a pod behind it.
+    Pods,
+}
+
+impl std::fmt::Display for OpaqueBy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (who, change) = match self {
+            Self::Service => (
+                "its appProtocol, name or number says so",
+                "set appProtocol to http, grpc or kubernetes.io/h2c",
+            ),
+            Self::Pods => (
+                "pods behind it say so",
+                "take it out of their annotation config.weir.dev/opaque-ports",
+            ),
+        };
+        write!(
+            f,
+            "its port is opaque ({who}), and there is no call to tell from another: if HTTP is spoken there, {change}"
+        )
+    }
 }
 
 impl<R> Default for RoutesOf<R> {
@@ -179,14 +210,21 @@ impl Index {
             let Some(service) = self.services.get(service) else {
                 return Parent::NoMatchingParent;
             };
-            let mut ports = service.spec.ports.iter().filter(|port| port.is_tcp());
             if let Some(why) = service.spec.no_address() {
                 return Parent::NoAddress(why);
             }
-            match ports.any(|port| leads_to(parent, port)) {
-                false => Parent::NoMatchingParent,
-                true if self.is_beyond(route, service) => Parent::TooMany,
-                true => Parent::Accepted,
+            let name = service.metadata.object_name();
+            let ports = service.spec.ports.iter();
+            let ports = ports.filter(|port| port.is_tcp() && leads_to(parent, port));
+            let mut opaque = ports.map(|port| protocol::opaque_by(self, &name, port));
+            let Some(first) = opaque.next() else {
+                return Parent::NoMatchingParent;
+            };
+            match first {
+                // It is obeyed on those where calls are looked for.
+                Some(by) if opaque.all(|by| by.is_some()) => Parent::Opaque(by),
+                _ if self.is_beyond(route, service) => Parent::TooMany,
+                _ => Parent::Accepted,
             }
         };
         let services = route.services();

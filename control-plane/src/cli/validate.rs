@@ -161,6 +161,7 @@ impl Found {
                         format!("{ROUTES_MAX} older routes of its namespace are, too")
                     }
                     Parent::NoAddress(why) => why.to_string(),
+                    Parent::Opaque(by) => by.to_string(),
                 };
                 let service = parent.service(namespace);
                 Some(format!(

@@ -1,5 +1,6 @@
 //! Whether a pod is to be in the mesh: what the selectors of the webhooks come to (`charts/weir/templates/webhooks.yaml`),
-//! for `weir inject`, the lab and `weir check`.
+//! for `weir inject`, the lab and `weir check`. The webhook itself decides by it, too: it may know less than the API server
+//! that asks it, and then looks again ([`super::is_unasked`]).
 //!
 //! | namespace | pod | |
 //! |---|---|---|

@@ -1,4 +1,9 @@
 //! The namespaces there are, as far as injection asks about them.
+//!
+//! They are watched, so whoever asks has an answer at once, and one that may be a moment old. Where that will not do a
+//! namespace is read anew, and the watch is left to hear of it by itself: what was read may be the older of the two.
+
+mod lookups;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -8,6 +13,9 @@ use kube::Client;
 use kube::api::{ApiResource, DynamicObject};
 use kube::runtime::watcher::Event;
 use tokio::sync::watch;
+
+use self::lookups::Lookups;
+pub use self::lookups::Unread;
 
 use crate::injector::{self, NamespaceContext};
 use crate::source::kubernetes::contact::Contact;
@@ -19,26 +27,23 @@ const OURS: &str = "weir.dev/";
 type Known = HashMap<String, Arc<NamespaceContext>>;
 
 #[derive(Clone)]
-pub struct Namespaces(Arc<watch::Sender<Known>>);
-
-impl Default for Namespaces {
-    fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(Known::new())))
-    }
+pub struct Namespaces {
+    known: Arc<watch::Sender<Known>>,
+    lookups: Arc<Lookups>,
 }
 
 impl Namespaces {
+    pub fn new(client: Client) -> Self {
+        Self {
+            known: Arc::new(watch::Sender::new(Known::new())),
+            lookups: Arc::new(Lookups::new(client)),
+        }
+    }
+
     /// Keeps itself up to date, for as long as the process runs.
     pub async fn follow(self, client: Client, contact: Contact, listed: watch::Sender<bool>) {
-        let resource = ApiResource {
-            group: String::new(),
-            version: "v1".to_owned(),
-            api_version: "v1".to_owned(),
-            kind: "Namespace".to_owned(),
-            plural: "namespaces".to_owned(),
-        };
         let watched = Watched {
-            resource,
+            resource: resource(),
             fields: None,
         };
         let mut listing = Known::new();
@@ -49,32 +54,50 @@ impl Namespaces {
                 listing.insert(context.name.clone(), Arc::new(context));
             }
             Event::InitDone => {
-                self.0.send_replace(std::mem::take(&mut listing));
+                self.known.send_replace(std::mem::take(&mut listing));
             }
             Event::Apply(object) => {
                 let context = context(&object);
-                self.0.send_modify(|known| {
+                self.known.send_modify(|known| {
                     known.insert(context.name.clone(), Arc::new(context));
                 });
             }
-            Event::Delete(object) => self.0.send_modify(|known| {
+            Event::Delete(object) => self.known.send_modify(|known| {
                 known.remove(&context(&object).name);
             }),
         };
         follow(client, contact, watched, hear, listed).await;
     }
 
-    /// Waits a little for one that is not known.
-    pub async fn get_soon(&self, name: &str, patience: Duration) -> Option<Arc<NamespaceContext>> {
-        let mut known = self.0.subscribe();
-        let found = known.wait_for(|known| known.contains_key(name));
-        let found = tokio::time::timeout(patience, found).await.ok()?.ok()?;
-        found.get(name).cloned()
+    /// As the watch has told of it; `None`: it has not.
+    pub fn get(&self, name: &str) -> Option<Arc<NamespaceContext>> {
+        self.known.borrow().get(name).cloned()
+    }
+
+    /// As it is now: no older than the question. Waits a little for one that is not there yet.
+    pub async fn read(
+        &self,
+        name: &str,
+        patience: Duration,
+    ) -> Result<Arc<NamespaceContext>, Unread> {
+        let deadline = tokio::time::Instant::now() + patience;
+        let read = tokio::time::timeout_at(deadline, self.lookups.read(name)).await;
+        match read.unwrap_or(Err(Unread::TooSlow(patience))) {
+            Err(Unread::Missing) => {
+                let mut known = self.known.subscribe();
+                let made = known.wait_for(|known| known.contains_key(name));
+                let made = tokio::time::timeout_at(deadline, made).await;
+                let made = made.ok().and_then(Result::ok);
+                made.and_then(|known| known.get(name).cloned())
+                    .ok_or(Unread::Missing)
+            }
+            read => read,
+        }
     }
 
     /// Those that ask for sidecars.
     pub fn enabled(&self) -> Vec<String> {
-        let known = self.0.borrow();
+        let known = self.known.borrow();
         let enabled = known.values().filter(|namespace| {
             let label = namespace.labels.get("weir.dev/inject");
             label.is_some_and(|label| injector::asks(label) == Some(true))
@@ -83,7 +106,17 @@ impl Namespaces {
     }
 
     pub fn changes(&self) -> watch::Receiver<HashMap<String, Arc<NamespaceContext>>> {
-        self.0.subscribe()
+        self.known.subscribe()
+    }
+}
+
+fn resource() -> ApiResource {
+    ApiResource {
+        group: String::new(),
+        version: "v1".to_owned(),
+        api_version: "v1".to_owned(),
+        kind: "Namespace".to_owned(),
+        plural: "namespaces".to_owned(),
     }
 }
 

@@ -273,6 +273,8 @@ fn conditions(parent: &RouteParent) -> Vec<Value> {
         }
         Parent::TooMany => (false, "UnsupportedValue", too_many),
         Parent::NoAddress(why) => (false, "UnsupportedValue", why.to_string()),
+        // As of a Gateway that listens for TCP: a port is what a listener is there.
+        Parent::Opaque(by) => (false, "NotAllowedByListeners", by.to_string()),
     };
     let accepted = condition("Accepted", holds, reason, &message);
     let resolved = match &parent.unresolved {
@@ -300,6 +302,7 @@ fn conditions(parent: &RouteParent) -> Vec<Value> {
 
 #[cfg(test)]
 mod tests {
+    use weir_config::index::OpaqueBy;
     use weir_config::resource::{NoAddress, ParentRef};
 
     use super::*;
@@ -383,6 +386,12 @@ mod tests {
                 Parent::NoAddress(NoAddress::Headless),
                 None,
                 "UnsupportedValue",
+                "ResolvedRefs",
+            ),
+            (
+                Parent::Opaque(OpaqueBy::Service),
+                None,
+                "NotAllowedByListeners",
                 "ResolvedRefs",
             ),
             (

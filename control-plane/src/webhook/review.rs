@@ -117,9 +117,18 @@ impl Review {
         format!("{kind} {}/{}", self.namespace(), name.unwrap_or_default())
     }
 
+    /// A pod is about to be created, of which nobody would be told if its namespace were what `namespace` says.
+    pub fn is_unasked(&self, namespace: &NamespaceContext, settings: &InjectorSettings) -> bool {
+        self.is_of_new_pod() && injector::is_unasked(&self.0["object"], namespace, settings)
+    }
+
+    fn is_of_new_pod(&self) -> bool {
+        self.0["operation"] == "CREATE" && self.0.pointer("/kind/kind") == Some(&json!("Pod"))
+    }
+
     /// The sidecar for a pod that is about to be created.
     pub fn inject(&self, namespace: &NamespaceContext, settings: &InjectorSettings) -> Verdict {
-        if self.0["operation"] != "CREATE" || self.0.pointer("/kind/kind") != Some(&json!("Pod")) {
+        if !self.is_of_new_pod() {
             return Verdict::default();
         }
         let pod = &self.0["object"];

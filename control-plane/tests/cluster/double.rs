@@ -46,6 +46,8 @@ struct State {
     absent: Vec<String>,
     /// Paths at which nothing may be written.
     refused: Vec<String>,
+    /// Kinds of whose changes nobody who watches is told.
+    held: Vec<String>,
     reviews: HashMap<String, Value>,
     /// Lists that go on: what is left of them.
     pages: BTreeMap<u64, (u64, Vec<Value>)>,
@@ -99,6 +101,17 @@ impl Double {
     /// From now on nothing is written at such a path, as where somebody else's webhook is broken.
     pub fn refuse_writes(&self, path: &str) {
         self.state().refused.push(path.to_owned());
+    }
+
+    /// Whoever watches this kind hears nothing new of it until [`Self::release`]: a watch that lags. A list is as ever.
+    pub fn hold_watches(&self, resource: &str) {
+        self.state().held.push(resource.to_owned());
+    }
+
+    pub fn release(&self, resource: &str) {
+        let mut state = self.state();
+        state.held.retain(|held| held != resource);
+        state.store.changed.send_modify(|_| {});
     }
 
     pub fn compact(&self) {
@@ -285,7 +298,10 @@ impl Double {
                 let (events, now) = {
                     let state = double.state();
                     let events = state.store.since(version, &key.resource, matches);
-                    (events, state.store.version)
+                    match state.held.contains(&key.resource) {
+                        true => (Some(Vec::new()), version),
+                        false => (events, state.store.version),
+                    }
                 };
                 let Some(events) = events else {
                     let gone = json!({ "type": "ERROR", "object": {

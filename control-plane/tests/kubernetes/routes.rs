@@ -45,6 +45,13 @@ fn route(kind: &str, name: &str, service: &str, rules: &str) -> String {
     )
 }
 
+fn bytes(says: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: bytes, namespace: boutique}}\n\
+         spec: {{clusterIP: 10.96.0.176, ports: [{{name: main, port: 80, {says}}}]}}\n"
+    )
+}
+
 /// Each reason of the standard, as what a route names comes and goes.
 pub(super) async fn a_route_says_in_its_status_what_becomes_of_it(cluster: &Cluster) {
     cluster
@@ -84,8 +91,16 @@ pub(super) async fn a_route_says_in_its_status_what_becomes_of_it(cluster: &Clus
              spec: {parentRefs: [{name: gateway}], rules: [{filters: [{type: CORS}], colour: blue}]}\n",
         )
         .await;
+    cluster.apply(&bytes("appProtocol: tcp")).await;
+    cluster
+        .apply(&route("GRPCRoute", "bytes", "bytes", &to_catalog))
+        .await;
     let plane = cluster.start().await;
     let both = ["Accepted", "ResolvedRefs"];
+    let opaque = ["NotAllowedByListeners", "ResolvedRefs"];
+    until_reasons(cluster, "GRPCRoute", "bytes", &opaque).await;
+    cluster.apply(&bytes("appProtocol: grpc")).await;
+    until_reasons(cluster, "GRPCRoute", "bytes", &both).await;
     until_reasons(cluster, "HTTPRoute", "good", &both).await;
     until_reasons(cluster, "GRPCRoute", "good", &both).await;
     for (name, wanted) in [
@@ -136,6 +151,7 @@ pub(super) async fn a_route_says_in_its_status_what_becomes_of_it(cluster: &Clus
     for (kind, name) in [
         ("HTTPRoute", "good"),
         ("GRPCRoute", "good"),
+        ("GRPCRoute", "bytes"),
         ("HTTPRoute", "orphan"),
         ("HTTPRoute", "lost"),
         ("HTTPRoute", "wide"),

@@ -236,3 +236,39 @@ async fn validate_warns_of_what_is_said_for_callers_of_a_headless_service() {
         "{external:?}"
     );
 }
+
+/// It was in order, and no call ever met it.
+#[tokio::test]
+async fn validate_warns_of_a_route_of_an_opaque_port_and_says_what_to_change() {
+    let folder = folder();
+    let file = folder.path().join("opaque.yaml");
+    let told = async |kind: &str, port: &str| {
+        let text = format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: db, namespace: shop}}\n\
+             spec: {{clusterIP: 10.0.0.1, ports: [{port}]}}\n---\n\
+             apiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\nmetadata: {{name: db, namespace: shop}}\n\
+             spec: {{parentRefs: [{{group: \"\", kind: Service, name: db}}], rules: [{{backendRefs: [{{name: db, port: 80}}]}}]}}\n"
+        );
+        std::fs::write(&file, text).expect("written");
+        let path = file.to_str().expect("text");
+        let output = weir(folder.path(), &["validate", "-f", path]).await;
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        stderr(&output)
+    };
+    for kind in ["HTTPRoute", "GRPCRoute"] {
+        assert_eq!(told(kind, "{name: http, port: 80}").await, "");
+        for port in [
+            "{name: tcp-db, port: 80}",
+            "{name: db, port: 80, appProtocol: tcp}",
+        ] {
+            let warning = told(kind, port).await;
+            for words in [
+                "db is attached to shop/db",
+                "is opaque",
+                "set appProtocol to",
+            ] {
+                assert!(warning.contains(words), "{kind} {port}: {warning}");
+            }
+        }
+    }
+}
