@@ -185,8 +185,9 @@ fn carries_requests(protocol: &str) -> bool {
         .any(|carries| name.eq_ignore_ascii_case(carries))
 }
 
-/// Exactly one Host, or an authority: what is ambiguous is refused rather than guessed (RFC 9112 section 3.2). In
-/// HTTP/1.1 a target that names an authority is right, whatever Host says, and takes its place (section 3.2.2).
+/// Exactly one Host, or an authority where the protocol has one: what is ambiguous is refused rather than guessed. HTTP/1.1
+/// must have a Host, whatever its target is (RFC 9112 section 3.2); a target that names an authority is right, whatever
+/// Host says, and takes its place (section 3.2.2).
 pub fn settle_authority(head: &mut Parts) -> Result<(), Error> {
     let mut hosts = head.headers.get_all(HOST).iter();
     let first = hosts.next();
@@ -194,7 +195,7 @@ pub fn settle_authority(head: &mut Parts) -> Result<(), Error> {
         return Err(Error::BadRequest("it has more than one Host header"));
     }
     match (first, head.uri.authority()) {
-        (None, None) if head.version == Version::HTTP_11 => {
+        (None, _) if head.version == Version::HTTP_11 => {
             Err(Error::BadRequest("it has no Host header"))
         }
         (Some(host), Some(authority)) if host.as_bytes() != authority.as_str().as_bytes() => {
@@ -375,6 +376,25 @@ mod tests {
             convert(&mut head, protocol).expect("fits");
             convert(&mut head, Protocol::Http1).expect("fits");
             assert_eq!(head.headers[HOST], "payment:8080", "by way of {protocol:?}");
+        }
+    }
+
+    /// With an absolute target it passed, with another it did not.
+    #[test]
+    fn http_1_1_without_a_host_is_refused_whatever_its_target_is() {
+        let settled = |version: Version, target: &str| {
+            let request = http::Request::builder().version(version).uri(target);
+            settle_authority(&mut head(request)).is_ok()
+        };
+        for (version, target, expected) in [
+            (Version::HTTP_11, "/quotes", false),
+            (Version::HTTP_11, "*", false),
+            (Version::HTTP_11, "http://payment:8080/quotes", false),
+            (Version::HTTP_10, "/quotes", true),
+            (Version::HTTP_10, "http://payment:8080/quotes", true),
+            (Version::HTTP_2, "http://payment:8080/quotes", true),
+        ] {
+            assert_eq!(settled(version, target), expected, "{version:?} {target}");
         }
     }
 

@@ -248,6 +248,12 @@ async fn a_malformed_or_oversized_head_is_refused_in_http() {
                 "bad-request",
             ),
             (
+                "no host but in its target",
+                head("GET http://server/ HTTP/1.1\r\nconnection: close"),
+                "HTTP/1.1 400 ",
+                "bad-request",
+            ),
+            (
                 "CONNECT",
                 head("CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\nconnection: close"),
                 "HTTP/1.1 501 ",

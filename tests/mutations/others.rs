@@ -12,6 +12,9 @@ pub(crate) const CONFIG: &[Bug] = bugs! {
         "a route is attached to a port that is not there":
             "port.is_tcp() && leads_to(parent, port)" => "port.is_tcp()",
             "gateway::a_parent_that_is_not_there_is_told_from_one_that_is";
+        "a route of an opaque port is accepted":
+            "opaque.all(|by| by.is_some())" => "false",
+            "gateway::a_route_of_an_opaque_port_is_not_accepted";
         "a route of a service that nobody calls by its address is accepted":
             "return Parent::NoAddress(why);" => "let _ = why;",
             "gateway::a_route_of_a_service_that_nobody_calls_by_its_address_is_not_accepted";
@@ -89,6 +92,9 @@ pub(crate) const CONTROL_PLANE: &[Bug] = bugs! {
         "a label that nobody understands is a yes":
             "return Err(Refusal::Label(label))" => "()",
             "injector::tests::a_label_that_nobody_understands_is_refused";
+        "what was known of a namespace before the API server asked is enough":
+            "matches!(why, Skip::NotSelected | Skip::NamespaceOptedOut(_))" => "false",
+            "injector::tests::a_pod_that_nobody_would_ask_about_is_told_from_one_that_says_no_itself";
     }
     "injector/asked.rs" {
         "a pod that said no is injected":

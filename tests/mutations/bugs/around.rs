@@ -12,6 +12,9 @@ pub(crate) const BUGS: &[Bug] = bugs! {
         "of two names the one counts that the target does not say":
             "host.as_bytes() != authority.as_str().as_bytes()" => "head.version == Version::HTTP_2 && host != authority.as_str()",
             "head::tests::an_authority_in_the_target_takes_the_place_of_another_host";
+        "a target that names somebody is as good as a Host":
+            "head.version == Version::HTTP_11" => "head.version == Version::HTTP_11 && head.uri.authority().is_none()",
+            "head::tests::http_1_1_without_a_host_is_refused_whatever_its_target_is";
     }
     "shares.rs" {
         "one address has all the places":
