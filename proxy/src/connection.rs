@@ -16,6 +16,7 @@ mod inbound;
 mod outbound;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -78,19 +79,20 @@ impl Rejected {
     }
 }
 
-/// Serves a connection to its end.
-pub async fn accept(
-    stream: TcpStream,
-    direction: Direction,
-    worker: usize,
-    proxy: &Proxy,
-    drain: Drain,
-) {
-    let result = match direction {
-        Outbound => outbound::serve(stream, worker, proxy, drain).await,
-        Inbound => inbound::serve(stream, worker, proxy, drain).await,
-    };
-    if let Err(rejected) = result {
+/// Serves a connection of the app's to its end.
+pub async fn outbound(stream: TcpStream, worker: usize, proxy: Arc<Proxy>, drain: Drain) {
+    let served = outbound::serve(stream, worker, &proxy, drain).await;
+    count(Outbound, served);
+}
+
+/// Serves a connection to the app to its end.
+pub async fn inbound(stream: TcpStream, worker: usize, proxy: Arc<Proxy>, drain: Drain) {
+    let served = inbound::serve(stream, worker, &proxy, drain).await;
+    count(Inbound, served);
+}
+
+fn count(direction: Direction, served: Result<(), Rejected>) {
+    if let Err(rejected) = served {
         telemetry::rejected_connection(direction, rejected.as_str());
         tracing::debug!(
             direction = direction.as_str(),

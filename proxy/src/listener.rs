@@ -149,21 +149,55 @@ async fn work(
         place,
     }) = inbox.recv().await
     {
-        let (proxy, open) = (proxy.clone(), open.clone());
-        tokio::spawn(async move {
-            let gauge = telemetry::open_connections(direction);
-            gauge.inc();
-            if let Ok(stream) = TcpStream::from_std(stream) {
-                let serving = connection::accept(stream, direction, worker, &proxy, drain);
-                // A bug ends one connection, is counted, and never the process.
-                if AssertUnwindSafe(serving).catch_unwind().await.is_err() {
-                    telemetry::panicked();
-                }
-            }
-            gauge.dec();
-            drop(place);
-            open[worker].fetch_sub(1, Ordering::Relaxed);
-        });
+        let open = Open::new(direction, worker, open.clone(), place);
+        let Ok(stream) = TcpStream::from_std(stream) else {
+            continue;
+        };
+        let proxy = proxy.clone();
+        // Two kinds of tasks: in one, whoever calls would have the room that being called takes, which is three times as much.
+        match direction {
+            Direction::Outbound => spawn(connection::outbound(stream, worker, proxy, drain), open),
+            Direction::Inbound => spawn(connection::inbound(stream, worker, proxy, drain), open),
+        }
+    }
+}
+
+fn spawn(serving: impl Future<Output = ()> + Send + 'static, open: Open) {
+    let serving = AssertUnwindSafe(serving).catch_unwind();
+    tokio::spawn(serving.map(move |ended| {
+        // A bug ends one connection, is counted, and never the process.
+        if ended.is_err() {
+            telemetry::panicked();
+        }
+        drop(open);
+    }));
+}
+
+/// A connection that a worker has, counted for as long.
+struct Open {
+    direction: Direction,
+    worker: usize,
+    all: Arc<Vec<AtomicUsize>>,
+    _place: Place,
+}
+
+impl Open {
+    /// Whoever hands it over has counted it among `all`.
+    fn new(direction: Direction, worker: usize, all: Arc<Vec<AtomicUsize>>, place: Place) -> Self {
+        telemetry::open_connections(direction).inc();
+        Self {
+            direction,
+            worker,
+            all,
+            _place: place,
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        telemetry::open_connections(self.direction).dec();
+        self.all[self.worker].fetch_sub(1, Ordering::Relaxed);
     }
 }
 
