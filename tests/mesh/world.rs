@@ -301,15 +301,18 @@ impl World {
         self.dial_from(Some("caller"), to)
     }
 
+    /// `None`: reset at once.
+    pub(crate) fn try_dial(&self, to: &str) -> Option<TcpStream> {
+        match tokio::task::block_in_place(|| self.lab.dial(Some("caller"), to)) {
+            Ok(stream) => Some(of_the_runtime(stream)),
+            Err(error) if error.to_string().contains("reset by peer") => None,
+            Err(error) => panic!("{to}: {error}"),
+        }
+    }
+
     pub(crate) fn dial_from(&self, from: Option<&str>, to: &str) -> TcpStream {
         let dialed = tokio::task::block_in_place(|| self.lab.dial(from, to));
-        let stream = dialed.unwrap_or_else(|error| panic!("{to}: {error}"));
-        stream
-            .set_nonblocking(true)
-            .expect("a socket can be told so");
-        let stream = TcpStream::from_std(stream).expect("the runtime takes a socket");
-        stream.set_nodelay(true).expect("a socket can be told so");
-        stream
+        of_the_runtime(dialed.unwrap_or_else(|error| panic!("{to}: {error}")))
     }
 
     pub(crate) async fn http1(&self, to: &str) -> http1::SendRequest<Full<Bytes>> {
@@ -423,4 +426,13 @@ pub(crate) async fn within(
         tokio::time::sleep(LOOK_EVERY).await;
     }
     begun.elapsed()
+}
+
+fn of_the_runtime(stream: std::net::TcpStream) -> TcpStream {
+    stream
+        .set_nonblocking(true)
+        .expect("a socket can be told so");
+    let stream = TcpStream::from_std(stream).expect("the runtime takes a socket");
+    stream.set_nodelay(true).expect("a socket can be told so");
+    stream
 }

@@ -1,6 +1,8 @@
 //! The outbound stack in paused time: all of it is the proxy's own but the sockets, which are functions here. Minutes
 //! take milliseconds, so whole experiments of resilience.md section 12 are unit tests.
 
+mod turns;
+
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Mutex;
