@@ -103,6 +103,31 @@ impl Termination {
 mod tests {
     use super::*;
 
+    /// Whoever is on the list looks no further until the flag is set. As a task, as connections are: there the waker is known
+    /// again.
+    #[tokio::test(start_paused = true)]
+    async fn who_was_asked_again_and_again_hears_of_it_all_the_same() {
+        for gone in [false, true] {
+            let (signal, mut drain) = channel();
+            let serving = tokio::spawn(async move {
+                let mut started = pin!(drain.started());
+                for _ in 0..3 {
+                    let asked = std::future::poll_fn(|cx| Poll::Ready(started.as_mut().poll(cx)));
+                    assert!(asked.await.is_pending());
+                }
+                started.await;
+            });
+            tokio::task::yield_now().await;
+            match gone {
+                true => drop(signal),
+                false => signal.start(),
+            }
+            let soon = std::time::Duration::from_secs(5);
+            let told = tokio::time::timeout(soon, serving).await;
+            assert!(matches!(told, Ok(Ok(()))), "gone: {gone}");
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn draining_is_over_when_the_last_connection_is() {
         let (signal, mut drain) = channel();
