@@ -31,6 +31,7 @@ use self::upload::{Stopped, Upload};
 use crate::body::{Body, BodyError};
 use crate::interim::Interim;
 use crate::pool::Home;
+use crate::socket;
 
 /// More than this of a head, or of trailers, and the peer does not mean well.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -44,7 +45,7 @@ pub struct Connection {
 
 /// Why there is no response.
 pub enum Failure {
-    /// Nothing of the request was sent.
+    /// Nothing of the request was sent, or nothing came there before the peer had closed the connection.
     Unsent(BodyError),
     Broken(BodyError),
     /// The caller broke off while it sent its request.
@@ -87,21 +88,20 @@ impl Connection {
         async move {
             let mut upload = Some(upload?);
             let mut writer = None;
-            let mut unsent = None;
+            let mut written = 0;
             let mut incoming = Incoming::default();
             let answered = std::future::poll_fn(|cx| {
                 if let Some(sending) = &mut upload {
-                    match sending.poll(cx) {
+                    let sent = sending.poll(cx);
+                    written = sending.written();
+                    match sent {
                         Poll::Pending => {}
                         Poll::Ready(Ok(())) => writer = upload.take().map(Upload::into_writer),
                         Poll::Ready(Err(Stopped::Caller(error))) => {
                             return Poll::Ready(Err(Failure::Aborted(error)));
                         }
-                        // It may have answered all the same before it went.
-                        Poll::Ready(Err(Stopped::Peer(error))) => {
-                            unsent = (!sending.has_begun()).then_some(error);
-                            upload = None;
-                        }
+                        // It may have answered all the same before it went; or else reading says how it went.
+                        Poll::Ready(Err(Stopped::Peer)) => upload = None,
                     }
                 }
                 loop {
@@ -113,9 +113,15 @@ impl Connection {
                         }
                         Ok(response) => return Poll::Ready(Ok(response)),
                         Err(error) => {
-                            return Poll::Ready(Err(match unsent.take() {
-                                Some(error) => Failure::Unsent(error.into()),
-                                None => Failure::Broken(error.into()),
+                            let unsent = written == 0 || {
+                                // An app that closes what has been idle does not see a request that is on its way.
+                                error.kind() == io::ErrorKind::UnexpectedEof
+                                    && incoming.bytes.is_empty()
+                                    && socket::lacks_last(reader.as_ref(), written)
+                            };
+                            return Poll::Ready(Err(match unsent {
+                                true => Failure::Unsent(error.into()),
+                                false => Failure::Broken(error.into()),
                             }));
                         }
                     }

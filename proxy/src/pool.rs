@@ -199,7 +199,7 @@ impl Pool {
         Ok(http1::Connection::new(stream))
     }
 
-    fn idle_http1(&self) -> Option<http1::Connection> {
+    pub(crate) fn idle_http1(&self) -> Option<http1::Connection> {
         let mut connections = lock(&self.connections);
         while let Some((connection, since)) = connections.http1.pop_back() {
             if since.elapsed() < HTTP1_IDLE_TIME && connection.is_idle() {

@@ -10,7 +10,8 @@
 //! the mesh is. What counts as success is what counts for the kubelet, except that redirects are not followed.
 //!
 //! The hooks of a container's life that ask by HTTP come the same way (`cart/post-start`, `cart/pre-stop`). Each is asked
-//! once at a time: whoever calls one that is under way waits for what comes of it.
+//! once at a time: whoever calls one that is under way waits for what comes of it. A container without a `preStop` is given
+//! one that asks nobody: the answer comes after a pause, and the kubelet tells the app to end when its callers have left.
 
 mod grpc;
 mod hooks;
@@ -42,6 +43,8 @@ const USER_AGENT: &str = concat!("kube-probe/weir-", env!("CARGO_PKG_VERSION"));
 #[derive(Debug)]
 pub struct Probers {
     probes: BTreeMap<String, Arc<Probe>>,
+    /// Hooks that ask nobody, and take this long.
+    pauses: BTreeMap<String, Duration>,
     hooks: Hooks,
     app: IpAddr,
     mark: Option<u32>,
@@ -89,14 +92,20 @@ impl Probers {
             "" => BTreeMap::new(),
             json => serde_json::from_str(json)?,
         };
-        let parsed = written
-            .into_iter()
-            .map(|(key, written)| match Probe::try_from(written) {
-                Ok(probe) => Ok((key, Arc::new(probe))),
-                Err(why) => Err(InvalidProbers::Probe { key, why }),
-            });
+        let (mut probes, mut pauses) = (BTreeMap::new(), BTreeMap::new());
+        for (key, written) in written {
+            if let Some(pause) = written.pause() {
+                pauses.insert(key, pause);
+                continue;
+            }
+            match Probe::try_from(written) {
+                Ok(probe) => probes.insert(key, Arc::new(probe)),
+                Err(why) => return Err(InvalidProbers::Probe { key, why }),
+            };
+        }
         Ok(Self {
-            probes: parsed.collect::<Result<_, _>>()?,
+            probes,
+            pauses,
             hooks: Hooks::default(),
             app,
             mark,
@@ -105,6 +114,14 @@ impl Probers {
 
     /// Asks once, within the probe's own timeout. `key` is e.g. `cart/readiness`.
     pub async fn probe(&self, key: &str) -> ProbeResult {
+        if let Some(pause) = self.pauses.get(key) {
+            tokio::time::sleep(*pause).await;
+            return ProbeResult {
+                ok: true,
+                status: None,
+                detail: format!("callers had {} s to leave", pause.as_secs()),
+            };
+        }
         let Some(probe) = self.probes.get(key) else {
             return ProbeResult::failed(format!("this pod has no probe {key:?}"));
         };
@@ -119,11 +136,11 @@ impl Probers {
 
     /// How many may be asked at once, each of them by the one who asks it.
     pub fn len(&self) -> usize {
-        self.probes.len()
+        self.probes.len() + self.pauses.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.probes.is_empty()
+        self.len() == 0
     }
 }
 
@@ -203,6 +220,7 @@ struct Written {
     http_get: Option<WrittenHttp>,
     tcp_socket: Option<WrittenTcp>,
     grpc: Option<WrittenGrpc>,
+    sleep: Option<WrittenSleep>,
     #[serde(default = "one_second")]
     timeout_seconds: u32,
 }
@@ -238,6 +256,20 @@ struct WrittenGrpc {
     service: String,
 }
 
+#[derive(Deserialize)]
+struct WrittenSleep {
+    seconds: u32,
+}
+
+impl Written {
+    /// `Some`: nothing else is asked.
+    fn pause(&self) -> Option<Duration> {
+        let others = self.http_get.is_some() || self.tcp_socket.is_some() || self.grpc.is_some();
+        let sleep = self.sleep.as_ref().filter(|_| !others)?;
+        Some(Duration::from_secs(sleep.seconds.into()))
+    }
+}
+
 /// Kubernetes' default.
 fn one_second() -> u32 {
     1
@@ -252,18 +284,21 @@ impl TryFrom<Written> for Probe {
                 http_get: Some(http),
                 tcp_socket: None,
                 grpc: None,
+                sleep: None,
                 ..
             } => (http.port, http.try_into()?),
             Written {
                 http_get: None,
                 tcp_socket: Some(tcp),
                 grpc: None,
+                sleep: None,
                 ..
             } => (tcp.port, Question::Connect),
             Written {
                 http_get: None,
                 tcp_socket: None,
                 grpc: Some(grpc),
+                sleep: None,
                 ..
             } => (
                 grpc.port,
@@ -271,7 +306,11 @@ impl TryFrom<Written> for Probe {
                     service: grpc.service,
                 },
             ),
-            _ => return Err("exactly one of httpGet, tcpSocket and grpc is expected".to_owned()),
+            _ => {
+                return Err(
+                    "exactly one of httpGet, tcpSocket, grpc and sleep is expected".to_owned(),
+                );
+            }
         };
         if port == 0 {
             return Err("port 0 cannot be probed".to_owned());

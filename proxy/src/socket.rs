@@ -1,10 +1,14 @@
 //! Sockets: the options a transparent proxy needs, in one place.
 
+mod acknowledged;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
+
+pub use self::acknowledged::lacks_last;
 
 /// So that the kernel is not the hidden queue between a fast sender and a slow reader (resilience.md section 8).
 const NOTSENT_LOWAT: u32 = 64 * 1024;

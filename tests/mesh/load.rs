@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::client::conn::{http1, http2};
+use hyper::http::HeaderValue;
 use tokio::task::JoinHandle;
 
 use crate::grpc::{call, message};
@@ -22,8 +23,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Sample {
     pub(crate) at: Instant,
     pub(crate) took: Duration,
-    /// The status and whether the answer is a fallback; or why there is none.
-    pub(crate) came: Result<(u16, bool), String>,
+    /// The answer, or why there is none.
+    pub(crate) came: Result<Answer, String>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    /// For gRPC 200 where its status is 0, or else 500.
+    pub(crate) status: u16,
+    /// Whether it is a fallback.
+    pub(crate) degraded: bool,
+    /// What a sidecar calls the error that it answers for.
+    #[allow(dead_code, reason = "printed where a request failed")]
+    sidecar: Option<HeaderValue>,
 }
 
 pub(crate) struct Load {
@@ -94,8 +106,11 @@ async fn http1_caller(
             let response = sender.send_request(request).await?;
             let (head, body) = response.into_parts();
             body.collect().await?;
-            let degraded = head.headers.contains_key("x-weir-degraded");
-            Ok::<_, hyper::Error>((head.status.as_u16(), degraded))
+            Ok(Answer {
+                status: head.status.as_u16(),
+                degraded: head.headers.contains_key("x-weir-degraded"),
+                sidecar: head.headers.get("weir-proxy-error").cloned(),
+            })
         };
         samples.push(pace.sample(at, answer).await);
     }
@@ -115,12 +130,17 @@ async fn grpc_caller(
             sender.ready().await?;
             let response = sender.send_request(request).await?;
             let head = response.headers().get("grpc-status").cloned();
+            let sidecar = response.headers().get("weir-proxy-error").cloned();
             let collected = response.into_body().collect().await?;
             let status = collected
                 .trailers()
                 .and_then(|trailers| trailers.get("grpc-status").cloned());
             let ok = status.or(head).is_some_and(|status| status == "0");
-            Ok::<_, hyper::Error>((if ok { 200 } else { 500 }, false))
+            Ok(Answer {
+                status: if ok { 200 } else { 500 },
+                degraded: false,
+                sidecar,
+            })
         };
         samples.push(pace.sample(at, answer).await);
     }
@@ -149,7 +169,7 @@ impl Pace {
     async fn sample(
         &self,
         at: Instant,
-        answer: impl Future<Output = Result<(u16, bool), hyper::Error>>,
+        answer: impl Future<Output = Result<Answer, hyper::Error>>,
     ) -> Sample {
         let came = match tokio::time::timeout(PATIENCE, answer).await {
             Ok(came) => came.map_err(|error| format!("{error:?}")),
@@ -168,7 +188,7 @@ pub(crate) fn assert_all_served(samples: &[Sample], what: &str) {
     let begun = samples.first().expect("there was load").at;
     let failed: Vec<String> = samples
         .iter()
-        .filter(|sample| !matches!(sample.came, Ok((200, _))))
+        .filter(|sample| !matches!(sample.came, Ok(Answer { status: 200, .. })))
         .map(|sample| format!("{:?}: {:?}", sample.at - begun, sample.came))
         .collect();
     let slowest = samples.iter().map(|sample| sample.took).max();

@@ -58,7 +58,8 @@ async fn an_edited_policy_holds_within_a_second_and_costs_no_request() {
     let samples = load.end().await;
     assert_all_served(&samples, "two edits under load");
 
-    let degraded = |sample: &&load::Sample| matches!(sample.came, Ok((_, true)));
+    let degraded =
+        |sample: &&load::Sample| matches!(sample.came, Ok(load::Answer { degraded: true, .. }));
     let first = samples
         .iter()
         .find(degraded)

@@ -11,7 +11,7 @@ use super::settings::{InjectorSettings, NamespaceContext};
 use super::{KNOB_PREFIX, Refusal, quantity};
 
 /// Every knob there is. One that is not here is a typing mistake and gets a warning.
-const KNOBS: [&str; 14] = [
+const KNOBS: [&str; 15] = [
     "opaque-ports",
     "skip-inbound-ports",
     "skip-outbound-ports",
@@ -20,6 +20,7 @@ const KNOBS: [&str; 14] = [
     "access-log",
     "proxy-image",
     "drain-seconds",
+    "stop-delay-seconds",
     "rewrite-probes",
     "native-sidecar",
     "proxy-cpu-request",
@@ -27,6 +28,9 @@ const KNOBS: [&str; 14] = [
     "proxy-memory-request",
     "proxy-memory-limit",
 ];
+
+/// Callers hear within a second that a pod is leaving; whoever is not in the mesh takes a little longer.
+const STOP_DELAY_SECONDS: u64 = 2;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Knobs {
@@ -38,6 +42,8 @@ pub(super) struct Knobs {
     /// Already within the pod's grace period.
     pub(super) drain_seconds: u64,
     pub(super) grace_seconds: u64,
+    /// How long the app is not told to end, so that its callers have left. 0: it is told at once.
+    pub(super) stop_delay_seconds: u64,
     pub(super) log_level: String,
     pub(super) access_log: Option<String>,
     /// Left out when nothing is said, for the sake of the hash of pods from before there was this one.
@@ -72,10 +78,14 @@ impl Knobs {
             .pointer("/spec/terminationGracePeriodSeconds")
             .and_then(Value::as_u64)
             .unwrap_or(30);
-        let drain_seconds = annotations.parsed("drain-seconds", "seconds, such as 30", |text| {
-            text.parse().ok()
-        })?;
-        let drain_seconds = drain_seconds.unwrap_or(u64::from(settings.drain_seconds));
+        let seconds = |knob| annotations.parsed(knob, SECONDS, |text| text.parse().ok());
+        let drain_seconds = seconds("drain-seconds")?.unwrap_or(settings.drain_seconds.into());
+        let stop_delay = seconds("stop-delay-seconds")?.unwrap_or(STOP_DELAY_SECONDS);
+        let native_sidecar = annotations
+            .parsed("native-sidecar", SWITCH, switch)?
+            .unwrap_or(true);
+        // An ordinary container is told to end when the app is, and is there to answer for as long as it takes calls.
+        let longest = if native_sidecar { u64::MAX } else { 1 };
         Ok(Self {
             proxy_image: annotations
                 .get("proxy-image")
@@ -88,6 +98,7 @@ impl Knobs {
             // One second is kept to close what is still open before the kernel is told to.
             drain_seconds: drain_seconds.min(grace_seconds.saturating_sub(1)),
             grace_seconds,
+            stop_delay_seconds: stop_delay.min(longest).min(grace_seconds / 3),
             log_level: annotations
                 .get("log-level")
                 .unwrap_or(&settings.log_level)
@@ -100,9 +111,7 @@ impl Knobs {
             rewrite_probes: annotations
                 .parsed("rewrite-probes", SWITCH, switch)?
                 .unwrap_or(true),
-            native_sidecar: annotations
-                .parsed("native-sidecar", SWITCH, switch)?
-                .unwrap_or(true),
+            native_sidecar,
             cni: settings.cni,
             resources: annotations.resources()?,
             inherited: annotations.inherited(),
@@ -223,6 +232,7 @@ impl Annotations<'_> {
 
 const PORTS: &str = "ports and port ranges, such as 25,3306-3310";
 const CIDRS: &str = "networks, such as 10.0.0.0/8,fd00::/8";
+const SECONDS: &str = "seconds, such as 30";
 const SWITCH: &str = "enabled or disabled";
 const QUANTITY: &str = "a quantity, such as 100m or 64Mi";
 

@@ -1,4 +1,4 @@
-//! Builds the pod with its sidecar: two containers, one volume, two annotations.
+//! Builds the pod with its sidecar: two containers, one volume, two annotations, and a pause before the app is told to end.
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -22,11 +22,14 @@ pub(super) fn apply(pod: &Value, knobs: &Knobs) -> Value {
     let app_ports = app_ports(pod);
     let mut pod = pod.clone();
     let spec = object(&mut pod, "spec");
-    let probers = if knobs.rewrite_probes {
+    let mut probers = if knobs.rewrite_probes {
         probes::rewrite(spec)
     } else {
         Map::new()
     };
+    if knobs.stop_delay_seconds > 0 {
+        probers.extend(probes::delay_stop(spec, knobs.stop_delay_seconds));
+    }
     let init = first_container(knobs);
     let proxy = proxy_container(knobs, &app_ports, probers);
     if knobs.native_sidecar {
@@ -273,6 +276,7 @@ fn template_hash(cni: bool) -> String {
         first_container(&defaults),
         proxy_container(&defaults, &[], Map::new()),
         identity_volume(&defaults),
+        defaults.stop_delay_seconds.into(),
     ];
     let digest = Sha256::digest(Value::from(template.to_vec()).to_string());
     digest

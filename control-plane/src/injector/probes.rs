@@ -42,12 +42,17 @@ impl Kind {
     }
 }
 
+const PRE_STOP: Kind = Kind::hook("/lifecycle/preStop", "pre-stop");
+
+/// What the sidecar does where the container had no hook.
+const SLEEP: &str = "sleep";
+
 const KINDS: [Kind; 5] = [
     Kind::probe("/startupProbe", "startup"),
     Kind::probe("/livenessProbe", "liveness"),
     Kind::probe("/readinessProbe", "readiness"),
     Kind::hook("/lifecycle/postStart", "post-start"),
-    Kind::hook("/lifecycle/preStop", "pre-stop"),
+    PRE_STOP,
 ];
 
 /// Rewrites the probes of every container and returns the originals by their path under `/app-probe/`.
@@ -59,6 +64,33 @@ pub(super) fn rewrite(spec: &mut Map<String, Value>) -> Map<String, Value> {
     originals
 }
 
+/// The hook of a container that has none of its own: the kubelet tells a container to end, and its callers at the same time
+/// that it is going, so what they have sent on its idle connections would be lost. The sidecar answers after `seconds`.
+pub(super) fn delay_stop(spec: &mut Map<String, Value>, seconds: u64) -> Map<String, Value> {
+    let mut originals = Map::new();
+    let containers = spec.get_mut("containers").and_then(Value::as_array_mut);
+    for container in containers.into_iter().flatten() {
+        let key = key(container, &PRE_STOP);
+        let Some(container) = container.as_object_mut() else {
+            continue;
+        };
+        let lifecycle = container.get("lifecycle").unwrap_or(&Value::Null);
+        let has_own = lifecycle.get("preStop").is_some_and(|hook| !hook.is_null());
+        if has_own || !(lifecycle.is_null() || lifecycle.is_object()) {
+            continue;
+        }
+        let lifecycle = container.entry("lifecycle").or_insert(Value::Null);
+        if lifecycle.is_null() {
+            *lifecycle = json!({});
+        }
+        lifecycle["preStop"] = json!({ "httpGet": asked(&key) });
+        let handler =
+            json!({ SLEEP: { "seconds": seconds }, "timeoutSeconds": PRE_STOP.timeout_seconds });
+        originals.insert(key, handler);
+    }
+    originals
+}
+
 /// Gives the probes back, as [`rewrite`] found them but for their ports, which are numbers.
 pub(super) fn restore(spec: &mut Map<String, Value>, originals: &Map<String, Value>) {
     each(spec, |container, kind| {
@@ -67,11 +99,32 @@ pub(super) fn restore(spec: &mut Map<String, Value>, originals: &Map<String, Val
             .pointer_mut(kind.at)
             .and_then(Value::as_object_mut);
         let original = originals.get(&key).and_then(Value::as_object);
+        if original.is_some_and(|it| it.contains_key(SLEEP)) {
+            remove_hook(container);
+            return;
+        }
         let handler = original.and_then(|it| it.iter().find(|(by, _)| *by != "timeoutSeconds"));
         if let (Some(probe), Some((by, handler))) = (probe, handler) {
             replace(probe, "httpGet", by, handler.clone());
         }
     });
+}
+
+/// And what was made for it to lie in.
+fn remove_hook(container: &mut Value) {
+    let Some(container) = container.as_object_mut() else {
+        return;
+    };
+    let Some(lifecycle) = container
+        .get_mut("lifecycle")
+        .and_then(Value::as_object_mut)
+    else {
+        return;
+    };
+    lifecycle.shift_remove("preStop");
+    if lifecycle.is_empty() {
+        container.shift_remove("lifecycle");
+    }
 }
 
 fn each(spec: &mut Map<String, Value>, mut visit: impl FnMut(&mut Value, &Kind)) {
@@ -89,6 +142,11 @@ fn key(container: &Value, kind: &Kind) -> String {
     format!("{}/{}", name(container), kind.name)
 }
 
+/// What the kubelet asks instead.
+fn asked(key: &str) -> Value {
+    json!({ "path": format!("/app-probe/{key}"), "port": ADMIN_PORT })
+}
+
 fn rewrite_one(container: &mut Value, kind: &Kind, originals: &mut Map<String, Value>) {
     let Some(original) = container
         .pointer(kind.at)
@@ -104,8 +162,7 @@ fn rewrite_one(container: &mut Value, kind: &Kind, originals: &mut Map<String, V
         return;
     };
     let by = original.keys().next().map(String::as_str);
-    let asked = json!({ "path": format!("/app-probe/{key}"), "port": ADMIN_PORT });
-    replace(probe, by.unwrap_or_default(), "httpGet", asked);
+    replace(probe, by.unwrap_or_default(), "httpGet", asked(&key));
     originals.insert(key, Value::Object(original));
 }
 

@@ -396,6 +396,53 @@ async fn an_idle_connection_that_ended_or_spoke_is_not_used_again() {
     }
 }
 
+/// The race that every app with a keep-alive timeout runs, and every one that ends. Only what its kernel has not may be sent
+/// to another: the app may have acted upon all else.
+#[tokio::test]
+async fn what_came_after_the_peer_had_closed_is_unsent_and_what_came_before_is_not() {
+    const REQUEST: &str =
+        "POST /x?y=1 HTTP/1.1\r\nhost: app:8080\r\ncontent-length: 6\r\n\r\na body";
+    for again in [false, true] {
+        for (read, unsent) in [(None, true), (Some(REQUEST.len()), false), (Some(9), false)] {
+            let (mut connection, mut far, pool) = pair().await;
+            if again {
+                let (answer, _) = tokio::join!(
+                    connection.send(request("GET", Body::empty()), pool.home(), None),
+                    async {
+                        heard(&mut far, "\r\n\r\n").await;
+                        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                        far.write_all(answer).await.expect("there is room");
+                    }
+                );
+                let body = answer.ok().expect("an answer").into_body();
+                body.collect().await.expect("it is whole");
+                connection = pool.idle_http1().expect("it was kept");
+            }
+            let body = Body::full("a body".into());
+            let sending = connection.send(request("POST", body), pool.home(), None);
+            let failure = match read {
+                None => {
+                    drop(far);
+                    sending.await
+                }
+                Some(bytes) => {
+                    let close = async {
+                        let mut some = vec![0; bytes];
+                        far.read_exact(&mut some).await.expect("it was sent");
+                        drop(far);
+                    };
+                    tokio::join!(sending, close).0
+                }
+            };
+            match failure {
+                Err(Failure::Unsent(_)) => assert!(unsent, "{read:?} read, again: {again}"),
+                Err(Failure::Broken(_)) => assert!(!unsent, "{read:?} read, again: {again}"),
+                _ => panic!("nobody answered"),
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn informational_responses_are_passed_on_and_the_final_one_is_the_answer() {
     let (connection, mut far, pool) = pair().await;

@@ -28,7 +28,7 @@ pub(super) struct Upload {
     front: BytesMut,
     data: Bytes,
     tail: &'static [u8],
-    has_begun: bool,
+    written: u64,
 }
 
 /// What is still to come of the body.
@@ -40,7 +40,7 @@ enum Rest {
 
 pub(super) enum Stopped {
     Caller(BodyError),
-    Peer(io::Error),
+    Peer,
 }
 
 impl Upload {
@@ -73,12 +73,13 @@ impl Upload {
             front,
             data: Bytes::new(),
             tail: b"",
-            has_begun: false,
+            written: 0,
         })
     }
 
-    pub(super) fn has_begun(&self) -> bool {
-        self.has_begun
+    /// Bytes.
+    pub(super) fn written(&self) -> u64 {
+        self.written
     }
 
     pub(super) fn into_writer(self) -> OwnedWriteHalf {
@@ -93,7 +94,7 @@ impl Upload {
             if self.data.is_empty() && self.tail.is_empty() {
                 pulled = self.pull(cx).map_err(Stopped::Caller)?;
             }
-            ready!(self.poll_write(cx)).map_err(Stopped::Peer)?;
+            ready!(self.poll_write(cx)).map_err(|_| Stopped::Peer)?;
             if matches!(self.rest, Rest::Nothing) {
                 return Poll::Ready(Ok(()));
             }
@@ -181,7 +182,7 @@ impl Upload {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.has_begun = true;
+            self.written += written as u64;
             for part in [
                 &mut self.front as &mut dyn Buf,
                 &mut self.data,

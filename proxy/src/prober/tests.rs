@@ -403,6 +403,25 @@ async fn slow_app() -> (
     (port, asked, answers)
 }
 
+/// Who calls it early does not shorten it for the kubelet.
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_asks_nobody_takes_its_time_for_each_who_calls_it() {
+    let json = r#"{"cart/pre-stop": {"sleep": {"seconds": 2}, "timeoutSeconds": 3600}}"#;
+    let probers = Probers::parse(json, APP, None).expect("the injector writes this");
+    assert_eq!(probers.len(), 1);
+    let begun = tokio::time::Instant::now();
+    let called = async |after: u64| {
+        tokio::time::sleep(Duration::from_secs(after)).await;
+        let result = probers.probe("cart/pre-stop").await;
+        let told = result.answer("cart/pre-stop");
+        assert_eq!(told, Some(StatusCode::OK));
+        begun.elapsed().as_secs()
+    };
+    assert_eq!(tokio::join!(called(0), called(1)), (2, 3));
+    let both = r#"{"cart/pre-stop": {"sleep": {"seconds": 2}, "tcpSocket": {"port": 80}}}"#;
+    Probers::parse(both, APP, None).expect_err("one of two is not chosen");
+}
+
 #[tokio::test]
 async fn a_hook_runs_once_at_a_time_and_goes_on_for_who_came_second() {
     let (port, asked, answers) = slow_app().await;
