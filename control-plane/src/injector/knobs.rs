@@ -84,7 +84,7 @@ impl Knobs {
         let native_sidecar = annotations
             .parsed("native-sidecar", SWITCH, switch)?
             .unwrap_or(true);
-        // An ordinary container is told to end when the app is, and is there to answer for as long as it takes calls.
+        // A sidecar that is an ordinary container is told to end at once, and answers only while it still takes calls.
         let longest = if native_sidecar { u64::MAX } else { 1 };
         Ok(Self {
             proxy_image: annotations
