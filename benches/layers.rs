@@ -61,7 +61,7 @@ const CALLER: &str = "spiffe://weir.local/ns/boutique/sa/storefront";
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 /// `None`: it waits for something.
-type Calls = Box<dyn FnMut(Request) -> Option<Answer>>;
+type Calls = Box<dyn FnMut(Box<Request>) -> Option<Answer>>;
 type Subject = (&'static str, Calls);
 
 fn main() {
@@ -101,8 +101,8 @@ fn over(service: impl Call) -> Calls {
 }
 
 /// Nanoseconds and allocations a call.
-fn turn(call: &mut dyn FnMut(Request) -> Option<Answer>) -> (f64, f64) {
-    let requests: Vec<Request> = (0..CALLS).map(|_| request()).collect();
+fn turn(call: &mut dyn FnMut(Box<Request>) -> Option<Answer>) -> (f64, f64) {
+    let requests: Vec<Box<Request>> = (0..CALLS).map(|_| request()).collect();
     let (before, begun) = (allocations(), Instant::now());
     for request in requests {
         let answer = call(request).expect("nobody waits for anything");
@@ -127,11 +127,11 @@ fn answer() -> Answer {
     Ok(Response::new(Body::empty()))
 }
 
-fn request() -> Request {
+fn request() -> Box<Request> {
     let head = http::Request::get("/products").header("host", "catalog:3550");
     let head = head.header("traceparent", TRACE).body(());
     let head = head.expect("it is valid").into_parts().0;
-    Request {
+    Box::new(Request {
         context: Context {
             idempotent: true,
             upgrade: false,
@@ -142,7 +142,7 @@ fn request() -> Request {
         },
         head,
         body: Body::empty(),
-    }
+    })
 }
 
 /// In place of the sockets.
@@ -150,7 +150,7 @@ fn request() -> Request {
 struct AtOnce;
 
 impl Transport for AtOnce {
-    async fn send(&self, _: &Endpoints, to: &Member, _: Request) -> Answer {
+    async fn send(&self, _: &Endpoints, to: &Member, _: Box<Request>) -> Answer {
         let mut response = Response::new(Body::empty());
         response.body_mut().endpoint = Some(to.address());
         Ok::<_, Error>(response)
@@ -364,7 +364,7 @@ where
 #[derive(Clone, Copy)]
 struct Bare;
 
-impl Service<Request> for Bare {
+impl Service<Box<Request>> for Bare {
     type Response = Response<Body>;
     type Error = Error;
     type Future = std::future::Ready<Answer>;
@@ -373,7 +373,7 @@ impl Service<Request> for Bare {
         std::task::Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: Request) -> Self::Future {
+    fn call(&mut self, _: Box<Request>) -> Self::Future {
         ready(answer())
     }
 }

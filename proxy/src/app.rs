@@ -31,7 +31,7 @@ impl App {
     }
 }
 
-impl Service<Request> for App {
+impl Service<Box<Request>> for App {
     type Response = http::Response<Body>;
     type Error = Error;
     type Future = AnswerFuture;
@@ -40,7 +40,7 @@ impl Service<Request> for App {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request) -> AnswerFuture {
+    fn call(&mut self, request: Box<Request>) -> AnswerFuture {
         let Self {
             endpoint,
             connector,

@@ -193,7 +193,7 @@ impl Backend {
     }
 
     /// A call that was meant for another service, which failed: to this one, under its own name.
-    async fn stand_in(self: Arc<Self>, mut request: Request) -> Answer {
+    async fn stand_in(self: Arc<Self>, mut request: Box<Request>) -> Answer {
         head::set_authority(&mut request.head, &self.authority);
         let limit = self.standing_in.clone();
         let stack = self.routes().stack(&mut request).clone();
@@ -201,7 +201,7 @@ impl Backend {
     }
 
     /// A copy of a call, under the name that the call has; `None`: there are as many of them as may be.
-    pub async fn mirrored(self: Arc<Self>, mut request: Request) -> Option<Answer> {
+    pub async fn mirrored(self: Arc<Self>, mut request: Box<Request>) -> Option<Answer> {
         let limit = self.mirrored.clone();
         let (in_flight, _) = limit.load();
         if in_flight >= MIRRORED_MAX {

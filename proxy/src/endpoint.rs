@@ -47,24 +47,25 @@ impl Endpoint {
     /// that has the whole request in it, and again in each it calls, is copied for longer than the request is.
     pub fn call(
         &self,
-        mut request: Request,
+        mut request: Box<Request>,
         connector: &Connector,
     ) -> impl Future<Output = Result<Response<Body>, Error>> {
         let pool = &self.pools[request.context.worker];
         let interim = request.context.interim.take();
         let upgrade = request.context.upgrade;
         let protocol = self.prepare(&mut request);
-        let message = http::Request::from_parts(request.head, request.body);
         async move {
-            let mut response = match protocol? {
-                Protocol::Http2 => self.exchange(pool, connector, message, interim).await?,
+            let protocol = protocol?;
+            let mut response = match protocol {
+                Protocol::Http2 => self.exchange(pool, connector, request, interim).await?,
                 // Rare, and larger than the rest: every request would have room for it.
                 Protocol::Http1 if upgrade => {
-                    Box::pin(self.upgrade(pool, connector, message)).await?
+                    Box::pin(self.upgrade(pool, connector, request)).await?
                 }
                 Protocol::Http1 => {
                     let connection = pool.http1(connector).await?;
-                    let sent = connection.send(message, pool.home(), interim).await;
+                    let sent = connection.send(&request.head, request.body, pool.home(), interim);
+                    let sent = sent.await;
                     sent.map_err(|failure| match failure {
                         http1::Failure::Unsent(source) => Error::Refused {
                             address: self.address,
@@ -117,7 +118,7 @@ impl Endpoint {
         &self,
         pool: &Pool,
         connector: &Connector,
-        message: http::Request<Body>,
+        request: Box<Request>,
         interim: Option<Interim>,
     ) -> impl Future<Output = Result<Response<Body>, Error>> {
         let address = self.address;
@@ -137,7 +138,8 @@ impl Endpoint {
                     Err(error) => return Err(refused(error)),
                 }
             };
-            let sent = exchange::send(&mut sender, message, slot, interim).await;
+            let Request { head, body, .. } = *request;
+            let sent = exchange::send(&mut sender, head, body, slot, interim).await;
             sent.map_err(|failure| match failure {
                 Failure::Unsent(error) => refused(error),
                 Failure::Broken(error) if is_refusal(&error) => refused(error),
@@ -154,10 +156,11 @@ impl Endpoint {
         &self,
         pool: &Pool,
         connector: &Connector,
-        message: http::Request<Body>,
+        request: Box<Request>,
     ) -> Result<Response<Body>, Error> {
         let address = self.address;
         let mut sender = pool.upgrade(connector).await?;
+        let message = http::Request::from_parts(request.head, request.body);
         let sent = sender.try_send_request(message).await;
         let response = sent.map_err(|mut error| {
             let unsent = error.take_message().is_some();

@@ -173,11 +173,12 @@ impl Endpoints {
         list.iter().for_each(|member| self.tell_of_its_end(member));
     }
 
-    /// Returns when there is an endpoint, or when none has come for a while. How many may wait is the limit's to say.
-    pub async fn first(&self) {
+    /// Returns when there is an endpoint, or when none has come for a while, and says whether it took time. How many may
+    /// wait is the limit's to say.
+    pub async fn first(&self) -> bool {
         let is_empty = || self.list.load().is_empty();
         if !is_empty() {
-            return;
+            return false;
         }
         let mut arrived = pin!(self.arrived.notified());
         // From here on no arrival is missed.
@@ -186,6 +187,7 @@ impl Endpoints {
             // Who waited in vain is told by the choice that follows.
             let _ = tokio::time::timeout(FIRST_ENDPOINT_PATIENCE, arrived).await;
         }
+        true
     }
 
     /// For an opaque connection, and whether it is within how many there may be.

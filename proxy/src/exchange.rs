@@ -17,7 +17,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, Request, Response, header, request};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::task::AbortHandle;
 
@@ -34,14 +34,14 @@ pub enum Failure {
     Aborted(BodyError),
 }
 
-/// Sends the head of `request` at once; returns with that of the response. Dropped before that, it resets the stream.
+/// Sends the head of a request at once; returns with that of the response. Dropped before that, it resets the stream.
 pub fn send(
     sender: &mut SendRequest<Bytes>,
-    request: Request<Body>,
+    head: request::Parts,
+    body: Body,
     slot: StreamSlot,
     interim: Option<Interim>,
 ) -> impl Future<Output = Result<Response<Body>, Failure>> + use<> {
-    let (head, body) = request.into_parts();
     let ends = body.is_end_stream();
     let sent = sender.send_request(Request::from_parts(head, ()), ends);
     let sent = sent.map(|(response, stream)| {

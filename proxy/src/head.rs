@@ -3,6 +3,8 @@
 //! Connection-level headers end here (RFC 9110 section 7.6.1). Our own headers are believed only from a sidecar that
 //! proved its identity; whatever else claims them is stripped.
 
+mod kept;
+
 use http::header::{
     CONNECTION, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
     TRANSFER_ENCODING, UPGRADE,
@@ -11,6 +13,7 @@ use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Uri, Version};
 
+pub use self::kept::Kept;
 use crate::error::{Error, PROXY_ERROR};
 use crate::request::Protocol;
 

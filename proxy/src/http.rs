@@ -136,14 +136,15 @@ async fn handle(
     Ok(response)
 }
 
-/// The response to one request, whatever its connection speaks.
-pub async fn answer(
+/// The response to one request, whatever its connection speaks. What need not wait is done before the future is made, so
+/// that none has the request in it.
+pub fn answer(
     connection: &Connection,
     incoming: http::Request<Body>,
     mentions: Mentions,
     upgrade: Option<OnUpgrade>,
     interim: Option<Interim>,
-) -> Response<Body> {
+) -> impl Future<Output = Response<Body>> {
     let grpc = mentions.grpc;
     let version = incoming.version();
     let names = match mentions.id {
@@ -158,42 +159,42 @@ pub async fn answer(
         upgrade.is_some(),
         interim,
     );
-    let answer = match request {
-        Ok(request) => call(&connection.target, request).await,
-        Err(error) => {
-            // It gets no further, so nobody further on would count it.
-            telemetry::refused(
-                connection.direction(),
-                &connection.service,
-                error.facts().code,
-            );
-            Err(error)
+    let begun = request.map(|request| call(&connection.target, request));
+    if let Err(error) = &begun {
+        // It gets no further, so nobody further on would count it.
+        telemetry::refused(
+            connection.direction(),
+            &connection.service,
+            error.facts().code,
+        );
+    }
+    let to_app = matches!(connection.target, Target::Service(_));
+    async move {
+        let answer = match begun {
+            Ok(call) => call.await,
+            Err(error) => Err(error),
+        };
+        let mut response = answer.unwrap_or_else(|error| error.into_response(grpc));
+        finish(&mut response, version, to_app);
+        if (grpc || response.status().as_u16() >= 429)
+            && matches!(outcome(&response), Outcome::Failure(_))
+            && let Ok(id) = HeaderValue::try_from(names.id())
+        {
+            response.headers_mut().insert(&head::OWN_REQUEST_ID, id);
         }
-    };
-    let mut response = answer.unwrap_or_else(|error| error.into_response(grpc));
-    finish(
-        &mut response,
-        version,
-        matches!(connection.target, Target::Service(_)),
-    );
-    if (grpc || response.status().as_u16() >= 429)
-        && matches!(outcome(&response), Outcome::Failure(_))
-        && let Ok(id) = HeaderValue::try_from(names.id())
-    {
-        response.headers_mut().insert(&head::OWN_REQUEST_ID, id);
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(downstream) = upgrade
+        {
+            let upstream = hyper::upgrade::on(&mut response);
+            let right = response.extensions_mut().remove::<Right>();
+            let place = response.extensions_mut().remove::<Arc<Admitted>>();
+            tokio::spawn(async move {
+                carry(downstream, upstream, right).await;
+                drop(place);
+            });
+        }
+        response
     }
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS
-        && let Some(downstream) = upgrade
-    {
-        let upstream = hyper::upgrade::on(&mut response);
-        let right = response.extensions_mut().remove::<Right>();
-        let place = response.extensions_mut().remove::<Arc<Admitted>>();
-        tokio::spawn(async move {
-            carry(downstream, upstream, right).await;
-            drop(place);
-        });
-    }
-    response
 }
 
 /// What follows an upgrade, for as long as whoever asked for it may.
@@ -221,7 +222,7 @@ async fn carry(downstream: OnUpgrade, upstream: OnUpgrade, right: Option<Right>)
     }
 }
 
-fn call(target: &Target, mut request: Request) -> AnswerFuture {
+fn call(target: &Target, mut request: Box<Request>) -> AnswerFuture {
     match target {
         Target::App(stack) => stack.begin(request),
         Target::Service(backend) => {
@@ -243,7 +244,7 @@ fn request(
     mentions: Mentions,
     upgrade: bool,
     interim: Option<Interim>,
-) -> Result<Request, Error> {
+) -> Result<Box<Request>, Error> {
     let received = Instant::now();
     let grpc = mentions.grpc;
     let (mut head, body) = incoming.into_parts();
@@ -284,6 +285,7 @@ fn request(
     let context = Context {
         worker: connection.worker,
         received,
+        begun: received,
         deadline: if mentions.timeout {
             deadline(&head.headers, received)
         } else {
@@ -310,11 +312,11 @@ fn request(
         terms: None,
         heir: None,
     };
-    Ok(Request {
+    Ok(Box::new(Request {
         head,
         body,
         context,
-    })
+    }))
 }
 
 /// Of a request of which nobody says how much it matters: its cohort is that of all requests of the same user action.

@@ -11,6 +11,7 @@
 //!               a task of its own: neither direction may wait for the other
 //! ```
 
+mod buffer;
 mod download;
 mod head;
 mod upload;
@@ -20,7 +21,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::BytesMut;
-use http::{Request, Response};
+use http::{Response, request};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -73,18 +74,18 @@ impl Connection {
         }
     }
 
-    /// Sends `request` and returns with the head of the response. Dropped before that, it closes the connection; so does
+    /// Sends a request and returns with the head of the response. Dropped before that, it closes the connection; so does
     /// a response that is not read to its end. Else the connection goes `home`.
     pub fn send(
         self,
-        request: Request<Body>,
+        head: &request::Parts,
+        body: Body,
         home: Home,
         interim: Option<Interim>,
-    ) -> impl Future<Output = Result<Response<Body>, Failure>> {
+    ) -> impl Future<Output = Result<Response<Body>, Failure>> + use<> {
         let Self { mut reader, writer } = self;
-        let (head, body) = request.into_parts();
         let method = head.method.clone();
-        let upload = Upload::new(&head, body, writer).map_err(Failure::Unsent);
+        let upload = Upload::new(head, body, writer).map_err(Failure::Unsent);
         async move {
             let mut upload = Some(upload?);
             let mut writer = None;
@@ -129,7 +130,9 @@ impl Connection {
             });
             let response = answered.await?;
             let (head, ()) = response.into_parts();
-            let framing = Framing::of(&method, &head).map_err(|why| Failure::Broken(why.into()))?;
+            let mentions = self::head::Mentions::of(&head.headers);
+            let framing = Framing::of(&method, &head, &mentions)
+                .map_err(|why| Failure::Broken(why.into()))?;
             let mut download = Download::new(reader, incoming.bytes, framing);
             // A writer that is merely dropped tells the app that nothing more comes. Some (Node) take that for a caller who
             // has gone, and break off the answer; so it is forgotten, and the connection ends with its reader.
@@ -142,7 +145,7 @@ impl Connection {
                 };
                 download.sends_meanwhile(tokio::spawn(sending).abort_handle());
             } else if let Some(writer) = writer {
-                if self::head::keeps_alive(&head) {
+                if self::head::keeps_alive(&head, &mentions) {
                     download.returns(writer, home);
                 } else {
                     writer.forget();
@@ -179,6 +182,10 @@ impl Incoming {
                 return Poll::Ready(self::head::parse(&head));
             }
             self.searched = self.bytes.len();
+            ready!(reader.as_ref().poll_read_ready(cx))?;
+            if self.bytes.capacity() == 0 {
+                self.bytes = buffer::take();
+            }
             if ready!(poll_read(reader, &mut self.bytes, READ_BYTES, cx))? == 0 {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }

@@ -40,7 +40,7 @@ pub type AnswerFuture = Pin<Box<dyn Future<Output = Answer> + Send>>;
 /// What every layer wraps. Layers decide when they are called, so all are always ready, and cloning one is cloning a
 /// few reference counts.
 pub trait Call:
-    tower::Service<Request, Response = Response<Body>, Error = Error, Future: Send>
+    tower::Service<Box<Request>, Response = Response<Body>, Error = Error, Future: Send>
     + Clone
     + Send
     + 'static
@@ -48,7 +48,7 @@ pub trait Call:
 }
 
 impl<S> Call for S where
-    S: tower::Service<Request, Response = Response<Body>, Error = Error, Future: Send>
+    S: tower::Service<Box<Request>, Response = Response<Body>, Error = Error, Future: Send>
         + Clone
         + Send
         + 'static

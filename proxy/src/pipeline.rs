@@ -136,7 +136,7 @@ pub fn inbound(port: Inbound) -> Stack {
 /// One route's policies, stacked. Their type is erased here and nowhere else; what a request costs for it is one
 /// allocation, for the future of its call.
 #[derive(Clone)]
-pub struct Stack(Arc<dyn Fn(Request) -> AnswerFuture + Send + Sync>);
+pub struct Stack(Arc<dyn Fn(Box<Request>) -> AnswerFuture + Send + Sync>);
 
 impl Stack {
     pub fn new(stack: impl Call + Sync) -> Self {
@@ -149,12 +149,12 @@ impl Stack {
         }))
     }
 
-    pub fn begin(&self, request: Request) -> AnswerFuture {
+    pub fn begin(&self, request: Box<Request>) -> AnswerFuture {
         (self.0)(request)
     }
 }
 
-impl Service<Request> for Stack {
+impl Service<Box<Request>> for Stack {
     type Response = Response<Body>;
     type Error = Error;
     type Future = AnswerFuture;
@@ -163,7 +163,7 @@ impl Service<Request> for Stack {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request) -> AnswerFuture {
+    fn call(&mut self, request: Box<Request>) -> AnswerFuture {
         self.begin(request)
     }
 }

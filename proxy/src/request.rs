@@ -17,6 +17,8 @@ use crate::policy::terms::Terms;
 use crate::race::Race;
 use crate::recorder::Names;
 
+/// Boxed from where it is made to where it is sent: a dozen layers pass it on, and by value each would copy it, and have
+/// room for it in the future of its call.
 pub struct Request {
     pub head: Parts,
     pub body: Body,
@@ -41,6 +43,8 @@ pub struct Context {
     pub is_retry: bool,
     /// Counted from 1.
     pub attempt: u32,
+    /// When this attempt began: what is asked of the clock once, not by each layer that a call passes at once.
+    pub begun: Instant,
     /// Another attempt may follow this one, so nobody need wait for an endpoint that has been ejected.
     pub replayable: bool,
     /// When this attempt gives up, because the policy says so.
@@ -100,9 +104,11 @@ impl Protocol {
 impl Context {
     /// For a connection whose bytes nobody looks at.
     pub fn opaque(worker: usize) -> Self {
+        let now = Instant::now();
         Self {
             worker,
-            received: Instant::now(),
+            received: now,
+            begun: now,
             deadline: Deadline::NEVER,
             protocol: Protocol::Http1,
             grpc: false,

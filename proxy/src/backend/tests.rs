@@ -95,9 +95,9 @@ impl App {
     }
 }
 
-pub(crate) fn request(idempotent: bool) -> Request {
+pub(crate) fn request(idempotent: bool) -> Box<Request> {
     let head = http::Request::get("http://catalog/").body(());
-    Request {
+    Box::new(Request {
         head: head.expect("it is one").into_parts().0,
         body: Body::empty(),
         context: Context {
@@ -105,11 +105,11 @@ pub(crate) fn request(idempotent: bool) -> Request {
             upgrade: false,
             ..Context::opaque(0)
         },
-    }
+    })
 }
 
 /// Until the answer has been read to its end.
-pub(crate) async fn answered(mut stack: Stack, request: Request) -> Result<StatusCode, Error> {
+pub(crate) async fn answered(mut stack: Stack, request: Box<Request>) -> Result<StatusCode, Error> {
     let response = tower::Service::call(&mut stack, request).await?;
     let status = response.status();
     response.into_body().collect().await.expect("it is whole");
@@ -154,7 +154,7 @@ fn described(apps: &[&Arc<App>]) -> Vec<Described> {
 
 impl Backend {
     /// As a new request finds its way: by the routes of the policy that is in force now.
-    pub(crate) async fn call(&self, mut request: Request) -> Result<StatusCode, Error> {
+    pub(crate) async fn call(&self, mut request: Box<Request>) -> Result<StatusCode, Error> {
         let stack = self.routes().stack(&mut request).clone();
         answered(stack, request).await
     }

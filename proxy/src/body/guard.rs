@@ -1,6 +1,7 @@
 //! A duty that waits for the end of a call.
 
 use http::Response;
+use tokio::time::Instant;
 
 use super::Body;
 use super::watch::Watch;
@@ -12,11 +13,12 @@ pub trait Duty: Send + 'static {
     /// The head is there, or never will be.
     fn answered(&mut self, _: &Result<Response<Body>, Error>) {}
 
-    fn done(self, outcome: Outcome);
+    /// `now`: read once for all who wait for the end of the same call.
+    fn done(self, outcome: Outcome, now: Instant);
 }
 
 impl<F: FnOnce(Outcome) + Send + 'static> Duty for F {
-    fn done(self, outcome: Outcome) {
+    fn done(self, outcome: Outcome, _: Instant) {
         self(outcome);
     }
 }
@@ -58,7 +60,7 @@ impl<D: Duty> Guard<D> {
                 let inner = watch.guards.take();
                 watch.guards = Some(Box::new(Around { inner, duty }));
             }
-            Err(error) => duty.done(error.outcome()),
+            Err(error) => duty.done(error.outcome(), Instant::now()),
         }
         result
     }
@@ -67,7 +69,7 @@ impl<D: Duty> Guard<D> {
 impl<D: Duty> Drop for Guard<D> {
     fn drop(&mut self) {
         if let Some(duty) = self.0.take() {
-            duty.done(Outcome::Cancelled);
+            duty.done(Outcome::Cancelled, Instant::now());
         }
     }
 }
@@ -75,7 +77,7 @@ impl<D: Duty> Drop for Guard<D> {
 /// Guards that have been put around one another.
 pub(super) trait Guards: Send {
     /// From the innermost to the outermost.
-    fn done(self: Box<Self>, outcome: Outcome);
+    fn done(self: Box<Self>, outcome: Outcome, now: Instant);
 }
 
 struct Around<D> {
@@ -84,11 +86,11 @@ struct Around<D> {
 }
 
 impl<D: Duty> Guards for Around<D> {
-    fn done(self: Box<Self>, outcome: Outcome) {
+    fn done(self: Box<Self>, outcome: Outcome, now: Instant) {
         let Self { inner, duty } = *self;
         if let Some(inner) = inner {
-            inner.done(outcome);
+            inner.done(outcome, now);
         }
-        duty.done(outcome);
+        duty.done(outcome, now);
     }
 }

@@ -6,7 +6,7 @@ use std::task::Context;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Frame;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use super::copy::Copy;
 use super::guard::Guards;
@@ -86,7 +86,7 @@ impl Watch {
             copy.end();
         }
         if let Some(guards) = self.guards.take() {
-            guards.done(outcome);
+            guards.done(outcome, Instant::now());
         }
     }
 }

@@ -19,11 +19,12 @@ use crate::request::{Context, Request};
 impl Endpoints {
     /// For bytes that nobody looks at.
     pub fn choose(self: &Arc<Self>, context: &Context) -> Result<Chosen, Error> {
-        self.choose_for(context, None)
+        self.choose_for(context, None, Instant::now())
     }
 
     pub fn choose_for_request(self: &Arc<Self>, request: &Request) -> Result<Chosen, Error> {
-        self.choose_for(&request.context, Some(&request.head))
+        let context = &request.context;
+        self.choose_for(context, Some(&request.head), context.begun)
     }
 
     /// Chooses, and counts the call as in flight there.
@@ -31,6 +32,7 @@ impl Endpoints {
         self: &Arc<Self>,
         context: &Context,
         head: Option<&Parts>,
+        now: Instant,
     ) -> Result<Chosen, Error> {
         let list = self.list.load();
         if list.is_empty() {
@@ -38,7 +40,6 @@ impl Endpoints {
                 service: self.service.to_string(),
             });
         }
-        let now = Instant::now();
         if self.tally.half_open() > 0
             && !context.hedge
             && let Some(probe) = self.claim_probe(&list, context, now)

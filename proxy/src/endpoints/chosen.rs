@@ -109,7 +109,7 @@ impl Duty for Chosen {
         }
     }
 
-    fn done(self, outcome: Outcome) {
+    fn done(self, outcome: Outcome, now: Instant) {
         if self.is_connection {
             self.member.connections.fetch_sub(1, Ordering::Relaxed);
         } else {
@@ -125,7 +125,6 @@ impl Duty for Chosen {
             retry_after,
         } = self;
         endpoints.metrics.attempt(outcome);
-        let now = Instant::now();
         // Only a failure can open a gate.
         let opening = (outcome == HARD).then(|| endpoints.opening());
         let pool = opening.as_ref().map_or_else(Pool::default, |opening| {

@@ -42,7 +42,7 @@ fn pool_told_to(facts: Facts, addresses: &[SocketAddr]) -> Arc<Endpoints> {
     Arc::new(endpoints)
 }
 
-fn described_at(address: SocketAddr) -> Described {
+pub(crate) fn described_at(address: SocketAddr) -> Described {
     Described {
         address,
         identity: None,
@@ -174,10 +174,12 @@ async fn opaque_connections_leave_calls_their_places_and_have_a_cap_of_their_own
     );
     assert_eq!(endpoints.in_flight(), 0, "they are no calls");
 
-    let request = || Request {
-        head: http::Request::new(()).into_parts().0,
-        body: Body::empty(),
-        context: Context::opaque(0),
+    let request = || {
+        Box::new(Request {
+            head: http::Request::new(()).into_parts().0,
+            body: Body::empty(),
+            context: Context::opaque(0),
+        })
     };
     let mut calls = Vec::new();
     for _ in 0..4 {
@@ -215,7 +217,7 @@ fn workers_that_open_gates_at_the_same_moment_do_not_exceed_the_cap() {
                     while arrived.load(Ordering::SeqCst) < 2 * (round + 1) {
                         std::thread::yield_now();
                     }
-                    chosen.done(Outcome::Failure(Fault::Hard));
+                    chosen.done(Outcome::Failure(Fault::Hard), Instant::now());
                 }
             });
         }

@@ -10,7 +10,8 @@ use http_body::{Frame, SizeHint};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::task::AbortHandle;
 
-use super::{Connection, HEAD_BYTES_MAX, head, invalid, poll_read};
+use super::head::Mentions;
+use super::{Connection, HEAD_BYTES_MAX, buffer, head, invalid, poll_read};
 use crate::body::BodyError;
 use crate::pool::Home;
 
@@ -40,24 +41,32 @@ pub(super) enum Chunk {
 }
 
 impl Framing {
-    pub(super) fn of(request: &Method, head: &response::Parts) -> Result<Self, &'static str> {
+    pub(super) fn of(
+        request: &Method,
+        head: &response::Parts,
+        mentions: &Mentions,
+    ) -> Result<Self, &'static str> {
         let without = head.status.is_informational()
             || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&head.status);
         if without || request == Method::HEAD {
             return Ok(Self::Bytes(0));
         }
-        let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
-        if let Some(coding) = codings.next() {
+        if mentions.coding {
+            let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+            let coding = codings.next();
             // No other was asked for, and none could be passed on.
-            let chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+            let chunked = coding.is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"chunked"));
             if !chunked || codings.next().is_some() || head.version != Version::HTTP_11 {
                 return Err("its transfer-encoding is not chunked");
             }
             // One of the two lies (RFC 9112 section 6.3, rule 3): a sign of smuggling.
-            if head.headers.contains_key(CONTENT_LENGTH) {
+            if mentions.length {
                 return Err("it has both a transfer-encoding and a content-length");
             }
             return Ok(Self::Chunks(Chunk::Line));
+        }
+        if !mentions.length {
+            return Ok(Self::Close);
         }
         let mut length = None;
         for value in head.headers.get_all(CONTENT_LENGTH) {
@@ -83,6 +92,8 @@ pub struct Download {
     /// `None` once the body has ended.
     reader: Option<OwnedReadHalf>,
     bytes: BytesMut,
+    /// All of it came with the head so far.
+    is_small: bool,
     /// For the next read.
     room: usize,
     framing: Framing,
@@ -97,6 +108,7 @@ impl Download {
         Self {
             reader: Some(reader),
             bytes,
+            is_small: true,
             room: READ_BYTES,
             framing,
             back: None,
@@ -183,6 +195,7 @@ impl Download {
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let reader = self.reader.as_mut().expect("asked only while it is there");
+        self.is_small = false;
         let read = ready!(poll_read(reader, &mut self.bytes, self.room, cx))?;
         if read >= self.room {
             self.room = (self.room * 2).min(READ_BYTES_MAX);
@@ -196,6 +209,10 @@ impl Download {
         if let (Some(reader), Some((writer, home))) = (reader, self.back.take())
             && self.bytes.is_empty()
         {
+            if self.is_small {
+                // A larger one may be kept by whoever keeps a few bytes of the next response.
+                buffer::give_back(std::mem::take(&mut self.bytes));
+            }
             home.take_back(Connection { reader, writer });
         }
     }

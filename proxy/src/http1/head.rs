@@ -3,7 +3,9 @@
 use std::io;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
 use http::{Response, StatusCode, Version, request, response};
 use hyper::ext::ReasonPhrase;
 
@@ -12,6 +14,8 @@ use super::invalid;
 /// Most responses have fewer fields; the others are parsed once more.
 const FIELDS_EXPECTED: usize = 24;
 const FIELDS_MAX: usize = 100;
+/// The connection's next request is read into the map of this response (hyper), and there we add fields of our own.
+const FIELDS_ADDED: usize = 3;
 
 /// Writes all of a head but the empty line that ends it.
 pub(super) fn write(head: &request::Parts, out: &mut BytesMut) {
@@ -88,7 +92,7 @@ fn response(head: &httparse::Response<'_, '_>, bytes: &Bytes) -> io::Result<Resp
 
 /// The fields of a head or a trailer section, which lie in `bytes`.
 pub(super) fn fields(fields: &[httparse::Header<'_>], bytes: &Bytes) -> io::Result<HeaderMap> {
-    let mut map = HeaderMap::with_capacity(fields.len());
+    let mut map = HeaderMap::with_capacity(fields.len() + FIELDS_ADDED);
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes());
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
@@ -100,15 +104,41 @@ pub(super) fn fields(fields: &[httparse::Header<'_>], bytes: &Bytes) -> io::Resu
     Ok(map)
 }
 
+/// Which of the fields that say where a response ends, and what becomes of its connection, it has. To look at all of its
+/// fields once costs less than to look up each of these, and most responses have one of them.
+#[derive(Default)]
+pub(super) struct Mentions {
+    pub(super) connection: bool,
+    pub(super) coding: bool,
+    pub(super) length: bool,
+}
+
+impl Mentions {
+    pub(super) fn of(fields: &HeaderMap) -> Self {
+        let mut found = Self::default();
+        for name in fields.keys() {
+            match *name {
+                CONNECTION => found.connection = true,
+                TRANSFER_ENCODING => found.coding = true,
+                CONTENT_LENGTH => found.length = true,
+                _ => {}
+            }
+        }
+        found
+    }
+}
+
 /// RFC 9112 section 9.3.
-pub(super) fn keeps_alive(head: &response::Parts) -> bool {
+pub(super) fn keeps_alive(head: &response::Parts, mentions: &Mentions) -> bool {
     let says = |token: &str| {
-        head.headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .any(|found| found.trim().eq_ignore_ascii_case(token))
+        mentions.connection
+            && head
+                .headers
+                .get_all(CONNECTION)
+                .iter()
+                .filter_map(|value| value.to_str().ok())
+                .flat_map(|value| value.split(','))
+                .any(|found| found.trim().eq_ignore_ascii_case(token))
     };
     match head.version {
         Version::HTTP_11 => !says("close"),

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Request;
 use http_body_util::BodyExt;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -29,6 +30,16 @@ fn request(method: &str, body: Body) -> Request<Body> {
         .expect("a request")
 }
 
+fn send(
+    connection: Connection,
+    request: Request<Body>,
+    home: Home,
+    interim: Option<Interim>,
+) -> impl Future<Output = Result<Response<Body>, Failure>> {
+    let (head, body) = request.into_parts();
+    connection.send(&head, body, home, interim)
+}
+
 /// Reads what the endpoint is sent, up to `end`.
 async fn heard(far: &mut TcpStream, end: &str) -> String {
     let mut all = Vec::new();
@@ -50,7 +61,12 @@ async fn answered(
     if closes {
         far.shutdown().await.expect("it can be ended");
     }
-    let sent = connection.send(request(method, Body::empty()), pool.home(), None);
+    let sent = send(
+        connection,
+        request(method, Body::empty()),
+        pool.home(),
+        None,
+    );
     let sent = tokio::time::timeout(Duration::from_secs(5), sent).await;
     let result = match sent.expect("it does not hang") {
         Ok(response) => {
@@ -213,7 +229,7 @@ async fn heads_arrive_whole_however_they_are_cut_with_their_reason_and_all_their
             tokio::time::sleep(Duration::from_millis(5)).await;
             far.write_all(second).await.expect("there is room");
         };
-        let sent = connection.send(request("GET", Body::empty()), pool.home(), None);
+        let sent = send(connection, request("GET", Body::empty()), pool.home(), None);
         let (Ok(response), ()) = tokio::join!(sent, speaking) else {
             panic!("cut at {cut}: no response");
         };
@@ -231,7 +247,7 @@ async fn trailers_come_after_the_body() {
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nx-sum: 7\r\n\r\n";
     let (connection, mut far, pool) = pair().await;
     far.write_all(answer).await.expect("there is room");
-    let sent = connection.send(request("GET", Body::empty()), pool.home(), None);
+    let sent = send(connection, request("GET", Body::empty()), pool.home(), None);
     let Ok(response) = sent.await else {
         panic!("no response");
     };
@@ -276,7 +292,7 @@ async fn a_request_is_written_as_its_head_and_body_are() {
             far.write_all(answer).await.expect("there is room");
             heard
         };
-        let (sent, heard) = tokio::join!(connection.send(request, pool.home(), None), answering);
+        let (sent, heard) = tokio::join!(send(connection, request, pool.home(), None), answering);
         assert!(sent.is_ok());
         assert_eq!(heard, expected);
         assert!(pool.has_idle_http1(), "{expected:?}");
@@ -299,7 +315,7 @@ async fn a_body_that_is_not_as_long_as_was_announced_is_not_passed_on_as_whole()
         let mut request = request("POST", Body::full("hello".into()));
         let value = http::HeaderValue::from_static(announced);
         request.headers_mut().insert("content-length", value);
-        let sent = connection.send(request, pool.home(), None);
+        let sent = send(connection, request, pool.home(), None);
         let sent = tokio::time::timeout(Duration::from_secs(5), sent).await;
         assert!(sent.expect("it does not wait for an answer").is_err());
         let mut heard = Vec::new();
@@ -318,7 +334,7 @@ async fn an_answer_that_comes_before_the_request_has_ended_does_not_wait_for_it(
     far.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
         .await
         .expect("there is room");
-    let Ok(response) = connection.send(request, pool.home(), None).await else {
+    let Ok(response) = send(connection, request, pool.home(), None).await else {
         panic!("no response");
     };
     // The app goes on reading while nobody reads its answer.
@@ -346,7 +362,7 @@ async fn an_app_that_is_still_answering_is_not_told_that_its_caller_has_ended() 
             true => request("POST", uploaded),
         };
         far.write_all(HEAD.as_bytes()).await.expect("there is room");
-        let Ok(response) = connection.send(request, pool.home(), None).await else {
+        let Ok(response) = send(connection, request, pool.home(), None).await else {
             panic!("no response");
         };
         heard(&mut far, "\r\n\r\n").await;
@@ -372,7 +388,7 @@ async fn who_stops_reading_an_answer_closes_its_connection() {
     far.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello")
         .await
         .expect("there is room");
-    let sent = connection.send(request("GET", Body::empty()), pool.home(), None);
+    let sent = send(connection, request("GET", Body::empty()), pool.home(), None);
     drop(sent.await);
     assert!(!pool.has_idle_http1());
     heard(&mut far, "\r\n\r\n").await;
@@ -407,7 +423,7 @@ async fn what_came_after_the_peer_had_closed_is_unsent_and_what_came_before_is_n
             let (mut connection, mut far, pool) = pair().await;
             if again {
                 let (answer, _) = tokio::join!(
-                    connection.send(request("GET", Body::empty()), pool.home(), None),
+                    send(connection, request("GET", Body::empty()), pool.home(), None),
                     async {
                         heard(&mut far, "\r\n\r\n").await;
                         let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -419,7 +435,7 @@ async fn what_came_after_the_peer_had_closed_is_unsent_and_what_came_before_is_n
                 connection = pool.idle_http1().expect("it was kept");
             }
             let body = Body::full("a body".into());
-            let sending = connection.send(request("POST", body), pool.home(), None);
+            let sending = send(connection, request("POST", body), pool.home(), None);
             let failure = match read {
                 None => {
                     drop(far);
@@ -452,7 +468,8 @@ async fn informational_responses_are_passed_on_and_the_final_one_is_the_answer()
     .await
     .expect("there is room");
     let hints = crate::interim::Queue::default();
-    let sent = connection.send(
+    let sent = send(
+        connection,
         request("GET", Body::empty()),
         pool.home(),
         Some(hints.interim()),

@@ -13,16 +13,18 @@ const HEADS: usize = 1_100;
 /// A sidecar before an app that never answers a `GET` of `/slow`, and refuses the rest.
 async fn caller() -> SendRequest<Bytes> {
     let (near, far) = tokio::io::duplex(1024 * 1024);
-    let stack = Stack::new(service_fn(|request: crate::request::Request| async move {
-        if request.head.uri.path() == "/slow" {
-            std::future::pending::<()>().await;
-        }
-        Err(Refused::RateLimited {
-            service: "app".into(),
-            per: "caller",
-            retry_after: Duration::from_secs(1),
-        })
-    }));
+    let stack = Stack::new(service_fn(
+        |request: Box<crate::request::Request>| async move {
+            if request.head.uri.path() == "/slow" {
+                std::future::pending::<()>().await;
+            }
+            Err(Refused::RateLimited {
+                service: "app".into(),
+                per: "caller",
+                retry_after: Duration::from_secs(1),
+            })
+        },
+    ));
     let connection = Connection {
         target: Target::App(stack),
         service: "app".into(),

@@ -246,7 +246,7 @@ impl Duty for Admitted {
         }
     }
 
-    fn done(mut self, outcome: Outcome) {
+    fn done(mut self, outcome: Outcome, _: Instant) {
         self.ended = match outcome {
             _ if self.ended == Ended::Overloaded => Ended::Overloaded,
             Outcome::Success => Ended::Answered,
@@ -341,7 +341,7 @@ impl<S> Layer<S> for AdmissionLayer {
     }
 }
 
-impl<S: Call> Service<Request> for Admission<S> {
+impl<S: Call> Service<Box<Request>> for Admission<S> {
     type Response = S::Response;
     type Error = Error;
     type Future = Either<Guarded<S::Future, Admitted>, AnswerFuture>;
@@ -350,7 +350,7 @@ impl<S: Call> Service<Request> for Admission<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, request: Box<Request>) -> Self::Future {
         let is_retry = request.context.is_retry;
         let shed = move |reason| Error::Shed {
             reason,

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::request::Parts;
 use tokio::time::Instant;
 use tower::Service;
 
 use super::Answer;
 use crate::body::Twin;
+use crate::head::Kept;
 use crate::pipeline::Stack;
 use crate::policy::deadline::Deadline;
 use crate::request::{Context, Request};
@@ -24,7 +24,7 @@ pub struct Alternate {
 
 /// What a call in another's stead is made from.
 pub struct Spare {
-    head: Parts,
+    head: Kept,
     body: Twin,
     context: Context,
 }
@@ -49,7 +49,7 @@ impl Alternate {
         context.is_retry = true;
         Some(Spare {
             body: Twin::of(&mut request.body)?,
-            head: request.head.clone(),
+            head: Kept::of(&request.head),
             context,
         })
     }
@@ -59,11 +59,11 @@ impl Alternate {
         if spare.context.deadline.is_over(Instant::now()) {
             return None;
         }
-        let request = Request {
+        let request = Box::new(Request {
             body: spare.body.anew()?,
-            head: spare.head,
+            head: spare.head.head(),
             context: spare.context,
-        };
+        });
         Some(self.stack.clone().call(request).await)
     }
 }

@@ -33,7 +33,7 @@ pub trait Transport: Clone + Send + Sync + 'static {
         &self,
         of: &Endpoints,
         to: &Member,
-        request: Request,
+        request: Box<Request>,
     ) -> impl Future<Output = Answer> + Send;
 }
 
@@ -45,13 +45,13 @@ impl Transport for Sockets {
         &self,
         of: &Endpoints,
         to: &Member,
-        request: Request,
+        request: Box<Request>,
     ) -> impl Future<Output = Answer> + Send {
         to.endpoint.call(request, of.connector())
     }
 }
 
-impl<T: Transport> Service<Request> for Attempt<T> {
+impl<T: Transport> Service<Box<Request>> for Attempt<T> {
     type Response = http::Response<Body>;
     type Error = Error;
     type Future = AnswerFuture;
@@ -60,11 +60,13 @@ impl<T: Transport> Service<Request> for Attempt<T> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request) -> AnswerFuture {
+    fn call(&mut self, mut request: Box<Request>) -> AnswerFuture {
         let (endpoints, transport) = (self.endpoints.clone(), self.transport.clone());
         let faults = self.faults.clone();
         Box::pin(async move {
-            endpoints.first().await;
+            if endpoints.first().await {
+                request.context.begun = Instant::now();
+            }
             // Before the choice: whoever is chosen counts as in flight until its guard is settled.
             forward_deadline(&mut request)?;
             let mut chosen = endpoints.choose_for_request(&request)?;
@@ -165,7 +167,7 @@ async fn until(deadline: Deadline) {
 
 /// The next hop learns how much time is left, in the form that its protocol uses; clocks are not compared.
 fn forward_deadline(request: &mut Request) -> Result<(), Error> {
-    let (deadline, now) = (request.context.deadline, Instant::now());
+    let (deadline, now) = (request.context.deadline, request.context.begun);
     if deadline.is_over(now) {
         return Err(Error::DeadlineExceeded);
     }
@@ -193,7 +195,7 @@ mod tests {
     use weir_config::snapshot;
 
     use super::*;
-    use crate::endpoints::tests::{fail, pool, pool_at};
+    use crate::endpoints::tests::{described_at, fail, pool, pool_at};
     use crate::policy::budget::{Budget, Millitokens, TRANSPARENT};
     use crate::request::{Context, Protocol};
 
@@ -201,8 +203,8 @@ mod tests {
         Arc::new(fault::Shared::new("a/b:1".into()))
     }
 
-    fn request(deadline: Deadline, try_until: Deadline, grpc: bool) -> Request {
-        Request {
+    fn request(deadline: Deadline, try_until: Deadline, grpc: bool) -> Box<Request> {
+        Box::new(Request {
             head: http::Request::new(()).into_parts().0,
             body: Body::empty(),
             context: Context {
@@ -213,7 +215,7 @@ mod tests {
                 protocol: Protocol::Http2,
                 ..Context::opaque(0)
             },
-        }
+        })
     }
 
     #[tokio::test(start_paused = true)]
@@ -248,7 +250,7 @@ mod tests {
     struct Takes(Duration);
 
     impl Transport for Takes {
-        async fn send(&self, _: &Endpoints, _: &Member, _: Request) -> Answer {
+        async fn send(&self, _: &Endpoints, _: &Member, _: Box<Request>) -> Answer {
             tokio::time::sleep(self.0).await;
             Ok(http::Response::new(Body::empty()))
         }
@@ -351,12 +353,44 @@ mod tests {
         assert_eq!(member.learnt().waiting.oldest(), None);
     }
 
+    /// Answers with what the next hop was told.
+    #[derive(Clone)]
+    struct Told;
+
+    impl Transport for Told {
+        async fn send(&self, _: &Endpoints, _: &Member, request: Box<Request>) -> Answer {
+            let mut response = http::Response::new(Body::empty());
+            *response.headers_mut() = request.head.headers;
+            Ok(response)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_waited_for_the_first_endpoint_has_so_much_less_time_left() {
+        let endpoints = pool_at(&[]);
+        let arrival = async {
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            let described = described_at(([127, 0, 0, 1], 1000).into());
+            endpoints.update(false, vec![described], &[]);
+        };
+        let deadline = Deadline::after(Duration::from_secs(1), Instant::now());
+        let mut attempt = Attempt {
+            endpoints: endpoints.clone(),
+            faults: no_faults(),
+            transport: Told,
+        };
+        let call = attempt.call(request(deadline, Deadline::NEVER, false));
+        let (answer, ()) = tokio::join!(call, arrival);
+        let answer = answer.expect("there is an endpoint now");
+        assert_eq!(answer.headers()["x-request-timeout-ms"], "850");
+    }
+
     /// Which endpoint says nothing the first time it is asked and fails from then on; all others are well.
     #[derive(Clone)]
     struct Hangs(std::net::SocketAddr, Arc<std::sync::atomic::AtomicU32>);
 
     impl Transport for Hangs {
-        async fn send(&self, _: &Endpoints, to: &Member, _: Request) -> Answer {
+        async fn send(&self, _: &Endpoints, to: &Member, _: Box<Request>) -> Answer {
             let mut response = http::Response::new(Body::empty());
             if to.address() == self.0 {
                 if self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 {
@@ -406,7 +440,7 @@ mod tests {
     struct Ejecting(Arc<Endpoints>);
 
     impl Transport for Ejecting {
-        async fn send(&self, _: &Endpoints, to: &Member, _: Request) -> Answer {
+        async fn send(&self, _: &Endpoints, to: &Member, _: Box<Request>) -> Answer {
             let is_meant = |member: &Arc<Member>| member.address() == to.address();
             let index = self.0.list().iter().position(is_meant);
             for _ in 0..5 {

@@ -150,7 +150,7 @@ impl<S> Layer<S> for AuthorizeLayer {
     }
 }
 
-impl<S: Call> Service<Request> for Authorize<S> {
+impl<S: Call> Service<Box<Request>> for Authorize<S> {
     type Response = S::Response;
     type Error = Error;
     type Future = Either<Granted<S::Future>, Ready<Answer>>;
@@ -159,7 +159,7 @@ impl<S: Call> Service<Request> for Authorize<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request) -> Self::Future {
+    fn call(&mut self, mut request: Box<Request>) -> Self::Future {
         let (head, context) = (&request.head, &request.context);
         let call = (head.method.clone(), head.uri.clone());
         match self.authorization.grant(context.caller.clone(), Some(call)) {

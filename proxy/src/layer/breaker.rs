@@ -123,7 +123,7 @@ impl<S> Layer<S> for BreakerLayer {
     }
 }
 
-impl<S: Call> Service<Request> for Breaker<S> {
+impl<S: Call> Service<Box<Request>> for Breaker<S> {
     type Response = S::Response;
     type Error = Error;
     type Future = Either<Guarded<S::Future, Admitted>, Ready<Answer>>;
@@ -132,7 +132,7 @@ impl<S: Call> Service<Request> for Breaker<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, request: Box<Request>) -> Self::Future {
         let breaker = &self.breaker;
         let started = Instant::now();
         let admitted = match breaker.with(|policy| policy.admit(started, fastrand::u64(..))) {
@@ -194,9 +194,11 @@ impl Duty for Admitted {
         }
     }
 
-    fn done(self, outcome: Outcome) {
-        let elapsed = self.answered.unwrap_or_else(|| self.started.elapsed());
-        let (now, rand) = (Instant::now(), fastrand::u64(..));
+    fn done(self, outcome: Outcome, now: Instant) {
+        let elapsed = self
+            .answered
+            .unwrap_or_else(|| now.saturating_duration_since(self.started));
+        let rand = fastrand::u64(..);
         let outcome = match outcome {
             Outcome::Failure(Fault::Overload) if self.over_quota => Outcome::Success,
             Outcome::Failure(Fault::Deadline) if self.enough.is_over(now) => {

@@ -25,12 +25,12 @@ use crate::request::{Context, Request};
 use crate::telemetry::BackendMetrics;
 
 /// Whatever takes a request and answers it.
-type Hop = Arc<dyn Fn(Request) -> AnswerFuture + Send + Sync>;
+type Hop = Arc<dyn Fn(Box<Request>) -> AnswerFuture + Send + Sync>;
 
-fn request(trace: &HeaderValue) -> Request {
+fn request(trace: &HeaderValue) -> Box<Request> {
     let mut head = http::Request::new(()).into_parts().0;
     head.headers.insert(&head::TRACEPARENT, trace.clone());
-    Request {
+    Box::new(Request {
         head,
         body: Body::empty(),
         context: Context {
@@ -38,7 +38,7 @@ fn request(trace: &HeaderValue) -> Request {
             upgrade: false,
             ..Context::opaque(0)
         },
-    }
+    })
 }
 
 fn trace(number: u32) -> HeaderValue {
@@ -72,8 +72,8 @@ fn inbound(pod: &Arc<Shared>, app: Hop) -> Hop {
     };
     let app = service_fn(move |request| app(request));
     let stack = DeadlineLayer { limit: None }.layer(bequeath.layer(app));
-    Arc::new(move |sent: Request| {
-        let mut received = Request {
+    Arc::new(move |sent: Box<Request>| {
+        let mut received = Box::new(Request {
             head: sent.head,
             body: Body::empty(),
             context: Context {
@@ -82,7 +82,7 @@ fn inbound(pod: &Arc<Shared>, app: Hop) -> Hop {
                 upgrade: false,
                 ..Context::opaque(0)
             },
-        };
+        });
         let headers = &mut received.head.headers;
         received.context.is_retry = headers.contains_key(&head::ATTEMPT);
         head::strip_own_headers(headers);

@@ -38,7 +38,7 @@ impl<S> Layer<S> for DeadlineLayer {
     }
 }
 
-impl<S: Call> Service<Request> for Deadline<S> {
+impl<S: Call> Service<Box<Request>> for Deadline<S> {
     type Response = S::Response;
     type Error = Error;
     type Future = Either<InTime<S::Future>, Ready<Answer>>;
@@ -47,7 +47,7 @@ impl<S: Call> Service<Request> for Deadline<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request) -> Self::Future {
+    fn call(&mut self, mut request: Box<Request>) -> Self::Future {
         let context = &mut request.context;
         let by_rule = (context.terms.as_ref()).is_some_and(|terms| terms.sets_deadline());
         if let Some(limit) = self.limit.filter(|_| !by_rule) {
@@ -110,12 +110,12 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(2);
 
-    fn request() -> Request {
-        Request {
+    fn request() -> Box<Request> {
+        Box::new(Request {
             head: http::Request::new(()).into_parts().0,
             body: Body::empty(),
             context: RequestContext::opaque(0),
-        }
+        })
     }
 
     async fn call<F>(
@@ -125,7 +125,7 @@ mod tests {
     where
         F: Future<Output = Answer> + Send + 'static,
     {
-        let service = service_fn(move |_: Request| answer());
+        let service = service_fn(move |_: Box<Request>| answer());
         DeadlineLayer { limit }.layer(service).call(request()).await
     }
 

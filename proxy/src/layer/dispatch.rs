@@ -105,7 +105,7 @@ impl Dispatch {
     }
 }
 
-impl Service<Request> for Dispatch {
+impl Service<Box<Request>> for Dispatch {
     type Response = Response<Body>;
     type Error = Error;
     type Future = AnswerFuture;
@@ -114,14 +114,14 @@ impl Service<Request> for Dispatch {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request) -> AnswerFuture {
+    fn call(&mut self, request: Box<Request>) -> AnswerFuture {
         let shared = self.0.clone();
         Box::pin(async move { shared.run(request).await })
     }
 }
 
 impl Shared {
-    async fn run(&self, mut request: Request) -> Answer {
+    async fn run(&self, mut request: Box<Request>) -> Answer {
         let found = self.rules.find(&request.head, request.context.grpc);
         let Some(act) = found.and_then(|place| self.acts.get(place)) else {
             let service = self.service.clone();
@@ -170,7 +170,7 @@ impl Shared {
     }
 
     /// Whom the rule means has gone in this moment, and so has the rule: once more, by what holds now.
-    async fn anew(&self, mut request: Request, gone: &str, is_first: bool) -> Answer {
+    async fn anew(&self, mut request: Box<Request>, gone: &str, is_first: bool) -> Answer {
         let own = self.backends.load().get(&*self.service).cloned();
         let Some(own) = own.filter(|_| is_first) else {
             let service = gone.to_owned();
@@ -257,8 +257,8 @@ impl Own {
 }
 
 /// Counted, logged and kept like what a service answers.
-async fn answer(observe: &ObserveLayer, request: Request, own: Own) -> Answer {
-    let says = service_fn(move |_: Request| ready(own.answer()));
+async fn answer(observe: &ObserveLayer, request: Box<Request>, own: Own) -> Answer {
+    let says = service_fn(move |_: Box<Request>| ready(own.answer()));
     observe.layer(says).call(request).await
 }
 

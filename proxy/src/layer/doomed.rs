@@ -94,7 +94,7 @@ impl<S> Layer<S> for DoomedLayer {
     }
 }
 
-impl<S: Call> Service<Request> for Doomed<S> {
+impl<S: Call> Service<Box<Request>> for Doomed<S> {
     type Response = S::Response;
     type Error = Error;
     type Future = Either<Timed<S::Future>, std::future::Ready<Answer>>;
@@ -103,7 +103,7 @@ impl<S: Call> Service<Request> for Doomed<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, request: Box<Request>) -> Self::Future {
         let context = &request.context;
         let mut timed = None;
         // An upgrade lasts for as long as it likes.
@@ -163,7 +163,7 @@ mod tests {
         let layer = DoomedLayer::new("a/b:1".into(), Arc::new(admission), mode);
         let begun = Arc::new(AtomicU64::new(0));
         let count = begun.clone();
-        let service = layer.layer(service_fn(move |_: Request| {
+        let service = layer.layer(service_fn(move |_: Box<Request>| {
             count.fetch_add(1, Ordering::Relaxed);
             async {
                 tokio::time::sleep(TAKES).await;
@@ -175,7 +175,7 @@ mod tests {
 
     async fn call(app: &mut impl Call, left: Option<Duration>) -> Result<(), Error> {
         let deadline = left.map(|left| Deadline::after(left, Instant::now()));
-        let request = Request {
+        let request = Box::new(Request {
             head: http::Request::new(()).into_parts().0,
             body: Body::empty(),
             context: RequestContext {
@@ -183,7 +183,7 @@ mod tests {
                 upgrade: false,
                 ..RequestContext::opaque(0)
             },
-        };
+        });
         app.call(request).await.map(drop)
     }
 

@@ -64,7 +64,7 @@ impl<S> Layer<S> for FallbackLayer {
     }
 }
 
-impl<S: Call> Service<Request> for Fallback<S> {
+impl<S: Call> Service<Box<Request>> for Fallback<S> {
     type Response = S::Response;
     type Error = Error;
     type Future = Either<S::Future, AnswerFuture>;
@@ -73,7 +73,7 @@ impl<S: Call> Service<Request> for Fallback<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request) -> Self::Future {
+    fn call(&mut self, mut request: Box<Request>) -> Self::Future {
         if request.context.stands_in {
             return Either::Left(self.inner.call(request));
         }

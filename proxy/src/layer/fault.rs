@@ -159,7 +159,7 @@ impl Injection {
         transport: &T,
         endpoints: &Endpoints,
         member: &Member,
-        request: Request,
+        request: Box<Request>,
     ) -> Answer {
         if let Some(delay) = self.fault.delay(fastrand::u64(..)) {
             self.tell(

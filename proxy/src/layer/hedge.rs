@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 
 use futures_util::future::Either;
 use http::HeaderValue;
-use http::request::Parts;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 use weir_config::snapshot::{Hedging as Config, Mode};
@@ -17,7 +16,7 @@ use super::{Answer, AnswerFuture, Call, throttle};
 use crate::body::{Twin, outcome};
 use crate::endpoints::Endpoints;
 use crate::error::Error;
-use crate::head;
+use crate::head::{self, Kept};
 use crate::policy::budget::Budget;
 use crate::policy::hedge::{Hedge as Policy, Weather, Withheld};
 use crate::policy::outcome::Outcome;
@@ -109,7 +108,7 @@ impl<S> Layer<S> for HedgeLayer {
     }
 }
 
-impl<S: Call> Service<Request> for Hedge<S> {
+impl<S: Call> Service<Box<Request>> for Hedge<S> {
     type Response = S::Response;
     type Error = Error;
     type Future = Either<S::Future, AnswerFuture>;
@@ -118,7 +117,7 @@ impl<S: Call> Service<Request> for Hedge<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, request: Box<Request>) -> Self::Future {
         let context = &request.context;
         // A retry is a second try already, here or in the sidecar that called.
         let first = context.attempt == 1 && !context.is_retry && context.tried.is_empty();
@@ -131,7 +130,7 @@ impl<S: Call> Service<Request> for Hedge<S> {
 }
 
 impl HedgeLayer {
-    async fn run<S: Call>(self, mut inner: S, request: Request) -> Answer {
+    async fn run<S: Call>(self, mut inner: S, request: Box<Request>) -> Answer {
         let begun = Instant::now();
         let Some(delay) = self.hedge.with(|policy| policy.begun(begun)) else {
             let answer = inner.call(request).await;
@@ -150,7 +149,7 @@ impl HedgeLayer {
             }
             match self.second(spare.as_ref(), &race) {
                 Second::Now(second) => {
-                    break self.either(first, inner.call(*second), &race).await;
+                    break self.either(first, inner.call(second), &race).await;
                 }
                 // When it has taken twice as long: what is slowest needs it most.
                 Second::Later => wait = begun.elapsed(),
@@ -181,7 +180,7 @@ impl HedgeLayer {
                 metrics.observed();
                 Second::Never
             }
-            Ok(()) => Second::Now(Box::new(request)),
+            Ok(()) => Second::Now(request),
         }
     }
 
@@ -236,17 +235,17 @@ enum Second {
 
 /// What a second try is made from.
 struct Spare {
-    head: Parts,
+    head: Kept,
     body: Twin,
     context: RequestContext,
 }
 
 impl Spare {
     /// The request, ready for its first try; and what is kept of it.
-    fn of(mut request: Request, race: &Arc<Race>) -> (Request, Option<Self>) {
+    fn of(mut request: Box<Request>, race: &Arc<Race>) -> (Box<Request>, Option<Self>) {
         request.context.race = Some(race.clone());
         let spare = Twin::of(&mut request.body).map(|body| Self {
-            head: request.head.clone(),
+            head: Kept::of(&request.head),
             body,
             context: request.context.clone(),
         });
@@ -254,9 +253,9 @@ impl Spare {
     }
 
     /// `None`: its body has not passed whole yet, or is too long to be kept.
-    fn request(&self, race: &Race) -> Option<Request> {
+    fn request(&self, race: &Race) -> Option<Box<Request>> {
         let body = self.body.again()?;
-        let mut head = self.head.clone();
+        let mut head = self.head.head();
         // For the sidecar over there it is a retry: below it there are no more (gRFC A6 counts hedges the same).
         head.headers
             .insert(&head::ATTEMPT, HeaderValue::from_static("2"));
@@ -267,11 +266,12 @@ impl Spare {
         }
         context.tried.extend(race.first());
         context.hedge = true;
-        Some(Request {
+        context.begun = Instant::now();
+        Some(Box::new(Request {
             head,
             body,
             context,
-        })
+        }))
     }
 }
 

@@ -158,7 +158,7 @@ impl<S> Layer<S> for BequeathLayer {
     }
 }
 
-impl<S: Call> Service<Request> for Bequeath<S> {
+impl<S: Call> Service<Box<Request>> for Bequeath<S> {
     type Response = S::Response;
     type Error = Error;
     type Future = Bequeathing<S::Future>;
@@ -167,7 +167,7 @@ impl<S: Call> Service<Request> for Bequeath<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, request: Box<Request>) -> Self::Future {
         Bequeathing {
             bequest: self.shared.bequest(&request),
             call: self.inner.call(request),
@@ -225,7 +225,7 @@ impl<S> Layer<S> for InheritLayer {
     }
 }
 
-impl<S: Call> Service<Request> for Inherit<S> {
+impl<S: Call> Service<Box<Request>> for Inherit<S> {
     type Response = S::Response;
     type Error = Error;
     type Future = S::Future;
@@ -234,7 +234,7 @@ impl<S: Call> Service<Request> for Inherit<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request) -> Self::Future {
+    fn call(&mut self, mut request: Box<Request>) -> Self::Future {
         self.policy
             .shared
             .inherit(&mut request, self.policy.deadline);

@@ -144,7 +144,7 @@ impl State {
 
 /// It has nothing to learn from the outcome; it only stays until there is one.
 impl Duty for Permit {
-    fn done(self, _: Outcome) {}
+    fn done(self, _: Outcome, _: Instant) {}
 }
 
 impl Drop for Permit {
@@ -223,7 +223,7 @@ impl<S> Layer<S> for LimitLayer {
     }
 }
 
-impl<S: Call> Service<Request> for Limit<S> {
+impl<S: Call> Service<Box<Request>> for Limit<S> {
     type Response = S::Response;
     type Error = Error;
     type Future = Either<Guarded<S::Future, Permit>, AnswerFuture>;
@@ -232,7 +232,7 @@ impl<S: Call> Service<Request> for Limit<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, request: Box<Request>) -> Self::Future {
         match self.limit.enter() {
             Ok(Ok(permit)) => Either::Left(Guarded::new(self.inner.call(request), Some(permit))),
             Ok(Err(wait)) => {

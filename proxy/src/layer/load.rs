@@ -35,7 +35,7 @@ impl<S> Layer<S> for LoadLayer {
     }
 }
 
-impl<S: Call> Service<Request> for Load<S> {
+impl<S: Call> Service<Box<Request>> for Load<S> {
     type Response = S::Response;
     type Error = Error;
     type Future = Stamped<S::Future>;
@@ -44,7 +44,7 @@ impl<S: Call> Service<Request> for Load<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, request: Box<Request>) -> Self::Future {
         // How busy a service is, is nobody's business but the mesh's.
         let meshed = request.context.caller.is_some();
         Stamped {
@@ -95,7 +95,7 @@ mod tests {
         limits.adaptive.mode = Mode::Enforce;
         (limits.adaptive.min, limits.adaptive.max) = (Count::of(10), Count::of(10));
         let admission = Arc::new(admission::Shared::new(&limits));
-        let app = service_fn(|_: Request| async { Ok(Response::new(Body::full("x".into()))) });
+        let app = service_fn(|_: Box<Request>| async { Ok(Response::new(Body::full("x".into()))) });
         let mut stack = ServiceBuilder::new()
             .layer(LoadLayer {
                 admission: admission.clone(),
@@ -104,7 +104,7 @@ mod tests {
             .service(app);
         let mut answers = Vec::new();
         for _ in 0..busy {
-            let request = Request {
+            let request = Box::new(Request {
                 head: http::Request::new(()).into_parts().0,
                 body: Body::empty(),
                 context: RequestContext {
@@ -112,7 +112,7 @@ mod tests {
                     upgrade: false,
                     ..RequestContext::opaque(0)
                 },
-            };
+            });
             let answer = stack.call(request).await;
             answers.push(answer.unwrap_or_else(|error| panic!("there is room: {error}")));
         }

@@ -7,13 +7,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::request::Parts;
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 use weir_config::snapshot;
 
 use crate::backend::Directory;
 use crate::body::{Body, Twin};
+use crate::head::Kept;
 use crate::policy::deadline::Deadline;
 use crate::policy::priority::Tier;
 use crate::recorder::Names;
@@ -36,7 +36,7 @@ pub struct Mirror {
 /// What a copy is made from.
 pub struct Copy {
     mirror: Mirror,
-    head: Parts,
+    head: Kept,
     body: Twin,
     context: Context,
 }
@@ -73,7 +73,7 @@ impl Mirror {
         context.names = Names::none(context.worker);
         Some(Copy {
             mirror: self.clone(),
-            head: request.head.clone(),
+            head: Kept::of(&request.head),
             body,
             context,
         })
@@ -95,11 +95,11 @@ impl Copy {
             metrics.left_out.inc();
             return;
         };
-        let request = Request {
-            head: self.head,
+        let request = Box::new(Request {
+            head: self.head.head(),
             body,
             context: self.context,
-        };
+        });
         tokio::spawn(async move {
             let ended = tokio::time::timeout(TIME_MAX, async {
                 match backend.mirrored(request).await {

@@ -51,7 +51,7 @@ impl<S> Layer<S> for ObserveLayer {
     }
 }
 
-impl<S: Call> Service<Request> for Observe<S> {
+impl<S: Call> Service<Box<Request>> for Observe<S> {
     type Response = S::Response;
     type Error = Error;
     type Future = Guarded<S::Future, Observation>;
@@ -60,7 +60,7 @@ impl<S: Call> Service<Request> for Observe<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request) -> Self::Future {
+    fn call(&mut self, mut request: Box<Request>) -> Self::Future {
         let log = &self.observer.log;
         let observation = Observation {
             entry: log.is_enabled().then(|| Box::new(Entry::of(&request))),
@@ -154,9 +154,9 @@ impl Duty for Observation {
         }
     }
 
-    fn done(mut self, outcome: Outcome) {
+    fn done(mut self, outcome: Outcome, now: Instant) {
         let outcome = as_the_caller_sees_it(outcome, self.answer.error.is_some());
-        let elapsed = self.received.elapsed();
+        let elapsed = now.saturating_duration_since(self.received);
         if let Some(why) = self.worth_keeping(outcome, elapsed) {
             recorder::end(&self.subject.names, self.record(why, outcome, elapsed));
         }
@@ -297,15 +297,15 @@ mod tests {
             names = self::names(id); // the first of each thread is kept in any case
         }
         on_the_way(names.key);
-        let request = Request {
+        let request = Box::new(Request {
             head: http::Request::new(()).into_parts().0,
             body: Body::empty(),
             context: RequestContext {
                 names,
                 ..RequestContext::opaque(WORKER)
             },
-        };
-        let service = service_fn(move |_: Request| ready(comes_to()));
+        });
+        let service = service_fn(move |_: Box<Request>| ready(comes_to()));
         drop(layer.layer(service).call(request).await);
         recorder::find(id)
     }

@@ -101,7 +101,7 @@ impl<S> Layer<S> for PriorityLayer {
     }
 }
 
-impl<S: Call> Service<Request> for Priority<S> {
+impl<S: Call> Service<Box<Request>> for Priority<S> {
     type Response = S::Response;
     type Error = Error;
     type Future = S::Future;
@@ -110,7 +110,7 @@ impl<S: Call> Service<Request> for Priority<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request) -> S::Future {
+    fn call(&mut self, mut request: Box<Request>) -> S::Future {
         if let Some(tier) = self.rules.tier(&request) {
             request.context.priority.tier = tier;
         }
@@ -141,19 +141,19 @@ mod tests {
         }
     }
 
-    fn request(caller: Option<&str>, path: &str) -> Request {
+    fn request(caller: Option<&str>, path: &str) -> Box<Request> {
         let head = http::Request::builder()
             .uri(path)
             .body(())
             .expect("a request");
-        Request {
+        Box::new(Request {
             head: head.into_parts().0,
             body: Body::empty(),
             context: RequestContext {
                 caller: caller.map(Into::into),
                 ..RequestContext::opaque(0)
             },
-        }
+        })
     }
 
     /// Planted: a rule that names an identity applying to callers without one.

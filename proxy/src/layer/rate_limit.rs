@@ -122,7 +122,7 @@ impl<S> Layer<S> for RateLimitLayer {
     }
 }
 
-impl<S: Call> Service<Request> for RateLimit<S> {
+impl<S: Call> Service<Box<Request>> for RateLimit<S> {
     type Response = S::Response;
     type Error = Error;
     type Future = Either<S::Future, Ready<Answer>>;
@@ -131,7 +131,7 @@ impl<S: Call> Service<Request> for RateLimit<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, request: Box<Request>) -> Self::Future {
         if self.limits.configured.load(Ordering::Relaxed)
             && let Err(error) = self.limits.admit(&request, Instant::now())
         {
@@ -166,26 +166,26 @@ mod tests {
         shared
     }
 
-    fn request(caller: Option<&str>) -> Request {
-        Request {
+    fn request(caller: Option<&str>) -> Box<Request> {
+        Box::new(Request {
             head: http::Request::new(()).into_parts().0,
             body: Body::empty(),
             context: RequestContext {
                 caller: caller.map(Into::into),
                 ..RequestContext::opaque(0)
             },
-        }
+        })
     }
 
-    async fn call(limits: &Arc<Shared>, request: Request) -> Answer {
-        let app = service_fn(|_: Request| ready(Ok(Response::new(Body::empty()))));
+    async fn call(limits: &Arc<Shared>, request: Box<Request>) -> Answer {
+        let app = service_fn(|_: Box<Request>| ready(Ok(Response::new(Body::empty()))));
         let layer = RateLimitLayer {
             limits: limits.clone(),
         };
         layer.layer(app).call(request).await
     }
 
-    async fn passes(limits: &Arc<Shared>, request: Request) -> bool {
+    async fn passes(limits: &Arc<Shared>, request: Box<Request>) -> bool {
         call(limits, request).await.is_ok()
     }
 

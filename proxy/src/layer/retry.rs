@@ -18,7 +18,7 @@ use super::{Answer, AnswerFuture, Call};
 use crate::body::{Body, outcome};
 use crate::endpoints::Endpoints;
 use crate::error::Error;
-use crate::head;
+use crate::head::{self, Kept};
 use crate::policy::budget::Budget;
 use crate::policy::deadline::Deadline;
 use crate::policy::outcome::{Fault, Outcome};
@@ -57,7 +57,7 @@ impl<S> Layer<S> for RetryLayer {
     }
 }
 
-impl<S: Call> Service<Request> for Retry<S> {
+impl<S: Call> Service<Box<Request>> for Retry<S> {
     type Response = S::Response;
     type Error = Error;
     type Future = Either<Once<S::Future>, AnswerFuture>;
@@ -66,17 +66,18 @@ impl<S: Call> Service<Request> for Retry<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request) -> Self::Future {
+    fn call(&mut self, mut request: Box<Request>) -> Self::Future {
         // An upgrade has no second try: its connection is its state. Nor has a call in another service's stead. Who is
         // somebody's heir has to tell how it went.
-        let context = &request.context;
+        let context = &mut request.context;
+        context.begun = Instant::now();
         let by_rule = context.terms.as_ref();
         let by_rule = by_rule.map(|terms| terms.retries(&self.policy.retries));
         let retries = by_rule.as_ref().unwrap_or(&self.policy.retries);
         let once = retries.attempts.get() == 1 && context.heir.is_none();
         if context.upgrade || context.stands_in || once {
-            mark(&mut request.head, &request.context);
-            request.context.try_until = try_until(retries);
+            context.try_until = try_until(retries, context.begun);
+            mark(&mut request.head, context);
             return Either::Left(Once {
                 call: self.inner.call(request),
                 // Hedges are paid for by the same successes.
@@ -120,7 +121,7 @@ impl<F: Future<Output = Answer>> Future for Once<F> {
 }
 
 impl RetryLayer {
-    async fn run<S: Call>(self: Arc<Self>, mut inner: S, request: Request) -> Answer {
+    async fn run<S: Call>(self: Arc<Self>, mut inner: S, request: Box<Request>) -> Answer {
         let mut original = Original::new(request);
         loop {
             let result = inner.call(original.next_attempt(&self)).await;
@@ -184,10 +185,13 @@ impl RetryLayer {
 
 /// The request as it came, from which each attempt is made.
 struct Original {
-    /// Goes with the attempt that none can follow.
-    head: Option<http::request::Parts>,
+    /// Goes with the first attempt.
+    first: Option<Box<Request>>,
+    /// For those that follow it; `None`: none can.
+    head: Option<Kept>,
     body: Source,
-    context: RequestContext,
+    /// Boxed: beyond 1,032 bytes glibc has no room at hand, and the future of this layer would need that much.
+    context: Box<RequestContext>,
     /// Tries after a failure that provably reached nobody; they do not count as attempts.
     transparent: u32,
 }
@@ -205,8 +209,8 @@ enum Source {
 }
 
 impl Original {
-    fn new(request: Request) -> Self {
-        let body = request.body;
+    fn new(mut request: Box<Request>) -> Self {
+        let body = std::mem::take(&mut request.body);
         let body = if http_body::Body::is_end_stream(&body) {
             Source::Empty
         } else {
@@ -215,12 +219,13 @@ impl Original {
                 Err(body) => Source::Once(body),
             }
         };
-        let mut context = request.context;
-        context.attempt = 1;
+        request.context.attempt = 1;
+        let can_follow = !matches!(body, Source::Once(_));
         Self {
-            head: Some(request.head),
+            head: can_follow.then(|| Kept::of(&request.head)),
             body,
-            context,
+            context: Box::new(request.context.clone()),
+            first: Some(request),
             transparent: 0,
         }
     }
@@ -257,39 +262,44 @@ impl Original {
         }
     }
 
-    fn next_attempt(&mut self, policy: &RetryLayer) -> Request {
+    fn next_attempt(&mut self, policy: &RetryLayer) -> Box<Request> {
         let retries = &policy.retries;
-        let mut context = self.context.clone();
+        let mut request = self.first.take().unwrap_or_else(|| {
+            let head = self.head.as_ref();
+            Box::new(Request {
+                head: head
+                    .expect("what cannot be replayed is not tried again")
+                    .head(),
+                body: Body::empty(),
+                context: RequestContext {
+                    begun: Instant::now(),
+                    ..(*self.context).clone()
+                },
+            })
+        });
+        let Request {
+            head,
+            body,
+            context,
+        } = &mut *request;
         let may_repeat = self.is_replayable() && context.idempotent && !context.is_retry;
         let tries_left = match retries.attempts.get().saturating_sub(context.attempt) {
             left if may_repeat => left + 1,
             _ => 1,
         };
         context.replayable = tries_left > 1;
-        context.try_until = try_until(retries);
+        context.try_until = try_until(retries, context.begun);
         context.share = context.replayable.then(|| Share {
-            until: context.deadline.share(tries_left, Instant::now()),
+            until: context.deadline.share(tries_left, context.begun),
             budget: policy.budget.clone(),
         });
-        let exhausted = context.attempt >= retries.attempts.get() && self.transparent > 0;
-        let keep = !exhausted && self.is_replayable();
-        let head = self.head.take();
-        let mut head = head.expect("what cannot be replayed is not tried again");
-        if keep {
-            // The copy stays: it has no room for the fields that are still to be added.
-            self.head = Some(head.clone());
-        }
-        mark(&mut head, &context);
-        let body = match &mut self.body {
+        mark(head, context);
+        *body = match &mut self.body {
             Source::Empty => Body::empty(),
             Source::Kept { replay, .. } => Body::attempt(replay.attempt()),
             Source::Once(body) => std::mem::take(body),
         };
-        Request {
-            head,
-            body,
-            context,
-        }
+        request
     }
 
     fn is_replayable(&self) -> bool {
@@ -339,10 +349,10 @@ fn mark(head: &mut http::request::Parts, context: &RequestContext) {
     }
 }
 
-fn try_until(retries: &Retries) -> Deadline {
+fn try_until(retries: &Retries, begun: Instant) -> Deadline {
     let configured = retries.per_try_timeout;
     configured.map_or(Deadline::NEVER, |timeout| {
-        Deadline::after(timeout.get(), Instant::now())
+        Deadline::after(timeout.get(), begun)
     })
 }
 

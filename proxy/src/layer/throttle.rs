@@ -181,7 +181,7 @@ impl<S> Layer<S> for ThrottleLayer {
     }
 }
 
-impl<S: Call> Service<Request> for Throttle<S> {
+impl<S: Call> Service<Box<Request>> for Throttle<S> {
     type Response = S::Response;
     type Error = Error;
     type Future = Either<Sent<S::Future>, std::future::Ready<Answer>>;
@@ -190,7 +190,7 @@ impl<S: Call> Service<Request> for Throttle<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, request: Box<Request>) -> Self::Future {
         let (tier, grpc) = (request.context.priority.tier, request.context.grpc);
         match self.throttle.admit(tier, self.mode) {
             Ok(ticket) => Either::Left(Sent {
@@ -253,15 +253,15 @@ mod tests {
     use crate::policy::priority::Priority;
     use crate::request::Context as RequestContext;
 
-    fn request(tier: Tier) -> Request {
-        Request {
+    fn request(tier: Tier) -> Box<Request> {
+        Box::new(Request {
             head: http::Request::new(()).into_parts().0,
             body: Body::empty(),
             context: RequestContext {
                 priority: Priority { tier, cohort: 0 },
                 ..RequestContext::opaque(0)
             },
-        }
+        })
     }
 
     fn answer(status: u16, mark: Option<&'static str>) -> Response<Body> {
@@ -281,7 +281,8 @@ mod tests {
         count: u32,
         (status, mark): (u16, Option<&'static str>),
     ) -> u32 {
-        let service = service_fn(move |_: Request| std::future::ready(Ok(answer(status, mark))));
+        let service =
+            service_fn(move |_: Box<Request>| std::future::ready(Ok(answer(status, mark))));
         let layer = ThrottleLayer {
             throttle: throttle.clone(),
             mode,

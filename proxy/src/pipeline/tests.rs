@@ -30,14 +30,14 @@ use crate::policy::transition::Phase;
 use crate::request::{Context as RequestContext, Protocol};
 use crate::telemetry::{BackendMetrics, Direction};
 
-type Serve = Arc<dyn Fn(Request) -> BoxFuture<'static, StatusCode> + Send + Sync>;
+type Serve = Arc<dyn Fn(Box<Request>) -> BoxFuture<'static, StatusCode> + Send + Sync>;
 
 /// Who answers at which address.
 #[derive(Clone, Default)]
 struct Servers(Arc<HashMap<SocketAddr, Serve>>);
 
 impl Transport for Servers {
-    async fn send(&self, _: &Endpoints, to: &Member, request: Request) -> Answer {
+    async fn send(&self, _: &Endpoints, to: &Member, request: Box<Request>) -> Answer {
         let status = self.0[&to.address()](request).await;
         let mut response = Response::new(Body::empty());
         *response.status_mut() = status;
@@ -150,8 +150,8 @@ fn policy(timeout: Duration) -> snapshot::Outbound {
     }
 }
 
-fn request() -> Request {
-    Request {
+fn request() -> Box<Request> {
+    Box::new(Request {
         head: http::Request::new(()).into_parts().0,
         body: Body::empty(),
         context: RequestContext {
@@ -160,11 +160,11 @@ fn request() -> Request {
             protocol: Protocol::Http2,
             ..RequestContext::opaque(0)
         },
-    }
+    })
 }
 
 /// What the next sidecar makes of the request, the app in between having handed its headers on.
-fn received(request: &Request) -> Request {
+fn received(request: &Request) -> Box<Request> {
     let headers = &request.head.headers;
     let now = Instant::now();
     let left = headers
@@ -178,7 +178,7 @@ fn received(request: &Request) -> Request {
 
 impl Sidecar {
     /// Until the answer has been read to its end.
-    async fn call(&self, request: Request) -> StatusCode {
+    async fn call(&self, request: Box<Request>) -> StatusCode {
         match self.stack.clone().call(request).await {
             Ok(response) => {
                 let status = response.status();

@@ -48,9 +48,9 @@ fn backend(name: &str, port: u16, identity: Option<SpiffeId>) -> Arc<Backend> {
     Arc::new(backend)
 }
 
-fn request() -> Request {
+fn request() -> Box<Request> {
     let head = http::Request::get("/quotes").header("host", "quotes");
-    Request {
+    Box::new(Request {
         head: head.body(()).expect("a request").into_parts().0,
         body: Body::empty(),
         context: Context {
@@ -60,7 +60,7 @@ fn request() -> Request {
             protocol: Protocol::Http1,
             ..Context::opaque(0)
         },
-    }
+    })
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ fn chosen(endpoints: &Arc<Endpoints>) -> [usize; 2] {
         let choice = endpoints.choose(&Context::opaque(0));
         let choice = choice.unwrap_or_else(|error| panic!("both are there: {error}"));
         counts[usize::from(choice.member.address().port() - 1000)] += 1;
-        choice.done(Outcome::Cancelled);
+        choice.done(Outcome::Cancelled, Instant::now());
     }
     counts
 }
@@ -84,20 +84,20 @@ fn bounded_load_of(percent: u32) -> weir_config::units::Count<101, 1000> {
     i64::from(percent).try_into().expect("within its bounds")
 }
 
-pub(super) fn by(user: &str) -> Request {
+pub(super) fn by(user: &str) -> Box<Request> {
     let request = http::Request::get("http://cart/").header("x-user", user);
-    Request {
+    Box::new(Request {
         head: request.body(()).expect("a request").into_parts().0,
         body: Body::empty(),
         context: Context::opaque(0),
-    }
+    })
 }
 
 /// Chosen for a call that ends at once.
 fn goes_to(endpoints: &Arc<Endpoints>, request: &Request) -> SocketAddr {
     let chosen = endpoints.choose_for_request(request).expect("one is there");
     let address = chosen.member.address();
-    chosen.done(Outcome::Success);
+    chosen.done(Outcome::Success, Instant::now());
     address
 }
 
@@ -105,7 +105,7 @@ fn goes_to(endpoints: &Arc<Endpoints>, request: &Request) -> SocketAddr {
 async fn calls_with_the_same_key_go_to_the_same_endpoint_through_reloads_and_back_after_a_gate() {
     let endpoints = pool(10);
     endpoints.reconfigure(&hashing(125));
-    let users: Vec<Request> = (0..50).map(|n| by(&format!("user-{n}"))).collect();
+    let users: Vec<Box<Request>> = (0..50).map(|n| by(&format!("user-{n}"))).collect();
     let own = |of: &Arc<Endpoints>| -> Vec<SocketAddr> {
         users.iter().map(|user| goes_to(of, user)).collect()
     };
@@ -142,7 +142,7 @@ async fn one_user_alone_does_not_overload_an_endpoint() {
         .max();
     assert_eq!(most, Some(13), "1.25 times the average, rounded up");
     for chosen in held {
-        chosen.done(Outcome::Success);
+        chosen.done(Outcome::Success, Instant::now());
     }
 }
 

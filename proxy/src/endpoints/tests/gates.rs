@@ -18,7 +18,7 @@ async fn probing() -> Arc<Endpoints> {
     let endpoints = pool(3);
     let mut refused = call(&endpoints, 0);
     refused.connect_failed = true;
-    refused.done(HARD);
+    refused.done(HARD, Instant::now());
     assert_eq!(state(&endpoints, 0), Phase::Open);
     tokio::time::advance(Duration::from_millis(200)).await;
     let (member, now) = (endpoints.list()[0].clone(), Instant::now());
@@ -30,14 +30,14 @@ async fn probing() -> Arc<Endpoints> {
     endpoints
 }
 
-fn request() -> Request {
+fn request() -> Box<Request> {
     let mut context = Context::opaque(0);
     context.replayable = true;
-    Request {
+    Box::new(Request {
         head: http::Request::new(()).into_parts().0,
         body: Body::empty(),
         context,
-    }
+    })
 }
 
 /// Each of its probes was one that nobody ever heard of again, or had been cancelled.

@@ -18,15 +18,15 @@ fn limits(limit: u32, queue: u32, mode: Mode) -> InboundLimits {
     limits
 }
 
-fn request(tier: Tier) -> Request {
+fn request(tier: Tier) -> Box<Request> {
     let mut context = RequestContext::opaque(0);
     context.upgrade = false;
     context.priority.tier = tier;
-    Request {
+    Box::new(Request {
         head: http::Request::new(()).into_parts().0,
         body: Body::empty(),
         context,
-    }
+    })
 }
 
 /// An app that answers when it is told to, so many times; and the admission before it.
@@ -43,9 +43,9 @@ impl World {
         }
     }
 
-    fn call(&self, request: Request) -> tokio::task::JoinHandle<Answer> {
+    fn call(&self, request: Box<Request>) -> tokio::task::JoinHandle<Answer> {
         let answers = self.answers.clone();
-        let app = service_fn(move |_: Request| {
+        let app = service_fn(move |_: Box<Request>| {
             let answers = answers.clone();
             async move {
                 answers.acquire().await.expect("it is open").forget();
@@ -271,7 +271,7 @@ async fn an_upgraded_connection_is_a_stream_for_as_long_as_it_lasts_and_one_that
 {
     for (status, held) in [(101, 1), (400, 0)] {
         let world = World::new(&limits(1, 0, Mode::Enforce));
-        let app = service_fn(move |_: Request| async move {
+        let app = service_fn(move |_: Box<Request>| async move {
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::from_u16(status).expect("a status");
             Ok(response)

@@ -49,7 +49,7 @@ async fn asked(authorization: &Arc<Shared>, caller: Option<&str>, upgrade: bool)
     let layer = AuthorizeLayer {
         authorization: authorization.clone(),
     };
-    let app = service_fn(move |_: Request| async move {
+    let app = service_fn(move |_: Box<Request>| async move {
         let mut response = Response::new(Body::empty());
         if upgrade {
             *response.status_mut() = http::StatusCode::SWITCHING_PROTOCOLS;
@@ -61,7 +61,7 @@ async fn asked(authorization: &Arc<Shared>, caller: Option<&str>, upgrade: bool)
         head.headers
             .insert(name, HeaderValue::from_static(CHECKOUT));
     }
-    let request = Request {
+    let request = Box::new(Request {
         head,
         body: Body::empty(),
         context: RequestContext {
@@ -69,7 +69,7 @@ async fn asked(authorization: &Arc<Shared>, caller: Option<&str>, upgrade: bool)
             upgrade,
             ..RequestContext::opaque(0)
         },
-    };
+    });
     layer.layer(app).call(request).await
 }
 
@@ -182,20 +182,20 @@ async fn connections_on_which_nobody_asks_again_end_with_the_right_to_them() {
 async fn call<F>(
     authorization: &Arc<Shared>,
     body: Body,
-    app: impl Fn(Request) -> F + Clone + Send + 'static,
+    app: impl Fn(Box<Request>) -> F + Clone + Send + 'static,
 ) -> Answer
 where
     F: Future<Output = Answer> + Send + 'static,
 {
     let authorization = authorization.clone();
-    let request = Request {
+    let request = Box::new(Request {
         head: http::Request::new(()).into_parts().0,
         body,
         context: RequestContext {
             caller: Some(CHECKOUT.into()),
             ..RequestContext::opaque(0)
         },
-    };
+    });
     let layer = AuthorizeLayer { authorization };
     layer.layer(service_fn(app)).call(request).await
 }
@@ -226,7 +226,7 @@ fn nobody() -> Authorization {
 #[tokio::test(start_paused = true)]
 async fn a_call_that_loses_its_right_may_end_and_is_cut_when_it_does_not() {
     let authorization = Arc::new(Shared::default());
-    let never = |_: Request| std::future::pending();
+    let never = |_: Box<Request>| std::future::pending();
     let cut = async |before: Option<&Authorization>| {
         let started = Instant::now();
         authorization.reconfigure(before, &service());
@@ -258,7 +258,7 @@ async fn an_answer_that_goes_on_is_cut_in_its_own_protocol_and_an_audit_cuts_non
         let authorization = Arc::new(Shared::default());
         let (answer, _open) = open_body(content_type).await;
         let answer = Arc::new(std::sync::Mutex::new(Some(answer)));
-        let app = move |_: Request| {
+        let app = move |_: Box<Request>| {
             let answer = answer.lock().expect("nobody panics").take();
             async move { Ok(answer.expect("it is called once")) }
         };
@@ -309,7 +309,7 @@ async fn what_is_sent_ends_with_the_right_to_send_it_whether_or_not_the_answer_i
     let authorization = Arc::new(Shared::default());
     let (upload, mut caller) = open_body("text/plain").await;
     let (pass, mut passed) = tokio::sync::mpsc::unbounded_channel();
-    let app = move |mut request: Request| {
+    let app = move |mut request: Box<Request>| {
         let pass = pass.clone();
         tokio::spawn(async move {
             while let Some(frame) = request.body.frame().await {

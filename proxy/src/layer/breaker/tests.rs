@@ -39,7 +39,7 @@ impl World {
 
     /// Of a service that says nothing, by callers who wait for that long.
     async fn hang(&'static self, limit: Duration, patience: Duration) -> Answer {
-        let silent = service_fn(|_: Request| std::future::pending::<Answer>());
+        let silent = service_fn(|_: Box<Request>| std::future::pending::<Answer>());
         let deadline = DeadlineLayer { limit: Some(limit) };
         let layer = BreakerLayer {
             breaker: self.breaker.clone(),
@@ -62,12 +62,12 @@ impl World {
 
     /// The head of an answer that goes on for as long as it is kept.
     async fn stream(&'static self) -> Answer {
-        let says = |_: Request| ready(Ok(Response::new(Body::full("and so on".into()))));
+        let says = |_: Box<Request>| ready(Ok(Response::new(Body::full("and so on".into()))));
         self.ask(service_fn(says)).await
     }
 
     async fn call(&'static self, mode: Mode) -> Answer {
-        let failing = service_fn(|_: Request| {
+        let failing = service_fn(|_: Box<Request>| {
             self.asked.fetch_add(1, Ordering::Relaxed);
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
@@ -112,7 +112,7 @@ async fn who_asks_more_often_than_it_may_is_no_reason_to_stop_asking() {
         (429, Some((&head::OVERLOAD, "local")), Phase::Open),
     ] {
         let world = world();
-        let says = move |_: Request| {
+        let says = move |_: Box<Request>| {
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::from_u16(status).expect("a status");
             let headers = response.headers_mut();
@@ -131,12 +131,12 @@ async fn who_asks_more_often_than_it_may_is_no_reason_to_stop_asking() {
     }
 }
 
-fn request() -> Request {
-    Request {
+fn request() -> Box<Request> {
+    Box::new(Request {
         head: http::Request::new(()).into_parts().0,
         body: Body::empty(),
         context: RequestContext::opaque(0),
-    }
+    })
 }
 
 /// Calls that may not be repeated (POST, most of gRPC) end by the deadline and by nothing else: it stayed closed in the

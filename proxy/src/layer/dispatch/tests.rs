@@ -168,14 +168,14 @@ fn dispatching(said: Vec<(PathCondition, Rule)>, servers: &[&Server]) -> Dispatc
     Dispatch::new(&"dispatch/front:80".into(), 80, &routing, &backends, &log).expect("in order")
 }
 
-fn request(method: &str, path: &str, body: Body) -> Request {
+fn request(method: &str, path: &str, body: Body) -> Box<Request> {
     let head = http::Request::builder().method(method).uri(path);
     let head = head.header("host", "front");
     let head = match http_body::Body::is_end_stream(&body) {
         true => head,
         false => head.header("content-length", "4"),
     };
-    Request {
+    Box::new(Request {
         head: head.body(()).expect("a request").into_parts().0,
         body,
         context: Context {
@@ -184,15 +184,15 @@ fn request(method: &str, path: &str, body: Body) -> Request {
             protocol: Protocol::Http1,
             ..Context::opaque(0)
         },
-    }
+    })
 }
 
-fn get(path: &str) -> Request {
+fn get(path: &str) -> Box<Request> {
     request("GET", path, Body::empty())
 }
 
 /// As one of a connection is: it can be kept while it passes.
-fn post(path: &str) -> Request {
+fn post(path: &str) -> Box<Request> {
     let replay = crate::replay::Replay::new(Body::full("four".into()));
     request("POST", path, Body::attempt(replay.attempt()))
 }

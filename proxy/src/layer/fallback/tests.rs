@@ -44,7 +44,7 @@ impl Server {
 
     fn stack(&self) -> Stack {
         let server = self.clone();
-        Stack::new(service_fn(move |request: Request| {
+        Stack::new(service_fn(move |request: Box<Request>| {
             let server = server.clone();
             async move {
                 let body = request.body.collect().await.map_err(Error::Aborted)?;
@@ -86,11 +86,11 @@ fn reset() -> Answer {
     })
 }
 
-fn request(method: Method, body: Body) -> Request {
+fn request(method: Method, body: Body) -> Box<Request> {
     let idempotent = method == Method::GET;
     let head = http::Request::builder().method(method).uri("/quotes");
     let head = head.header("host", "quotes").body(()).expect("a request");
-    Request {
+    Box::new(Request {
         head: head.into_parts().0,
         body,
         context: RequestContext {
@@ -99,15 +99,15 @@ fn request(method: Method, body: Body) -> Request {
             protocol: Protocol::Http1,
             ..RequestContext::opaque(0)
         },
-    }
+    })
 }
 
-fn get() -> Request {
+fn get() -> Box<Request> {
     request(Method::GET, Body::empty())
 }
 
 /// A body that comes in two parts, as one of a connection does.
-fn post() -> Request {
+fn post() -> Box<Request> {
     let body = Replay::new(Body::full("an order".into()));
     request(Method::POST, Body::attempt(body.attempt()))
 }

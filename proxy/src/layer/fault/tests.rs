@@ -18,7 +18,7 @@ const BODY: &[u8] = &[7; 1000];
 struct Well;
 
 impl Transport for Well {
-    async fn send(&self, _: &Endpoints, to: &Member, _: Request) -> Answer {
+    async fn send(&self, _: &Endpoints, to: &Member, _: Box<Request>) -> Answer {
         let mut response = Response::new(Body::full(BODY.into()));
         response.body_mut().endpoint = Some(to.address());
         Ok(response)
@@ -63,9 +63,9 @@ fn attempt(said: &[snapshot::Fault]) -> Attempt<Well> {
     }
 }
 
-fn request(seconds: u64, grpc: bool) -> Request {
+fn request(seconds: u64, grpc: bool) -> Box<Request> {
     let deadline = Deadline::after(Duration::from_secs(seconds), Instant::now());
-    Request {
+    Box::new(Request {
         head: http::Request::new(()).into_parts().0,
         body: Body::empty(),
         context: Context {
@@ -74,7 +74,7 @@ fn request(seconds: u64, grpc: bool) -> Request {
             upgrade: false,
             ..Context::opaque(0)
         },
-    }
+    })
 }
 
 async fn body(answer: Answer) -> Vec<u8> {

@@ -73,7 +73,7 @@ impl World {
         F: Fn(bool) -> Fate + Clone + Send + 'static,
     {
         let (endpoints, sent) = (self.endpoints.clone(), self.sent.clone());
-        let attempt = service_fn(move |request: Request| {
+        let attempt = service_fn(move |request: Box<Request>| {
             let (endpoints, sent, fate) = (endpoints.clone(), sent.clone(), fate.clone());
             async move {
                 let RequestContext { race, hedge, .. } = &request.context;
@@ -130,12 +130,12 @@ impl World {
     }
 }
 
-fn request(method: Method) -> Request {
+fn request(method: Method) -> Box<Request> {
     let mut head = http::Request::new(()).into_parts().0;
     let idempotent = crate::request::is_idempotent(&method)
         || head.headers.contains_key(&crate::head::IDEMPOTENCY_KEY);
     head.method = method;
-    Request {
+    Box::new(Request {
         head,
         body: Body::empty(),
         context: RequestContext {
@@ -143,7 +143,7 @@ fn request(method: Method) -> Request {
             upgrade: false,
             ..RequestContext::opaque(0)
         },
-    }
+    })
 }
 
 /// How long the caller waited, and the status.

@@ -10,14 +10,14 @@ use crate::request::Context as RequestContext;
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const SPAN: Duration = Duration::from_millis(200);
 
-fn request(trace: Option<&str>, caller: Option<&str>, left: Option<Duration>) -> Request {
+fn request(trace: Option<&str>, caller: Option<&str>, left: Option<Duration>) -> Box<Request> {
     let mut head = http::Request::new(()).into_parts().0;
     if let Some(trace) = trace {
         let value = HeaderValue::from_str(trace).expect("a value");
         head.headers.insert(&crate::head::TRACEPARENT, value);
     }
     let deadline = left.map(|left| Deadline::after(left, Instant::now()));
-    Request {
+    Box::new(Request {
         head,
         body: Body::empty(),
         context: RequestContext {
@@ -26,14 +26,14 @@ fn request(trace: Option<&str>, caller: Option<&str>, left: Option<Duration>) ->
             upgrade: false,
             ..RequestContext::opaque(0)
         },
-    }
+    })
 }
 
 /// What the app's own call has when it goes out.
 async fn outbound(shared: &Arc<Shared>, deadline: bool, trace: &str) -> RequestContext {
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let sender = Arc::new(Mutex::new(Some(sender)));
-    let end = service_fn(move |request: Request| {
+    let end = service_fn(move |request: Box<Request>| {
         let sender = sender.lock().expect("not poisoned").take().expect("once");
         assert!(sender.send(request.context).is_ok());
         std::future::ready(Ok(http::Response::new(Body::empty())))
@@ -53,13 +53,13 @@ async fn outbound(shared: &Arc<Shared>, deadline: bool, trace: &str) -> RequestC
 /// A call to an app that makes one call under the trace after `after`; what that call had.
 async fn through_the_app(
     shared: &Arc<Shared>,
-    incoming: Request,
+    incoming: Box<Request>,
     after: Duration,
 ) -> RequestContext {
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let sender = Arc::new(Mutex::new(Some(sender)));
     let given = shared.clone();
-    let app = service_fn(move |_: Request| {
+    let app = service_fn(move |_: Box<Request>| {
         let sender = sender.lock().expect("not poisoned").take().expect("once");
         let shared = given.clone();
         async move {
@@ -151,7 +151,7 @@ async fn a_failure_is_marked_when_a_call_below_it_was_retried_in_vain_and_a_succ
     for (status, marked) in [(500, true), (200, false)] {
         let shared = Arc::new(Shared::default());
         let below = shared.clone();
-        let app = service_fn(move |_: Request| {
+        let app = service_fn(move |_: Box<Request>| {
             let shared = below.clone();
             async move {
                 let heir = outbound(&shared, true, TRACE)

@@ -23,12 +23,12 @@ fn layer(attempts: u32, per_try_secs: Option<u64>) -> RetryLayer {
     }
 }
 
-fn request(method: Method) -> Request {
+fn request(method: Method) -> Box<Request> {
     let mut head = http::Request::new(()).into_parts().0;
     let idempotent = crate::request::is_idempotent(&method)
         || head.headers.contains_key(&crate::head::IDEMPOTENCY_KEY);
     head.method = method;
-    Request {
+    Box::new(Request {
         head,
         body: Body::empty(),
         context: RequestContext {
@@ -37,15 +37,15 @@ fn request(method: Method) -> Request {
             upgrade: false,
             ..RequestContext::opaque(0)
         },
-    }
+    })
 }
 
 /// How long each try of the request may take when every one meets a black hole.
-async fn tries(layer: RetryLayer, request: Request) -> Vec<Duration> {
+async fn tries(layer: RetryLayer, request: Box<Request>) -> Vec<Duration> {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let black_hole = {
         let seen = seen.clone();
-        service_fn(move |request: Request| {
+        service_fn(move |request: Box<Request>| {
             let RequestContext {
                 try_until,
                 deadline,
@@ -105,7 +105,7 @@ async fn each_try_goes_out_whole_and_knows_where_the_others_failed() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let unreachable = {
         let seen = seen.clone();
-        service_fn(move |request: Request| {
+        service_fn(move |request: Box<Request>| {
             let tried = request.context.tried.len();
             let headers = &request.head.headers;
             let mut seen = seen.lock().expect("not poisoned");
@@ -141,7 +141,7 @@ async fn who_is_turned_away_by_one_busy_endpoint_goes_to_another_at_once() {
         let mut layer = layer(2, None);
         layer.endpoints = pool(endpoints);
         let busy = layer.endpoints.list()[0].address();
-        let sheds = service_fn(move |request: Request| {
+        let sheds = service_fn(move |request: Box<Request>| {
             let mut response = Response::new(Body::empty());
             response.body_mut().endpoint = Some(busy);
             if request.context.tried.is_empty() {
@@ -172,7 +172,7 @@ async fn what_is_not_retried_earns_hedges_all_the_same() {
             assert!(paid);
         }
         let before = tokens();
-        let says = service_fn(move |_: Request| {
+        let says = service_fn(move |_: Box<Request>| {
             let mut response = Response::new(Body::empty());
             *response.status_mut() = http::StatusCode::from_u16(status).expect("a status");
             std::future::ready(Ok(response))

@@ -8,12 +8,12 @@ use tower::service_fn;
 
 use super::*;
 
-fn request() -> Request {
-    Request {
+fn request() -> Box<Request> {
+    Box::new(Request {
         head: http::Request::new(()).into_parts().0,
         body: Body::empty(),
         context: RequestContext::opaque(0),
-    }
+    })
 }
 
 /// The first call does this while it is begun; the others are answered.
@@ -26,7 +26,7 @@ fn stack_of(
     );
     let stack = Stack::new(service_fn({
         let own = own.clone();
-        move |_: Request| {
+        move |_: Box<Request>| {
             let is_first = calls.fetch_add(1, Ordering::Relaxed) == 0;
             let within = is_first
                 .then(|| first(own.get().expect("it is made")))
