@@ -130,9 +130,9 @@ impl Connection {
             });
             let response = answered.await?;
             let (head, ()) = response.into_parts();
-            let mentions = self::head::Mentions::of(&head.headers);
-            let framing = Framing::of(&method, &head, &mentions)
-                .map_err(|why| Failure::Broken(why.into()))?;
+            let has = self::head::FramingFields::of(&head.headers);
+            let framing =
+                Framing::of(&method, &head, &has).map_err(|why| Failure::Broken(why.into()))?;
             let mut download = Download::new(reader, incoming.bytes, framing);
             // A writer that is merely dropped tells the app that nothing more comes. Some (Node) take that for a caller who
             // has gone, and break off the answer; so it is forgotten, and the connection ends with its reader.
@@ -145,7 +145,7 @@ impl Connection {
                 };
                 download.sends_meanwhile(tokio::spawn(sending).abort_handle());
             } else if let Some(writer) = writer {
-                if self::head::keeps_alive(&head, &mentions) {
+                if self::head::keeps_alive(&head, &has) {
                     download.returns(writer, home);
                 } else {
                     writer.forget();

@@ -10,7 +10,7 @@ use http_body::{Frame, SizeHint};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::task::AbortHandle;
 
-use super::head::Mentions;
+use super::head::FramingFields;
 use super::{Connection, HEAD_BYTES_MAX, buffer, head, invalid, poll_read};
 use crate::body::BodyError;
 use crate::pool::Home;
@@ -44,14 +44,14 @@ impl Framing {
     pub(super) fn of(
         request: &Method,
         head: &response::Parts,
-        mentions: &Mentions,
+        has: &FramingFields,
     ) -> Result<Self, &'static str> {
         let without = head.status.is_informational()
             || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&head.status);
         if without || request == Method::HEAD {
             return Ok(Self::Bytes(0));
         }
-        if mentions.coding {
+        if has.coding {
             let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
             let coding = codings.next();
             // No other was asked for, and none could be passed on.
@@ -60,12 +60,12 @@ impl Framing {
                 return Err("its transfer-encoding is not chunked");
             }
             // One of the two lies (RFC 9112 section 6.3, rule 3): a sign of smuggling.
-            if mentions.length {
+            if has.length {
                 return Err("it has both a transfer-encoding and a content-length");
             }
             return Ok(Self::Chunks(Chunk::Line));
         }
-        if !mentions.length {
+        if !has.length {
             return Ok(Self::Close);
         }
         let mut length = None;

@@ -107,13 +107,13 @@ pub(super) fn fields(fields: &[httparse::Header<'_>], bytes: &Bytes) -> io::Resu
 /// Which of the fields that say where a response ends, and what becomes of its connection, it has. To look at all of its
 /// fields once costs less than to look up each of these, and most responses have one of them.
 #[derive(Default)]
-pub(super) struct Mentions {
+pub(super) struct FramingFields {
     pub(super) connection: bool,
     pub(super) coding: bool,
     pub(super) length: bool,
 }
 
-impl Mentions {
+impl FramingFields {
     pub(super) fn of(fields: &HeaderMap) -> Self {
         let mut found = Self::default();
         for name in fields.keys() {
@@ -129,9 +129,9 @@ impl Mentions {
 }
 
 /// RFC 9112 section 9.3.
-pub(super) fn keeps_alive(head: &response::Parts, mentions: &Mentions) -> bool {
+pub(super) fn keeps_alive(head: &response::Parts, has: &FramingFields) -> bool {
     let says = |token: &str| {
-        mentions.connection
+        has.connection
             && head
                 .headers
                 .get_all(CONNECTION)

@@ -327,6 +327,40 @@ async fn a_body_that_is_not_as_long_as_was_announced_is_not_passed_on_as_whole()
 }
 
 #[tokio::test]
+async fn who_waits_has_no_buffer_and_only_what_was_small_leaves_its_own_to_the_next() {
+    let there_is_a_spare = || {
+        let spare = buffer::take();
+        let is_one = spare.capacity() > 0;
+        buffer::give_back(spare);
+        is_one
+    };
+    for (length, is_small) in [(5, true), (3 * READ_BYTES, false), (7, true)] {
+        let mut spare = buffer::take();
+        spare.reserve(READ_BYTES);
+        buffer::give_back(spare);
+        let (connection, mut far, pool) = pair().await;
+        let mut sent = pin!(send(
+            connection,
+            request("GET", Body::empty()),
+            pool.home(),
+            None
+        ));
+        let waits = sent.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(waits.is_pending());
+        assert!(there_is_a_spare(), "nothing has come, so none was taken");
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+        let answer = [head.into_bytes(), vec![b'a'; length]].concat();
+        far.write_all(&answer).await.expect("there is room");
+        let Ok(response) = sent.await else {
+            panic!("no response");
+        };
+        let body = response.into_body().collect().await.expect("whole");
+        assert_eq!(body.to_bytes().len(), length);
+        assert_eq!(there_is_a_spare(), is_small, "{length}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_comes_before_the_request_has_ended_does_not_wait_for_it() {
     let (connection, mut far, pool) = pair().await;
     let (body, mut caller) = streamed(b"").await;

@@ -303,12 +303,11 @@ impl Original {
     }
 
     fn is_replayable(&self) -> bool {
-        self.head.is_some()
-            && match &self.body {
-                Source::Empty => true,
-                Source::Kept { replay, .. } => replay.is_possible(),
-                Source::Once(_) => false,
-            }
+        match &self.body {
+            Source::Empty => true,
+            Source::Kept { replay, .. } => replay.is_possible(),
+            Source::Once(_) => false,
+        }
     }
 
     fn state(&self, now: Instant, typical: Duration) -> Attempt {
