@@ -80,7 +80,7 @@ func (c *checkout) sync(ctx context.Context, request *boutiquev1.PlaceOrderReque
 	order.OrderId = id
 
 	_, err = c.payment.Authorize(ctx, &boutiquev1.AuthorizeRequest{Key: id, Amount: order.Total, CreditCard: request.CreditCard})
-	if isRefusal(err) {
+	if isRefusal(err) && !c.mayBePaid(ctx, id) {
 		return nil, failed("payment", err) // nothing was charged, and another card may be tried
 	}
 	if err != nil {
@@ -124,6 +124,15 @@ func (c *checkout) emptyCart(ctx context.Context, user string) {
 	if _, err := c.cart.EmptyCart(ctx, &boutiquev1.EmptyCartRequest{UserId: user}); err != nil {
 		log.Printf("an order was placed and its cart not emptied: %v", err)
 	}
+}
+
+// mayBePaid says whether an order that payment refuses has a past: a process that died may have charged it, at another
+// price, and known nothing more of it. To be refunded is a past too: its key is spent. Who cannot be asked may hide one.
+func (c *checkout) mayBePaid(ctx context.Context, id string) bool {
+	ctx, cancel := chassis.Detached(ctx, takeBackTimeout)
+	defer cancel()
+	past, err := c.payment.CountCharges(ctx, &boutiquev1.CountChargesRequest{Key: id})
+	return err != nil || past.Charges > 0 || past.Refunds > 0
 }
 
 // takeBack undoes whatever the order may have done, and says why it came to nothing.

@@ -37,6 +37,7 @@ type neighbours struct {
 	hold     map[string]chan struct{} // methods that wait until it is closed, or their caller leaves
 	cart     []*boutiquev1.CartItem
 	charged  *boutiquev1.AuthorizeRequest
+	refunds  int32
 	appended *eventsv1.AppendRequest
 	conn     *grpc.ClientConn // to all of them
 }
@@ -97,15 +98,31 @@ func (n *neighbours) GetQuote(context.Context, *boutiquev1.GetQuoteRequest) (*bo
 	return &boutiquev1.GetQuoteResponse{CostUsd: &boutiquev1.Money{CurrencyCode: "USD", Units: 4}}, nil
 }
 
+// Authorize knows the latest key, and which amount it stands for.
 func (n *neighbours) Authorize(_ context.Context, request *boutiquev1.AuthorizeRequest) (*boutiquev1.AuthorizeResponse, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.charged.GetKey() == request.Key && (n.refunds > 0 || n.charged.Amount.String() != request.Amount.String()) {
+		return nil, status.Error(codes.FailedPrecondition, "this key was used")
+	}
 	n.charged = request
 	return &boutiquev1.AuthorizeResponse{TransactionId: "paid"}, nil
 }
 
 func (n *neighbours) Refund(context.Context, *boutiquev1.RefundRequest) (*boutiquev1.RefundResponse, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.refunds = 1
 	return &boutiquev1.RefundResponse{}, nil
+}
+
+func (n *neighbours) CountCharges(_ context.Context, request *boutiquev1.CountChargesRequest) (*boutiquev1.CountChargesResponse, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.charged.GetKey() != request.Key {
+		return &boutiquev1.CountChargesResponse{}, nil
+	}
+	return &boutiquev1.CountChargesResponse{Charges: 1, Refunds: n.refunds}, nil
 }
 
 func (n *neighbours) Ship(context.Context, *boutiquev1.ShipRequest) (*boutiquev1.ShipResponse, error) {
@@ -346,6 +363,34 @@ func TestWhatIsBegunAndCannotBeFinishedIsTakenBackForGood(t *testing.T) {
 		if _, err := client.PlaceOrder(soon(t), request(boutiquev1.Mode_SYNC, "another key")); err != nil {
 			t.Errorf("%s, with another key: %v", method, err)
 		}
+	}
+}
+
+func TestWhatACheckoutThatDiedHadChargedIsTakenBackWhenItCostsSomethingElseByNow(t *testing.T) {
+	n, client := open(t)
+	if _, err := client.PlaceOrder(soon(t), request(boutiquev1.Mode_SYNC, "key")); err != nil {
+		t.Fatal(err)
+	}
+	// As if the first had died between payment and shipping, and a mug less were wanted since.
+	n.heal()
+	n.cart = []*boutiquev1.CartItem{{ProductId: "mug", Quantity: 2}}
+	for i := 0; i < 2; i++ { // the second time it is refused as refunded, and over all the same
+		_, err := n.checkout(t, n.conn).PlaceOrder(soon(t), request(boutiquev1.Mode_SYNC, "key"))
+		if status.Code(err) != codes.Aborted || n.refunds != 1 || n.asked("Cancel") != i+1 {
+			t.Errorf("%v, called %v", err, n.calls)
+		}
+	}
+	if n.asked("Ship")+n.asked("EmptyCart") != 0 {
+		t.Errorf("called %v", n.calls)
+	}
+}
+
+func TestARefusedOrderIsTakenBackWhileNobodyKnowsWhetherItWasPaid(t *testing.T) {
+	n, client := open(t)
+	n.fail("Authorize", codes.FailedPrecondition)
+	n.fail("CountCharges", codes.Unavailable)
+	if _, err := client.PlaceOrder(soon(t), request(boutiquev1.Mode_SYNC, "key")); status.Code(err) != codes.Aborted || n.asked("Refund") != 1 {
+		t.Errorf("%v, called %v", err, n.calls)
 	}
 }
 

@@ -10,7 +10,7 @@
 //! | `REDIS_ADDR` | empty | `host:port` of Redis; empty keeps carts in memory |
 //! | `REDIS_TIMEOUT_MS` | 1500 | for a connect, and again for an answer |
 //! | `DRAIN_DELAY_MS` | 500 | after SIGTERM: not serving according to health, yet still accepting |
-//! | `GRACE_SECONDS` | 10 | after that: how long calls in flight may take to finish |
+//! | `DRAIN_SECONDS` | 10 | after that: how long calls in flight may take to finish |
 //! | `CHAOS_PORT` | 9770 | where `boutique.v1.Chaos` is served, loopback only; 0 is nowhere |
 //! | `LATENCY_MS` `ERROR_PCT` `ERROR_CODE` `SLOTS` `SERVICE_MS` `FREEZE` | 0 | the knobs of `chaos.proto` to start with |
 //!

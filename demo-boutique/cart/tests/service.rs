@@ -413,7 +413,7 @@ async fn a_frozen_call_does_not_keep_a_drain_from_ending() {
     let variables = [
         ("FREEZE", "true"),
         ("DRAIN_DELAY_MS", "0"),
-        ("GRACE_SECONDS", "1"),
+        ("DRAIN_SECONDS", "1"),
     ];
     let cart = Cart::start(&variables).await;
     let mut client = cart.client().await;

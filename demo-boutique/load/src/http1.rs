@@ -12,8 +12,9 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::journey::Journeys;
-use crate::outcome::{Fault, Outcome};
+use crate::carts::{Carts, Filling, Order};
+use crate::journey::{self, Journeys};
+use crate::outcome::{Class, Fault, Outcome};
 use crate::schedule::Arrival;
 use crate::target::Target;
 
@@ -29,6 +30,21 @@ pub(crate) struct HttpClient {
     headers: Vec<(HeaderName, HeaderValue)>,
     /// Not more than were in flight at once, which the run bounds.
     idle: Mutex<Vec<Sender>>,
+    carts: Mutex<Carts>,
+}
+
+/// A request that is about to be sent, and whose.
+pub(crate) struct Visit {
+    /// Not the arrival's where that was to order and nobody had anything to.
+    pub(crate) journey: u16,
+    errand: Errand,
+    request: Request<Full<Bytes>>,
+}
+
+enum Errand {
+    Look,
+    Fill(Filling),
+    Order(Order),
 }
 
 impl HttpClient {
@@ -44,15 +60,56 @@ impl HttpClient {
             journeys,
             headers,
             idle: Mutex::default(),
+            carts: Mutex::new(Journeys::carts()),
         }
     }
 
-    pub(crate) async fn call(&self, arrival: Arrival) -> Outcome {
+    /// Who comes, and for what: with what is known of carts now.
+    pub(crate) fn visit(&self, arrival: Arrival) -> Visit {
+        let (journey, visitor, errand) = self.errand(arrival);
         let mut request = self
             .journeys
-            .request(arrival.journey, arrival.dice, &self.host);
+            .request(journey, visitor, arrival.dice, &self.host);
         request.headers_mut().extend(self.headers.iter().cloned());
-        self.exchange(request).await.unwrap_or_else(Outcome::Fault)
+        Visit {
+            journey,
+            errand,
+            request,
+        }
+    }
+
+    fn errand(&self, Arrival { journey, dice, .. }: Arrival) -> (u16, usize, Errand) {
+        let visitor = Journeys::visitor(dice);
+        let mut carts = self.carts();
+        let fill = |journey, carts: &Carts| (journey, visitor, Errand::Fill(carts.fill(visitor)));
+        match (self.journeys.errand(journey), self.journeys.filling()) {
+            (journey::Errand::Order, filling) => match (carts.order(visitor), filling) {
+                (Some(order), _) => (journey, order.visitor, Errand::Order(order)),
+                (None, Some(filling)) => fill(filling, &carts),
+                (None, None) => (journey, visitor, Errand::Look),
+            },
+            (journey::Errand::Fill, _) => fill(journey, &carts),
+            (journey::Errand::Look, _) => (journey, visitor, Errand::Look),
+        }
+    }
+
+    pub(crate) async fn call(&self, visit: Visit) -> Outcome {
+        let outcome = self.exchange(visit.request).await;
+        let outcome = outcome.unwrap_or_else(Outcome::Fault);
+        match visit.errand {
+            Errand::Look => outcome,
+            Errand::Fill(filling) => {
+                if outcome.is_served() {
+                    self.carts().filled(&filling);
+                }
+                outcome
+            }
+            Errand::Order(order) => {
+                let unheard = outcome.class() == Class::Shed;
+                self.carts().ordered(&order, unheard);
+                outcome.of_order()
+            }
+        }
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Outcome, Fault> {
@@ -94,6 +151,12 @@ impl HttpClient {
 
     fn take(&self) -> Option<Sender> {
         self.idle().pop()
+    }
+
+    fn carts(&self) -> MutexGuard<'_, Carts> {
+        self.carts
+            .lock()
+            .expect("no code panics while it holds the lock")
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Sender>> {

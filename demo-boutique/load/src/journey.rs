@@ -11,6 +11,7 @@ use hyper::http::uri::PathAndQuery;
 use hyper::http::{HeaderName, HeaderValue, Method};
 
 use crate::bounds::Refused;
+use crate::carts::Carts;
 
 /// As in demo-boutique/catalog/products.json; `--products` names others.
 const PRODUCTS: [&str; 6] = [
@@ -23,7 +24,7 @@ const PRODUCTS: [&str; 6] = [
 ];
 const QUERIES: [&str; 4] = ["wool", "lantern", "mug", "boots"];
 /// Visitors with a cart each. Few enough that carts have something in them.
-const VISITORS: u64 = 100;
+const VISITORS: usize = 100;
 /// The checkout form as a visitor fills it in. Without an idempotency key: each order is one of its own.
 const ORDER: &str = "email=load-{visitor}@example.org&street_address=1+Mill+Lane&city=Weir&state=&country=England\
     &zip_code=12345&card_number=4432801561520454&card_month=1&card_year=2039&card_cvv=672";
@@ -38,6 +39,15 @@ pub struct Journey {
     /// The body of a POST, as a form.
     pub form: Option<String>,
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) errand: Errand,
+}
+
+/// What a journey does to its visitor's cart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Errand {
+    Look,
+    Fill,
+    Order,
 }
 
 impl Journey {
@@ -49,6 +59,7 @@ impl Journey {
             path: path.to_owned(),
             form: None,
             headers: Vec::new(),
+            errand: Errand::Look,
         }
     }
 
@@ -62,6 +73,10 @@ impl Journey {
 
     pub fn weight(self, weight: u32) -> Self {
         Self { weight, ..self }
+    }
+
+    fn errand(self, errand: Errand) -> Self {
+        Self { errand, ..self }
     }
 }
 
@@ -85,20 +100,23 @@ impl Journeys {
         };
         // What can be built once can be built with any dice: they only fill in plain words.
         for journey in 0..count {
-            journeys.build(journey, 0, &HeaderValue::from_static("localhost"))?;
+            journeys.build(journey, 0, 0, &HeaderValue::from_static("localhost"))?;
         }
         Ok(journeys)
     }
 
     /// What visitors of the storefront do: browse 10, product 6, search 2, cart 2, checkout 1.
-    /// Whoever has nothing in the cart is shown that at the checkout.
+    /// Who checks out has something in the cart; while nobody has, who would puts something in instead, also with weights
+    /// that name no cart.
     pub fn shop() -> Self {
         let all = vec![
             Journey::get("browse", "/").weight(10),
             Journey::get("product", "/product/{product}").weight(6),
             Journey::get("search", "/search?q={query}").weight(2),
-            Journey::post("cart", "/cart", "product_id={product}&quantity=1").weight(2),
-            Journey::post("checkout", "/checkout", ORDER).weight(1),
+            Journey::post("cart", "/cart", "product_id={product}&quantity=1")
+                .weight(2)
+                .errand(Errand::Fill),
+            Journey::post("checkout", "/checkout", ORDER).errand(Errand::Order),
         ];
         Self::of(all).expect("they have weights")
     }
@@ -162,27 +180,49 @@ impl Journeys {
             .collect()
     }
 
-    /// The request that these dice mean.
+    pub(crate) fn errand(&self, journey: u16) -> Errand {
+        self.all[usize::from(journey)].errand
+    }
+
+    /// By which a cart is filled.
+    pub(crate) fn filling(&self) -> Option<u16> {
+        let mut journeys = (0..).zip(&self.all);
+        journeys
+            .find(|(_, journey)| journey.errand == Errand::Fill)
+            .map(|(index, _)| index)
+    }
+
+    /// Nobody, with all carts empty.
+    pub(crate) fn carts() -> Carts {
+        Carts::of(VISITORS)
+    }
+
+    /// Whom these dice mean.
+    pub(crate) fn visitor(dice: u64) -> usize {
+        split(dice).0
+    }
+
+    /// The request that these dice mean, of this visitor.
     pub(crate) fn request(
         &self,
         journey: u16,
+        visitor: usize,
         dice: u64,
         host: &HeaderValue,
     ) -> Request<Full<Bytes>> {
-        self.build(journey, dice, host)
+        self.build(journey, visitor, dice, host)
             .expect("each journey was built once when it was made")
     }
 
     fn build(
         &self,
         journey: u16,
+        visitor: usize,
         dice: u64,
         host: &HeaderValue,
     ) -> Result<Request<Full<Bytes>>, Refused> {
         let journey = &self.all[usize::from(journey)];
-        // Three independent draws from one: how visitors and products meet must not repeat in step.
-        let visitor = dice % VISITORS;
-        let product = pick(&self.products, dice / VISITORS);
+        let product = pick(&self.products, split(dice).1);
         let query = pick(&QUERIES, dice >> 48);
         let fill = |template: &str| {
             template
@@ -213,6 +253,13 @@ impl Journeys {
     }
 }
 
+/// A visitor, and more dice: how visitors and products meet must not repeat in step.
+fn split(dice: u64) -> (usize, u64) {
+    const COUNT: u64 = VISITORS as u64;
+    let visitor = usize::try_from(dice % COUNT).expect("less than a count of visitors");
+    (visitor, dice / COUNT)
+}
+
 fn pick<Item: AsRef<str>>(items: &[Item], dice: u64) -> &str {
     let count = u64::try_from(items.len()).expect("a list fits in memory");
     let index = usize::try_from(dice % count).expect("less than a length");
@@ -229,7 +276,7 @@ mod tests {
     fn the_same_dice_ask_for_the_same_thing() {
         let shop = Journeys::shop();
         let path = |dice| {
-            let request = shop.request(1, dice, &HOST_VALUE);
+            let request = shop.request(1, Journeys::visitor(dice), dice, &HOST_VALUE);
             request.uri().to_string()
         };
         assert_eq!(path(1234), path(1234));
@@ -241,7 +288,7 @@ mod tests {
     #[test]
     fn putting_into_the_cart_is_a_form_of_a_visitor() {
         let shop = Journeys::shop();
-        let request = shop.request(3, 42, &HOST_VALUE);
+        let request = shop.request(3, Journeys::visitor(42), 42, &HOST_VALUE);
         assert_eq!(
             (request.method(), request.uri().path()),
             (&Method::POST, "/cart")

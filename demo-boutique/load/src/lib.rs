@@ -35,6 +35,7 @@
 //! [`run`] wants tokio's real clock, not a paused one: it keeps time with a thread of its own.
 
 mod bounds;
+mod carts;
 mod grpc;
 mod http1;
 mod journey;

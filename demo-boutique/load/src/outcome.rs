@@ -9,6 +9,8 @@
 //! | error | everything else, also no connection or a broken one | |
 //! | dropped | never sent: too many requests were under way | |
 //!
+//! An order that is answered with 3xx is an error: who has nothing in the cart is sent to look at it, and nothing was ordered.
+//!
 //! A 503 that says no more than Retry-After is an error: whoever fails may be polite about it, and a
 //! measurement that took it for deliberate shedding would flatter.
 
@@ -96,6 +98,20 @@ impl Outcome {
         }
     }
 
+    /// The same, as the answer to an order.
+    pub(crate) fn of_order(mut self) -> Self {
+        if let Self::Http { class, status, .. } = &mut self
+            && (300..400).contains(status)
+        {
+            *class = Class::Error;
+        }
+        self
+    }
+
+    pub(crate) fn is_served(self) -> bool {
+        matches!(self.class(), Class::Ok | Class::Degraded)
+    }
+
     pub(crate) fn retry_after(self) -> bool {
         matches!(self, Self::Http { retry_after, .. } if retry_after)
     }
@@ -155,6 +171,14 @@ mod tests {
         assert_eq!(class(200, Some("boutique-degraded")), Class::Degraded);
         assert_eq!(class(200, Some("x-boutique-degraded")), Class::Degraded);
         assert_eq!(class(500, Some("x-boutique-degraded")), Class::Error);
+    }
+
+    #[test]
+    fn an_order_that_is_sent_elsewhere_ordered_nothing() {
+        let answer = |status| Outcome::http(status, &HeaderMap::new()).of_order().class();
+        assert_eq!(answer(StatusCode::OK), Class::Ok);
+        assert_eq!(answer(StatusCode::SEE_OTHER), Class::Error);
+        assert_eq!(answer(StatusCode::TOO_MANY_REQUESTS), Class::Shed);
     }
 
     #[test]

@@ -19,7 +19,8 @@ pub struct Plan {
     pub rate: Rate,
     pub arrivals: Arrivals,
     pub bounds: Bounds,
-    /// The same seed gives the same arrivals, journeys, products and visitors.
+    /// The same seed gives the same arrivals, journeys, products and visitors; but who checks out, if anybody can, depends on
+    /// who has something in the cart by then.
     pub seed: u64,
     /// On every request, besides what its journey says.
     pub headers: Vec<(HeaderName, HeaderValue)>,

@@ -8,7 +8,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use crate::grpc::GrpcClient;
-use crate::http1::HttpClient;
+use crate::http1::{HttpClient, Visit};
 use crate::outcome::{Fault, Outcome};
 use crate::pacer;
 use crate::plan::{Plan, Work};
@@ -86,8 +86,6 @@ struct Run {
     told: usize,
 }
 
-/// Clones are the same client.
-#[derive(Clone)]
 enum Client {
     Http(Arc<HttpClient>),
     Grpc(Arc<GrpcClient>),
@@ -112,10 +110,32 @@ impl Client {
         }
     }
 
-    async fn call(&self, arrival: Arrival) -> Outcome {
+    /// What is asked is decided when it is sent, also if no answer ever comes.
+    fn call(&self, arrival: Arrival) -> Call {
         match self {
-            Self::Http(client) => client.call(arrival).await,
-            Self::Grpc(client) => client.call().await,
+            Self::Http(client) => Call::Http(client.clone(), client.visit(arrival)),
+            Self::Grpc(client) => Call::Grpc(client.clone(), arrival.journey),
+        }
+    }
+}
+
+enum Call {
+    Http(Arc<HttpClient>, Visit),
+    Grpc(Arc<GrpcClient>, u16),
+}
+
+impl Call {
+    fn journey(&self) -> u16 {
+        match self {
+            Self::Http(_, visit) => visit.journey,
+            Self::Grpc(_, journey) => *journey,
+        }
+    }
+
+    async fn answer(self) -> Outcome {
+        match self {
+            Self::Http(client, visit) => client.call(visit).await,
+            Self::Grpc(client, _) => client.call().await,
         }
     }
 }
@@ -149,12 +169,13 @@ impl Run {
             let sample = Sample::new(arrival.journey, arrival.at, now, now, dropped);
             return self.note(Ok(sample), on_event);
         }
-        let (client, start, limit) = (self.client.clone(), self.start, self.timeout);
+        let (call, start, limit) = (self.client.call(arrival), self.start, self.timeout);
         self.in_flight.spawn(async move {
             let sent = start.elapsed();
-            let outcome = timeout(limit, client.call(arrival)).await;
+            let journey = call.journey();
+            let outcome = timeout(limit, call.answer()).await;
             let outcome = outcome.unwrap_or(Outcome::Fault(Fault::Timeout));
-            Sample::new(arrival.journey, arrival.at, sent, start.elapsed(), outcome)
+            Sample::new(journey, arrival.at, sent, start.elapsed(), outcome)
         });
     }
 

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -190,7 +190,9 @@ async fn the_same_seed_sends_the_same_requests_at_the_same_times() {
         })
         .await;
         let mut plan = server.plan(200.0, 500 * MS);
-        plan.work = Work::Http(Journeys::shop());
+        // Without the checkout: who orders depends on who was answered before.
+        let journeys = Journeys::shop().weighted("browse=10,product=6,search=2,cart=2");
+        plan.work = Work::Http(journeys.expect("valid"));
         plan.arrivals = Arrivals::Poisson;
         plan.seed = seed;
         let report = run(plan, |_| {}).await;
@@ -249,6 +251,67 @@ async fn visitors_of_the_shop_are_told_apart_by_what_they_got() {
     assert_eq!(report.failures()["status 500"], failed);
     let all = report.summary().totals;
     assert_eq!((all.offered, all.done), (200, 200));
+}
+
+#[tokio::test]
+async fn who_checks_out_has_something_in_the_cart() {
+    let full = Arc::new(Mutex::new(BTreeSet::new()));
+    let server = Server::start(Protocol::Http1, move |request| {
+        let visitor = request.headers()["cookie"].clone();
+        let mut full = full.lock().expect("no panic");
+        let ordered = match request.uri().path() {
+            "/checkout" => full.remove(visitor.as_bytes()),
+            _ => {
+                full.insert(visitor.as_bytes().to_owned());
+                false
+            }
+        };
+        drop(full);
+        async move {
+            let mut response = ok();
+            if !ordered {
+                *response.status_mut() = StatusCode::SEE_OTHER;
+            }
+            response
+        }
+    })
+    .await;
+    for weights in ["cart=1,checkout=3", "checkout=1"] {
+        let mut plan = server.plan(400.0, 500 * MS);
+        let journeys = Journeys::shop().weighted(weights);
+        plan.work = Work::Http(journeys.expect("valid"));
+        let report = run(plan, |_| {}).await;
+        assert_eq!(report.failures(), BTreeMap::new(), "{weights}");
+        let all = report.summary().totals;
+        assert_eq!((all.offered, all.ok), (200, 200));
+        let checkouts = report.journeys().into_iter();
+        let checkouts = checkouts.filter(|journey| journey.journey == "checkout");
+        let orders: u64 = checkouts.map(|journey| journey.summary.totals.ok).sum();
+        assert!(orders >= 80, "half of them, about: {orders} ordered");
+    }
+}
+
+/// A cart that was lost meanwhile, say.
+#[tokio::test]
+async fn an_order_of_nothing_is_an_error() {
+    let server = Server::start(Protocol::Http1, async |_| {
+        let mut response = ok();
+        *response.status_mut() = StatusCode::SEE_OTHER;
+        response
+    })
+    .await;
+    let mut plan = server.plan(400.0, 250 * MS);
+    plan.work = Work::Http(Journeys::shop().weighted("checkout=1").expect("valid"));
+    let report = run(plan, |_| {}).await;
+    for journey in report.journeys() {
+        let totals = journey.summary.totals;
+        let expected = match journey.journey.as_str() {
+            "checkout" => totals.error,
+            _ => totals.ok,
+        };
+        assert_eq!(totals.offered, expected, "{}", journey.journey);
+    }
+    assert!(report.failures()["status 303"] >= 40);
 }
 
 #[tokio::test]

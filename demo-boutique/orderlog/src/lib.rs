@@ -16,7 +16,7 @@
 //! | `LOG_ORDERS_MAX` | 50000 | no more orders than these are taken; what becomes of them is written down all the same |
 //! | `LOG_MIB_MAX` | 1024 | the same, once the file is larger than this |
 //! | `DRAIN_DELAY_MS` | 500 | after SIGTERM: not serving according to health, yet still accepting |
-//! | `GRACE_SECONDS` | 10 | after that: how long calls in flight may take to finish; streams are ended before |
+//! | `DRAIN_SECONDS` | 10 | after that: how long calls in flight may take to finish; streams are ended before |
 //! | `CHAOS_PORT` | 9730 | where `boutique.v1.Chaos` is served, loopback only; 0 is nowhere |
 //! | `LATENCY_MS` `ERROR_PCT` `ERROR_CODE` `SLOTS` `SERVICE_MS` `FREEZE` | 0 | the knobs of `chaos.proto` to start with |
 

@@ -435,6 +435,23 @@ test('price ticks arrive as server-sent events', async () => {
   assert.match(heard, /^retry: 2000\n\ndata: {"id":"mug","price":"\$11\.00","at":1}\n\n/);
 });
 
+test('for a visitor who left while waiting for a slot no stream is opened', async () => {
+  neighbours.append('o-impatient', placed);
+  const listening = () => neighbours.watchers.size + neighbours.followers.size;
+  for (const path of ['/live', '/live/orders/o-impatient']) {
+    assert.ok(await soon(() => listening() === 0), path);
+    faults.set({ ...NO_FAULTS, slots: 1, serviceMs: 200 });
+    const stop = new AbortController();
+    const left = visit(path, { ...ANN, signal: stop.signal });
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    stop.abort();
+    await assert.rejects(left);
+    // It has its slot after the one that left, and its answer takes longer than to open a stream.
+    assert.equal((await visit('/')).status, 200);
+    assert.equal(listening(), 0, path);
+  }
+});
+
 test('a web socket echoes text as text and bytes as bytes, in order', async () => {
   const socket = new WebSocket(`ws://127.0.0.1:${port}/ws`);
   await once(socket, 'open');

@@ -61,6 +61,8 @@ export class Front {
       // Probes see the process, not the knobs.
       if (request.url === '/healthz') return this.#send(response, text(...(this.#draining ? GONE : WELL)));
       await this.faults.before(gone(response));
+      // Work in a slot goes on without its visitor; a stream opened then would hear of no close, and never end.
+      if (response.destroyed) return;
       const path = request.url?.split('?')[0];
       if (path === '/live' && request.method === 'GET') return this.#live(request, response);
       const order = timelineOrder(path);

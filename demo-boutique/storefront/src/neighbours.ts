@@ -46,6 +46,8 @@ export class Neighbours {
   /** What is in the log, and who is told of more. */
   readonly facts: OrderEvent[] = [];
   readonly followers = new Set<ServerWritableStream<{ fromSeq: number }, OrderEvent>>();
+  /** Who is told of prices. */
+  readonly watchers = new Set<ServerWritableStream<object, PriceTick>>();
   /** Methods called, and the traceparents that came along. */
   readonly calls: string[] = [];
   readonly traceparents = new Set<string>();
@@ -124,11 +126,17 @@ export class Neighbours {
     this.followers.clear();
   }
 
+  readonly #ticks = (call: ServerWritableStream<object, PriceTick>): void => {
+    this.watchers.add(call);
+    call.on('cancelled', () => this.watchers.delete(call));
+    call.write({ productId: 'mug', priceUsd: dollars(11), atUnixMs: 1 });
+  };
+
   async #serve(
     of: string | ServiceDefinition,
     faults: Faults,
     answers: Record<string, (request: any) => object>,
-    streams: UntypedServiceImplementation = { watchPrices: ticks },
+    streams: UntypedServiceImplementation = { watchPrices: this.#ticks },
   ): Promise<string> {
     const handlers: UntypedServiceImplementation = { ...streams };
     for (const [method, answer] of Object.entries(answers)) {
@@ -226,8 +234,4 @@ interface OrderRequest {
 /** A dollar is two of anything. */
 function twice(money: Money, toCode: string): Money {
   return { currencyCode: toCode, units: money.units * 2, nanos: 0 };
-}
-
-function ticks(call: ServerWritableStream<object, PriceTick>): void {
-  call.write({ productId: 'mug', priceUsd: dollars(11), atUnixMs: 1 });
 }

@@ -39,7 +39,7 @@ impl<Lookup: Fn(&str) -> Option<String>> Environment<Lookup> {
             port: self.number("PORT", port),
             chaos_port: Some(self.number("CHAOS_PORT", chaos_port)).filter(|port| *port != 0),
             drain_delay: Duration::from_millis(self.number("DRAIN_DELAY_MS", 500u32).into()),
-            grace: Duration::from_secs(self.number("GRACE_SECONDS", 10u32).into()),
+            grace: Duration::from_secs(self.number("DRAIN_SECONDS", 10u32).into()),
             faults: self.faults(),
         }
     }

@@ -32,7 +32,16 @@ class CardTest {
     }
     assertEquals(
         Optional.of("only Visa and MasterCard are accepted"), declined("3782 822463 10005", 2027, 1));
-    assertEquals(Optional.of("the card has no expiration date"), declined("4432-8015-6152-0454", 2027, 13));
-    assertEquals(Optional.of("the card has no expiration date"), declined("4432-8015-6152-0454", 0, 1));
+  }
+
+  @Test
+  void aDateThatNoCardCanHaveIsDeclinedAndBreaksNothing() {
+    assertEquals(Optional.empty(), declined("4432-8015-6152-0454", 9999, 12));
+    for (int year : new int[] {Integer.MIN_VALUE, -1, 0, 10_000, 1_000_000_000, Integer.MAX_VALUE}) {
+      assertEquals(Optional.of("the card has no expiration date"), declined("4432-8015-6152-0454", year, 1), "" + year);
+    }
+    for (int month : new int[] {Integer.MIN_VALUE, 0, 13, Integer.MAX_VALUE}) {
+      assertEquals(Optional.of("the card has no expiration date"), declined("4432-8015-6152-0454", 2027, month), "" + month);
+    }
   }
 }

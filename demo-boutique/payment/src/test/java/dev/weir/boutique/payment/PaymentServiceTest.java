@@ -146,6 +146,19 @@ class PaymentServiceTest {
     authorize("order-1", euros(1, 0), CARD);
   }
 
+  /** Fulfilment takes only a refusal for final: anything else it would ask again until the end of time. */
+  @Test
+  void aCardWithAnImpossibleDateIsRefusedAsOneThatHasExpired() {
+    var endless = CARD.toBuilder().setCreditCardExpirationYear(Integer.MAX_VALUE).build();
+    var monthless = CARD.toBuilder().setCreditCardExpirationMonth(0).build();
+    var thirteenth = CARD.toBuilder().setCreditCardExpirationMonth(13).build();
+    for (CreditCardInfo card : new CreditCardInfo[] {EXPIRED, endless, monthless, thirteenth}) {
+      assertEquals(
+          Status.Code.FAILED_PRECONDITION, refused(() -> authorize("order-1", euros(1, 0), card)), card::toString);
+    }
+    assertEquals("0 0", counted("order-1"));
+  }
+
   @Test
   void aChargeWithoutKeyIsOneEachTime() {
     var request = ChargeRequest.newBuilder().setAmount(euros(1, 0)).setCreditCard(CARD).build();
