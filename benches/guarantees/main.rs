@@ -166,6 +166,8 @@ fn measure(arguments: &Arguments, cases: &[Case]) -> Result<Conclusion, Trouble>
     let kinds = kinds(arguments)?;
     let folder = folder().map_err(Trouble::during("a folder"))?;
     let world = Rc::new(world(&folder).map_err(Trouble::during("preparing"))?);
+    // Of what is measured: the tree may have become another one by the end.
+    let origin = origin::origin(world.envoy.as_deref());
     let rounds = Rounds {
         cases,
         kinds: &kinds,
@@ -187,9 +189,8 @@ fn measure(arguments: &Arguments, cases: &[Case]) -> Result<Conclusion, Trouble>
         cases,
         kinds: &kinds,
         headings: vec![format!(
-            "{} {}",
-            rounds.effort.heading(arguments.seed),
-            origin::origin(world.envoy.as_deref())
+            "{} {origin}",
+            rounds.effort.heading(arguments.seed)
         )],
         results: &results,
     };

@@ -79,6 +79,7 @@ impl Lineup {
             envoy: tools::envoy(),
             control_plane: Some(mesh::ControlPlane::start(&binaries, &folder).map_err(explain)?),
             binaries,
+            image: tools::image().map_err(explain)?,
             wrapper: Vec::new(),
             folder,
         })
@@ -142,6 +143,7 @@ fn weir_at(number: u8) -> Plan {
         kind: Kind::Weir,
         hops: 1,
         policies: true,
+        image: false,
         number,
         scale: Scale::default(),
     }
@@ -184,10 +186,17 @@ fn all(variants: bool, peers: Vec<peers::Peer>) -> Vec<Plan> {
         kind,
         hops,
         policies,
+        image: false,
         number,
         scale: Scale::default(),
     };
-    numbered.map(plan).collect()
+    let mut plans: Vec<Plan> = numbered.map(plan).collect();
+    let number = u8::try_from(plans.len()).expect("fewer plans than numbers");
+    plans.extend(variants.then(|| Plan {
+        image: true,
+        ..weir_at(number)
+    }));
+    plans
 }
 
 /// What others are compared with.

@@ -98,6 +98,12 @@ fn inside(arguments: &Arguments) -> Result<(), Trouble> {
         if !arguments.offline && arguments.command.is_none() {
             tools::install_peers();
         }
+        if arguments.command.is_none()
+            && arguments.effort().variants
+            && let Err(error) = tools::build_image()
+        {
+            eprintln!("not built: the sidecar of the images: {error}");
+        }
     }
     sandbox::enter().map_err(explain("no sandbox"))?;
     process::pin(process::DRIVER_CORE).map_err(explain("pinning to a core"))

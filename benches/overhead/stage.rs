@@ -34,6 +34,7 @@ impl Stage {
             envoy: None,
             control_plane: Some(mesh::ControlPlane::start(&control_plane, &path)?),
             binaries: tools::release_folder()?,
+            image: None,
             wrapper: Vec::new(),
             folder: path,
         };
@@ -60,6 +61,7 @@ impl Stage {
             kind,
             hops: 1,
             policies: true,
+            image: false,
             number,
             scale: Scale::default(),
         };

