@@ -1,7 +1,8 @@
 //! From what users wrote to what a sidecar needs: pure, complete, every default filled in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -97,19 +98,21 @@ fn without_itself(service: &mut snapshot::Service) {
     }
 }
 
-/// The endpoints of a service port, in the order of slices and their lists, each address once.
+/// The endpoints of a service port, in the order of slices and their lists, each address once and each pod by one
+/// family of addresses: that of the Service's first address, where the pod has one of it.
 pub fn endpoints(index: &Index, key: &ServiceKey) -> Vec<Endpoint> {
     let name = ObjectName::new(&key.namespace, &key.name);
-    let Some(port) = index
-        .service(&name)
-        .and_then(|service| service_port(service, key.port))
-    else {
+    let Some(service) = index.service(&name) else {
+        return Vec::new();
+    };
+    let Some(port) = service_port(service, key.port) else {
         return Vec::new();
     };
     let trust_domain = index.trust_domain();
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
+    let mut family_of_pod = HashMap::new();
     let mut endpoints = Vec::new();
-    for slice in index.slices_of(&name) {
+    for slice in preferred_first(service, index.slices_of(&name)) {
         let Some(number) = slice.port_named(port.name()) else {
             continue;
         };
@@ -122,6 +125,12 @@ pub fn endpoints(index: &Index, key: &ServiceKey) -> Vec<Endpoint> {
             };
             for address in &of_slice.addresses {
                 let host = Host::new(address);
+                if let (Host::Ip(ip), Some(pod)) = (&host, pod) {
+                    let family = family_of_pod.entry(pod.metadata.object_name());
+                    if *family.or_insert(ip.is_ipv4()) != ip.is_ipv4() {
+                        continue;
+                    }
+                }
                 if seen.insert((host.clone(), number)) {
                     endpoints.push(Endpoint {
                         host,
@@ -139,6 +148,19 @@ pub fn endpoints(index: &Index, key: &ServiceKey) -> Vec<Endpoint> {
         }
     }
     endpoints
+}
+
+/// A dual-stack Service has slices of both families, and the order of their names is chance. Its first address is of the
+/// family that its author prefers, in which its apps surely listen; a headless one has none and leaves all as it is.
+fn preferred_first<'a>(
+    service: &Service,
+    slices: impl Iterator<Item = &'a Arc<EndpointSlice>>,
+) -> Vec<&'a Arc<EndpointSlice>> {
+    let mut slices: Vec<_> = slices.collect();
+    if let Some(first) = service.spec.addresses().next() {
+        slices.sort_by_key(|slice| slice.is_ipv4() != Some(first.is_ipv4()));
+    }
+    slices
 }
 
 /// A pod that somebody calls by its own address.

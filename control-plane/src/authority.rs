@@ -40,6 +40,8 @@ pub enum AuthorityError {
     Content { path: PathBuf, problem: String },
     #[error("an anchor of the CA cannot be read: {problem}")]
     Anchor { problem: String },
+    #[error("the CA has no anchor")]
+    NoAnchor,
     #[error("making a certificate failed: {0}")]
     Certificate(#[from] rcgen::Error),
 }
@@ -73,8 +75,8 @@ struct Anchor {
 /// An anchor that nobody trusts yet.
 #[derive(Clone, Debug)]
 pub struct Minted {
-    /// Its place in the order of all.
-    pub number: usize,
+    /// Its place in the order of all, by which it is kept.
+    pub number: u32,
     /// Certificate and key.
     pub pem: String,
 }
@@ -107,7 +109,7 @@ impl Authority {
         Ok(authority)
     }
 
-    /// Of anchors that are kept elsewhere, oldest first. Without any it can only [`mint`](Self::mint).
+    /// Of anchors that are kept elsewhere, oldest first.
     pub fn from_pems<'a>(
         config: AuthorityConfig,
         pems: impl IntoIterator<Item = &'a String>,
@@ -120,12 +122,16 @@ impl Authority {
         for pem in pems {
             authority.adopt(pem)?;
         }
-        Ok(authority)
+        match authority.anchors.is_empty() {
+            true => Err(AuthorityError::NoAnchor),
+            false => Ok(authority),
+        }
     }
 
     /// Adds an anchor: trusted from now on, signing after the settling time.
     pub fn introduce(&mut self, now: SystemTime) -> Result<(), AuthorityError> {
-        let minted = self.mint(now)?;
+        let number = self.folder.as_deref().map_or(Ok(1), store::next_number)?;
+        let minted = Minted::new(&self.config, number, now)?;
         if let Some(folder) = &self.folder {
             store::write(folder, &minted)?;
         }
@@ -140,30 +146,6 @@ impl Authority {
             self.anchors.push(anchor);
         }
         Ok(())
-    }
-
-    /// The next anchor, for whoever keeps it.
-    pub fn mint(&self, now: SystemTime) -> Result<Minted, AuthorityError> {
-        let key = KeyPair::generate()?;
-        let number = self.anchors.len() + 1;
-        let mut params = blank_params(now, now + ANCHOR_LIFETIME);
-        params
-            .distinguished_name
-            .push(DnType::OrganizationName, "Weir");
-        // Different for each: a verifier picks the anchor by this name.
-        let common_name = format!(
-            "{} CA {number} {:08x}",
-            self.config.trust_domain,
-            fastrand::u32(..)
-        );
-        params
-            .distinguished_name
-            .push(DnType::CommonName, common_name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let certificate = params.self_signed(&key)?;
-        let pem = format!("{}{}", certificate.pem(), key.serialize_pem());
-        Ok(Minted { number, pem })
     }
 
     /// Signs `key` for `owner`. The names, the usages and the life are ours to say. The pod's name is for the control
@@ -276,6 +258,48 @@ impl Authority {
             .or(self.anchors.first())
             .expect("an authority has an anchor from the start")
     }
+}
+
+impl Minted {
+    /// `number`: one that no anchor has where this one is to be kept (see [`next_number`]).
+    pub fn new(
+        config: &AuthorityConfig,
+        number: u32,
+        now: SystemTime,
+    ) -> Result<Self, AuthorityError> {
+        let key = KeyPair::generate()?;
+        let mut params = blank_params(now, now + ANCHOR_LIFETIME);
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, "Weir");
+        // Different for each: a verifier picks the anchor by this name.
+        let common_name = format!(
+            "{} CA {number} {:08x}",
+            config.trust_domain,
+            fastrand::u32(..)
+        );
+        params
+            .distinguished_name
+            .push(DnType::CommonName, common_name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let certificate = params.self_signed(&key)?;
+        let pem = format!("{}{}", certificate.pem(), key.serialize_pem());
+        Ok(Self { number, pem })
+    }
+
+    /// What it is kept as: the order of these names is that of the anchors.
+    pub fn file_name(&self) -> String {
+        format!("{:04}.pem", self.number)
+    }
+}
+
+/// After the highest of those that are kept under `names`. Their count says nothing: an old one may have been removed.
+pub fn next_number<'a>(names: impl IntoIterator<Item = &'a str>) -> u32 {
+    let numbers = (names.into_iter())
+        .filter_map(|name| name.strip_suffix(".pem"))
+        .filter_map(|number| number.parse::<u32>().ok());
+    numbers.max().unwrap_or_default().saturating_add(1)
 }
 
 impl Anchor {

@@ -74,6 +74,8 @@ enum Refusal {
     OtherAccount(String),
     #[error("this pod's service account has no name that an identity can carry")]
     NoIdentity,
+    #[error("{0} is the control plane's own identity, which no pod gets by its token")]
+    ControlPlane(SpiffeId),
     #[error(transparent)]
     Request(#[from] CsrError),
     #[error(transparent)]
@@ -125,6 +127,10 @@ impl IdentityServer {
             known.service_account(),
         );
         let owner = owner.ok_or(Refusal::NoIdentity)?;
+        // It signs its own. Every sidecar takes its policy and its trust anchors from whoever has this name.
+        if Some(&owner) == SpiffeId::control_plane(self.mesh.trust_domain()).as_ref() {
+            return Err(Refusal::ControlPlane(owner));
+        }
         let key = csr::check(&request.csr, &owner)?;
         if !self.limits.issued.admit(pod.clone(), Instant::now()) {
             return Err(Refusal::TooOften);
@@ -184,6 +190,7 @@ impl IdentityServer {
             Refusal::Token(_) | Refusal::OtherAccount(_) => Code::Unauthenticated,
             Refusal::UnknownPod => Code::NotFound,
             Refusal::NoIdentity => Code::FailedPrecondition,
+            Refusal::ControlPlane(_) => Code::PermissionDenied,
             Refusal::Request(_) => Code::InvalidArgument,
             Refusal::Authority(_) => Code::Internal,
         };

@@ -112,6 +112,12 @@ pub enum Refusal {
          would go to a sidecar that does not run yet"
     )]
     InitWithoutSidecar,
+    #[error(
+        "annotation {KNOB_PREFIX}native-sidecar: disabled, in a pod whose init container {0} keeps running (restartPolicy: \
+         Always) and has probes or hooks that the sidecar is to answer: a classic sidecar starts after all init containers, \
+         so the pod never would. Take the annotation away: a cluster that knows such containers knows native sidecars"
+    )]
+    ProbedBeforeSidecar(String),
 }
 
 /// `pod` with a sidecar, or why not. `pod` may lack a name and a namespace (`generateName`, a template).
@@ -155,13 +161,20 @@ fn skip(pod: &Value, namespace: &NamespaceContext, settings: &InjectorSettings) 
     if pod.pointer("/spec/hostNetwork") == Some(&Value::Bool(true)) {
         return Some(Skip::HostNetwork);
     }
-    if pod.pointer("/spec/os/name").and_then(Value::as_str) == Some("windows") {
+    if runs_on_windows(pod) {
         return Some(Skip::Windows);
     }
     let other = all_containers(pod)
         .map(name)
         .find(|name| matches!(*name, "linkerd-proxy" | "istio-proxy"));
     other.map(|name| Skip::OtherMesh(name.to_owned()))
+}
+
+/// `spec.os` may be left out; a pod without it is led to its nodes by the label that each kubelet gives its own.
+fn runs_on_windows(pod: &Value) -> bool {
+    ["/spec/os/name", "/spec/nodeSelector/kubernetes.io~1os"]
+        .into_iter()
+        .any(|said| pod.pointer(said).and_then(Value::as_str) == Some("windows"))
 }
 
 fn refuse(pod: &Value, knobs: &Knobs) -> Result<(), Refusal> {
@@ -205,12 +218,25 @@ fn refuse(pod: &Value, knobs: &Knobs) -> Result<(), Refusal> {
     if knobs.cni && !knobs.native_sidecar && has_inits {
         return Err(Refusal::InitWithoutSidecar);
     }
+    if let Some(container) = probed_before_sidecar(pod, knobs) {
+        return Err(Refusal::ProbedBeforeSidecar(name(container).to_owned()));
+    }
     match pod.pointer("/spec/restartPolicy").and_then(Value::as_str) {
         Some(policy @ ("Never" | "OnFailure")) if !knobs.native_sidecar => {
             Err(Refusal::NeverEnds(policy.to_owned()))
         }
         _ => Ok(()),
     }
+}
+
+/// The next container waits for it to have started, and that, for a sidecar behind it.
+fn probed_before_sidecar<'a>(pod: &'a Value, knobs: &Knobs) -> Option<&'a Value> {
+    if knobs.native_sidecar || !knobs.rewrite_probes {
+        return None;
+    }
+    items(pod.pointer("/spec/initContainers"))
+        .filter(|container| container["restartPolicy"] == "Always")
+        .find(|container| probes::are_rewritten(container))
 }
 
 /// Init containers first, as they start.

@@ -69,6 +69,44 @@ async fn a_sidecar_gets_a_certificate_by_its_token() {
     .expect("its own name");
 }
 
+/// Whoever may make a pod in the control plane's namespace, with its service account, was given its name: and every sidecar
+/// would have taken policy and trust anchors from that pod.
+#[tokio::test]
+async fn no_pod_gets_the_control_planes_own_identity() {
+    let world = World::new().await;
+    let pod = |name: &str, account: &str| {
+        world.write(
+            &format!("{name}.yaml"),
+            &format!(
+                "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: weir-system}}, \
+                 spec: {{serviceAccountName: {account}, containers: [{{name: weir-proxy}}]}}}}"
+            ),
+        );
+        let tokens = world.path("tokens/weir-system");
+        std::fs::create_dir_all(&tokens).expect("a folder");
+        std::fs::write(tokens.join(name), token(name)).expect("a token");
+        pb::CertifyRequest {
+            token: token(name),
+            pod_namespace: "weir-system".to_owned(),
+            pod_name: name.to_owned(),
+            ..request()
+        }
+    };
+    let refused = ask(&world, pod("plane-0", "weir-control-plane")).await;
+    let refused = refused.expect_err("it would be the control plane");
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused:?}");
+    let told =
+        "spiffe://weir.local/ns/weir-system/sa/weir-control-plane is the control plane's own";
+    assert!(refused.message().contains(told), "{refused:?}");
+    assert_eq!(
+        world.fact("CertificateRefused").await.subject,
+        "weir-system/plane-0"
+    );
+    ask(&world, pod("tool-0", "tool"))
+        .await
+        .expect("its neighbour is nobody else");
+}
+
 #[tokio::test]
 async fn whoever_has_no_right_to_a_certificate_is_told_why() {
     let world = World::new().await;

@@ -261,6 +261,27 @@ fn a_limit_of_cpu_is_every_containers_and_no_request_is_above_it() {
     }
 }
 
+/// What writes or tries the rules asked for less than it may have, and the pod was Burstable for it.
+#[test]
+fn a_guaranteed_pod_stays_guaranteed_with_a_sidecar_that_is() {
+    let (namespace, pod) = read(&folder().join("guaranteed.yaml"));
+    for settings in modes() {
+        let Ok(Outcome::Injected(injected)) = inject(&pod, &namespace, &settings) else {
+            panic!("it is injected");
+        };
+        let all = ["initContainers", "containers"].map(|list| injected["spec"][list].as_array());
+        let all = all.map(|list| list.expect("a list")).into_iter().flatten();
+        for container in all {
+            let resources = &container["resources"];
+            for resource in ["cpu", "memory"] {
+                let [request, limit] = ["requests", "limits"].map(|it| &resources[it][resource]);
+                let is_same = request == limit || (request == "100m" && limit == "0.1");
+                assert!(request.is_string() && is_same, "{container}");
+            }
+        }
+    }
+}
+
 /// Helm 4 applies server-side, where two entries of a list with the same key are an error.
 #[test]
 fn nothing_is_named_twice() {

@@ -206,7 +206,7 @@ async fn run(settings: Settings) -> Result<(), AnyError> {
     };
     tokio::select! {
         () = drained => tracing::info!("drained"),
-        () = tokio::time::sleep(settings.drain_delay() + settings.drain_limit()) => {
+        () = tokio::time::sleep(settings.drain_limit()) => {
             tracing::warn!("some requests had not ended in time");
         }
         () = termination.told() => tracing::warn!("told twice: leaving now"),

@@ -78,11 +78,12 @@ pub struct Settings {
     #[arg(long, env = "WEIR_SOCKET_MARK", default_value = "0", value_parser = mark)]
     pub socket_mark: u32,
 
-    /// How long requests in flight may take to end after SIGTERM.
+    /// How long the sidecar may take to end after SIGTERM, with the requests that are in flight then.
     #[arg(long, env = "WEIR_DRAIN_SECONDS", default_value_t = 30)]
     pub drain_seconds: u64,
 
-    /// How long new connections are still taken after SIGTERM, until callers have heard of it.
+    /// How long new connections are still taken after SIGTERM, until callers have heard of it; half of the drain seconds
+    /// at most.
     #[arg(long, env = "WEIR_DRAIN_DELAY_MS", default_value_t = 1500)]
     pub drain_delay_ms: u64,
 
@@ -105,12 +106,14 @@ impl Settings {
         self.workers.unwrap_or_else(available).max(1)
     }
 
+    /// From SIGTERM to the end: the injector keeps it below the pod's grace, so nothing may come on top of it.
     pub fn drain_limit(&self) -> Duration {
         Duration::from_secs(self.drain_seconds)
     }
 
+    /// The first part of the limit; what is in flight after it needs the rest.
     pub fn drain_delay(&self) -> Duration {
-        Duration::from_millis(self.drain_delay_ms)
+        Duration::from_millis(self.drain_delay_ms).min(self.drain_limit() / 2)
     }
 
     pub fn own_ports(&self) -> [u16; 3] {
@@ -143,5 +146,37 @@ fn access_log(text: &str) -> Result<AccessLog, String> {
         "json" => Ok(AccessLog::Json),
         "text" => Ok(AccessLog::Text),
         _ => Err(format!("expected off, json or text, found {text:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        settings: Settings,
+    }
+
+    /// A pod with a grace of two seconds drains in one. The delay came on top of it, and SIGKILL before the end.
+    #[test]
+    fn the_drain_delay_is_a_part_of_the_drain_and_leaves_half_of_it() {
+        let drain = |more: &[&str]| {
+            let given = "weir-proxy --control-plane-addr a:1 --pod-name a --pod-namespace a --pod-ips 127.0.0.1";
+            let arguments = given.split(' ').chain(more.iter().copied());
+            let settings = Arguments::parse_from(arguments).settings;
+            let millis = |duration: Duration| duration.as_millis();
+            (
+                millis(settings.drain_delay()),
+                millis(settings.drain_limit()),
+            )
+        };
+        assert_eq!(drain(&[]), (1_500, 30_000));
+        assert_eq!(drain(&["--drain-seconds", "1"]), (500, 1_000));
+        assert_eq!(drain(&["--drain-seconds", "0"]), (0, 0));
+        assert_eq!(drain(&["--drain-delay-ms", "0"]), (0, 30_000));
     }
 }

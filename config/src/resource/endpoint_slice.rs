@@ -1,7 +1,10 @@
 //! EndpointSlice (discovery.k8s.io/v1): where a service's endpoints are and how they feel.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
+use super::null::or_empty;
 use super::{Metadata, ObjectName};
 
 /// The label by which a slice says whose it is.
@@ -20,18 +23,12 @@ pub struct EndpointSlice {
     pub ports: Vec<SlicePort>,
 }
 
-/// Where nothing is in a list an API server has none: `endpoints: null`.
-fn or_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    deserializer: D,
-) -> Result<Vec<T>, D::Error> {
-    let list = Option::deserialize(deserializer)?;
-    Ok(list.unwrap_or_default())
-}
-
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SliceEndpoint {
+    #[serde(deserialize_with = "or_empty")]
     pub addresses: Vec<String>,
+    #[serde(deserialize_with = "or_empty")]
     pub conditions: Conditions,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_ref: Option<TargetObject>,
@@ -85,6 +82,13 @@ impl EndpointSlice {
             .get(SERVICE_NAME)
             .unwrap_or(&self.metadata.name);
         ObjectName::new(self.metadata.namespace(), name)
+    }
+
+    /// The family of its addresses, of which a slice has one; `None`: it has names, or nothing.
+    pub fn is_ipv4(&self) -> Option<bool> {
+        let mut addresses = self.endpoints.iter().flat_map(|it| &it.addresses);
+        let first: Option<IpAddr> = addresses.next().and_then(|first| first.parse().ok());
+        first.map(|ip| ip.is_ipv4())
     }
 
     /// The number behind a service port's name, here.

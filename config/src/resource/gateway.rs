@@ -15,6 +15,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::ObjectName;
+use super::null::or_empty;
 use crate::units::Count;
 
 pub use filter::{
@@ -70,7 +71,7 @@ pub struct BackendRef {
     /// Of the calls, as a share of the sum of the list; 1 when absent, 0: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<Count<0, 1_000_000>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "or_empty", skip_serializing_if = "Vec::is_empty")]
     pub filters: Vec<RouteFilter>,
 }
 

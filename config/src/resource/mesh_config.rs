@@ -14,7 +14,10 @@ pub type MeshConfig = Object<MeshConfigSpec>;
 pub struct MeshConfigSpec {
     /// The first part of every identity, `weir.local` when absent. It must be what the mesh's CA signs for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9._-]+$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$")
+    )]
     pub trust_domain: Option<String>,
     /// Permissive (mutual TLS from sidecars, plain text from everybody else) when absent.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -6,6 +6,8 @@ use std::fmt;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::null::or_empty;
+
 /// The part of Kubernetes' ObjectMeta that we read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -14,9 +16,17 @@ pub struct Metadata {
     pub name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "or_empty",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub labels: BTreeMap<String, String>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "or_empty",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub annotations: BTreeMap<String, String>,
     /// RFC 3339 in UTC, as the API server writes it; such texts sort by time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -25,7 +35,11 @@ pub struct Metadata {
     pub deletion_timestamp: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<i64>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "or_empty",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub owner_references: Vec<OwnerReference>,
 }
 
@@ -91,14 +105,14 @@ pub(super) fn strict<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Metad
     struct Strict {
         name: String,
         namespace: Option<String>,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "or_empty")]
         labels: BTreeMap<String, String>,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "or_empty")]
         annotations: BTreeMap<String, String>,
         creation_timestamp: Option<String>,
         deletion_timestamp: Option<String>,
         generation: Option<i64>,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "or_empty")]
         owner_references: Vec<OwnerReference>,
         #[serde(default, rename = "generateName")]
         _generate_name: IgnoredAny,

@@ -12,6 +12,7 @@ mod inbound;
 mod load_balancing;
 mod mesh_config;
 mod metadata;
+mod null;
 mod object;
 mod outbound;
 mod pod;

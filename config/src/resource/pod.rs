@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::Metadata;
+use super::null::or_empty;
 use crate::units::PortRanges;
 
 /// A pod is in the mesh when a container or init container has this name.
@@ -26,17 +27,18 @@ const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 #[serde(rename_all = "camelCase")]
 pub struct Pod {
     pub metadata: Metadata,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_empty")]
     pub spec: PodSpec,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_empty")]
     pub status: PodStatus,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodSpec {
+    #[serde(deserialize_with = "or_empty")]
     pub containers: Vec<Container>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "or_empty", skip_serializing_if = "Vec::is_empty")]
     pub init_containers: Vec<Container>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_account_name: Option<String>,
@@ -50,7 +52,7 @@ pub struct PodSpec {
 #[serde(rename_all = "camelCase", default)]
 pub struct Container {
     pub name: String,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "or_empty", skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<ContainerPort>,
 }
 
@@ -71,9 +73,13 @@ pub struct PodStatus {
     pub phase: Option<String>,
     #[serde(rename = "podIP", skip_serializing_if = "Option::is_none")]
     pub pod_ip: Option<String>,
-    #[serde(rename = "podIPs", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        rename = "podIPs",
+        deserialize_with = "or_empty",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub pod_ips: Vec<PodIp>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "or_empty", skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<PodCondition>,
 }
 

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Metadata;
+use super::null::or_empty;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Service {
     pub metadata: Metadata,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_empty")]
     pub spec: ServiceSpec,
 }
 
@@ -19,10 +20,18 @@ pub struct Service {
 pub struct ServiceSpec {
     #[serde(rename = "clusterIP", skip_serializing_if = "Option::is_none")]
     pub cluster_ip: Option<String>,
-    #[serde(rename = "clusterIPs", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        rename = "clusterIPs",
+        deserialize_with = "or_empty",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub cluster_ips: Vec<String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        deserialize_with = "or_empty",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub selector: BTreeMap<String, String>,
+    #[serde(deserialize_with = "or_empty")]
     pub ports: Vec<ServicePort>,
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub service_type: Option<String>,

@@ -14,6 +14,11 @@ pub(super) fn check(resource: &Resource) -> Vec<Contradiction> {
             "metadata.name",
             "the resource has no name",
         ));
+    } else if let Resource::Service(_) = resource {
+        // Its name is one word of a host name.
+        if !is_label(&metadata.name) {
+            found.push(wrong("metadata.name", &metadata.name, LABEL_MAX, ""));
+        }
     } else if !is_subdomain(&metadata.name) {
         found.push(wrong(
             "metadata.name",
@@ -31,15 +36,16 @@ pub(super) fn check(resource: &Resource) -> Vec<Contradiction> {
     }
     match resource {
         Resource::MeshConfig(mesh) => {
+            // SPIFFE would allow more, such as underscores; the control plane signs for no other than a DNS name.
             let domain = mesh
                 .spec
                 .trust_domain
                 .as_deref()
-                .filter(|domain| !is_trust_domain(domain));
+                .filter(|domain| !is_subdomain(domain));
             if let Some(domain) = domain {
                 let message =
                     format!("expected a trust domain such as weir.local, found {domain:?}");
-                let help = "lower-case letters, digits, dots, hyphens and underscores (SPIFFE), at most 255";
+                let help = "lower-case letters, digits and hyphens between them, and dots between such words; at most 253 characters";
                 found.push(Contradiction::error("spec.trustDomain", message).help(help));
             }
         }
@@ -101,22 +107,17 @@ fn suggestion(name: &str) -> Option<String> {
 
 /// RFC 1123.
 pub(super) fn is_label(name: &str) -> bool {
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=LABEL_MAX).contains(&name.len())
-        && name.bytes().all(inner)
-        && !name.starts_with('-')
-        && !name.ends_with('-')
+    name.len() <= LABEL_MAX && is_word(name)
 }
 
+/// Kubernetes bounds the whole only: one word of it may be longer than any that DNS would carry.
 pub(super) fn is_subdomain(name: &str) -> bool {
-    name.len() <= SUBDOMAIN_MAX && name.split('.').all(is_label)
+    name.len() <= SUBDOMAIN_MAX && name.split('.').all(is_word)
 }
 
-/// SPIFFE-ID, section 2.1.
-fn is_trust_domain(name: &str) -> bool {
-    let allowed =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_".contains(&byte);
-    (1..=255).contains(&name.len()) && name.bytes().all(allowed)
+fn is_word(name: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    !name.is_empty() && name.bytes().all(inner) && !name.starts_with('-') && !name.ends_with('-')
 }
 
 #[cfg(test)]
@@ -130,5 +131,50 @@ mod tests {
             assert!(!is_label(name), "{name:?}");
         }
         assert!(!is_subdomain("a..b"));
+    }
+
+    /// The control plane does not start with such a trust domain, but `weir validate` took it.
+    #[test]
+    fn a_trust_domain_is_a_dns_name() {
+        let mistakes = |domain: &str| {
+            let text = format!(
+                "{{apiVersion: weir.dev/v1alpha1, kind: MeshConfig, metadata: {{name: mesh}}, spec: {{trustDomain: {domain:?}}}}}"
+            );
+            crate::parse("test.yaml", &text).map_or_else(|mistakes| mistakes.len(), |_| 0)
+        };
+        for domain in ["weir.local", "a", "prod-1.example"] {
+            assert_eq!(mistakes(domain), 0, "{domain}");
+        }
+        for domain in [
+            "",
+            "a_b",
+            "a.",
+            ".a",
+            "a-",
+            "-a",
+            "a.-b",
+            "a..b",
+            "A",
+            &"a".repeat(254),
+        ] {
+            assert_eq!(mistakes(domain), 1, "{domain}");
+        }
+    }
+
+    /// The API server keeps a policy of such a name; the control plane refused it, and a webhook the next change of it.
+    #[test]
+    fn a_word_of_a_subdomain_may_be_longer_than_a_label() {
+        for length in [64, 65, SUBDOMAIN_MAX] {
+            assert!(is_subdomain(&"a".repeat(length)), "{length}");
+        }
+        assert!(!is_subdomain(&"a".repeat(SUBDOMAIN_MAX + 1)));
+        let long = "a".repeat(65);
+        let mistakes = |resource: &str| {
+            let text = format!("{resource}, metadata: {{name: {long}}}, spec: {{}}}}");
+            crate::parse("test.yaml", &text).map_err(|mistakes| mistakes.len())
+        };
+        mistakes("{apiVersion: weir.dev/v1alpha1, kind: MeshConfig").expect("a subdomain");
+        let refused = mistakes("{apiVersion: v1, kind: Service").expect_err("no label");
+        assert_eq!(refused, 1);
     }
 }

@@ -116,6 +116,68 @@ fn an_endpoint_whose_pod_is_gone_or_not_here_yet_gets_no_calls() {
     assert_eq!(pods(&index), ["cart-0", "cart-1"]);
 }
 
+/// A pod of a dual-stack Service is in a slice of each family: it got two shares of the calls, one of them in a family
+/// that its app may not listen in.
+#[test]
+fn a_dual_stack_pod_is_one_endpoint_in_the_family_of_its_services_first_address() {
+    let service = |addresses: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: cart, namespace: boutique}},
+               spec: {{clusterIPs: [{addresses}], ports: [{{port: 7000}}]}}}}"
+        )
+    };
+    let slice = |name: &str, endpoints: &str| {
+        format!(
+            "{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, endpoints: [{endpoints}], ports: [{{port: 7070}}],
+               metadata: {{name: {name}, namespace: boutique, labels: {{kubernetes.io/service-name: cart}}}}}}"
+        )
+    };
+    let of_pod = |address: &str, pod: &str| {
+        format!("{{addresses: [\"{address}\"], targetRef: {{kind: Pod, name: {pod}}}}}")
+    };
+    let pod = |name: &str| {
+        format!("{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: boutique}}}}")
+    };
+    // Of the second pod the slice of the other family knows alone, yet; the last in each are of no pod.
+    let ipv4 = [&of_pod("10.1.0.7", "a"), "{addresses: [10.9.0.1]}"].join(", ");
+    let ipv6 = [
+        of_pod("fd00::7", "a"),
+        of_pod("fd00::8", "b"),
+        "{addresses: [\"fd00::99\"]}".to_owned(),
+    ];
+    let ipv6 = ipv6.join(", ");
+    let called = |addresses: &str| {
+        let texts = [
+            service(addresses),
+            pod("a"),
+            pod("b"),
+            slice("cart-4", &ipv4),
+            slice("cart-6", &ipv6),
+        ];
+        let index = index(&texts.each_ref().map(String::as_str));
+        let endpoints = compile::endpoints(&index, &cart()).into_iter();
+        let hosts = endpoints.map(|endpoint| match endpoint.host {
+            Host::Ip(ip) => ip.to_string(),
+            Host::Name(name) => name,
+        });
+        (index, hosts.collect::<Vec<_>>())
+    };
+    let ipv4_first = ["10.1.0.7", "10.9.0.1", "fd00::8", "fd00::99"];
+    let (index, hosts) = called("10.96.0.10, \"fd00::10\"");
+    assert_eq!(hosts, ipv4_first);
+    for ip in ["10.96.0.10:7000", "[fd00::10]:7000"] {
+        let means = index.destination(address(ip));
+        assert!(
+            matches!(&means, Destination::Service(key) if *key == cart()),
+            "{ip}: {means:?}"
+        );
+    }
+    let (_, hosts) = called("\"fd00::10\", 10.96.0.10");
+    assert_eq!(hosts, ["fd00::7", "fd00::8", "fd00::99", "10.9.0.1"]);
+    let (_, hosts) = called("None");
+    assert_eq!(hosts, ipv4_first, "a headless one: as the slices stand");
+}
+
 /// As `kubectl get endpointslices -o yaml` writes one of a Service that has nobody left.
 #[test]
 fn lists_may_be_null() {

@@ -2,6 +2,7 @@
 
 mod change;
 mod endpoints;
+mod nulls;
 mod outbound;
 mod snapshot;
 mod workload;

@@ -14,6 +14,18 @@ use super::{Anchor, AuthorityError, Minted};
 /// Oldest first. No folder is no anchors; a file that cannot be read is an error, never a reason for a new CA:
 /// that would cut off every sidecar that trusts the old one.
 pub(super) fn read(folder: &Path) -> Result<Vec<Anchor>, AuthorityError> {
+    let paths = paths(folder)?;
+    paths.iter().map(|path| read_anchor(path)).collect()
+}
+
+/// Of an anchor that is to be written there.
+pub(super) fn next_number(folder: &Path) -> Result<u32, AuthorityError> {
+    let paths = paths(folder)?;
+    let names = paths.iter().filter_map(|path| path.file_name()?.to_str());
+    Ok(super::next_number(names))
+}
+
+fn paths(folder: &Path) -> Result<Vec<PathBuf>, AuthorityError> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -27,7 +39,7 @@ pub(super) fn read(folder: &Path) -> Result<Vec<Anchor>, AuthorityError> {
         }
     }
     paths.sort(); // numbers with leading zeros
-    paths.iter().map(|path| read_anchor(path)).collect()
+    Ok(paths)
 }
 
 fn read_anchor(path: &Path) -> Result<Anchor, AuthorityError> {
@@ -69,21 +81,30 @@ fn certificate_of(pem: &str) -> String {
     format!("{BEGIN}{inside}{END}\n")
 }
 
-/// On disk for good when this returns: a CA that a sidecar has seen must not be forgotten.
+/// On disk for good when this returns: a CA that a sidecar has seen must not be forgotten. Nor may one that is there be
+/// written over.
 pub(super) fn write(folder: &Path, minted: &Minted) -> Result<(), AuthorityError> {
-    let number = minted.number;
     let mut builder = std::fs::DirBuilder::new();
     builder
         .recursive(true)
         .mode(0o700)
         .create(folder)
         .map_err(|error| file_error(folder, error))?;
-    let path = folder.join(format!("{number:04}.pem"));
-    let temporary = folder.join(format!("{number:04}.new"));
-    let result = write_synced(&temporary, &minted.pem)
+    let path = folder.join(minted.file_name());
+    let temporary = path.with_extension("new");
+    let result = unless_it_exists(&path)
+        .and_then(|()| write_synced(&temporary, &minted.pem))
         .and_then(|()| std::fs::rename(&temporary, &path))
         .and_then(|()| File::open(folder)?.sync_all());
     result.map_err(|error| file_error(&path, error))
+}
+
+/// The folder is one control plane's alone, so nobody makes it a moment later.
+fn unless_it_exists(path: &Path) -> std::io::Result<()> {
+    match path.try_exists()? {
+        true => Err(ErrorKind::AlreadyExists.into()),
+        false => Ok(()),
+    }
 }
 
 fn write_synced(path: &Path, text: &str) -> std::io::Result<()> {

@@ -60,8 +60,7 @@ fn webpki_anchor<'a>(der: &'a CertificateDer<'static>) -> TrustAnchor<'a> {
 /// Whoever brings his own CA may write its key first. The bundle is in a ConfigMap of every namespace.
 #[test]
 fn the_bundle_has_no_key_in_whatever_order_an_anchor_is_written() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let minted = open(folder.path(), now()).mint(now()).expect("an anchor");
+    let minted = Minted::new(&config(), 1, now()).expect("an anchor");
     let (certificate, key) = minted
         .pem
         .split_once("-----BEGIN PRIVATE KEY-----")
@@ -150,6 +149,44 @@ fn a_damaged_anchor_is_an_error_and_never_replaced() {
     std::fs::write(&file, "not a certificate").expect("a file");
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("chmod");
     assert!(Authority::open(folder.path(), config(), now()).is_err());
+}
+
+/// The next one's number was the count of those that were left, and so the file of one that signs.
+#[test]
+fn an_anchor_is_never_written_over_another_when_an_older_one_was_removed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str| folder.path().join(name);
+    let text = |name: &str| std::fs::read_to_string(file(name)).expect("a file");
+    open(folder.path(), now()).introduce(now()).expect("one");
+    let before = text("0002.pem");
+    std::fs::remove_file(file("0001.pem")).expect("removed");
+    open(folder.path(), now()).introduce(now()).expect("one");
+    assert_eq!(text("0002.pem"), before);
+    assert!(file("0003.pem").exists() && !file("0001.pem").exists());
+
+    let minted = Minted::new(&config(), 2, now()).expect("an anchor");
+    let error = store::write(folder.path(), &minted).expect_err("there is one");
+    assert!(error.to_string().contains("0002.pem"), "{error}");
+    assert_eq!(text("0002.pem"), before);
+}
+
+#[test]
+fn the_next_number_is_above_all_that_are_there() {
+    for (names, next) in [
+        (&[][..], 1),
+        (&["0001.pem", "0007.pem", "0003.pem"], 8),
+        (&["ca.crt", "ca.pem", "0009.new"], 1),
+        (&["12000.pem", "0002.pem"], 12_001),
+        (&["4294967295.pem"], u32::MAX),
+    ] {
+        assert_eq!(next_number(names.iter().copied()), next, "{names:?}");
+    }
+}
+
+#[test]
+fn there_is_no_authority_without_an_anchor() {
+    let error = Authority::from_pems(config(), []).expect_err("nothing signs");
+    assert!(matches!(error, AuthorityError::NoAnchor), "{error}");
 }
 
 #[test]

@@ -61,7 +61,8 @@ fn first_container(knobs: &Knobs) -> Value {
     }
 }
 
-/// Little, and only for a moment. Where a quota wants a limit of CPU for the sidecar, it wants one here, too.
+/// Little, and only for a moment. Where a quota wants a limit of CPU for the sidecar, it wants one here, too. A pod is of
+/// the class Guaranteed when all its containers ask for what they may have: where the sidecar does, so does this one.
 fn first_resources(knobs: &Knobs) -> Value {
     let mut resources =
         json!({ "requests": { "cpu": "10m", "memory": "16Mi" }, "limits": { "memory": "64Mi" } });
@@ -69,7 +70,19 @@ fn first_resources(knobs: &Knobs) -> Value {
         resources["limits"]["cpu"] = limit.into();
         resources["requests"]["cpu"] = quantity::smaller("10m", limit).into();
     }
+    if asks_for_its_limits(&knobs.resources) {
+        resources["requests"] = resources["limits"].clone();
+    }
     resources
+}
+
+fn asks_for_its_limits(resources: &Value) -> bool {
+    ["cpu", "memory"].into_iter().all(|resource| {
+        let [request, limit] = ["requests", "limits"].map(|it| resources[it][resource].as_str());
+        request
+            .zip(limit)
+            .is_some_and(|(request, limit)| quantity::are_equal(request, limit))
+    })
 }
 
 fn validate_container(knobs: &Knobs) -> Value {

@@ -64,6 +64,14 @@ pub(super) fn rewrite(spec: &mut Map<String, Value>) -> Map<String, Value> {
     originals
 }
 
+/// Whether [`rewrite`] would find anything in this container.
+pub(super) fn are_rewritten(container: &Value) -> bool {
+    KINDS.iter().any(|kind| {
+        let probe = container.pointer(kind.at);
+        probe.is_some_and(|probe| original(probe, kind, container).is_some())
+    })
+}
+
 /// The hook of a container that has none of its own: the kubelet tells a container to end, and its callers at the same time
 /// that it is going, so what they have sent on its idle connections would be lost. The sidecar answers after `seconds`.
 pub(super) fn delay_stop(spec: &mut Map<String, Value>, seconds: u64) -> Map<String, Value> {

@@ -13,11 +13,16 @@ pub(super) fn smaller<'a>(a: &'a str, b: &'a str) -> &'a str {
     }
 }
 
+/// However they are written: `1` and `1000m`.
+pub(super) fn are_equal(a: &str, b: &str) -> bool {
+    amount(a).is_some_and(|a| Some(a) == amount(b))
+}
+
 fn amount(text: &str) -> Option<f64> {
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let scale = match &text[number.len()..] {
-        "" => 1.0,
-        "m" => 1e-3,
+    let suffix = &text[number.len()..];
+    let scale = match suffix {
+        "" | "m" => 1.0,
         "k" => 1e3,
         "M" => 1e6,
         "G" => 1e9,
@@ -27,6 +32,8 @@ fn amount(text: &str) -> Option<f64> {
         _ => return None,
     };
     let number: f64 = number.parse().ok()?;
+    // Divided, not multiplied by 1e-3, which is no binary fraction: so 70m is 0.07 to the last bit.
+    let number = if suffix == "m" { number / 1e3 } else { number };
     (number > 0.0 && number.is_finite()).then_some(number * scale)
 }
 
@@ -42,6 +49,16 @@ mod tests {
         for text in ["", "0", "-1", "64MB", "Mi", "much", "1 Gi", "inf", "1e999"] {
             assert_eq!(parse(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn the_same_amount_is_told_however_it_is_written() {
+        for milli in 1..3000 {
+            let (whole, rest) = (milli / 1000, milli % 1000);
+            let (milli, decimal) = (format!("{milli}m"), format!("{whole}.{rest:03}"));
+            assert!(are_equal(&milli, &decimal), "{milli} {decimal}");
+        }
+        assert!(are_equal("1Gi", "1024Mi") && !are_equal("1G", "1Gi") && !are_equal("x", "x"));
     }
 
     #[test]

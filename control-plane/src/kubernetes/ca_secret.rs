@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   (start) no Secret ──▶ made, with the first anchor; of two who make it one reads the other's
+//!           an empty one ──▶ gets the first anchor, in the same way
 //!   (later) read again and again: an anchor that another control plane introduced is trusted from then on
 //!   holder: half an anchor's life is over, or the Secret is annotated ──▶ a successor is added
 //! ```
@@ -21,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::trust::builtin;
-use crate::authority::{Authority, AuthorityConfig, AuthorityError, Minted};
+use crate::authority::{Authority, AuthorityConfig, AuthorityError, Minted, next_number};
 use crate::source::kubernetes::chain;
 
 pub const CA_SECRET: &str = "weir-ca";
@@ -47,6 +48,8 @@ pub enum SecretError {
     Silent,
     #[error("key {0} is not text in base64")]
     Encoding(String),
+    #[error("key {0} is in use: no anchor is written over another")]
+    Taken(String),
 }
 
 impl CaSecret {
@@ -75,31 +78,46 @@ impl CaSecret {
     }
 
     async fn try_open(&self, config: &AuthorityConfig) -> Result<Authority, SecretError> {
-        if let Some(secret) = self.secrets.get_opt(CA_SECRET).await? {
-            let anchors = anchors(&secret)?;
-            if !anchors.is_empty() {
-                return Ok(Authority::from_pems(config.clone(), anchors.values())?);
+        loop {
+            let found = self.secrets.get_opt(CA_SECRET).await?;
+            if let Some(secret) = &found {
+                let anchors = anchors(secret)?;
+                if !anchors.is_empty() {
+                    return Ok(Authority::from_pems(config.clone(), anchors.values())?);
+                }
+            }
+            match self.add_first(found, config).await {
+                // Another control plane was faster: its CA is the mesh's.
+                Err(SecretError::Api(kube::Error::Api(status))) if status.code == 409 => {}
+                added => return added,
             }
         }
-        let mut authority = Authority::from_pems(config.clone(), [])?;
-        let minted = authority.mint(SystemTime::now())?;
-        let resource = builtin("", "v1", "Secret", "secrets");
-        let mut secret = DynamicObject::new(CA_SECRET, &resource);
-        secret.data = json!({ "type": "weir.dev/ca", "data": {} });
-        add(&mut secret, &minted);
-        match self.secrets.create(&PostParams::default(), &secret).await {
-            Ok(_) => authority.adopt(&minted.pem)?,
-            // Another control plane was faster: its CA is the mesh's.
-            Err(kube::Error::Api(status)) if status.code == 409 => {
-                let secret = self.secrets.get(CA_SECRET).await?;
-                return Ok(Authority::from_pems(
-                    config.clone(),
-                    anchors(&secret)?.values(),
-                )?);
+    }
+
+    /// To the Secret that was found, at the version that was read, or to a new one.
+    async fn add_first(
+        &self,
+        found: Option<DynamicObject>,
+        config: &AuthorityConfig,
+    ) -> Result<Authority, SecretError> {
+        let params = PostParams::default();
+        let first = |secret: &mut DynamicObject| add(secret, config, SystemTime::now());
+        let minted = match found {
+            Some(mut secret) => {
+                let minted = first(&mut secret)?;
+                self.secrets.replace(CA_SECRET, &params, &secret).await?;
+                minted
             }
-            Err(error) => return Err(error.into()),
-        }
-        Ok(authority)
+            None => {
+                let resource = builtin("", "v1", "Secret", "secrets");
+                let mut secret = DynamicObject::new(CA_SECRET, &resource);
+                secret.data = json!({ "type": "weir.dev/ca", "data": {} });
+                let minted = first(&mut secret)?;
+                self.secrets.create(&params, &secret).await?;
+                minted
+            }
+        };
+        Ok(Authority::from_pems(config.clone(), [&minted.pem])?)
     }
 
     /// Takes over what others added, and adds a successor when it is time and ours to do. Whether one was added.
@@ -120,8 +138,8 @@ impl CaSecret {
         if !due || !*self.held.borrow() {
             return Ok(false);
         }
-        let minted = lock(authority).mint(now)?;
-        add(&mut secret, &minted);
+        let config = lock(authority).config().clone();
+        let minted = add(&mut secret, &config, now)?;
         // In the Secret before it is trusted, and with the version that was read.
         self.secrets
             .replace(CA_SECRET, &PostParams::default(), &secret)
@@ -144,9 +162,21 @@ fn anchors(secret: &DynamicObject) -> Result<BTreeMap<String, String>, SecretErr
     pems.map(decode).collect()
 }
 
-fn add(secret: &mut DynamicObject, minted: &Minted) {
-    let name = format!("{:04}.pem", minted.number);
-    secret.data["data"][name] = json!(STANDARD.encode(&minted.pem));
+/// A new anchor, under a key that none has.
+fn add(
+    secret: &mut DynamicObject,
+    config: &AuthorityConfig,
+    now: SystemTime,
+) -> Result<Minted, SecretError> {
+    let keys = secret.data["data"].as_object().into_iter().flatten();
+    let number = next_number(keys.map(|(key, _)| key.as_str()));
+    let minted = Minted::new(config, number, now)?;
+    let key = minted.file_name();
+    if secret.data["data"].get(&key).is_some() {
+        return Err(SecretError::Taken(key));
+    }
+    secret.data["data"][key] = json!(STANDARD.encode(&minted.pem));
+    Ok(minted)
 }
 
 fn lock(authority: &Mutex<Authority>) -> MutexGuard<'_, Authority> {

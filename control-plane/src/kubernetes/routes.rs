@@ -207,9 +207,10 @@ async fn write(
         .await
 }
 
-/// `status.parents` with our answers; `None`: it is so already.
+/// `status.parents` with our answers; `None`: it is so already. A route without `parentRefs` has no parents.
 fn answered(object: &DynamicObject, verdict: &Verdict, now: &str) -> Option<Value> {
-    let parents = object.data.pointer("/spec/parentRefs")?.as_array()?;
+    let parents = object.data.pointer("/spec/parentRefs");
+    let parents = parents.and_then(Value::as_array).into_iter().flatten();
     let before = object.data.pointer("/status/parents");
     let before = before
         .and_then(Value::as_array)
@@ -218,7 +219,7 @@ fn answered(object: &DynamicObject, verdict: &Verdict, now: &str) -> Option<Valu
     let (old, others): (Vec<Value>, Vec<Value>) = before
         .into_iter()
         .partition(|entry| entry["controllerName"] == CONTROLLER);
-    let of_services = parents.iter().filter(|parent| is_service(parent));
+    let of_services = parents.filter(|parent| is_service(parent));
     let ours = of_services.enumerate().map(|(place, parent)| {
         let conditions = match verdict {
             Verdict::Refused(entry) => vec![refused(entry)],
@@ -361,6 +362,27 @@ mod tests {
         let [accepted, resolved] = [0, 1].map(|it| &answer[1]["conditions"][it]);
         assert_eq!(accepted["lastTransitionTime"], "2026-11-26T03:00:00Z");
         assert_eq!(resolved["lastTransitionTime"], later);
+    }
+
+    /// The API server leaves the list out when nothing is in it: our `Accepted: True` stayed for ever.
+    #[test]
+    fn the_answer_goes_with_the_last_of_the_parents() {
+        let theirs = json!({ "parentRef": { "name": "front" }, "controllerName": "other.example/controller", "conditions": [] });
+        let service = json!({ "group": "", "kind": "Service", "name": "cart" });
+        let fresh = route(json!([service]), json!([theirs]));
+        let answer = answered(&fresh, &read(Parent::Accepted, None), "").expect("an answer");
+        let mut left = route(json!([]), answer);
+        for parents in [json!([]), Value::Null] {
+            left.data["spec"]["parentRefs"] = parents;
+            let gone = answered(&left, &Verdict::Read(Vec::new()), "");
+            assert_eq!(gone, Some(json!([theirs])));
+        }
+        let spec = left.data["spec"].as_object_mut().expect("a spec");
+        spec.remove("parentRefs");
+        let gone = answered(&left, &Verdict::Read(Vec::new()), "");
+        assert_eq!(gone, Some(json!([theirs])));
+        left.data["status"]["parents"] = json!([theirs]);
+        assert_eq!(answered(&left, &Verdict::Read(Vec::new()), ""), None);
     }
 
     #[test]

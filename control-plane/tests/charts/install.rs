@@ -153,6 +153,56 @@ fn values_that_are_none_are_refused_with_what_there_is() {
     }
 }
 
+/// The control plane never started with what the chart had taken for its trust domain or the life of its certificates.
+#[test]
+fn the_schema_takes_no_value_that_the_control_plane_refuses() {
+    let takes = |value: &str, said: &str| {
+        let set = format!("{value}={said}");
+        weir(&["install", "--set-string", &set]).status.success()
+    };
+    let long = "a".repeat(253);
+    let longer = "a".repeat(254);
+    for domain in [
+        "weir.local",
+        "a",
+        "0",
+        "prod-1.example",
+        &long,
+        "",
+        "a_b",
+        "a.",
+        ".a",
+        "a-",
+        "-a",
+        "a.-b",
+        "a..b",
+        "A",
+        "a/b",
+        "ä",
+        &longer,
+    ] {
+        let is_taken = weir_control_plane::spiffe::is_name(domain);
+        assert_eq!(takes("trustDomain", domain), is_taken, "{domain:?}");
+    }
+    for (lifetime, is_taken) in [
+        ("24h", true),
+        ("1h30m", true),
+        ("0h1m", true),
+        ("90s", true),
+        ("9999h99999m99999s", true),
+        ("0s", false),
+        ("0h0m0s", false),
+        ("", false),
+        ("24", false),
+        ("99999h1m", false),
+        ("1m1h", false),
+    ] {
+        let read = lifetime.parse::<weir_config::units::Duration>();
+        assert_eq!(read.is_ok(), is_taken, "{lifetime:?}");
+        assert_eq!(takes("leafLifetime", lifetime), is_taken, "{lifetime:?}");
+    }
+}
+
 #[test]
 fn values_reach_what_they_are_for() {
     let text = told(&[

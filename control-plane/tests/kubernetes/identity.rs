@@ -87,6 +87,74 @@ async fn control_planes_share_a_ca_and_rotate_it_without_a_restart() {
     second.stop().await;
 }
 
+/// A Secret that somebody made first, to keep it out of a backup or in an order of his own, ended every start in a panic.
+#[tokio::test]
+async fn an_empty_secret_gets_the_first_anchor() {
+    let cluster = Cluster::double().await;
+    let empty = "apiVersion: v1\nkind: Secret\ntype: Opaque\nmetadata: {name: weir-ca, namespace: weir-system, labels: {team: mesh}}\n";
+    cluster.apply(empty).await;
+    let mut other = cluster.settings();
+    other.state = cluster.folder.path().join("state-1");
+    other.trust_bundle_out = None;
+    // Both find it empty: one of them is too late, and reads again.
+    let (first, second) = tokio::join!(cluster.start(), ControlPlane::start(other));
+    let second = second.expect("it starts");
+    assert_eq!(first.mesh.trust_bundle().len(), 1);
+    assert_eq!(first.mesh.trust_bundle(), second.mesh.trust_bundle());
+    cluster.connect(&first, "cart-0").await;
+    let secret = cluster.objects("v1", "Secret", "weir-system");
+    let secret = secret.get("weir-ca").await.expect("it is there");
+    let keys = secret.data["data"].as_object().expect("data").keys();
+    assert_eq!(keys.collect::<Vec<_>>(), ["0001.pem"]);
+    assert_eq!(
+        secret.data["type"], "Opaque",
+        "it is the one that was found"
+    );
+    assert_eq!(secret.metadata.labels.expect("labels")["team"], "mesh");
+    first.stop().await;
+    second.stop().await;
+}
+
+/// With the first of two removed, the next was written over the second: the one that signs, on which all rests.
+#[tokio::test]
+async fn a_successor_is_not_written_over_an_anchor_when_an_older_one_was_removed() {
+    let cluster = Cluster::double().await;
+    let secrets = cluster.objects("v1", "Secret", "weir-system");
+    let start = async |state: &str| {
+        let mut settings = cluster.settings();
+        settings.state = cluster.folder.path().join(state);
+        settings.leaf_lifetime = Duration::from_secs(2); // looked after every second
+        ControlPlane::start(settings).await.expect("it starts")
+    };
+    let patch = async |patch: serde_json::Value| {
+        let merge = kube::api::Patch::Merge(&patch);
+        let params = kube::api::PatchParams::default();
+        let patched = secrets.patch("weir-ca", &params, &merge).await;
+        patched.expect("patched")
+    };
+    let rotated = async |plane: &ControlPlane, anchors: usize| {
+        let asked =
+            serde_json::json!({ "metadata": { "annotations": { "weir.dev/rotate-ca": "now" } } });
+        patch(asked).await;
+        until("there is another anchor", || {
+            plane.mesh.trust_bundle().len() == anchors
+        })
+        .await;
+    };
+    let plane = start("state-0").await;
+    rotated(&plane, 2).await;
+    plane.stop().await;
+    let before = patch(serde_json::json!({ "data": { "0001.pem": null } })).await;
+    let plane = start("state-1").await;
+    rotated(&plane, 2).await;
+    plane.stop().await;
+    let after = secrets.get("weir-ca").await.expect("it is there");
+    let (before, after) = (&before.data["data"], &after.data["data"]);
+    assert_eq!(after["0002.pem"], before["0002.pem"]);
+    let keys = after.as_object().expect("data").keys();
+    assert_eq!(keys.collect::<Vec<_>>(), ["0002.pem", "0003.pem"]);
+}
+
 /// A CA that cannot be read must never become a new one.
 #[tokio::test]
 async fn a_ca_that_cannot_be_read_is_an_error_and_stays() {

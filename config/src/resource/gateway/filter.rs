@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{BackendRef, Unsupported};
+use crate::resource::null::or_empty;
 use crate::units::{Count, Percent};
 
 /// `type` says which one of the fields is there.
@@ -47,11 +48,11 @@ pub enum FilterType {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct HeaderChanges {
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "or_empty", skip_serializing_if = "Vec::is_empty")]
     pub set: Vec<Header>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "or_empty", skip_serializing_if = "Vec::is_empty")]
     pub add: Vec<Header>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "or_empty", skip_serializing_if = "Vec::is_empty")]
     pub remove: Vec<String>,
 }
 

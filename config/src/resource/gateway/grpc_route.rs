@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     BackendRef, RouteFilter, RouteRule, RouteSpec, Unsupported, ValueMatch, ValueMatchType,
 };
+use crate::resource::null::or_empty;
 use crate::resource::{Kind, Object};
 
 pub type GrpcRoute = Object<RouteSpec<GrpcRouteRule>>;
@@ -15,11 +16,11 @@ pub struct GrpcRouteRule {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Any of them; every call when there is none.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "or_empty", skip_serializing_if = "Vec::is_empty")]
     pub matches: Vec<GrpcRouteMatch>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "or_empty", skip_serializing_if = "Vec::is_empty")]
     pub filters: Vec<RouteFilter>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "or_empty", skip_serializing_if = "Vec::is_empty")]
     pub backend_refs: Vec<BackendRef>,
     #[serde(skip_serializing)]
     pub session_persistence: Option<Unsupported>,
@@ -31,7 +32,7 @@ pub struct GrpcRouteRule {
 pub struct GrpcRouteMatch {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<GrpcMethodMatch>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "or_empty", skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<ValueMatch>,
 }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{BackendRef, RouteFilter, RouteRule, RouteSpec, Unsupported, ValueMatch};
+use crate::resource::null::or_empty;
 use crate::resource::{Kind, Object};
 use crate::units::{Count, Duration};
 
@@ -14,11 +15,11 @@ pub struct HttpRouteRule {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Any of them; every call when there is none.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "or_empty", skip_serializing_if = "Vec::is_empty")]
     pub matches: Vec<HttpRouteMatch>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "or_empty", skip_serializing_if = "Vec::is_empty")]
     pub filters: Vec<RouteFilter>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "or_empty", skip_serializing_if = "Vec::is_empty")]
     pub backend_refs: Vec<BackendRef>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<RouteTimeouts>,
@@ -34,9 +35,9 @@ pub struct HttpRouteRule {
 pub struct HttpRouteMatch {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<RoutePath>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "or_empty", skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<ValueMatch>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "or_empty", skip_serializing_if = "Vec::is_empty")]
     pub query_params: Vec<ValueMatch>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
@@ -80,7 +81,7 @@ pub struct RouteTimeout(pub Option<Duration>);
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RouteRetry {
     /// Worth another try whatever the method: whoever writes this vouches for it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "or_empty", skip_serializing_if = "Vec::is_empty")]
     pub codes: Vec<Count<400, 599>>,
     /// After the first.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -3,19 +3,22 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::Metadata;
+use super::super::null::or_empty;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReferenceGrant {
     pub metadata: Metadata,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_empty")]
     pub spec: ReferenceGrantSpec,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ReferenceGrantSpec {
+    #[serde(deserialize_with = "or_empty")]
     pub from: Vec<GrantFrom>,
+    #[serde(deserialize_with = "or_empty")]
     pub to: Vec<GrantTo>,
 }
 

@@ -3,18 +3,24 @@
 use serde::{Deserialize, Serialize};
 
 use super::{BackendRef, ParentRef, RouteFilter, Unsupported};
+use crate::resource::null::or_empty;
 use crate::resource::{Kind, Metadata, Object, ObjectName};
 
 /// `R`: a rule of its kind.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RouteSpec<R> {
+    #[serde(deserialize_with = "or_empty")]
     pub parent_refs: Vec<ParentRef>,
     /// Mean nothing where the parent is a Service.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "or_empty", skip_serializing_if = "Vec::is_empty")]
     pub hostnames: Vec<String>,
     #[serde(skip_serializing)]
     pub use_default_gateways: Option<Unsupported>,
+    #[serde(
+        deserialize_with = "or_empty",
+        bound(deserialize = "R: Deserialize<'de>")
+    )]
     pub rules: Vec<R>,
 }
 

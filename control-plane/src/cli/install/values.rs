@@ -62,7 +62,7 @@ fn lay(under: &mut Map<String, Value>, over: Map<String, Value>, null: Null) {
     }
 }
 
-/// As much of JSON Schema as `values.schema.json` uses.
+/// As much of JSON Schema as `values.schema.json` uses: `KEYWORDS` in the tests has all of it.
 fn check(value: &Value, schema: &Value, at: &str) -> Result<(), String> {
     let wrong = |expected: String| Err(format!("value {at}: expected {expected}, found {value}"));
     let words = |list: &Value| {
@@ -97,6 +97,14 @@ fn check(value: &Value, schema: &Value, at: &str) -> Result<(), String> {
         && (text.chars().count() as u64) < least
     {
         return wrong("a text that says something".to_owned());
+    }
+    if let (Some(most), Some(text)) = (schema["maxLength"].as_u64(), value.as_str())
+        && (text.chars().count() as u64) > most
+    {
+        return wrong(format!("a text of at most {most} characters"));
+    }
+    for part in schema["allOf"].as_array().into_iter().flatten() {
+        check(value, part, at)?;
     }
     if let Some(number) = value.as_i64() {
         let least = schema["minimum"].as_i64().unwrap_or(i64::MIN);
@@ -155,5 +163,66 @@ fn article(kind: &str) -> &'static str {
         "an"
     } else {
         "a"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::SCHEMA;
+    use super::*;
+
+    /// What [`check`] acts on, and what is for people.
+    const KEYWORDS: [&str; 14] = [
+        "$schema",
+        "title",
+        "additionalProperties",
+        "allOf",
+        "enum",
+        "items",
+        "maxLength",
+        "maximum",
+        "minLength",
+        "minimum",
+        "pattern",
+        "properties",
+        "required",
+        "type",
+    ];
+
+    fn look(schema: &Value) {
+        let Some(fields) = schema.as_object() else {
+            return;
+        };
+        for (keyword, said) in fields {
+            assert!(
+                KEYWORDS.contains(&keyword.as_str()),
+                "nobody checks {keyword}"
+            );
+            match (keyword.as_str(), said) {
+                ("properties", Value::Object(known)) => known.values().for_each(look),
+                ("allOf", Value::Array(parts)) => parts.iter().for_each(look),
+                ("items" | "additionalProperties", inner) => look(inner),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn every_keyword_of_the_charts_schema_is_checked() {
+        look(&serde_json::from_str(SCHEMA).expect("JSON"));
+    }
+
+    #[test]
+    fn all_that_is_asked_of_a_text_must_hold() {
+        let schema = serde_json::json!({ "maxLength": 3, "allOf": [{ "pattern": "^a" }, { "pattern": "b$" }] });
+        for (text, holds) in [
+            ("ab", true),
+            ("aab", true),
+            ("aaab", false),
+            ("a", false),
+            ("b", false),
+        ] {
+            assert_eq!(check(&text.into(), &schema, "").is_ok(), holds, "{text}");
+        }
     }
 }

@@ -157,9 +157,8 @@ fn own(object: &Value) -> Value {
                 if !kept.contains_key("name")
                     && let Some(prefix) = kept.shift_remove("generateName")
                 {
-                    // The server appends five characters; until then there is no name to be wrong.
                     let prefix = prefix.as_str().unwrap_or_default();
-                    kept.insert("name".to_owned(), json!(format!("{prefix}xxxxx")));
+                    kept.insert("name".to_owned(), json!(name_to_be(prefix)));
                 }
                 own.insert(key.clone(), Value::Object(kept));
             }
@@ -169,6 +168,14 @@ fn own(object: &Value) -> Value {
         }
     }
     Value::Object(own)
+}
+
+/// As long as the name that the API server makes of a `generateName`: it appends five characters, and cuts off what would
+/// make that longer than a label may be. Until then there is no name to be wrong.
+fn name_to_be(prefix: &str) -> String {
+    const PREFIX_BYTES_MAX: usize = 63 - 5;
+    let end = prefix.floor_char_boundary(PREFIX_BYTES_MAX);
+    format!("{}xxxxx", &prefix[..end])
 }
 
 /// `ResiliencePolicy boutique/payment`: in place of a file's name.
@@ -282,6 +289,24 @@ mod tests {
             "spec": { "targetRefs": [{ "kind": "Service", "name": "cart" }], "outbound": { "deadline": "2s" } },
         });
         read_own(&policy, "weir.local").expect("in order");
+    }
+
+    #[test]
+    fn a_prefix_that_the_server_will_cut_is_no_mistake() {
+        let read_with = |prefix: &str| {
+            let policy = json!({
+                "apiVersion": "weir.dev/v1alpha1", "kind": "ResiliencePolicy",
+                "metadata": { "generateName": prefix, "namespace": "boutique" },
+                "spec": { "targetRefs": [{ "kind": "Service", "name": "cart" }], "outbound": { "deadline": "2s" } },
+            });
+            let read = read_own(&policy, "weir.local")?;
+            Ok::<_, Vec<String>>(read.resource.metadata().name.clone())
+        };
+        let cut = format!("{}xxxxx", "a".repeat(58));
+        for length in [58, 59, 300] {
+            assert_eq!(read_with(&"a".repeat(length)), Ok(cut.clone()), "{length}");
+        }
+        read_with(&"ä".repeat(40)).expect_err("it is cut between two characters, and no name");
     }
 
     #[test]
