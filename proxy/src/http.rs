@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
@@ -26,6 +26,7 @@ use crate::layer::AnswerFuture;
 use crate::layer::admission::Admitted;
 use crate::layer::authorize::Right;
 use crate::mentions::Mentions;
+use crate::patience::{self, Patience};
 use crate::pipeline::Stack;
 use crate::policy::deadline::{Deadline, parse_grpc_timeout, parse_millis};
 use crate::policy::outcome::Outcome;
@@ -37,7 +38,6 @@ use crate::telemetry::{self, Direction};
 
 const HEADERS_MAX: usize = 100;
 const HEADER_BYTES_MAX: usize = 64 * 1024;
-const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// An upgraded connection on which nothing moves ends after this long.
 const UPGRADE_IDLE: Duration = Duration::from_secs(60 * 60);
 
@@ -89,12 +89,13 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let outlet = Outlet::default();
-    let io = TokioIo::new(Interjected::new(io, outlet.clone()));
+    let patience = Patience::default();
+    let io = TokioIo::new(Interjected::new(io, outlet.clone(), patience.clone()));
     let connection = Arc::new(connection);
     let service = service_fn(move |request| handle(connection.clone(), outlet.clone(), request));
     let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_READ_TIMEOUT)
+        .timer(patience.clone())
+        .header_read_timeout(patience::IDLE_TIMEOUT)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEADER_BYTES_MAX)
         .auto_date_header(false)
@@ -102,12 +103,18 @@ where
         .serve_connection(io, service)
         .with_upgrades();
     let mut serving = std::pin::pin!(serving);
-    tokio::select! {
-        result = serving.as_mut() => return result,
-        () = drain.started() => {}
+    let served = tokio::select! {
+        served = serving.as_mut() => served,
+        () = drain.started() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    match served {
+        // Who asked for nothing for so long has done no wrong.
+        Err(error) if error.is_timeout() && !patience.has_begun() => Ok(()),
+        served => served,
     }
-    serving.as_mut().graceful_shutdown();
-    serving.await
 }
 
 async fn handle(
@@ -375,3 +382,6 @@ fn finish(response: &mut Response<Body>, version: Version, to_app: bool) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

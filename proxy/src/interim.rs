@@ -24,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::head;
 use crate::mentions::Mentions;
+use crate::patience::Patience;
 
 /// More of them, unread, are no hints but a flood; the rest is dropped, which they may be.
 const WAITING_MAX: usize = 16;
@@ -184,11 +185,17 @@ impl Outlet {
 pub struct Interjected<I> {
     io: I,
     outlet: Outlet,
+    /// Told of all that comes.
+    patience: Patience,
 }
 
 impl<I> Interjected<I> {
-    pub fn new(io: I, outlet: Outlet) -> Self {
-        Self { io, outlet }
+    pub fn new(io: I, outlet: Outlet, patience: Patience) -> Self {
+        Self {
+            io,
+            outlet,
+            patience,
+        }
     }
 }
 
@@ -216,7 +223,12 @@ impl<I: AsyncRead + Unpin> AsyncRead for Interjected<I> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            self.patience.heard();
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -275,7 +287,7 @@ mod tests {
     async fn a_hint_goes_out_between_responses_and_never_within_one() {
         let (near, mut far) = tokio::io::duplex(1024);
         let outlet = Outlet::default();
-        let mut stream = Interjected::new(near, outlet.clone());
+        let mut stream = Interjected::new(near, outlet.clone(), Patience::default());
         let hint = |interim: &Interim| interim.push(StatusCode::EARLY_HINTS, hints().headers());
         let first = outlet.begin();
         stream

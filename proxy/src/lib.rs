@@ -33,6 +33,7 @@ pub mod listener;
 pub mod member;
 pub mod mentions;
 pub mod mesh;
+pub mod patience;
 pub mod piece;
 pub mod pipeline;
 pub mod policy;
