@@ -13,6 +13,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::piece::{PIECE_BYTES, Piece};
+use crate::tcp::Cut;
 
 pub struct ReadAhead<S> {
     stream: S,
@@ -120,6 +121,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ReadAhead<S> {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+impl<S: Cut> Cut for ReadAhead<S> {
+    fn cut(&self) {
+        self.stream.cut();
     }
 }
 

@@ -16,7 +16,8 @@ use tokio_rustls::client::TlsStream;
 use crate::ahead::ReadAhead;
 use crate::error::ConnectError;
 use crate::identity::{Identity, SpiffeId, spiffe_id};
-use crate::{socket, tcp};
+use crate::socket;
+use crate::tcp::{self, Cut};
 
 /// For TCP and, again, for TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -128,6 +129,12 @@ impl Stream {
             Self::Plain(stream) => tcp::reset(stream.get_ref()),
             Self::Tls(stream) => tcp::reset(stream.get_ref().0.get_ref()),
         }
+    }
+}
+
+impl Cut for Stream {
+    fn cut(&self) {
+        self.reset();
     }
 }
 

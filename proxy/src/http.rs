@@ -1,7 +1,7 @@
 //! Serving HTTP on a downstream connection: from hyper's requests to ours and back.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -10,13 +10,14 @@ use http::{HeaderMap, Method, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use crate::backend::Backend;
 use crate::body::{Body, BodyError, outcome};
+use crate::connector;
 use crate::drain::Drain;
 use crate::error::Error;
 use crate::head;
@@ -33,7 +34,7 @@ use crate::policy::outcome::Outcome;
 use crate::policy::priority::{COHORTS, Priority, Tier};
 use crate::recorder::Names;
 use crate::request::{Context, Protocol, Request, is_idempotent};
-use crate::tcp;
+use crate::tcp::{self, Cut};
 use crate::telemetry::{self, Direction};
 
 const HEADERS_MAX: usize = 100;
@@ -76,7 +77,7 @@ pub async fn serve<I>(
     drain: Drain,
 ) -> Result<(), BodyError>
 where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    I: AsyncRead + AsyncWrite + Cut + Unpin + Send + 'static,
 {
     match protocol {
         Protocol::Http1 => Ok(serve_http1(io, connection, drain).await?),
@@ -84,51 +85,76 @@ where
     }
 }
 
+/// An HTTP/1.1 connection, as its requests see it.
+struct Serving {
+    connection: Connection,
+    outlet: Outlet,
+    /// It has left HTTP for this.
+    switched: Mutex<Option<Switched>>,
+}
+
+/// With the drain, and with all that its caller holds, until the connection ends, also where it leaves HTTP.
 async fn serve_http1<I>(io: I, connection: Connection, mut drain: Drain) -> Result<(), hyper::Error>
 where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    I: AsyncRead + AsyncWrite + Cut + Unpin + Send + 'static,
 {
-    let outlet = Outlet::default();
+    let serving = Arc::new(Serving {
+        connection,
+        outlet: Outlet::default(),
+        switched: Mutex::default(),
+    });
     let patience = Patience::default();
-    let io = TokioIo::new(Interjected::new(io, outlet.clone(), patience.clone()));
-    let connection = Arc::new(connection);
-    let service = service_fn(move |request| handle(connection.clone(), outlet.clone(), request));
-    let serving = http1::Builder::new()
+    let io = Interjected::new(io, serving.outlet.clone(), patience.clone());
+    let requests = serving.clone();
+    let service = service_fn(move |request| handle(requests.clone(), request));
+    let conversation = http1::Builder::new()
         .timer(patience.clone())
         .header_read_timeout(patience::IDLE_TIMEOUT)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEADER_BYTES_MAX)
         .auto_date_header(false)
         .half_close(true)
-        .serve_connection(io, service)
+        .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
-    let mut serving = std::pin::pin!(serving);
+    let mut conversation = std::pin::pin!(conversation);
     let served = tokio::select! {
-        served = serving.as_mut() => served,
+        served = conversation.as_mut() => served,
         () = drain.started() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
+            conversation.as_mut().graceful_shutdown();
+            conversation.await
         }
     };
     match served {
         // Who asked for nothing for so long has done no wrong.
-        Err(error) if error.is_timeout() && !patience.has_begun() => Ok(()),
-        served => served,
+        Err(error) if error.is_timeout() && !patience.has_begun() => return Ok(()),
+        served => served?,
     }
+    let switched = serving
+        .switched
+        .lock()
+        .expect("no panic while locked")
+        .take();
+    if let Some(switched) = switched {
+        // Apart, or every idle connection has room for it.
+        Box::pin(switched.carry::<I>()).await;
+    }
+    Ok(())
 }
 
 async fn handle(
-    connection: Arc<Connection>,
-    outlet: Outlet,
+    serving: Arc<Serving>,
     mut incoming: http::Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
+    let Serving {
+        connection, outlet, ..
+    } = &*serving;
     let mentions = Mentions::of(incoming.headers());
     let upgrade = mentions.upgrade && head::wants_upgrade(incoming.version(), incoming.headers());
     let interim = interim::is_wanted_by(&incoming, mentions).then(|| outlet.begin());
-    let upgrade = upgrade.then(|| hyper::upgrade::on(&mut incoming));
+    let downstream = upgrade.then(|| hyper::upgrade::on(&mut incoming));
     let hints = interim.is_some();
     let incoming = incoming.map(Body::from);
-    let mut answering = std::pin::pin!(answer(&connection, incoming, mentions, upgrade, interim));
+    let mut answering = std::pin::pin!(answer(connection, incoming, mentions, upgrade, interim));
     let answered = std::future::poll_fn(|cx| {
         let answered = answering.as_mut().poll(cx);
         if hints && answered.is_pending() {
@@ -136,9 +162,15 @@ async fn handle(
         }
         answered
     });
-    let response = answered.await;
+    let mut response = answered.await;
     if hints {
         outlet.end();
+    }
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let Some(downstream) = downstream
+    {
+        let switched = Switched::new(downstream, &mut response);
+        *serving.switched.lock().expect("no panic while locked") = Some(switched);
     }
     Ok(response)
 }
@@ -149,7 +181,7 @@ pub fn answer(
     connection: &Connection,
     incoming: http::Request<Body>,
     mentions: Mentions,
-    upgrade: Option<OnUpgrade>,
+    upgrade: bool,
     interim: Option<Interim>,
 ) -> impl Future<Output = Response<Body>> {
     let grpc = mentions.grpc;
@@ -163,7 +195,7 @@ pub fn answer(
         incoming,
         names.clone(),
         mentions,
-        upgrade.is_some(),
+        upgrade,
         interim,
     );
     let begun = request.map(|request| call(&connection.target, request));
@@ -189,43 +221,64 @@ pub fn answer(
         {
             response.headers_mut().insert(&head::OWN_REQUEST_ID, id);
         }
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS
-            && let Some(downstream) = upgrade
-        {
-            let upstream = hyper::upgrade::on(&mut response);
-            let right = response.extensions_mut().remove::<Right>();
-            let place = response.extensions_mut().remove::<Arc<Admitted>>();
-            tokio::spawn(async move {
-                carry(downstream, upstream, right).await;
-                drop(place);
-            });
-        }
         response
     }
 }
 
-/// What follows an upgrade, for as long as whoever asked for it may.
-async fn carry(downstream: OnUpgrade, upstream: OnUpgrade, right: Option<Right>) {
-    // Either end may change its mind until both have switched.
-    let (Ok(downstream), Ok(upstream)) = tokio::join!(downstream, upstream) else {
-        return;
-    };
-    let carried = tcp::forward(
-        TokioIo::new(downstream),
-        TokioIo::new(upstream),
-        UPGRADE_IDLE,
-        Bytes::new(),
-    );
-    let taken_away = async {
-        match right {
-            Some(mut right) => right.taken_away().await,
-            None => std::future::pending().await,
+/// What follows an upgrade.
+struct Switched {
+    downstream: OnUpgrade,
+    upstream: OnUpgrade,
+    /// For as long as whoever asked for it may.
+    right: Option<Right>,
+    /// With the app, which it leaves when it ends.
+    _place: Option<Arc<Admitted>>,
+}
+
+impl Switched {
+    fn new(downstream: OnUpgrade, response: &mut Response<Body>) -> Self {
+        Self {
+            downstream,
+            upstream: hyper::upgrade::on(&mut *response),
+            right: response.extensions_mut().remove(),
+            _place: response.extensions_mut().remove(),
         }
-    };
-    tokio::select! {
-        biased;
-        () = taken_away => {}
-        _ = carried => {}
+    }
+
+    /// Until both ends are done. `I` is the connection downstream.
+    async fn carry<I: AsyncRead + AsyncWrite + Cut + Unpin + Send + 'static>(self) {
+        // Either end may change its mind until both have switched.
+        let switched = tokio::join!(self.downstream, self.upstream);
+        let (Ok(mut downstream), Ok(mut upstream)) = switched else {
+            return;
+        };
+        let taken_away = async {
+            match self.right {
+                Some(mut right) => right.taken_away().await,
+                None => std::future::pending().await,
+            }
+        };
+        let carried = tcp::forward(
+            TokioIo::new(&mut downstream),
+            TokioIo::new(&mut upstream),
+            UPGRADE_IDLE,
+            Bytes::new(),
+        );
+        let end = tokio::select! {
+            biased;
+            () = taken_away => None,
+            carried = carried => Some(carried.end),
+        };
+        if !matches!(end, Some(tcp::End::Closed)) {
+            cut::<Interjected<I>>(downstream);
+            cut::<connector::Stream>(upstream);
+        }
+    }
+}
+
+fn cut<T: AsyncRead + AsyncWrite + Cut + Unpin + Send + 'static>(upgraded: Upgraded) {
+    if let Ok(parts) = upgraded.downcast::<TokioIo<T>>() {
+        parts.io.inner().cut();
     }
 }
 

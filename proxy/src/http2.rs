@@ -125,7 +125,7 @@ async fn stream(
     let body = Body::download(Download::new(body, &head.headers));
     let request = Request::from_parts(head, body);
     let interim = hints.as_ref().map(Queue::interim);
-    let mut answering = pin!(answer(&connection, request, mentions, None, interim));
+    let mut answering = pin!(answer(&connection, request, mentions, false, interim));
     let answered = std::future::poll_fn(|cx| {
         // Whoever asked has left: what is done for it stops here.
         if respond.poll_reset(cx).is_ready() {

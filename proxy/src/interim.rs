@@ -25,6 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::head;
 use crate::mentions::Mentions;
 use crate::patience::Patience;
+use crate::tcp::Cut;
 
 /// More of them, unread, are no hints but a flood; the rest is dropped, which they may be.
 const WAITING_MAX: usize = 16;
@@ -266,6 +267,12 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Interjected<I> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+impl<I: Cut> Cut for Interjected<I> {
+    fn cut(&self) {
+        self.io.cut();
     }
 }
 

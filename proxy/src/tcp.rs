@@ -25,6 +25,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_rustls::server::TlsStream;
 
 use copy::Copy;
 use splice::Splice;
@@ -112,6 +113,28 @@ pub async fn forward_plain_until(
 pub fn reset(stream: &TcpStream) {
     // An error means the socket is gone already; then its peer knows.
     let _ = stream.set_zero_linger();
+}
+
+/// A connection whose drop can be made a [`reset`], whatever is around its socket.
+pub trait Cut {
+    fn cut(&self);
+}
+
+impl Cut for TcpStream {
+    fn cut(&self) {
+        reset(self);
+    }
+}
+
+impl<S: Cut> Cut for TlsStream<S> {
+    fn cut(&self) {
+        self.get_ref().0.cut();
+    }
+}
+
+#[cfg(test)]
+impl Cut for tokio::io::DuplexStream {
+    fn cut(&self) {}
 }
 
 /// The pump of one direction: how bytes get from `R` to `W`.

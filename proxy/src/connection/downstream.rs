@@ -7,9 +7,9 @@ use tokio_rustls::server::TlsStream;
 
 use super::OPAQUE_IDLE;
 use crate::ahead::ReadAhead;
-use crate::tcp;
+use crate::tcp::{self, Cut};
 
-pub(super) trait Downstream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+pub(super) trait Downstream: AsyncRead + AsyncWrite + Cut + Unpin + Send + 'static {
     const MUTUAL_TLS: bool;
 
     fn tcp(&self) -> &TcpStream;

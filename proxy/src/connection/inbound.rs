@@ -22,6 +22,7 @@ use crate::layer::authorize::Right;
 use crate::mesh::{InboundPort, Mesh};
 use crate::request::Protocol;
 use crate::shares::Shares;
+use crate::tcp::Cut;
 use crate::telemetry::{self, Direction};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -244,7 +245,7 @@ impl App<'_> {
         caller: Option<Arc<str>>,
     ) -> Result<(), Rejected>
     where
-        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        I: AsyncRead + AsyncWrite + Cut + Unpin + Send + 'static,
     {
         let mutual_tls = caller.is_some();
         telemetry::connection(INBOUND, &self.port.service, mutual_tls, protocol.as_str());

@@ -1,8 +1,10 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tower::service_fn;
 
 use super::*;
+use crate::ahead::ReadAhead;
 use crate::drain;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: app\r\n\r\n";
@@ -60,7 +62,10 @@ async fn an_idle_connection_is_kept_for_five_minutes_and_its_end_is_no_rejection
     let before = Instant::now();
     assert_eq!(serving.await.expect("no panic"), Ok(()));
     about(before.elapsed(), 60);
-    assert_eq!(caller.read_u8().await.map_err(|e| e.kind()), Err(std::io::ErrorKind::UnexpectedEof));
+    assert_eq!(
+        caller.read_u8().await.map_err(|e| e.kind()),
+        Err(std::io::ErrorKind::UnexpectedEof)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -87,4 +92,104 @@ async fn a_head_that_has_begun_has_ten_seconds_also_after_a_minute_of_silence() 
         let ended = Instant::now();
         about(ended - trickling.await.expect("no panic"), 10);
     }
+}
+
+const SOON: Duration = Duration::from_secs(10);
+
+async fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let near = TcpStream::connect(listener.local_addr().expect("it is bound"));
+    let (near, far) = tokio::join!(near, listener.accept());
+    (near.expect("it connects"), far.expect("it is accepted").0)
+}
+
+async fn heard(stream: &mut TcpStream) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let read = stream.read_buf(&mut head).await.expect("it is read");
+        assert_ne!(read, 0, "it ended");
+    }
+}
+
+/// An app and its caller who have left HTTP, and what the connection between them comes to.
+struct Websocket {
+    caller: TcpStream,
+    app: TcpStream,
+    signal: drain::Signal,
+    serving: JoinHandle<()>,
+}
+
+async fn websocket() -> Websocket {
+    let (mut caller, near) = pair().await;
+    let (far, mut app) = pair().await;
+    let far = Arc::new(Mutex::new(Some(far)));
+    let target = Target::App(Stack::new(service_fn(
+        move |request: Box<crate::request::Request>| {
+            let far = far.lock().expect("no panic").take().expect("asked once");
+            async move {
+                let stream = connector::Stream::Plain(ReadAhead::new(far));
+                let (mut sender, connection) =
+                    hyper::client::conn::http1::handshake(TokioIo::new(stream))
+                        .await
+                        .expect("a client");
+                tokio::spawn(connection.with_upgrades());
+                let request = http::Request::from_parts(request.head, request.body);
+                let response = sender.send_request(request).await.expect("an answer");
+                Ok(response.map(Body::from))
+            }
+        },
+    )));
+    let (signal, drain) = drain::channel();
+    let near = ReadAhead::new(near);
+    let serving = tokio::spawn(async move {
+        let served = serve(near, Protocol::Http1, connection(target), drain).await;
+        served.expect("no protocol error");
+    });
+    let ask =
+        b"GET /chat HTTP/1.1\r\nhost: app\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    caller.write_all(ask).await.expect("it is open");
+    heard(&mut app).await;
+    let switch =
+        b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    app.write_all(switch).await.expect("it is open");
+    heard(&mut caller).await;
+    Websocket {
+        caller,
+        app,
+        signal,
+        serving,
+    }
+}
+
+/// It was served by nobody: no drain waited for it, and no limit counted it.
+#[tokio::test]
+async fn an_upgraded_connection_counts_and_is_waited_for_until_it_ends() {
+    let Websocket {
+        mut caller,
+        mut app,
+        signal,
+        serving,
+    } = websocket().await;
+    signal.start();
+    let drained = tokio::time::timeout(Duration::from_millis(200), signal.finished()).await;
+    assert!(drained.is_err(), "it is open, and nobody waits for it");
+    assert!(!serving.is_finished());
+    caller.write_all(b"hello").await.expect("it is open");
+    let mut said = [0; 5];
+    app.read_exact(&mut said).await.expect("it is carried");
+    drop((caller, app));
+    let ended = tokio::time::timeout(SOON, signal.finished()).await;
+    ended.expect("both ends are gone, and so is it");
+}
+
+#[tokio::test]
+async fn an_upgraded_connection_that_is_cut_does_not_look_complete() {
+    let Websocket {
+        mut caller, app, ..
+    } = websocket().await;
+    tcp::reset(&app);
+    drop(app);
+    let end = tokio::time::timeout(SOON, caller.read_u8()).await;
+    let end = end.expect("it ends").map_err(|error| error.kind());
+    assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset));
 }
