@@ -19,11 +19,11 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Request, Response, header, request};
 use http_body::{Body as _, Frame, SizeHint};
-use tokio::task::AbortHandle;
 
 use crate::body::{Body, BodyError};
 use crate::interim::Interim;
 use crate::pool::StreamSlot;
+use crate::rest::{Rest, Sending};
 
 /// Why there is no response.
 pub enum Failure {
@@ -76,13 +76,9 @@ async fn answer(
     // Dropped before this, it was given up.
     slot.answered();
     let response = answered?;
-    let upload = upload.map(|mut upload| {
-        let sending = std::future::poll_fn(move |cx| upload.poll(cx).map(drop));
-        tokio::spawn(sending).abort_handle()
-    });
     let (head, body) = response.into_parts();
     let mut download = Download::new(body, &head.headers);
-    download.upload = upload;
+    download.upload = upload.map(Rest::send);
     download.slot = Some(slot);
     Ok(Response::from_parts(head, Body::download(download)))
 }
@@ -104,6 +100,8 @@ pub struct Upload {
     waiting: Option<(Bytes, bool)>,
     /// Came behind what was put together, and did not belong to it.
     behind: Option<BodyFrame>,
+    /// Frames.
+    sent: u64,
 }
 
 impl Upload {
@@ -114,6 +112,7 @@ impl Upload {
             is_fresh: true,
             waiting: None,
             behind: None,
+            sent: 0,
         }
     }
 
@@ -139,6 +138,7 @@ impl Upload {
                         }
                     }
                 }
+                self.sent += 1;
                 if self.stream.send_data(data, last).is_err() || last {
                     return Poll::Ready(Ok(()));
                 }
@@ -173,6 +173,20 @@ impl Upload {
                 }
             }
         }
+    }
+}
+
+impl Sending for Upload {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll(cx).map(drop)
+    }
+
+    fn moved(&self) -> u64 {
+        self.sent
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.stream.poll_reset(cx).map(drop)
     }
 }
 
@@ -234,7 +248,7 @@ pub struct Download {
     data_ended: bool,
     ended: bool,
     /// The rest of the request that this answers.
-    upload: Option<AbortHandle>,
+    upload: Option<Rest>,
     /// Given back when the stream is gone.
     slot: Option<StreamSlot>,
 }

@@ -32,6 +32,7 @@ use self::upload::{Stopped, Upload};
 use crate::body::{Body, BodyError};
 use crate::interim::Interim;
 use crate::pool::Home;
+use crate::rest::Rest;
 use crate::socket;
 
 /// More than this of a head, or of trailers, and the peer does not mean well.
@@ -136,14 +137,8 @@ impl Connection {
             let mut download = Download::new(reader, incoming.bytes, framing);
             // A writer that is merely dropped tells the app that nothing more comes. Some (Node) take that for a caller who
             // has gone, and break off the answer; so it is forgotten, and the connection ends with its reader.
-            if let Some(mut upload) = upload {
-                let sending = async move {
-                    // What stops it, the response says, or the connection does.
-                    if std::future::poll_fn(|cx| upload.poll(cx)).await.is_ok() {
-                        upload.into_writer().forget();
-                    }
-                };
-                download.sends_meanwhile(tokio::spawn(sending).abort_handle());
+            if let Some(upload) = upload {
+                download.sends_meanwhile(Rest::send(Some(upload)));
             } else if let Some(writer) = writer {
                 if self::head::keeps_alive(&head, &has) {
                     download.returns(writer, home);

@@ -46,6 +46,7 @@ pub mod recorder;
 pub mod redirect;
 pub mod replay;
 pub mod request;
+pub mod rest;
 pub mod router;
 pub mod rules;
 pub mod settings;

@@ -8,12 +8,12 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, StatusCode, Version, response};
 use http_body::{Frame, SizeHint};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::task::AbortHandle;
 
 use super::head::FramingFields;
 use super::{Connection, HEAD_BYTES_MAX, buffer, head, invalid, poll_read};
 use crate::body::BodyError;
 use crate::pool::Home;
+use crate::rest::Rest;
 
 /// One read, and one frame, of a body are at most this long; a body that fills them gets longer ones.
 const READ_BYTES: usize = 8 * 1024;
@@ -100,7 +100,7 @@ pub struct Download {
     /// Where the connection goes when the body has been read to its end.
     back: Option<(OwnedWriteHalf, Home)>,
     /// The rest of the request that this answers.
-    upload: Option<AbortHandle>,
+    upload: Option<Rest>,
 }
 
 impl Download {
@@ -123,7 +123,7 @@ impl Download {
         }
     }
 
-    pub(super) fn sends_meanwhile(&mut self, upload: AbortHandle) {
+    pub(super) fn sends_meanwhile(&mut self, upload: Rest) {
         self.upload = Some(upload);
     }
 

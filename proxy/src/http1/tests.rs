@@ -383,6 +383,31 @@ async fn an_answer_that_comes_before_the_request_has_ended_does_not_wait_for_it(
     assert_eq!(body.to_bytes(), "ok");
 }
 
+/// A caller who did not end its request held a task and this connection for ever, also when the app had closed it.
+#[tokio::test]
+async fn an_app_that_closes_after_an_early_answer_is_sent_no_more_of_the_request() {
+    let (connection, mut far, pool) = pair().await;
+    let (body, mut caller) = streamed(b"").await;
+    far.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        .await
+        .expect("there is room");
+    let sent = send(connection, request("POST", body), pool.home(), None);
+    let Ok(response) = sent.await else {
+        panic!("no response");
+    };
+    heard(&mut far, "\r\n\r\n").await;
+    drop(response);
+    far.shutdown().await.expect("it is open");
+    // Nobody listens any more, and so the caller hears.
+    let refused = async {
+        while caller.write_all(b"1\r\nx\r\n").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let refused = tokio::time::timeout(Duration::from_secs(5), refused);
+    refused.await.expect("it is not read on");
+}
+
 /// Node breaks off an answer whose caller has ended its side: the shop's price ticks, with `Connection: close`, stopped
 /// before the first.
 #[tokio::test]

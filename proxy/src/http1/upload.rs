@@ -14,6 +14,7 @@ use tokio::net::tcp::OwnedWriteHalf;
 
 use super::{head, invalid};
 use crate::body::{Body, BodyError};
+use crate::rest::Sending;
 
 /// A head with room for what a small body adds.
 const HEAD_BYTES: usize = 512;
@@ -194,6 +195,43 @@ impl Upload {
             }
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+/// `None`: it has been sent.
+impl Sending for Option<Upload> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(upload) = self else {
+            return Poll::Ready(());
+        };
+        // What stops it, the response says, or the connection does.
+        if ready!(upload.poll(cx)).is_ok()
+            && let Some(upload) = self.take()
+        {
+            upload.into_writer().forget();
+        }
+        Poll::Ready(())
+    }
+
+    fn moved(&self) -> u64 {
+        self.as_ref().map_or(0, Upload::written)
+    }
+
+    /// When the app has closed its side, or says what nobody asked for.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(upload) = self else {
+            return Poll::Ready(());
+        };
+        let stream = upload.writer.as_ref();
+        loop {
+            if ready!(stream.poll_read_ready(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            match stream.try_read(&mut [0; 1]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                _ => return Poll::Ready(()),
+            }
+        }
     }
 }
 
