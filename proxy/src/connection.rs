@@ -13,6 +13,7 @@
 mod downstream;
 mod first_bytes;
 mod inbound;
+mod local;
 mod outbound;
 
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use weir_config::units::PortRanges;
 
+pub use self::local::PodAddresses;
 use crate::detect::Detected;
 use crate::drain::Drain;
 use crate::mesh::Mesh;
@@ -39,6 +41,7 @@ pub struct Proxy {
     pub own_ports: [u16; 3],
     /// Of the app: bytes, whatever the mesh says of them.
     pub opaque_ports: PortRanges,
+    pub pod_addresses: PodAddresses,
 }
 
 /// Why a connection was not served. The text is the metric's label.
@@ -46,6 +49,7 @@ pub struct Proxy {
 pub enum Rejected {
     NoOriginalDestination,
     OwnPort,
+    NotThisPod,
     UnknownDestination,
     NotReady,
     PlainText,
@@ -64,6 +68,7 @@ impl Rejected {
         match self {
             Self::NoOriginalDestination => "no-original-destination",
             Self::OwnPort => "own-port",
+            Self::NotThisPod => "not-this-pod",
             Self::UnknownDestination => "unknown-destination",
             Self::NotReady => "not-ready",
             Self::PlainText => "plain-text",

@@ -16,7 +16,7 @@ use weir_proxy::access_log::AccessLog;
 use weir_proxy::admin::{self, Admin};
 use weir_proxy::backend::Environment;
 use weir_proxy::cni::{self, CniArgs};
-use weir_proxy::connection::Proxy;
+use weir_proxy::connection::{PodAddresses, Proxy};
 use weir_proxy::connector::Connector;
 use weir_proxy::control_plane::Keeper;
 use weir_proxy::discovery::{self, Inputs, Once};
@@ -137,6 +137,7 @@ async fn run(settings: Settings) -> Result<(), AnyError> {
         mesh,
         own_ports: settings.own_ports(),
         opaque_ports: settings.opaque_ports.clone().unwrap_or_default(),
+        pod_addresses: PodAddresses::new(&settings.pod_ips),
     });
     let keeper = Arc::new(Keeper::new(settings.clone(), identity)?);
     let draining = Once::default();

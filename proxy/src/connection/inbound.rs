@@ -42,6 +42,9 @@ pub(super) async fn serve(
     mut drain: Drain,
 ) -> Result<(), Rejected> {
     let address = original_destination(&stream, proxy)?;
+    if !proxy.pod_addresses.are_meant_by(&stream, address.ip()) {
+        return Err(reset(&stream, Rejected::NotThisPod));
+    }
     let mesh = &proxy.mesh;
     let Some((port, workload)) = mesh.inbound_port(address.port()).zip(mesh.workload()) else {
         return Err(reset(&stream, Rejected::NotReady));
