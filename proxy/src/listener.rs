@@ -7,7 +7,6 @@
 mod places;
 
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -163,14 +162,8 @@ async fn work(
 }
 
 fn spawn(serving: impl Future<Output = ()> + Send + 'static, open: Open) {
-    let serving = AssertUnwindSafe(serving).catch_unwind();
-    tokio::spawn(serving.map(move |ended| {
-        // A bug ends one connection, is counted, and never the process.
-        if ended.is_err() {
-            telemetry::panicked();
-        }
-        drop(open);
-    }));
+    // A bug ends one connection, and `open` with it, and never the process.
+    tokio::spawn(serving.map(move |()| drop(open)));
 }
 
 /// A connection that a worker has, counted for as long.

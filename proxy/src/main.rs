@@ -27,7 +27,7 @@ use weir_proxy::prober::Probers;
 use weir_proxy::redirect::{self, InitArgs, ValidateArgs};
 use weir_proxy::settings::Settings;
 use weir_proxy::telemetry::Direction;
-use weir_proxy::{drain, facts};
+use weir_proxy::{drain, facts, telemetry};
 
 /// Of the static images.
 #[cfg(feature = "mimalloc")]
@@ -75,6 +75,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     start_log(&settings.log);
+    telemetry::count_panics();
     // Admin, control stream and telemetry have a runtime of their own: they answer while the workers are busy.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -39,7 +39,7 @@ impl Families {
                 "When this sidecar's certificate ends.",
                 &["identity"],
             ),
-            panics: of.single_counter("weir_panics_total", "Bugs: each ended one connection."),
+            panics: of.single_counter("weir_panics_total", "Bugs: each ended one connection, call or background task."),
         }
     }
 }
@@ -78,6 +78,27 @@ pub fn certificate(identity: &str, expires_unix: f64) {
         .set(expires_unix);
 }
 
-pub fn panicked() {
-    METRICS.sidecar.panics.inc();
+/// From here on every panic is counted, in whatever task or thread: each is a bug, ends what it happened in, and never the
+/// process.
+pub fn count_panics() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        METRICS.sidecar.panics.inc();
+        report(panic);
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Only those in a connection's own task were: a stream of HTTP/2 has one, too.
+    #[tokio::test]
+    async fn a_panic_in_any_task_is_counted() {
+        count_panics();
+        let before = METRICS.sidecar.panics.get();
+        let task = tokio::spawn(async { panic!("on purpose") });
+        assert!(task.await.is_err());
+        assert!(METRICS.sidecar.panics.get() > before);
+    }
 }
