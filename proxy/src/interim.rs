@@ -120,6 +120,8 @@ struct Pending {
     bytes: Mutex<BytesMut>,
     /// There are some.
     waiting: AtomicBool,
+    /// Some of them came after the last time that somebody was sent to write them.
+    fresh: AtomicBool,
     /// hyper has written something that is not flushed: the middle of a response, for all we know.
     busy: AtomicBool,
     /// Grows when a request begins and when its answer is there, so that none speaks late.
@@ -142,9 +144,11 @@ impl Outlet {
         self.next_turn();
     }
 
-    /// Has the task that serves the connection come back to write what has been put in.
+    /// Has the task that serves the connection come back to write what has been put in: once. If the socket is full then,
+    /// it says when there is room.
     pub fn hurry(&self, cx: &Context<'_>) {
-        if self.is_waiting() {
+        if self.0.fresh.load(Ordering::Relaxed) {
+            self.0.fresh.store(false, Ordering::Relaxed);
             cx.waker().wake_by_ref();
         }
     }
@@ -179,6 +183,7 @@ impl Outlet {
         }
         bytes.extend_from_slice(b"\r\n");
         self.0.waiting.store(true, Ordering::Relaxed);
+        self.0.fresh.store(true, Ordering::Relaxed);
     }
 }
 
@@ -338,8 +343,12 @@ mod tests {
         let waker = Waker::from(woken.clone());
         let comes_back = || {
             outlet.hurry(&Context::from_waker(&waker));
-            woken.0.load(Ordering::Relaxed)
+            woken.0.swap(false, Ordering::Relaxed)
         };
+        assert!(!comes_back());
+        interim.push(StatusCode::EARLY_HINTS, hints().headers());
+        assert!(comes_back());
+        // The socket is full: the worker span until it was not.
         assert!(!comes_back());
         interim.push(StatusCode::EARLY_HINTS, hints().headers());
         assert!(comes_back());
