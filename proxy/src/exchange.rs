@@ -21,6 +21,7 @@ use http::{HeaderMap, Request, Response, header, request};
 use http_body::{Body as _, Frame, SizeHint};
 
 use crate::body::{Body, BodyError};
+use crate::head;
 use crate::interim::Interim;
 use crate::pool::StreamSlot;
 use crate::rest::{Rest, Sending};
@@ -161,9 +162,13 @@ impl Upload {
                     return Poll::Ready(Ok(()));
                 }
                 Some(Ok(Err(frame))) => {
-                    if let Ok(trailers) = frame.into_trailers() {
+                    if let Ok(mut trailers) = frame.into_trailers() {
+                        head::strip_trailers(&mut trailers);
                         self.stream.reserve_capacity(0);
-                        let _ = self.stream.send_trailers(trailers);
+                        if self.stream.send_trailers(trailers).is_err() {
+                            // Or the peer would wait for an end.
+                            self.stream.send_reset(Reason::INTERNAL_ERROR);
+                        }
                         return Poll::Ready(Ok(()));
                     }
                 }

@@ -6,8 +6,8 @@
 mod kept;
 
 use http::header::{
-    CONNECTION, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-    TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -130,7 +130,7 @@ fn strip_nominated(headers: &mut HeaderMap, upgrade: bool) {
         .filter(|name| !["keep-alive", "close"].contains(&name.trim()))
         .filter_map(|name| name.trim().parse().ok())
         // A caller must not be able to have these removed by naming them.
-        .filter(|name| ![HOST, http::header::CONTENT_LENGTH].contains(name))
+        .filter(|name| ![HOST, CONTENT_LENGTH].contains(name))
         .collect();
     headers.remove(CONNECTION);
     for name in nominated {
@@ -138,6 +138,34 @@ fn strip_nominated(headers: &mut HeaderMap, upgrade: bool) {
             headers.remove(name);
         }
     }
+}
+
+/// Whether a field may come behind a body (RFC 9110 section 6.5.1): not what says where a message goes or ends, or what
+/// becomes of its connection. Nor what sidecars say to each other, who do not read it there.
+pub fn may_trail(name: &HeaderName) -> bool {
+    connection_header(name).is_none()
+        && ![HOST, CONTENT_LENGTH, TRAILER].contains(name)
+        && !name.as_str().starts_with(OWN_PREFIX)
+}
+
+pub fn strip_trailers(trailers: &mut HeaderMap) {
+    if !trailers.keys().all(may_trail) {
+        let barred: Vec<HeaderName> = trailers
+            .keys()
+            .filter(|name| !may_trail(name))
+            .cloned()
+            .collect();
+        for name in barred {
+            trailers.remove(name);
+        }
+    }
+}
+
+/// What hyper takes off, and nothing that it would lose without a word.
+pub fn is_chunked(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let is_one = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    codings.next().is_none_or(is_one) && codings.next().is_none()
 }
 
 pub fn strip_own_headers(headers: &mut HeaderMap) {

@@ -206,4 +206,4 @@ fn invalid(what: &'static str) -> io::Error {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

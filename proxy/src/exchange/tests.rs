@@ -32,6 +32,8 @@ async fn accept(
 enum Piece {
     Data(Bytes),
     Trailers,
+    /// With what no trailers may have.
+    BadTrailers,
     Reset(Reason),
 }
 
@@ -57,6 +59,24 @@ async fn answer(at_once: Vec<Piece>) -> (mpsc::UnboundedSender<Piece>, RecvStrea
             match piece {
                 Piece::Data(data) => stream.send_data(data, false).expect("data"),
                 Piece::Trailers => stream.send_trailers(HeaderMap::new()).expect("trailers"),
+                Piece::BadTrailers => {
+                    // h2 sends none of those that it would refuse.
+                    let fields = [
+                        ("host", "a"),
+                        ("x-weir-attempt", "2"),
+                        ("content-length", "5"),
+                        ("x-sum", "1"),
+                    ];
+                    let fields = fields.map(|(name, value)| {
+                        (
+                            http::HeaderName::from_static(name),
+                            http::HeaderValue::from_static(value),
+                        )
+                    });
+                    stream
+                        .send_trailers(fields.into_iter().collect())
+                        .expect("trailers");
+                }
                 Piece::Reset(reason) => stream.send_reset(reason),
             }
         }
@@ -242,4 +262,40 @@ async fn a_body_that_goes_with_its_head_keeps_to_the_peers_window() {
     let (lengths, _) = ask(10, Bytes::from_static(&[b'x'; 105])).await;
     assert_eq!(lengths.iter().sum::<usize>(), 105);
     assert!(lengths.iter().all(|length| *length <= 10), "{lengths:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn trailers_say_nothing_of_the_message_its_connection_or_the_sidecars() {
+    let (_pieces, mut answer) = answer(vec![data(5), Piece::BadTrailers]).await;
+    assert_eq!(lengths(&mut answer).await, [5]);
+    let trailers = answer.trailers().await.expect("no reset").expect("some");
+    let names: Vec<_> = trailers.keys().map(http::HeaderName::as_str).collect();
+    assert_eq!(names, ["x-sum"]);
+}
+
+/// h2 refuses to send those, and the peer waited for an end that never came.
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_trailers_name_the_connection_ends_all_the_same() {
+    let body = "5\r\nhello\r\n0\r\nconnection: close\r\nx-sum: 1\r\n\r\n";
+    let (mut sender, mut server) = connection().await;
+    let request = Request::post("http://app/").body(()).expect("a request");
+    let (_response, stream) = sender.send_request(request, false).expect("to the app");
+    let body = crate::http1::tests::streamed(body.as_bytes()).await.0;
+    let mut upload = Upload::new(body, stream);
+    tokio::spawn(async move {
+        std::future::poll_fn(|cx| upload.poll(cx))
+            .await
+            .map_err(drop)
+    });
+    let (request, _respond) = server.accept().await.expect("one").expect("a request");
+    tokio::spawn(async move { while server.accept().await.is_some() {} });
+    let mut body = request.into_body();
+    let ended = async {
+        assert_eq!(lengths(&mut body).await, [5]);
+        body.trailers().await.expect("no reset").expect("some")
+    };
+    let soon = Duration::from_secs(60);
+    let trailers = tokio::time::timeout(soon, ended).await.expect("it ends");
+    let names: Vec<_> = trailers.keys().map(http::HeaderName::as_str).collect();
+    assert_eq!(names, ["x-sum"]);
 }

@@ -300,7 +300,7 @@ async fn a_request_is_written_as_its_head_and_body_are() {
 }
 
 /// A body of which nobody knows how long it will be, and who writes it: `chunks` so far.
-async fn streamed(chunks: &[u8]) -> (Body, TcpStream) {
+pub(crate) async fn streamed(chunks: &[u8]) -> (Body, TcpStream) {
     let (Connection { reader, .. }, mut far, _) = pair().await;
     far.write_all(chunks).await.expect("there is room");
     let framing = Framing::Chunks(download::Chunk::Line);
@@ -556,4 +556,20 @@ async fn an_answer_that_nobody_reads_fills_no_more_than_a_stream_of_http2() {
     let connection = connection.unwrap_or_else(|error| panic!("it listens: {error}"));
     let buffer = SockRef::from(connection.reader.as_ref()).recv_buffer_size();
     assert_eq!(buffer.expect("a socket"), 64 * 1024);
+}
+
+#[tokio::test]
+async fn an_app_is_sent_no_trailer_that_says_where_its_request_ends_or_goes() {
+    let (connection, mut far, pool) = pair().await;
+    let chunks =
+        b"5\r\nhello\r\n0\r\ncontent-length: 9\r\nhost: b\r\nx-weir-attempt: 2\r\nx-sum: 1\r\n\r\n";
+    let (body, _caller) = streamed(chunks).await;
+    let mut request = request("POST", body);
+    let announced = "content-length, host, x-weir-attempt, x-sum";
+    let value = http::HeaderValue::from_static(announced);
+    request.headers_mut().insert("trailer", value);
+    let sent = tokio::spawn(send(connection, request, pool.home(), None));
+    let all = heard(&mut far, "x-sum: 1\r\n\r\n").await;
+    assert!(all.ends_with("\r\n0\r\nx-sum: 1\r\n\r\n"), "{all:?}");
+    sent.abort();
 }

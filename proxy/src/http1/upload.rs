@@ -14,6 +14,7 @@ use tokio::net::tcp::OwnedWriteHalf;
 
 use super::{head, invalid};
 use crate::body::{Body, BodyError};
+use crate::head::may_trail;
 use crate::rest::Sending;
 
 /// A head with room for what a small body adds.
@@ -151,7 +152,7 @@ impl Upload {
             Rest::Chunks => {
                 self.front.extend_from_slice(b"0\r\n");
                 for (name, value) in trailers {
-                    if self.is_announced(name.as_str()) {
+                    if may_trail(name) && self.is_announced(name.as_str()) {
                         head::write_field(name, value, &mut self.front);
                     }
                 }
