@@ -158,6 +158,7 @@ async fn weir(downstream: TcpStream, upstream: SocketAddr) {
         target: Target::Service(Arc::new(backend)),
         worker: 0,
         caller: None,
+        destination: ([127, 0, 0, 1], 8080).into(),
     };
     let (_signal, drain) = drain::channel();
     let _ = weir_proxy::http::serve(downstream, Protocol::Http2, connection, drain).await;

@@ -5,6 +5,8 @@
 
 mod kept;
 
+use std::net::SocketAddr;
+
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
@@ -219,7 +221,9 @@ fn carries_requests(protocol: &str) -> bool {
 /// Exactly one Host, or an authority where the protocol has one: what is ambiguous is refused rather than guessed. HTTP/1.1
 /// must have a Host, whatever its target is (RFC 9112 section 3.2); a target that names an authority is right, whatever
 /// Host says, and takes its place (section 3.2.2).
-pub fn settle_authority(head: &mut Parts) -> Result<(), Error> {
+///
+/// Who may name none, and does, means `destination`: HTTP/1.1 to the app must have a Host.
+pub fn settle_authority(head: &mut Parts, destination: SocketAddr) -> Result<(), Error> {
     let mut hosts = head.headers.get_all(HOST).iter();
     let first = hosts.next();
     if hosts.next().is_some() {
@@ -228,6 +232,12 @@ pub fn settle_authority(head: &mut Parts) -> Result<(), Error> {
     match (first, head.uri.authority()) {
         (None, _) if head.version == Version::HTTP_11 => {
             Err(Error::BadRequest("it has no Host header"))
+        }
+        (None, None) => {
+            let host = HeaderValue::try_from(destination.to_string());
+            head.headers
+                .insert(HOST, host.expect("an address is visible ASCII"));
+            Ok(())
         }
         (Some(host), Some(authority)) if host.as_bytes() != authority.as_str().as_bytes() => {
             if head.version == Version::HTTP_2 {
@@ -332,6 +342,28 @@ mod tests {
         request.body(()).expect("a request").into_parts().0
     }
 
+    fn destination() -> SocketAddr {
+        ([10, 1, 2, 3], 8080).into()
+    }
+
+    /// It went on as HTTP/1.1 without a Host, which apps refuse.
+    #[test]
+    fn a_request_that_may_be_without_a_host_goes_on_with_that_of_its_destination() {
+        for version in [Version::HTTP_10, Version::HTTP_2] {
+            for by_way_of in [Protocol::Http1, Protocol::Http2] {
+                let mut head = head(http::Request::builder().version(version).uri("/health"));
+                settle_authority(&mut head, destination()).expect("it is clear");
+                convert(&mut head, by_way_of).expect("fits");
+                convert(&mut head, Protocol::Http1).expect("fits");
+                assert_eq!(
+                    head.headers[HOST], "10.1.2.3:8080",
+                    "{version:?} {by_way_of:?}"
+                );
+                assert_eq!(head.uri, "/health");
+            }
+        }
+    }
+
     #[test]
     fn what_belongs_to_a_connection_ends_with_it() {
         let mut head = head(
@@ -402,7 +434,7 @@ mod tests {
                     .uri("http://payment:8080/quotes?id=1")
                     .header("host", "cart:7070"),
             );
-            settle_authority(&mut head).expect("it is clear");
+            settle_authority(&mut head, destination()).expect("it is clear");
             assert_eq!(head.headers[HOST], "payment:8080", "to policies, too");
             convert(&mut head, protocol).expect("fits");
             convert(&mut head, Protocol::Http1).expect("fits");
@@ -415,7 +447,7 @@ mod tests {
     fn http_1_1_without_a_host_is_refused_whatever_its_target_is() {
         let settled = |version: Version, target: &str| {
             let request = http::Request::builder().version(version).uri(target);
-            settle_authority(&mut head(request)).is_ok()
+            settle_authority(&mut head(request), destination()).is_ok()
         };
         for (version, target, expected) in [
             (Version::HTTP_11, "/quotes", false),
@@ -479,7 +511,7 @@ mod tests {
                 .header("host", "a")
                 .header("host", "b"),
         );
-        let refused = settle_authority(&mut head);
+        let refused = settle_authority(&mut head, destination());
         assert!(matches!(refused, Err(Error::BadRequest(_))));
     }
 

@@ -1,6 +1,7 @@
 //! Serving HTTP on a downstream connection: from hyper's requests to ours and back.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -58,6 +59,8 @@ pub struct Connection {
     pub worker: usize,
     /// Who is at the other end, as proven by mutual TLS.
     pub caller: Option<Arc<str>>,
+    /// Where it was meant to go.
+    pub destination: SocketAddr,
 }
 
 impl Connection {
@@ -311,7 +314,7 @@ fn request(
     if head.method == Method::CONNECT {
         return Err(Error::ConnectMethod);
     }
-    head::settle_authority(&mut head)?;
+    head::settle_authority(&mut head, connection.destination)?;
     head::strip_connection_headers(&mut head.headers, upgrade);
     let mut protocol = if head.version == Version::HTTP_2 {
         Protocol::Http2

@@ -257,6 +257,7 @@ impl App<'_> {
             target: Target::App(self.port.stack(self.address, &self.mesh.environment)),
             worker: self.worker,
             caller,
+            destination: self.address,
         };
         http::serve(stream, protocol, connection, self.drain)
             .await

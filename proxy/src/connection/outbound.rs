@@ -50,6 +50,7 @@ pub(super) async fn serve(
         }
     });
     let service = Service {
+        address,
         backend,
         worker,
         drain,
@@ -71,6 +72,7 @@ async fn outside(stream: TcpStream, address: SocketAddr, mesh: &Mesh) -> Result<
 
 /// One connection to a service of the mesh.
 struct Service {
+    address: SocketAddr,
     backend: Arc<Backend>,
     worker: usize,
     drain: Drain,
@@ -110,6 +112,7 @@ impl Service {
             target: Target::Service(self.backend),
             worker: self.worker,
             caller: None,
+            destination: self.address,
         };
         http::serve(beginning.rewound(), protocol, connection, self.drain)
             .await

@@ -15,6 +15,7 @@ fn connection(target: Target) -> Connection {
         service: "app".into(),
         worker: 0,
         caller: None,
+        destination: ([127, 0, 0, 1], 8080).into(),
     }
 }
 

@@ -30,6 +30,7 @@ async fn caller() -> SendRequest<Bytes> {
         service: "app".into(),
         worker: 0,
         caller: None,
+        destination: ([127, 0, 0, 1], 8080).into(),
     };
     tokio::spawn(async move {
         let (_signal, drain) = drain::channel();
