@@ -222,8 +222,10 @@ fn carries_requests(protocol: &str) -> bool {
 /// must have a Host, whatever its target is (RFC 9112 section 3.2); a target that names an authority is right, whatever
 /// Host says, and takes its place (section 3.2.2).
 ///
-/// Who may name none, and does, means `destination`: HTTP/1.1 to the app must have a Host.
+/// Who may name none, and does, means `destination`: HTTP/1.1 to the app must have a Host. A target of HTTP is never without
+/// a path (RFC 9110 section 4.2.3), so that policies, HTTP/2 and HTTP/1.1 see the same.
 pub fn settle_authority(head: &mut Parts, destination: SocketAddr) -> Result<(), Error> {
+    settle_path(head)?;
     let mut hosts = head.headers.get_all(HOST).iter();
     let first = hosts.next();
     if hosts.next().is_some() {
@@ -252,6 +254,21 @@ pub fn settle_authority(head: &mut Parts, destination: SocketAddr) -> Result<(),
         }
         _ => Ok(()),
     }
+}
+
+fn settle_path(head: &mut Parts) -> Result<(), Error> {
+    let Some(target) = head.uri.path_and_query().map(PathAndQuery::as_str) else {
+        return Ok(());
+    };
+    if target.starts_with('?') {
+        let malformed = |_| Error::BadRequest("its target is malformed");
+        let path = PathAndQuery::try_from(format!("/{target}")).map_err(malformed)?;
+        let mut parts = std::mem::take(&mut head.uri).into_parts();
+        parts.path_and_query = Some(path);
+        head.uri =
+            Uri::from_parts(parts).map_err(|_| Error::BadRequest("its target is malformed"))?;
+    }
+    Ok(())
 }
 
 /// It is for somebody else: who is asked finds its own name in it.
@@ -361,6 +378,26 @@ mod tests {
                 );
                 assert_eq!(head.uri, "/health");
             }
+        }
+    }
+
+    /// The app was sent `GET ?id=1`, which is no request line.
+    #[test]
+    fn a_target_with_a_query_and_no_path_has_one() {
+        for by_way_of in [Protocol::Http1, Protocol::Http2] {
+            let mut head = head(
+                http::Request::builder()
+                    .uri("http://payment:8080?id=1")
+                    .header("host", "payment:8080"),
+            );
+            settle_authority(&mut head, destination()).expect("it is clear");
+            assert_eq!(
+                head.uri.path_and_query().map(PathAndQuery::as_str),
+                Some("/?id=1")
+            );
+            convert(&mut head, by_way_of).expect("fits");
+            convert(&mut head, Protocol::Http1).expect("fits");
+            assert_eq!(head.uri, "/?id=1", "by way of {by_way_of:?}");
         }
     }
 
