@@ -315,6 +315,9 @@ fn request(
         return Err(Error::ConnectMethod);
     }
     head::settle_authority(&mut head, connection.destination)?;
+    if mentions.coding && !head::is_chunked(&head.headers) {
+        return Err(Error::BadRequest("its transfer-encoding is not chunked"));
+    }
     head::strip_connection_headers(&mut head.headers, upgrade);
     let mut protocol = if head.version == Version::HTTP_2 {
         Protocol::Http2

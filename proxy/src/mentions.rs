@@ -20,6 +20,8 @@ pub struct Mentions {
     /// How long the caller waits, in any of the ways in which that is said.
     pub timeout: bool,
     pub idempotency_key: bool,
+    /// `transfer-encoding`.
+    pub coding: bool,
     pub previous_attempts: bool,
 }
 
@@ -35,6 +37,7 @@ impl Mentions {
                 (11, Some(b't')) | (12, Some(b'x')) => found.id = true,
                 (12, Some(b'g')) | (20 | 30, Some(b'x')) => found.timeout = true,
                 (15, Some(b'i')) => found.idempotency_key = true,
+                (17, Some(b't')) => found.coding = true,
                 (26, Some(b'g')) => found.previous_attempts = true,
                 _ => {}
             }
@@ -47,7 +50,7 @@ impl Mentions {
 
 #[cfg(test)]
 mod tests {
-    use http::header::{CONTENT_TYPE, UPGRADE};
+    use http::header::{CONTENT_TYPE, TRANSFER_ENCODING, UPGRADE};
     use http::{HeaderName, HeaderValue};
 
     use super::*;
@@ -57,7 +60,8 @@ mod tests {
     #[test]
     fn each_header_that_is_read_is_seen_and_ordinary_ones_are_not() {
         type Mark = fn(&mut Mentions);
-        let cases: [(HeaderName, Mark); 10] = [
+        let cases: [(HeaderName, Mark); 11] = [
+            (TRANSFER_ENCODING, |seen| seen.coding = true),
             (UPGRADE, |seen| seen.upgrade = true),
             (head::ATTEMPT.clone(), |seen| seen.own = true),
             (head::ORIGINAL_PROTOCOL, |seen| seen.own = true),

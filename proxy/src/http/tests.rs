@@ -194,3 +194,29 @@ async fn an_upgraded_connection_that_is_cut_does_not_look_complete() {
     let end = end.expect("it ends").map_err(|error| error.kind());
     assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset));
 }
+
+/// `chunked` was taken off, and with it went the word that the rest is compressed.
+#[tokio::test(start_paused = true)]
+async fn a_coding_that_would_get_lost_is_refused() {
+    for (coding, status) in [
+        ("chunked", "200"),
+        ("Chunked", "200"),
+        ("gzip, chunked", "400"),
+        ("gzip\r\ntransfer-encoding: chunked", "400"),
+    ] {
+        let (mut caller, _serving) = caller();
+        let request =
+            format!("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: {coding}\r\n\r\n0\r\n\r\n");
+        caller
+            .write_all(request.as_bytes())
+            .await
+            .expect("it is open");
+        let mut answer = [0; 12];
+        caller.read_exact(&mut answer).await.expect("an answer");
+        assert_eq!(
+            String::from_utf8_lossy(&answer),
+            format!("HTTP/1.1 {status}"),
+            "{coding}"
+        );
+    }
+}
