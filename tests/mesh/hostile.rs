@@ -408,3 +408,19 @@ async fn the_sidecars_own_ports_lead_nowhere() {
     within(SOON, "the inbound port is reached and refused", counted).await;
     assert_alive(&world).await;
 }
+
+/// A neighbour on the node's link sends another host's connections by way of the pod: its sidecar made them, an open relay.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_was_meant_for_another_host_is_not_relayed() {
+    let world = World::new();
+    let address = world.lab.pod("server").unwrap().address.to_string();
+    let route = ["ip", "route", "add", "10.99.0.1", "via", &address];
+    let routed = tokio::task::block_in_place(|| world.lab.exec(None, &route)).unwrap();
+    assert_eq!(routed.code, 0, "{routed:?}");
+    let before = refusals(&world, Way::Inbound, "not-this-pod");
+    // Accepted by the kernel and then reset, which whoever dials may see or not.
+    let dialed = tokio::task::block_in_place(|| world.lab.dial(None, "10.99.0.1:8080"));
+    drop(dialed);
+    assert_counted(&world, Way::Inbound, "not-this-pod", before, "another host").await;
+    assert_alive(&world).await;
+}
