@@ -125,8 +125,11 @@ impl Endpoints {
     /// A new policy: what was learnt stays.
     pub fn reconfigure(&self, outbound: &Outbound) {
         let config = Config::of(outbound);
-        // First: no gate opens by the old one any more.
-        self.config.store(Arc::new(config));
+        // First, and with the lock of those who open gates: none opens by the old one any more.
+        {
+            let _opening = self.opening();
+            self.config.store(Arc::new(config));
+        }
         let (slow_start, now) = (*config.balance.slow_start, Instant::now());
         for member in self.list.load().iter() {
             let mut learnt = member.learnt();

@@ -17,6 +17,9 @@ use crate::body::{Body, BodyError};
 
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
 const PROXY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What keeping a frame takes, whatever is in it.
+const FRAME_BYTES_MIN: usize = 64;
+const COPIED_BELOW: usize = 4 * 1024;
 
 static PROXY_BYTES: AtomicUsize = AtomicUsize::new(0);
 
@@ -27,6 +30,13 @@ struct Superseded;
 
 /// A request body that can be read several times while it is small.
 pub struct Replay<B = Body>(Arc<Mutex<Shared<B>>>);
+
+/// The same body.
+impl<B> Clone for Replay<B> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
 
 struct Shared<B> {
     source: B,
@@ -112,18 +122,23 @@ impl<B> Shared<B> {
         if self.outgrown {
             return;
         }
-        let fits_request = self.kept_bytes + data.len() <= REQUEST_BYTES_MAX;
-        if !fits_request
-            || PROXY_BYTES.fetch_add(data.len(), Ordering::Relaxed) + data.len() > PROXY_BYTES_MAX
+        let size = data.len().max(FRAME_BYTES_MIN);
+        let fits_request = self.kept_bytes + size <= REQUEST_BYTES_MAX;
+        if !fits_request || PROXY_BYTES.fetch_add(size, Ordering::Relaxed) + size > PROXY_BYTES_MAX
         {
             if fits_request {
-                PROXY_BYTES.fetch_sub(data.len(), Ordering::Relaxed);
+                PROXY_BYTES.fetch_sub(size, Ordering::Relaxed);
             }
             self.outgrow();
             return;
         }
-        self.kept_bytes += data.len();
-        self.kept.push_back(data.clone());
+        self.kept_bytes += size;
+        // Few bodies have a second frame. A small one, kept as it is, would keep all that was read with it.
+        self.kept
+            .push_back(match self.kept.is_empty() || data.len() >= COPIED_BELOW {
+                true => data.clone(),
+                false => Bytes::copy_from_slice(data),
+            });
     }
 
     fn outgrow(&mut self) {
@@ -319,6 +334,27 @@ mod tests {
         assert!(!replay.is_possible());
         assert_eq!(replay.lock().kept_bytes, 0);
         assert!(replay.beside().is_none(), "its beginning is gone");
+    }
+
+    /// A body in frames of one byte took thirty times what was counted for it, and kept all that was read with each.
+    #[test]
+    fn small_frames_cost_what_keeping_them_takes_and_keep_nothing_else() {
+        let frames: Vec<&'static [u8]> = vec![b"."; REQUEST_BYTES_MAX / FRAME_BYTES_MIN + 1];
+        let replay = replay(&frames, true);
+        let mut only = replay.attempt();
+        assert_eq!(read(&mut only), data(b"."));
+        let given = match read(&mut only) {
+            Poll::Ready(Some(Ok(data))) => data,
+            other => panic!("{other:?}"),
+        };
+        assert_ne!(replay.lock().kept[1].as_ptr(), given.as_ptr(), "a copy");
+        for _ in 2..frames.len() - 1 {
+            assert_eq!(read(&mut only), data(b"."));
+        }
+        assert_eq!(replay.lock().kept_bytes, REQUEST_BYTES_MAX);
+        assert!(replay.is_possible());
+        assert_eq!(read(&mut only), data(b"."));
+        assert!(!replay.is_possible());
     }
 
     #[test]

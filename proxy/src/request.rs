@@ -1,7 +1,8 @@
 //! A request on its way through the pipeline: its head, its body, and what the sidecar knows about it.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderMap, Method};
@@ -16,6 +17,7 @@ use crate::policy::priority::Priority;
 use crate::policy::terms::Terms;
 use crate::race::Race;
 use crate::recorder::Names;
+use crate::replay::Replay;
 
 /// Boxed from where it is made to where it is sent: a dozen layers pass it on, and by value each would copy it, and have
 /// room for it in the future of its call.
@@ -78,11 +80,23 @@ pub struct Context {
 pub struct Share {
     pub until: Deadline,
     pub budget: Arc<Mutex<Budget>>,
+    /// What another try would have to send; `None`: nothing.
+    pub replay: Option<Replay>,
 }
 
 impl Share {
-    pub fn budget(&self) -> MutexGuard<'_, Budget> {
-        self.budget.lock().expect("no panic while locked")
+    /// How long no other try can follow, because none would be paid for. Zero: one can take this one's place now. `None`:
+    /// none ever will, for the body has outgrown what is kept.
+    pub fn until_another(&self, now: Instant) -> Option<Duration> {
+        if self
+            .replay
+            .as_ref()
+            .is_some_and(|replay| !replay.is_possible())
+        {
+            return None;
+        }
+        let mut budget = self.budget.lock().expect("no panic while locked");
+        Some(budget.until_another(now))
     }
 }
 

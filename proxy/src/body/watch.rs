@@ -10,6 +10,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::copy::Copy;
 use super::guard::Guards;
+use crate::error::PROXY_ERROR;
 use crate::head;
 use crate::policy::outcome::{Fault, Outcome};
 
@@ -142,9 +143,18 @@ pub(super) fn of_head(status: StatusCode, headers: &HeaderMap) -> Outcome {
         StatusCode::SERVICE_UNAVAILABLE if headers.contains_key(&head::OVERLOAD) => {
             Outcome::Failure(Fault::Overload)
         }
+        StatusCode::GATEWAY_TIMEOUT if headers.get(&PROXY_ERROR).is_some_and(in_callers_time) => {
+            Outcome::Failure(Fault::Deadline)
+        }
         status if status.is_server_error() => Outcome::Failure(Fault::Hard),
         _ => Outcome::Success,
     }
+}
+
+/// A sidecar found that its caller was in too much of a hurry, which says nothing of the app behind it. Only sidecars can
+/// say so: from whoever has no identity the header is taken away.
+fn in_callers_time(code: &HeaderValue) -> bool {
+    code == "deadline-exceeded" || code == "deadline-too-short"
 }
 
 fn of_grpc_status(headers: &HeaderMap) -> Option<Outcome> {
@@ -161,6 +171,29 @@ fn of_grpc_status(headers: &HeaderMap) -> Option<Outcome> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Five callers in a hurry, and an endpoint that was well was taken out: gRPC has a status of its own for it.
+    #[test]
+    fn that_a_caller_had_too_little_time_is_not_held_against_an_endpoint() {
+        let mut headers = HeaderMap::new();
+        let late = StatusCode::GATEWAY_TIMEOUT;
+        let hard = Outcome::Failure(Fault::Hard);
+        assert_eq!(
+            of_head(late, &headers),
+            hard,
+            "a gateway behind it timed out"
+        );
+        for (code, outcome) in [
+            ("deadline-exceeded", Outcome::Failure(Fault::Deadline)),
+            ("deadline-too-short", Outcome::Failure(Fault::Deadline)),
+            ("per-try-timeout", hard),
+        ] {
+            headers.insert(&PROXY_ERROR, HeaderValue::from_static(code));
+            assert_eq!(of_head(late, &headers), outcome, "{code}");
+        }
+        headers.insert(&PROXY_ERROR, HeaderValue::from_static("deadline-exceeded"));
+        assert_eq!(of_head(StatusCode::BAD_GATEWAY, &headers), hard);
+    }
 
     #[test]
     fn a_grpc_status_counts_more_than_the_http_status_beside_it() {

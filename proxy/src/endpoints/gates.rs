@@ -48,6 +48,10 @@ impl Endpoints {
                     .gate
                     .check_stall(now, stall, may_open, fastrand::u64(..));
                 self.publish(member, &mut learnt);
+                // Also whoever has come as a probe, and who came before it was out for another reason.
+                if learnt.gate.state() == Phase::Open {
+                    member.ejected.notify_waiters();
+                }
             }
             let mut learnt = member.learnt();
             let probe = learnt.gate.wants_probe(now);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::future::Either;
 use http::{HeaderName, HeaderValue};
@@ -76,10 +77,11 @@ impl<T: Transport> Service<Box<Request>> for Attempt<T> {
             }
             let replayable = request.context.replayable;
             let deadline = request.context.deadline;
+            let share = request.context.share.take();
             let ends = Ends {
                 deadline,
                 try_until: request.context.try_until,
-                share: request.context.share.take(),
+                share: share.as_ref(),
             };
             let member = chosen.member.clone();
             let ejected = member.until_ejected(chosen.was_eligible());
@@ -98,7 +100,9 @@ impl<T: Transport> Service<Box<Request>> for Attempt<T> {
             let result = tokio::select! {
                 biased;
                 result = &mut call => result,
-                () = ejected, if replayable => Err(Error::Ejected { address: member.address() }),
+                () = left(ejected, share.as_ref()), if replayable => {
+                    Err(Error::Ejected { address: member.address() })
+                }
                 whole = ends.reached() => Err(if whole {
                     Error::DeadlineExceeded
                 } else {
@@ -123,33 +127,47 @@ fn in_whose_time(error: Error, policy: &Arc<str>) -> Error {
     }
 }
 
-/// When a try has had its time.
-struct Ends {
-    deadline: Deadline,
-    try_until: Deadline,
-    share: Option<Share>,
+/// Ends when its endpoint is out and another try is paid for. Many may wait there, some of whom are being served: given up
+/// with nothing to follow, all of them would have failed.
+async fn left(ejected: impl Future<Output = ()>, share: Option<&Share>) {
+    ejected.await;
+    let Some(share) = share else {
+        return;
+    };
+    loop {
+        match share.until_another(Instant::now()) {
+            Some(Duration::ZERO) => return,
+            Some(wait) => tokio::time::sleep(wait).await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
-impl Ends {
+/// When a try has had its time.
+struct Ends<'a> {
+    deadline: Deadline,
+    try_until: Deadline,
+    share: Option<&'a Share>,
+}
+
+impl Ends<'_> {
     /// Whether it was only the whole call that has, and the try no more than its share.
-    async fn reached(mut self) -> bool {
+    async fn reached(self) -> bool {
         let hard = self.deadline.min(self.try_until);
+        let share_until = self.share.map(|share| share.until);
+        let mut soft = share_until.unwrap_or(Deadline::NEVER);
         let mut has_more = false;
         loop {
-            let share = self
-                .share
-                .as_ref()
-                .map_or(Deadline::NEVER, |share| share.until);
-            until(hard.min(share)).await;
+            until(hard.min(soft)).await;
             let now = Instant::now();
-            match &mut self.share {
+            match self.share {
                 Some(share) if !hard.is_over(now) => {
                     // Given up with nothing to follow, the time that is left would be lost, and the work with it.
-                    let wait = share.budget().until_another(now);
-                    if wait.is_zero() {
-                        return false;
-                    }
-                    share.until = Deadline::after(wait, now);
+                    soft = match share.until_another(now) {
+                        Some(Duration::ZERO) => return false,
+                        Some(wait) => Deadline::after(wait, now),
+                        None => Deadline::NEVER,
+                    };
                     has_more = true;
                 }
                 _ => return hard == self.deadline && !has_more,
@@ -190,13 +208,13 @@ fn forward_deadline(request: &mut Request) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
-    use std::time::Duration;
 
     use weir_config::snapshot;
 
     use super::*;
     use crate::endpoints::tests::{described_at, fail, pool, pool_at};
     use crate::policy::budget::{Budget, Millitokens, TRANSPARENT};
+    use crate::replay::Replay;
     use crate::request::{Context, Protocol};
 
     fn no_faults() -> Arc<fault::Shared> {
@@ -272,6 +290,7 @@ mod tests {
             request.context.share = Some(Share {
                 until: deadline.share(4, started),
                 budget: budget.clone(),
+                replay: None,
             });
             let mut attempt = Attempt {
                 endpoints: pool(1),
@@ -305,6 +324,68 @@ mod tests {
         );
     }
 
+    /// A PUT of a megabyte had half of its deadline, and its endpoint the blame, though nothing could follow.
+    #[tokio::test(start_paused = true)]
+    async fn a_try_that_no_other_can_follow_has_all_of_the_time() {
+        let started = Instant::now();
+        let deadline = Deadline::after(Duration::from_millis(500), started);
+        let replay = Replay::new(Body::full("kept".into()));
+        replay.commit();
+        let mut request = request(deadline, Deadline::NEVER, false);
+        request.context.replayable = true;
+        request.context.share = Some(Share {
+            until: deadline.share(2, started),
+            budget: Arc::new(Mutex::new(Budget::new(
+                snapshot::Budget::default(),
+                started,
+            ))),
+            replay: Some(replay),
+        });
+        let mut attempt = Attempt {
+            endpoints: pool(1),
+            faults: no_faults(),
+            transport: Takes(Duration::from_millis(400)),
+        };
+        attempt.call(request).await.expect("there was time for it");
+    }
+
+    /// Many waited at an endpoint that was ejected, a few could be paid for, and the rest failed though they were being served.
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_an_endpoint_that_is_ejected_stays_while_no_other_try_is_paid_for() {
+        for (tokens, served) in [(1, false), (0, true)] {
+            let endpoints = pool(2);
+            let [bad, good] = [0, 1].map(|index| endpoints.list()[index].address());
+            let started = Instant::now();
+            let deadline = Deadline::after(Duration::from_secs(10), started);
+            let mut budget = Budget::new(snapshot::Budget::default(), started);
+            while budget.tokens() > Millitokens(tokens * 1000) {
+                assert!(budget.withdraw(TRANSPARENT, started));
+            }
+            let mut request = request(deadline, Deadline::NEVER, false);
+            request.context.tried = vec![good];
+            request.context.replayable = true;
+            request.context.share = Some(Share {
+                until: deadline.share(2, started),
+                budget: Arc::new(Mutex::new(budget)),
+                replay: None,
+            });
+            let mut attempt = Attempt {
+                endpoints: endpoints.clone(),
+                faults: no_faults(),
+                transport: Takes(Duration::from_millis(300)),
+            };
+            let call = tokio::spawn(async move { attempt.call(request).await });
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            assert_eq!(endpoints.list()[0].address(), bad);
+            for _ in 0..5 {
+                fail(&endpoints, 0, &[]);
+            }
+            let answer = call.await.expect("no panic");
+            assert_eq!(answer.is_ok(), served, "{tokens} tokens");
+            assert_eq!(started.elapsed() < Duration::from_millis(10), !served);
+        }
+    }
+
     /// A partition would otherwise be nobody's fault, and no breaker would open.
     #[tokio::test(start_paused = true)]
     async fn who_had_more_than_a_share_and_said_nothing_is_to_blame() {
@@ -316,6 +397,7 @@ mod tests {
         request.context.share = Some(Share {
             until: deadline.share(2, started),
             budget: Arc::new(Mutex::new(budget)),
+            replay: None,
         });
         let mut attempt = Attempt {
             endpoints: pool(1),

@@ -137,7 +137,10 @@ impl RetryLayer {
             let now = Instant::now();
             let decision = decide(
                 &self.retries,
-                original.state(now, self.endpoints.p50(now)),
+                Attempt {
+                    wait_min: terms.map_or(Duration::ZERO, Terms::wait_min),
+                    ..original.state(now, self.endpoints.p50(now))
+                },
                 verdict,
                 asked,
                 &mut self.budget(),
@@ -146,10 +149,7 @@ impl RetryLayer {
             );
             original.note(&result, decision, now);
             match decision {
-                Decision::Retry { mut after, counts } => {
-                    if let Some(terms) = terms.filter(|_| counts) {
-                        after = after.max(terms.wait_min());
-                    }
+                Decision::Retry { after, counts } => {
                     self.metrics.retries.inc();
                     original.failed(counts, endpoint(&result));
                     // The failed response goes first: it holds a stream and counts as in flight.
@@ -292,6 +292,10 @@ impl Original {
         context.share = context.replayable.then(|| Share {
             until: context.deadline.share(tries_left, context.begun),
             budget: policy.budget.clone(),
+            replay: match &self.body {
+                Source::Kept { replay, .. } => Some(replay.clone()),
+                Source::Empty | Source::Once(_) => None,
+            },
         });
         mark(head, context);
         *body = match &mut self.body {
@@ -321,6 +325,7 @@ impl Original {
             replayable: self.is_replayable(),
             is_retry_from_downstream: self.context.is_retry,
             remaining: self.context.deadline.remaining(now),
+            wait_min: Duration::ZERO,
         }
     }
 

@@ -255,12 +255,13 @@ impl<T> Admission<T> {
     /// A request has left the app, `latency` after it got in.
     pub fn leave(&mut self, place: Place, latency: Duration, ended: Ended, now: Instant) {
         let slot = self.places.give_back(place);
-        self.callers.get(slot.caller).took(latency);
+        // The life of a stream is not what a request takes.
         if slot.stream {
             self.streams -= 1;
             self.callers.get(slot.caller).streams -= 1;
             return;
         }
+        self.callers.get(slot.caller).took(latency);
         self.in_flight -= 1;
         self.of_tier[slot.tier.index()] -= 1;
         self.callers.get(slot.caller).in_flight -= 1;

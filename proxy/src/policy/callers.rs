@@ -55,6 +55,11 @@ impl Caller {
         self.in_flight + self.queued + self.streams + self.arrived == 0
     }
 
+    #[cfg(test)]
+    pub fn cost(&self) -> Duration {
+        Duration::from_secs_f32(self.cost)
+    }
+
     pub fn took(&mut self, latency: Duration) {
         let latency = latency.as_secs_f32();
         self.cost = if self.cost == 0.0 {

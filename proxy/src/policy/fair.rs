@@ -5,14 +5,14 @@
 //!   critical   ▶  ┌ checkout ─────────  ▢            taken first
 //!                 └ frontend ─────────  ▢ ▢
 //!   default    ▶  ┌ frontend ─────────  ▢ ▢
-//!                 └ crawler ──────────  ▢ ▢ ▢ ▢ ▢ ▢   standing for 100 ms: newest first, the rest within 5 ms or not at all
+//!                 └ crawler ──────────  ▢ ▢ ▢ ▢ ▢ ▢   standing for 100 ms: newest first, the rest within 50 ms or not at all
 //! ```
 //!
 //! Tiers come one after the other. Within a tier callers come in turn: deficit round robin (Shreedhar and Varghese,
 //! SIGCOMM '95), which is plain round robin as all requests weigh the same here; those that hold their share of the
 //! app already come after those that do not. Each caller has a queue of its own in each tier, as in fq_codel (RFC 8290),
 //! so that only those who make a queue stand wait in it. Within it: first come first served, until it has not been empty
-//! for 100 ms; then newest first, and who has waited 5 ms is sent away (CoDel as Facebook runs it, ACM Queue 13(8)):
+//! for 100 ms; then newest first, and who has waited 50 ms is sent away (CoDel as Facebook runs it, ACM Queue 13(8), with 5):
 //! the newest is the one whose caller is still there.
 
 use std::collections::VecDeque;

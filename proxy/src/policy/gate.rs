@@ -215,8 +215,10 @@ impl Gate {
             State::Closed | State::Ramping(_) => {
                 self.trip(Cause::Silence, Why::Stall, reason, may_open, now, rand);
             }
-            State::HalfOpen(probing) if probing.has_asked() => {
-                self.open(probing.cause, Why::Stall, reason(), now, rand);
+            // Its own silence, not that of calls from before: one that may not be repeated waits on, and nobody answers
+            // while nobody is sent. Asked something first, an app that hangs costs no other call.
+            State::HalfOpen(probing) if probing.has_waited(context.limit(), now) => {
+                self.open(Cause::Silence, Why::Stall, reason(), now, rand);
             }
             State::HalfOpen(_) | State::Open { .. } => {}
         }

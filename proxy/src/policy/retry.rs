@@ -77,6 +77,8 @@ pub struct Attempt {
     pub remaining: Option<Duration>,
     /// How long an attempt usually takes (the pool's p50): no use in starting one that cannot end in time.
     pub typical: Duration,
+    /// How long the rule of a route wants to be waited before another attempt, at least.
+    pub wait_min: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -242,7 +244,9 @@ fn worth(
         return Err(Stop::Attempts);
     }
     Ok(Retry {
-        after: pushback.unwrap_or_else(|| backoff(config, attempt.number, rand)),
+        after: pushback
+            .unwrap_or_else(|| backoff(config, attempt.number, rand))
+            .max(attempt.wait_min),
         counts: true,
         price: Price::Attempt,
     })

@@ -45,7 +45,8 @@ impl StallContext {
         (self.peer_completed_since && quiet_for > self.limit()).then_some(quiet_for)
     }
 
-    fn limit(&self) -> Duration {
+    /// So long may be no answer.
+    pub fn limit(&self) -> Duration {
         self.pool_p99
             .saturating_mul(P99S)
             .max(LIMIT_MIN)

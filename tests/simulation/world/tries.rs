@@ -140,6 +140,7 @@ impl World {
             transparent: call.transparent,
             idempotent: self.plan.idempotent,
             committed: false,
+            wait_min: Duration::ZERO,
             replayable: true,
             is_retry_from_downstream: call.is_retry,
             remaining: call.deadline.remaining(now),

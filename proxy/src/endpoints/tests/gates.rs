@@ -80,6 +80,37 @@ async fn an_endpoint_that_only_ever_gets_streams_is_taken_back() {
     assert_eq!(first.in_flight(), 0);
 }
 
+/// A request that came as a probe to an app that hangs waited for half of its deadline.
+#[tokio::test(start_paused = true)]
+async fn who_probes_an_endpoint_that_hangs_is_told_when_it_is_out_again() {
+    let endpoints = probing().await;
+    let probe = endpoints.choose_for_request(&request()).expect("a place");
+    let first = probe.member.clone();
+    let told = first.until_ejected(probe.was_eligible());
+    let goes_on = async {
+        for _ in 0..100 {
+            for _ in 0..20 {
+                let other = Guard::new(call(&endpoints, 1));
+                tokio::time::advance(Duration::from_millis(1)).await;
+                drop(other.settle(Ok(Response::new(Body::empty()))));
+            }
+            endpoints.tick(Instant::now());
+            tokio::task::yield_now().await;
+        }
+    };
+    let begun = Instant::now();
+    tokio::select! {
+        () = told => {}
+        () = goes_on => unreachable!("it never ends"),
+    }
+    assert_eq!(state(&endpoints, 0), Phase::Open);
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn that_this_sidecar_has_no_certificate_is_no_endpoints_failure() {
     let endpoints = pool(3);

@@ -178,6 +178,23 @@ fn a_long_poll_is_found_out_while_others_are_answered_and_a_hung_app_is_not() {
     assert_eq!((admission.in_flight(), admission.streams()), (0, 1));
 }
 
+/// After one of an hour its caller seemed to want a thousand places, and came last for hundreds of requests.
+#[test]
+fn the_life_of_a_stream_is_not_what_a_request_of_its_caller_takes() {
+    let now = Instant::now();
+    let mut admission = Admission::new(config(10, 0), now);
+    let stream = Arrival {
+        stream: true,
+        ..from(1, Tier::Default)
+    };
+    let hour = Duration::from_secs(3600);
+    let place = admitted(admission.arrive(stream, now, || 0));
+    admission.leave(place, hour, Ended::Answered, now + hour);
+    let place = admitted(admission.arrive(from(1, Tier::Default), now + hour, || 0));
+    let caller = admission.places.give_back(place).caller;
+    assert_eq!(admission.callers.get(caller).cost(), Duration::ZERO);
+}
+
 /// Planted: nobody is let in when a long poll makes room.
 #[test]
 fn who_waits_gets_the_place_of_a_long_poll_that_was_found_out() {

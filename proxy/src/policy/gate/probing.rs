@@ -84,8 +84,10 @@ impl Probing {
         self.awaits_request() && (retry_safe || waited >= RETRY_SAFE_WAIT)
     }
 
-    pub(super) const fn has_asked(&self) -> bool {
-        self.request.is_some()
+    /// Whether the request is there and has got no answer for so long.
+    pub(super) fn has_waited(&self, limit: Duration, now: Instant) -> bool {
+        let waits = self.request.filter(|asked| !asked.answered);
+        waits.is_some_and(|asked| now.saturating_duration_since(asked.since) > limit)
     }
 
     pub(super) const fn ask(&mut self, now: Instant) {

@@ -269,6 +269,7 @@ fn a_silent_one_is_asked_before_a_request_tries_it_and_not_for_ever() {
     );
 
     let probe = gate.admit(now).expect("a probe");
+    now += secs(1);
     assert!(
         gate.check_stall(now, stalled(now), true, MIDDLE),
         "it was not"
@@ -322,7 +323,7 @@ fn three_requests_one_at_a_time_bring_it_back_over_a_ramp() {
 #[test]
 fn a_failed_overloaded_or_stalled_probe_opens_it_for_twice_as_long() {
     for how in ["hard", "overload", "connect", "stall"] {
-        let (mut gate, now) = probing();
+        let (mut gate, mut now) = probing();
         let probe = gate.admit(now).expect("a probe");
         match how {
             "hard" => gate.record(probe, HARD, now, MIDDLE, ALONE),
@@ -330,10 +331,41 @@ fn a_failed_overloaded_or_stalled_probe_opens_it_for_twice_as_long() {
                 gate.record(probe, Outcome::Failure(Fault::Overload), now, MIDDLE, ALONE);
             }
             "connect" => gate.connect_failed(probe, now, MIDDLE, false),
-            _ => assert!(gate.check_stall(now, stalled(now), false, MIDDLE)),
+            _ => {
+                now += secs(1);
+                assert!(gate.check_stall(now, stalled(now), false, MIDDLE));
+            }
         }
         assert!(about(open_for(&gate, now), secs(2)), "{how}");
     }
+}
+
+/// A call that may not be repeated waits on when its endpoint is ejected: nobody was sent there meanwhile, so nobody was
+/// answered, and each probe was cut off at the next look, until that call had ended.
+#[test]
+fn a_probe_has_as_long_as_any_call_however_long_others_have_waited() {
+    let (mut gate, now) = probing();
+    let probe = gate.admit(now).expect("a probe");
+    let limit = stalled(now).limit();
+    assert!(!gate.check_stall(now + limit, stalled(now + limit), true, MIDDLE));
+    assert_eq!(gate.state(), Phase::HalfOpen);
+    gate.answered(&probe);
+    let later = now + secs(5);
+    assert!(
+        !gate.check_stall(later, stalled(later), true, MIDDLE),
+        "it is a stream"
+    );
+}
+
+/// It answered 503 and then hung: connected to, it seemed to be well, and each time a user's request found out.
+#[test]
+fn an_endpoint_whose_probe_hung_is_asked_something_before_the_next() {
+    let (mut gate, mut now) = probing();
+    let _probe = gate.admit(now).expect("a probe");
+    now += secs(1);
+    assert!(gate.check_stall(now, stalled(now), true, MIDDLE));
+    now += open_for(&gate, now);
+    assert_eq!(gate.wants_probe(now), Some(ProbeKind::Question));
 }
 
 #[test]

@@ -8,6 +8,7 @@ const FIRST: Attempt = Attempt {
     transparent: 0,
     idempotent: true,
     committed: false,
+    wait_min: Duration::ZERO,
     replayable: true,
     is_retry_from_downstream: false,
     remaining: Some(Duration::from_secs(1)),
@@ -78,6 +79,25 @@ fn an_unavailable_endpoint_costs_an_idempotent_request_one_more_attempt() {
     assert_eq!(cost, 1000 + FAILURE);
     let second = Attempt { number: 2, ..FIRST };
     assert_eq!(stopped(second, Verdict::Unavailable), Stop::Attempts);
+}
+
+/// It was paid for, the caller waited for it until the deadline, and got that instead of the failure.
+#[test]
+fn a_route_that_wants_a_longer_wait_than_there_is_time_gets_no_retry_and_pays_for_none() {
+    let patient = |wait_min| Attempt { wait_min, ..FIRST };
+    let long = patient(millis(1500));
+    let (decision, cost) = decide_with(&Retries::default(), long, Verdict::Unavailable, None);
+    assert_eq!((decision, cost), (Decision::Stop(Stop::Deadline), FAILURE));
+    let short = patient(millis(300));
+    let (decision, _) = decide_with(&Retries::default(), short, Verdict::Unavailable, None);
+    let after = millis(300);
+    assert_eq!(
+        decision,
+        Decision::Retry {
+            after,
+            counts: true
+        }
+    );
 }
 
 #[test]
@@ -416,9 +436,11 @@ prop_compose! {
         is_retry_from_downstream in prop::bool::weighted(0.1),
         remaining in prop::option::of(0u64..2_000),
         typical in 0u64..200,
+        wait_min in prop_oneof![3 => Just(0), 1 => 0u64..3_000],
     ) -> Attempt {
         Attempt {
             number, transparent, idempotent, committed, replayable, is_retry_from_downstream,
+            wait_min: millis(wait_min),
             remaining: remaining.map(millis),
             typical: millis(typical),
         }
@@ -471,7 +493,8 @@ proptest! {
         prop_assert!(counts || attempt.transparent == 0);
         prop_assert!(attempt.remaining.is_none_or(|left| left >= after + attempt.typical));
         let longest = pushback.map_or(millis(250), |_| PUSHBACK_MAX);
-        prop_assert!(after <= longest);
+        prop_assert!(after <= longest.max(attempt.wait_min));
+        prop_assert!(!counts || after >= attempt.wait_min);
     }
 
     /// However the attempts of one request fail, there are at most `attempts` plus one of them.
