@@ -147,8 +147,21 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "!self.lists(member)" => "false",
             "endpoints::tests::what_fails_after_discovery_took_an_endpoint_away_does_not_eject_it_once_more";
         "who waits for an endpoint that is ejected goes on waiting":
-            "member.ejected.notify_waiters();" => "()",
+            "before.eligible && !now.eligible" => "false",
             "layer::attempt::tests::who_waits_for_an_endpoint_that_is_ejected_hears_of_it_if_it_may_go_elsewhere";
+        "who has come as a probe goes on waiting when its endpoint is out again":
+            "learnt.gate.state() == Phase::Open" => "false",
+            "endpoints::tests::gates::who_probes_an_endpoint_that_hangs_is_told_when_it_is_out_again";
+    }
+    "request.rs" {
+        "another try could follow whose body is gone":
+            "!replay.is_possible()" => "false",
+            "layer::attempt::tests::a_try_that_no_other_can_follow_has_all_of_the_time";
+    }
+    "body/watch.rs" {
+        "that a caller had too little time is held against the endpoint":
+            "headers.get(&PROXY_ERROR).is_some_and(in_callers_time)" => "false",
+            "body::watch::tests::that_a_caller_had_too_little_time_is_not_held_against_an_endpoint";
     }
     "endpoints/choice.rs" {
         "who only observes refuses a place at an endpoint":
@@ -181,7 +194,7 @@ pub(crate) const BUGS: &[Bug] = bugs! {
     }
     "replay.rs" {
         "bodies are kept however long they are":
-            "self.kept_bytes + data.len() <= REQUEST_BYTES_MAX" => "true",
+            "self.kept_bytes + size <= REQUEST_BYTES_MAX" => "true",
             "replay::tests::what_outgrows_its_bound_is_kept_no_longer_and_still_passes_whole";
         "a try that was given up reads on":
             "shared.newest != self.number" => "false",

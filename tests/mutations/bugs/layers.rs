@@ -48,8 +48,11 @@ pub(crate) const BUGS: &[Bug] = bugs! {
     }
     "layer/attempt.rs" {
         "a try is given up at its share with nothing to follow":
-            "wait.is_zero()" => "true",
+            "share.until_another(now)" => "Some(Duration::ZERO)",
             "layer::attempt::tests::a_try_has_more_than_its_share_while_no_other_is_paid_for";
+        "a call is given up with its endpoint with nothing to follow":
+            "share.until_another(Instant::now())" => "Some(Duration::ZERO)",
+            "layer::attempt::tests::who_waits_for_an_endpoint_that_is_ejected_stays_while_no_other_try_is_paid_for";
         "the next hop has as much time as we had":
             "deadline.forward(now)" => "Some(std::time::Duration::from_secs(15))",
             "layer::attempt::tests::the_next_hop_is_told_what_is_left_and_not_asked_when_nothing_is";

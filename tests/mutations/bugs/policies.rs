@@ -26,6 +26,9 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "policy::breaker::tests::reload::an_open_breaker_that_no_policy_asks_for_any_more_passes_everything";
     }
     "policy/gate.rs" {
+        "a probe is judged by the silence of those that came before it":
+            "probing.has_waited(context.limit(), now)" => "true",
+            "policy::gate::tests::a_probe_has_as_long_as_any_call_however_long_others_have_waited";
         "failures in a row are not counted":
             "in_row >= self.config.consecutive_failures.get()" => "false",
             "policy::gate::tests::five_hard_failures_in_a_row_open_it_for_a_second";

@@ -86,8 +86,13 @@ impl Probing {
 
     /// Whether the request is there and has got no answer for so long.
     pub(super) fn has_waited(&self, limit: Duration, now: Instant) -> bool {
-        let waits = self.request.filter(|asked| !asked.answered);
-        waits.is_some_and(|asked| now.saturating_duration_since(asked.since) > limit)
+        match self.request {
+            Some(Asked {
+                since,
+                answered: false,
+            }) => now.saturating_duration_since(since) > limit,
+            _ => false,
+        }
     }
 
     pub(super) const fn ask(&mut self, now: Instant) {
