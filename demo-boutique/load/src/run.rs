@@ -113,14 +113,14 @@ impl Client {
     /// What is asked is decided when it is sent, also if no answer ever comes.
     fn call(&self, arrival: Arrival) -> Call {
         match self {
-            Self::Http(client) => Call::Http(client.clone(), client.visit(arrival)),
+            Self::Http(client) => Call::Http(client.clone(), Box::new(client.visit(arrival))),
             Self::Grpc(client) => Call::Grpc(client.clone(), arrival.journey),
         }
     }
 }
 
 enum Call {
-    Http(Arc<HttpClient>, Visit),
+    Http(Arc<HttpClient>, Box<Visit>),
     Grpc(Arc<GrpcClient>, u16),
 }
 
@@ -134,7 +134,7 @@ impl Call {
 
     async fn answer(self) -> Outcome {
         match self {
-            Self::Http(client, visit) => client.call(visit).await,
+            Self::Http(client, visit) => client.call(*visit).await,
             Self::Grpc(client, _) => client.call().await,
         }
     }
