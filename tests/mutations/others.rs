@@ -41,15 +41,18 @@ pub(crate) const CONFIG: &[Bug] = bugs! {
             "it.spec.ports.iter().any(|at| at.name() == port)" => "true",
             "compile::outbound::of_two_policies_on_one_target_the_oldest_wins_and_the_other_is_told";
     }
-    "resource/endpoint_slice.rs" {
+    "resource/null.rs" {
         "a slice that nothing is in cannot be read":
-            "Ok(list.unwrap_or_default())" => "list.ok_or_else(|| serde::de::Error::custom(\"null\"))",
+            "Ok(value.unwrap_or_default())" => "value.ok_or_else(|| serde::de::Error::custom(\"null\"))",
             "compile::endpoints::lists_may_be_null";
     }
     "compile.rs" {
         "an endpoint whose pod is gone is called in plain text":
             "return index.pod(&name).map(|pod| Some(pod.as_ref()))" => "return Some(index.pod(&name).map(AsRef::as_ref))",
             "compile::endpoints::an_endpoint_whose_pod_is_gone_or_not_here_yet_gets_no_calls";
+        "a pod that has addresses of both families is two endpoints":
+            "*family.or_insert(ip.is_ipv4()) != ip.is_ipv4()" => "false",
+            "compile::endpoints::a_dual_stack_pod_is_one_endpoint_in_the_family_of_its_services_first_address";
     }
     "compile/protocol.rs" {
         "callers do not hear of the ports that pods call opaque":
