@@ -20,11 +20,11 @@ use weir_config::units::Percent;
 
 use crate::balance::{Candidate, Load, Standing};
 use crate::policy::ewma::{self, Ewma};
-use crate::policy::gate::{Gate, Pool, Ticket};
+use crate::policy::gate::{Gate, Pool, ProbeKind, ProbeResult, Ticket};
 use crate::policy::load::Load as SaidLoad;
 use crate::policy::outcome::Outcome;
 use crate::policy::ramp::Ramp;
-use crate::policy::stall::StallContext;
+use crate::policy::stall::{self, Doubt, Stall, StallContext, TELLING};
 use crate::policy::transition::Phase;
 
 pub use newest::Newest;
@@ -58,6 +58,7 @@ pub struct Learnt {
     pub ramp: Ramp,
     pub waiting: Waiting,
     pub last_completion: Option<Instant>,
+    doubt: Option<Doubt>,
 }
 
 /// A call that goes to the endpoint. Every one is spent once, with [`Learnt::ended`].
@@ -97,6 +98,7 @@ impl Learnt {
             ramp: Ramp::new(now, ramp_for),
             waiting: Waiting::default(),
             last_completion: None,
+            doubt: None,
         }
     }
 
@@ -136,29 +138,34 @@ impl Learnt {
         }
     }
 
-    /// The balancer has named it.
-    pub fn start(&mut self, now: Instant) -> Started {
+    /// The balancer has named it. `bounded`: the call has a deadline.
+    pub fn start(&mut self, bounded: bool, now: Instant) -> Started {
         // Nobody else is left when the balancer names an endpoint whose gate is shut.
         let ticket = self.gate.admit(now);
         let ticket = ticket.unwrap_or_else(|| self.gate.admit_regardless());
-        self.start_with(ticket, now)
+        self.start_with(ticket, bounded, now)
     }
 
     /// An endpoint that has just passed its synthetic probe needs a real request, and no balancer would choose it.
-    pub fn start_probe(&mut self, retry_safe: bool, now: Instant) -> Option<Started> {
+    pub fn start_probe(
+        &mut self,
+        retry_safe: bool,
+        bounded: bool,
+        now: Instant,
+    ) -> Option<Started> {
         if !self.gate.wants_request(retry_safe, now) {
             return None;
         }
         let ticket = self.gate.admit(now)?;
-        Some(self.start_with(ticket, now))
+        Some(self.start_with(ticket, bounded, now))
     }
 
-    fn start_with(&mut self, ticket: Ticket, now: Instant) -> Started {
+    fn start_with(&mut self, ticket: Ticket, bounded: bool, now: Instant) -> Started {
         Started {
             ticket,
             at: now,
             eligible: self.gate.is_eligible(),
-            waiting: Some(self.waiting.start(now)),
+            waiting: Some(self.waiting.start(bounded, now)),
         }
     }
 
@@ -245,25 +252,61 @@ impl Learnt {
         Some(self.last_completion.map_or(oldest, |last| last.max(oldest)))
     }
 
-    /// What the stall rule looks at; `None` while nobody waits for this endpoint. `others_last`: when another endpoint
-    /// last answered. Alone there is nobody to compare with: the others' last answer is none, so nothing stalls.
-    pub fn silence(
+    /// `None`: all is well, or nobody waits for it, or it is [still to be asked](Learnt::wants_probe). `others_last`: when
+    /// another endpoint last answered. Alone there is nobody to compare with: the others' last answer is none, so nothing
+    /// stalls.
+    pub fn stall(
         &mut self,
         others_last: Option<Instant>,
         pool_p99: Duration,
         config: &Config,
         now: Instant,
-    ) -> Option<StallContext> {
+    ) -> Option<Stall> {
         // Whoever waits for longer than a call may take has no deadline: a stream, say, that has nothing to tell yet.
         self.waiting.forget(config.timeout, now);
-        let quiet_since = self.quiet_since()?;
-        Some(StallContext {
+        let last_completion = self.last_completion;
+        let context = self.quiet_since().map(|quiet_since| StallContext {
             oldest_in_flight_start: self.waiting.oldest(),
-            last_completion: self.last_completion,
+            last_completion,
             pool_p99,
             timeout: config.try_timeout,
             peer_completed_since: others_last.is_some_and(|last| last > quiet_since),
-        })
+            telling_start: self.waiting.bounded(TELLING),
+        });
+        // A probe of one that is out is a question already.
+        let is_out = !self.gate.is_eligible();
+        let doubt = self.doubt.take();
+        self.doubt = doubt.filter(|it| !is_out && !it.is_settled(last_completion));
+        if is_out || context.is_some_and(|context| context.is_telling(now)) {
+            return context?.stall(now);
+        }
+        if others_last.is_some() {
+            self.doubt = self.doubt.or_else(|| Doubt::of(&context?, now));
+        }
+        let limit = stall::limit(pool_p99, config.try_timeout);
+        self.doubt?.stall(limit, others_last, now)
+    }
+
+    /// The probe that the caller must perform now, if any. It is handed out once.
+    pub fn wants_probe(&mut self, now: Instant) -> Option<ProbeKind> {
+        let doubts = self.doubt.as_mut().is_some_and(|doubt| doubt.asks(now));
+        let doubt = doubts.then_some(ProbeKind::Doubt);
+        doubt.or_else(|| self.gate.wants_probe(now))
+    }
+
+    /// What has come of it.
+    pub fn probed(&mut self, kind: ProbeKind, result: ProbeResult, now: Instant, rand: u64) {
+        match (kind, result) {
+            // Those that wait for it are slow, or have nothing to be told yet, and count as silence no longer.
+            (ProbeKind::Doubt, ProbeResult::Passed) => {
+                self.doubt = None;
+                self.waiting.forget(Duration::ZERO, now);
+            }
+            (ProbeKind::Doubt, ProbeResult::Failed | ProbeResult::Unanswered) => {}
+            (ProbeKind::Connect | ProbeKind::Question, _) => {
+                self.gate.probe_result(result, now, rand);
+            }
+        }
     }
 }
 
@@ -292,81 +335,4 @@ impl Config {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// An endpoint that hangs is dearer with every moment in which it answers nothing.
-    #[test]
-    fn silence_costs_as_much_as_the_answer_would_that_does_not_come() {
-        let config = Config::of(&Outbound::default());
-        let (now, second) = (Instant::now(), Duration::from_secs(1));
-        let mut learnt = Learnt::new(&config, true, None, now);
-        let cost = |learnt: &Learnt, now| {
-            let candidate = learnt.candidate(&config, 1, false, || second, now);
-            candidate.load.cost
-        };
-        let mut call = learnt.start(now);
-        assert_eq!(cost(&learnt, now), 2.0 * 30e6, "its seed");
-        assert_eq!(cost(&learnt, now + second), 2.0 * 1e9);
-        let mut others = [(); 2].map(|()| learnt.start(now));
-        assert_eq!(
-            cost(&learnt, now + second),
-            2.0 * 3e9,
-            "three wait, and none is answered"
-        );
-        for other in &mut others {
-            learnt.stop_waiting(other);
-        }
-        assert_eq!(
-            cost(&learnt, now + second),
-            2.0 * 1e9,
-            "streams have their heads"
-        );
-        assert!(
-            learnt
-                .answered(&mut call, Outcome::Success, now + second)
-                .is_some()
-        );
-        let stream = learnt.start(now + second);
-        assert!(
-            learnt
-                .silence(None, second, &config, now + 16 * second)
-                .is_some()
-        );
-        assert!(
-            learnt
-                .silence(None, second, &config, now + 17 * second)
-                .is_none()
-        );
-        assert_eq!(learnt.at_least(now + 17 * second), Duration::ZERO);
-        let end = Ended {
-            outcome: Outcome::Cancelled,
-            connect_failed: false,
-            retry_after: None,
-            lost: false,
-        };
-        let later = now + 18 * second;
-        let before = learnt.latency.cost(later, 0);
-        learnt.ended(stream, end, || second, Pool::default(), later, 0);
-        assert_eq!(before, learnt.latency.cost(later, 0), "a stream is no call");
-        learnt.ended(call, end, || second, Pool::default(), later, 0);
-    }
-
-    #[test]
-    fn a_try_has_its_share_of_the_deadline_or_less() {
-        let mut outbound = Outbound::default();
-        let secs = Duration::from_secs;
-        assert_eq!(Config::of(&outbound).try_timeout, secs(15) / 2);
-        outbound.retries.per_try_timeout = Some(weir_config::units::Duration::from_secs(1));
-        assert_eq!(Config::of(&outbound).try_timeout, secs(1));
-        outbound.deadline = None;
-        outbound.retries.per_try_timeout = None;
-        assert_eq!(Config::of(&outbound).try_timeout, STALL_TIMEOUT / 2);
-    }
-
-    #[test]
-    fn half_of_a_pool_may_be_out_but_never_the_last_and_one_of_three() {
-        let max = |n| open_max(n, Percent::of(50));
-        assert_eq!([0, 1, 2, 3, 4, 7].map(max), [0, 0, 1, 1, 2, 3]);
-    }
-}
+mod tests;

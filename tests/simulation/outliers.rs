@@ -133,6 +133,18 @@ fn two_requests_a_second_are_enough_to_avoid_a_black_hole_and_to_take_it_back() 
     });
 }
 
+/// Slow calls, one at a time, at an endpoint that is awake: the others answer all the while.
+#[test]
+fn a_slow_endpoint_that_few_call_is_not_taken_for_a_black_hole() {
+    judge("a_slow_endpoint_that_few_call", |seed| {
+        let mut world = World::new(plan(3, 1, 6.0), seed);
+        world.run_until(secs(20));
+        world.change(0, |server: &mut Server, now| server.set_slowdown(20.0, now));
+        world.run_until(secs(60));
+        vec![at_most("ejections", ejections(&world), 0.0)]
+    });
+}
+
 #[test]
 fn callers_that_hang_up_eject_nobody_and_leave_nothing_behind() {
     judge("callers_that_hang_up", |seed| {

@@ -12,7 +12,7 @@ use weir_config::snapshot::{Outbound, Retries};
 use weir_proxy::balance;
 use weir_proxy::learnt::{Config, Ended, Learnt, Newest, Started, open_max};
 use weir_proxy::policy::budget::Budget;
-use weir_proxy::policy::gate::{Pool, ProbeResult};
+use weir_proxy::policy::gate::{Pool, ProbeKind, ProbeResult};
 use weir_proxy::policy::latency::Latency;
 use weir_proxy::policy::outcome::{Fault, Outcome};
 use weir_proxy::policy::transition::Phase;
@@ -97,7 +97,7 @@ impl Sidecar {
         for index in 0..self.members.len() {
             let member = &mut self.members[index];
             if !member.is_eligible()
-                && let Some(started) = member.learnt.start_probe(retry_safe, now)
+                && let Some(started) = member.learnt.start_probe(retry_safe, true, now)
             {
                 member.takes(call, now);
                 return Some((index, started));
@@ -113,7 +113,7 @@ impl Sidecar {
         };
         let index = balance::choose(members.len(), tried, rng, candidate)?;
         let member = &mut self.members[index];
-        let started = member.learnt.start(now);
+        let started = member.learnt.start(true, now);
         member.takes(call, now);
         Some((index, started))
     }
@@ -160,7 +160,7 @@ impl Sidecar {
     }
 
     /// Returns the endpoints that are to be probed, and the calls that waited for one that was ejected.
-    pub fn tick(&mut self, now: Instant, rng: &mut Rng) -> (Vec<usize>, Vec<CallId>) {
+    pub fn tick(&mut self, now: Instant, rng: &mut Rng) -> (Vec<(usize, ProbeKind)>, Vec<CallId>) {
         self.p99 = self.latency.p99(now);
         let newest = Newest::of(self.members.iter().map(|m| m.learnt.last_completion));
         let (mut probes, mut ejected) = (Vec::new(), Vec::new());
@@ -170,24 +170,28 @@ impl Sidecar {
             let config = &self.config;
             let stall = self
                 .p99
-                .and_then(|p99| learnt.silence(newest.but(index), p99, config, now));
+                .and_then(|p99| learnt.stall(newest.but(index), p99, config, now));
             let may_open = self.may_open();
-            let gate = &mut self.members[index].learnt.gate;
+            let learnt = &mut self.members[index].learnt;
             if let Some(stall) = stall {
-                gate.check_stall(now, stall, may_open, rng.u64(..));
+                learnt.gate.stalled(now, stall, may_open, rng.u64(..));
             }
-            if gate.wants_probe(now).is_some() {
-                probes.push(index);
-            }
+            probes.extend(learnt.wants_probe(now).map(|kind| (index, kind)));
             ejected.extend(self.report(index, before, now));
         }
         (probes, ejected)
     }
 
-    pub fn probed(&mut self, index: usize, result: ProbeResult, now: Instant, rng: &mut Rng) {
+    pub fn probed(
+        &mut self,
+        (index, kind): (usize, ProbeKind),
+        result: ProbeResult,
+        now: Instant,
+        rng: &mut Rng,
+    ) {
         let before = self.members[index].is_eligible();
-        let gate = &mut self.members[index].learnt.gate;
-        gate.probe_result(result, now, rng.u64(..));
+        let learnt = &mut self.members[index].learnt;
+        learnt.probed(kind, result, now, rng.u64(..));
         self.report(index, before, now);
     }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use weir_proxy::policy::deadline::Deadline;
-use weir_proxy::policy::gate::ProbeResult;
+use weir_proxy::policy::gate::{ProbeKind, ProbeResult};
 
 use crate::admission::Admission;
 use crate::engine::Engine;
@@ -45,7 +45,7 @@ enum Event {
     Tick(usize),
     Probed {
         sidecar: usize,
-        member: usize,
+        probe: (usize, ProbeKind),
         result: ProbeResult,
     },
 }
@@ -193,11 +193,11 @@ impl World {
             Event::Tick(sidecar) => self.tick(sidecar),
             Event::Probed {
                 sidecar,
-                member,
+                probe,
                 result,
             } => {
                 let (now, rng) = (self.engine.now(), &mut self.engine.rng);
-                self.sidecars[sidecar].probed(member, result, now, rng);
+                self.sidecars[sidecar].probed(probe, result, now, rng);
             }
         }
     }
@@ -298,8 +298,8 @@ impl World {
         let now = self.engine.now();
         self.engine.after(TICK, Event::Tick(sidecar));
         let (probes, ejected) = self.sidecars[sidecar].tick(now, &mut self.engine.rng);
-        for member in probes {
-            let server = self.sidecars[sidecar].members[member].server;
+        for probe in probes {
+            let server = self.sidecars[sidecar].members[probe.0].server;
             let (took, result) = match self.servers[server].server.connects() {
                 // Whoever connects here is awake.
                 Some(true) => (CONNECT, ProbeResult::Passed),
@@ -308,7 +308,7 @@ impl World {
             };
             let probed = Event::Probed {
                 sidecar,
-                member,
+                probe,
                 result,
             };
             self.engine.after(took, probed);

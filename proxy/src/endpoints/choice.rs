@@ -109,7 +109,8 @@ impl Endpoints {
             });
         };
         let member = &list[index];
-        let call = member.learnt().start(now);
+        let bounded = context.deadline.instant().is_some();
+        let call = member.learnt().start(bounded, now);
         Ok(self.started(member, call))
     }
 
@@ -169,7 +170,8 @@ impl Endpoints {
     ) -> Option<Chosen> {
         let wants = |e: &&Arc<Member>| e.mirror.is_half_open() && !e.is_draining();
         for member in list.iter().filter(wants) {
-            let call = member.learnt().start_probe(context.replayable, now);
+            let bounded = context.deadline.instant().is_some();
+            let call = (member.learnt()).start_probe(context.replayable, bounded, now);
             if let Some(call) = call {
                 return Some(self.started(member, call));
             }

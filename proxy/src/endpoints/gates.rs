@@ -38,15 +38,13 @@ impl Endpoints {
         for (index, member) in list.iter().enumerate() {
             let stall = p99.and_then(|p99| {
                 let others_last = newest.but(index);
-                member.learnt().silence(others_last, p99, &config, now)
+                member.learnt().stall(others_last, p99, &config, now)
             });
-            if let Some(stall) = stall.filter(|stall| stall.stalled_for(now).is_some()) {
+            if let Some(stall) = stall {
                 let opening = self.opening();
                 let may_open = self.may_open(&list, &opening);
                 let mut learnt = member.learnt();
-                learnt
-                    .gate
-                    .check_stall(now, stall, may_open, fastrand::u64(..));
+                learnt.gate.stalled(now, stall, may_open, fastrand::u64(..));
                 self.publish(member, &mut learnt);
                 // Also whoever has come as a probe, and who came before it was out for another reason.
                 if learnt.gate.state() == Phase::Open {
@@ -54,7 +52,7 @@ impl Endpoints {
                 }
             }
             let mut learnt = member.learnt();
-            let probe = learnt.gate.wants_probe(now);
+            let probe = learnt.wants_probe(now);
             self.publish(member, &mut learnt);
             closed &= learnt.gate.state() == Phase::Closed;
             drop(learnt);
@@ -67,7 +65,7 @@ impl Endpoints {
         self.set_reach(&list);
     }
 
-    /// So that neither a black hole nor an app that hangs costs a user's request.
+    /// So that neither a black hole nor an app that hangs costs a user's request, and a slow call no endpoint.
     async fn probe(self: Arc<Self>, member: Arc<Member>, kind: ProbeKind) {
         let identity = member.endpoint.identity.as_ref();
         let address = member.address();
@@ -80,9 +78,7 @@ impl Endpoints {
             },
         };
         let mut learnt = member.learnt();
-        learnt
-            .gate
-            .probe_result(result, Instant::now(), fastrand::u64(..));
+        learnt.probed(kind, result, Instant::now(), fastrand::u64(..));
         self.publish(&member, &mut learnt);
     }
 

@@ -56,7 +56,7 @@ pub(crate) fn described_at(address: SocketAddr) -> Described {
 /// A call to one endpoint, whatever the balancer thinks of it.
 fn call(endpoints: &Arc<Endpoints>, index: usize) -> Chosen {
     let (member, now) = (&endpoints.list()[index], Instant::now());
-    let call = member.learnt().start(now);
+    let call = member.learnt().start(true, now);
     endpoints.started(member, call)
 }
 

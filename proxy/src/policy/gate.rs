@@ -32,7 +32,7 @@ use weir_config::snapshot::{Gate as Config, Mode};
 
 use super::outcome::{Fault, Outcome};
 use super::ramp::{Ramp, WEIGHT_MIN};
-use super::stall::StallContext;
+use super::stall::Stall;
 use super::transition::{Phase, Transition, Transitions, Why};
 use super::window::{Counts, Window};
 use backoff::Backoff;
@@ -96,6 +96,8 @@ pub enum ProbeKind {
     Connect,
     /// And ask something harmless: the kernel connects for an app that hangs, and its sidecar shakes hands.
     Question,
+    /// The same, of one that is not out: the gate is not told, only whoever is in [doubt](super::stall::Doubt).
+    Doubt,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,19 +197,10 @@ impl Gate {
         }
     }
 
-    /// T3. To be asked now and then while calls are in flight (a few times a second). Whether it opened.
-    pub fn check_stall(
-        &mut self,
-        now: Instant,
-        context: StallContext,
-        may_open: bool,
-        rand: u64,
-    ) -> bool {
-        let Some(quiet_for) = context.stalled_for(now) else {
-            return false;
-        };
+    /// T3. To be told as long as it lasts, a few times a second. Whether it opened.
+    pub fn stalled(&mut self, now: Instant, stall: Stall, may_open: bool, rand: u64) -> bool {
         let reason = || {
-            let millis = quiet_for.as_millis();
+            let millis = stall.quiet_for.as_millis();
             format!("no answer for {millis} ms while other endpoints answered")
         };
         let before = self.generation;
@@ -217,7 +210,7 @@ impl Gate {
             }
             // Its own silence, not that of calls from before: one that may not be repeated waits on, and nobody answers
             // while nobody is sent. Asked something first, an app that hangs costs no other call.
-            State::HalfOpen(probing) if probing.has_waited(context.limit(), now) => {
+            State::HalfOpen(probing) if probing.has_waited(stall.limit, now) => {
                 self.open(Cause::Silence, Why::Stall, reason(), now, rand);
             }
             State::HalfOpen(_) | State::Open { .. } => {}

@@ -179,6 +179,12 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "learnt::waiting::tests::one_that_waits_for_an_hour_does_not_keep_what_came_after_it_and_has_ended";
     }
     "learnt.rs" {
+        "one silent call is proof enough":
+            "context.is_some_and(|context| context.is_telling(now))" => "context.is_some()",
+            "learnt::tests::the_silence_of_three_with_a_deadline_is_a_stall_and_any_other_is_to_be_asked_about";
+        "a slow call at an endpoint that is awake counts as silence":
+            "self.waiting.forget(Duration::ZERO, now)" => "drop(now)",
+            "learnt::tests::an_endpoint_that_is_awake_when_it_is_asked_is_silent_for_new_calls_only";
         "the gate does not hear that a stream has begun":
             "self.gate.answered(&call.ticket);" => "()",
             "endpoints::tests::gates::an_endpoint_that_only_ever_gets_streams_is_taken_back";

@@ -27,7 +27,7 @@ pub(crate) const BUGS: &[Bug] = bugs! {
     }
     "policy/gate.rs" {
         "a probe is judged by the silence of those that came before it":
-            "probing.has_waited(context.limit(), now)" => "true",
+            "probing.has_waited(stall.limit, now)" => "true",
             "policy::gate::tests::a_probe_has_as_long_as_any_call_however_long_others_have_waited";
         "failures in a row are not counted":
             "in_row >= self.config.consecutive_failures.get()" => "false",
@@ -58,8 +58,16 @@ pub(crate) const BUGS: &[Bug] = bugs! {
     }
     "policy/stall.rs" {
         "silence is a stall although the others are silent too":
-            "self.peer_completed_since && quiet_for > self.limit()" => "quiet_for > self.limit()",
+            "self.peer_completed_since && quiet_for > limit" => "quiet_for > limit",
             "policy::stall::tests::silence_everywhere_is_no_stall_of_one";
+        "three that have just come are proof":
+            "waited(start) > self.limit() / P99S" => "true",
+            "policy::stall::tests::three_that_wait_for_a_p99_each_are_proof_and_fewer_are_none";
+    }
+    "policy/stall/doubt.rs" {
+        "an endpoint that is asked late has no time to answer":
+            "waited > limit / 2 && quiet_for > limit" => "quiet_for > limit",
+            "policy::stall::tests::an_endpoint_in_doubt_is_asked_after_a_third_of_the_limit_and_has_half_the_limit_and_all_of_it_to_answer";
     }
     "policy/ramp.rs" {
         "a new endpoint has its whole share at once":

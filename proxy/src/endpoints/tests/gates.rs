@@ -111,6 +111,42 @@ async fn who_probes_an_endpoint_that_hangs_is_told_when_it_is_out_again() {
     );
 }
 
+/// A stream that had nothing to say yet was a black hole at an endpoint that gets six calls a second.
+#[tokio::test]
+async fn who_waits_alone_costs_an_endpoint_nothing_that_answers_when_it_is_asked() {
+    for is_awake in [true, false] {
+        let app = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let app = app.expect("a port");
+        let address = app.local_addr().expect("an address");
+        let peer = SocketAddr::from(([127, 0, 0, 2], address.port()));
+        let endpoints = pool_at(&[address, peer]);
+        let answers = async {
+            let mut questions = Vec::new();
+            loop {
+                let (stream, _) = app.accept().await.expect("a connection");
+                // Who is asleep keeps it open, as the kernel does.
+                questions.extend(Some(stream).filter(|_| !is_awake));
+            }
+        };
+        let goes_on = async {
+            let stream = Guard::new(call(&endpoints, 0));
+            for _ in 0..20 {
+                let other = Guard::new(call(&endpoints, 1));
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                drop(other.settle(Ok(Response::new(Body::empty()))));
+                endpoints.tick(Instant::now());
+            }
+            drop(stream);
+        };
+        tokio::select! {
+            () = answers => {}
+            () = goes_on => {}
+        }
+        let expected = if is_awake { Phase::Closed } else { Phase::Open };
+        assert_eq!(state(&endpoints, 0), expected);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn that_this_sidecar_has_no_certificate_is_no_endpoints_failure() {
     let endpoints = pool(3);

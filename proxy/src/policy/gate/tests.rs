@@ -22,7 +22,7 @@ fn gate() -> (Gate, Instant) {
     (Gate::new(Config::default(), RAMP), Instant::now())
 }
 
-fn secs(secs: u64) -> Duration {
+const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
@@ -58,15 +58,10 @@ fn about(a: Duration, b: Duration) -> bool {
     a.abs_diff(b) < Duration::from_millis(1)
 }
 
-fn stalled(now: Instant) -> StallContext {
-    StallContext {
-        oldest_in_flight_start: Some(now - secs(1)),
-        last_completion: None,
-        pool_p99: Duration::from_millis(30),
-        timeout: secs(1),
-        peer_completed_since: true,
-    }
-}
+const STALL: Stall = Stall {
+    quiet_for: secs(1),
+    limit: Duration::from_millis(120),
+};
 
 fn reasons(gate: &mut Gate) -> Vec<String> {
     std::iter::from_fn(|| gate.take_transition())
@@ -143,22 +138,13 @@ fn a_bad_rate_of_few_calls_is_chance() {
 fn a_stall_opens_it_before_anything_has_failed() {
     let (mut gate, now) = gate();
     let _hanging = gate.admit(now);
-    assert!(!gate.check_stall(
-        now,
-        StallContext {
-            oldest_in_flight_start: None,
-            ..stalled(now)
-        },
-        true,
-        0
-    ));
-    assert!(gate.check_stall(now, stalled(now), true, MIDDLE));
+    assert!(gate.stalled(now, STALL, true, MIDDLE));
     assert_eq!(
         reasons(&mut gate),
         ["closed to open: no answer for 1000 ms while other endpoints answered"]
     );
     assert!(
-        !gate.check_stall(now, stalled(now), true, MIDDLE),
+        !gate.stalled(now, STALL, true, MIDDLE),
         "it is open already"
     );
 }
@@ -252,7 +238,7 @@ fn a_black_hole_costs_no_user_request_once_it_is_open() {
 #[test]
 fn a_silent_one_is_asked_before_a_request_tries_it_and_not_for_ever() {
     let (mut gate, mut now) = gate();
-    assert!(gate.check_stall(now, stalled(now), true, MIDDLE));
+    assert!(gate.stalled(now, STALL, true, MIDDLE));
     for _ in 1..QUESTIONS {
         now += open_for(&gate, now);
         assert_eq!(gate.wants_probe(now), Some(ProbeKind::Question));
@@ -270,10 +256,7 @@ fn a_silent_one_is_asked_before_a_request_tries_it_and_not_for_ever() {
 
     let probe = gate.admit(now).expect("a probe");
     now += secs(1);
-    assert!(
-        gate.check_stall(now, stalled(now), true, MIDDLE),
-        "it was not"
-    );
+    assert!(gate.stalled(now, STALL, true, MIDDLE), "it was not");
     gate.record(probe, Outcome::Cancelled, now, MIDDLE, ALLOWED);
     now += open_for(&gate, now);
     assert_eq!(
@@ -333,7 +316,7 @@ fn a_failed_overloaded_or_stalled_probe_opens_it_for_twice_as_long() {
             "connect" => gate.connect_failed(probe, now, MIDDLE, false),
             _ => {
                 now += secs(1);
-                assert!(gate.check_stall(now, stalled(now), false, MIDDLE));
+                assert!(gate.stalled(now, STALL, false, MIDDLE));
             }
         }
         assert!(about(open_for(&gate, now), secs(2)), "{how}");
@@ -346,15 +329,12 @@ fn a_failed_overloaded_or_stalled_probe_opens_it_for_twice_as_long() {
 fn a_probe_has_as_long_as_any_call_however_long_others_have_waited() {
     let (mut gate, now) = probing();
     let probe = gate.admit(now).expect("a probe");
-    let limit = stalled(now).limit();
-    assert!(!gate.check_stall(now + limit, stalled(now + limit), true, MIDDLE));
+    let limit = STALL.limit;
+    assert!(!gate.stalled(now + limit, STALL, true, MIDDLE));
     assert_eq!(gate.state(), Phase::HalfOpen);
     gate.answered(&probe);
     let later = now + secs(5);
-    assert!(
-        !gate.check_stall(later, stalled(later), true, MIDDLE),
-        "it is a stream"
-    );
+    assert!(!gate.stalled(later, STALL, true, MIDDLE), "it is a stream");
 }
 
 /// It answered 503 and then hung: connected to, it seemed to be well, and each time a user's request found out.
@@ -363,7 +343,7 @@ fn an_endpoint_whose_probe_hung_is_asked_something_before_the_next() {
     let (mut gate, mut now) = probing();
     let _probe = gate.admit(now).expect("a probe");
     now += secs(1);
-    assert!(gate.check_stall(now, stalled(now), true, MIDDLE));
+    assert!(gate.stalled(now, STALL, true, MIDDLE));
     now += open_for(&gate, now);
     assert_eq!(gate.wants_probe(now), Some(ProbeKind::Question));
 }
@@ -414,7 +394,7 @@ fn the_only_endpoint_never_opens_and_says_so_once() {
     }
     let ticket = gate.admit(now).expect("still closed");
     gate.connect_failed(ticket, now, MIDDLE, false);
-    assert!(!gate.check_stall(now, stalled(now), false, MIDDLE));
+    assert!(!gate.stalled(now, STALL, false, MIDDLE));
     let report = gate.take_transition().expect("reported");
     assert!(!report.enforced);
     assert_eq!(report.reason, "5 hard failures in a row");

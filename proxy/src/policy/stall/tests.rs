@@ -7,6 +7,7 @@ fn context(start: Instant) -> StallContext {
         pool_p99: Duration::from_millis(50),
         timeout: Duration::from_secs(1),
         peer_completed_since: true,
+        telling_start: None,
     }
 }
 
@@ -17,11 +18,12 @@ fn after(millis: u64) -> Duration {
 #[test]
 fn four_p99s_of_silence_are_a_stall() {
     let start = Instant::now();
-    assert_eq!(context(start).stalled_for(start + after(200)), None);
-    assert_eq!(
-        context(start).stalled_for(start + after(201)),
-        Some(after(201))
-    );
+    assert_eq!(context(start).stall(start + after(200)), None);
+    let stall = Stall {
+        quiet_for: after(201),
+        limit: after(200),
+    };
+    assert_eq!(context(start).stall(start + after(201)), Some(stall));
 }
 
 #[test]
@@ -31,8 +33,8 @@ fn an_answer_starts_the_silence_anew() {
         last_completion: Some(start + after(150)),
         ..context(start)
     };
-    assert_eq!(answered.stalled_for(start + after(350)), None);
-    assert!(answered.stalled_for(start + after(351)).is_some());
+    assert_eq!(answered.stall(start + after(350)), None);
+    assert!(answered.stall(start + after(351)).is_some());
 }
 
 #[test]
@@ -42,7 +44,7 @@ fn a_pause_before_the_request_is_no_silence() {
         last_completion: Some(start - after(9_000)),
         ..context(start)
     };
-    assert_eq!(after_a_pause.stalled_for(start + after(150)), None);
+    assert_eq!(after_a_pause.stall(start + after(150)), None);
 }
 
 #[test]
@@ -53,7 +55,7 @@ fn an_idle_endpoint_never_stalls() {
         last_completion: Some(start),
         ..context(start)
     };
-    assert_eq!(idle.stalled_for(start + after(3_600_000)), None);
+    assert_eq!(idle.stall(start + after(3_600_000)), None);
 }
 
 #[test]
@@ -63,7 +65,20 @@ fn silence_everywhere_is_no_stall_of_one() {
         peer_completed_since: false,
         ..context(start)
     };
-    assert_eq!(alone.stalled_for(start + after(10_000)), None);
+    assert_eq!(alone.stall(start + after(10_000)), None);
+}
+
+#[test]
+fn three_that_wait_for_a_p99_each_are_proof_and_fewer_are_none() {
+    let start = Instant::now();
+    let with_third = |third| StallContext {
+        telling_start: Some(third),
+        ..context(start)
+    };
+    let now = start + after(201);
+    assert!(!context(start).is_telling(now), "they are two");
+    assert!(!with_third(now - after(50)).is_telling(now));
+    assert!(with_third(now - after(51)).is_telling(now));
 }
 
 #[test]
@@ -86,4 +101,35 @@ fn the_limit_is_neither_shorter_than_a_pause_nor_longer_than_the_timeout() {
             "p99 {p99} ms, timeout {timeout} ms"
         );
     }
+}
+
+#[test]
+fn an_endpoint_in_doubt_is_asked_after_a_third_of_the_limit_and_has_half_the_limit_and_all_of_it_to_answer()
+ {
+    let (start, limit) = (Instant::now(), after(200));
+    assert!(Doubt::of(&context(start), start + after(66)).is_none());
+    let late = start + after(151);
+    for (asked, over) in [(start + after(67), start + limit), (late, late + limit / 2)] {
+        let mut doubt = Doubt::of(&context(start), asked).expect("a third");
+        let others_last = Some(start + after(1));
+        let stall = |doubt: Doubt, now| doubt.stall(limit, others_last, now);
+        assert_eq!(stall(doubt, asked + limit * 9), None, "not asked yet");
+        assert!(doubt.asks(asked));
+        assert!(!doubt.asks(asked), "once");
+        assert_eq!(stall(doubt, over), None);
+        let over = over + after(1);
+        let quiet_for = over - start;
+        assert_eq!(stall(doubt, over), Some(Stall { quiet_for, limit }));
+        assert_eq!(doubt.stall(limit, Some(start), over), None, "all are quiet");
+        assert_eq!(doubt.stall(limit, None, over), None, "alone");
+    }
+}
+
+#[test]
+fn an_answer_to_a_call_settles_the_doubt() {
+    let start = Instant::now();
+    let doubt = Doubt::of(&context(start), start + after(67)).expect("a third");
+    assert!(!doubt.is_settled(None));
+    assert!(!doubt.is_settled(Some(start)));
+    assert!(doubt.is_settled(Some(start + after(1))));
 }

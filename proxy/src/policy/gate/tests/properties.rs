@@ -77,7 +77,7 @@ proptest! {
                     drop(in_flight.swap_remove(pick(i, &in_flight)));
                 }
                 Step::Answer(_) | Step::Finish(..) | Step::FailConnect(_) | Step::Lose(_) => {}
-                Step::Stall => { gate.check_stall(now, stalled(now), may_open, rand); }
+                Step::Stall => { gate.stalled(now, STALL, may_open, rand); }
                 Step::Probe(result) => if gate.wants_probe(now).is_some() {
                     gate.probe_result(result, now, rand);
                 },
