@@ -229,7 +229,15 @@ pub fn workload(index: &Index, pod: &ObjectName) -> Option<snapshot::Workload> {
     })
 }
 
-/// What a service's own sidecar does on one of its ports, with who said what.
+/// The port of `pod` to which a port of a service leads.
+pub fn port_behind(index: &Index, key: &ServiceKey, pod: &ObjectName) -> Option<u16> {
+    let name = ObjectName::new(&key.namespace, &key.name);
+    let port = service_port(index.service(&name)?, key.port)?;
+    target_port(index, &name, port, index.pod(pod)?)
+}
+
+/// What a service's own sidecar does on one of its ports, with who said what. Where several services lead to the same port
+/// of a pod, only [one of them](workload) says more than who may call.
 pub fn effective_inbound(
     index: &Index,
     key: &ServiceKey,
@@ -281,15 +289,27 @@ fn inbound(
     }
 }
 
-/// Two services may lead to the same port of a pod: the one that somebody wrote a policy for speaks for it, then
-/// the one whose name comes first.
+/// Two services may lead to the same port of a pod: the one for which a policy says how it takes calls speaks for it, then
+/// one that has a policy at all, then the one whose name comes first.
 fn outranks(index: &Index, candidate: &snapshot::Inbound, known: &snapshot::Inbound) -> bool {
-    let has_policy = |inbound: &snapshot::Inbound| {
-        (inbound.service.as_ref())
-            .map(|key| ObjectName::new(&key.namespace, &key.name))
-            .is_some_and(|name| index.policy_on(&Target::Service(name)).is_some())
+    let rank = |inbound: &snapshot::Inbound| {
+        let policies = inbound.service.iter().flat_map(|key| of_port(index, key));
+        let says = policies.map(|policy| 1 + u8::from(policy.spec.inbound.is_some()));
+        says.max().unwrap_or(0)
     };
-    has_policy(candidate) && !has_policy(known)
+    rank(candidate) > rank(known)
+}
+
+/// The policies of a service and of one of its ports.
+fn of_port<'a>(
+    index: &'a Index,
+    key: &ServiceKey,
+) -> impl Iterator<Item = &'a Arc<ResiliencePolicy>> {
+    let name = ObjectName::new(&key.namespace, &key.name);
+    let port = (index.service(&name)).and_then(|service| service_port(service, key.port));
+    let of_port = port.map(|port| Target::Port(name.clone(), port.name().to_owned()));
+    let targets = of_port.into_iter().chain([Target::Service(name)]);
+    targets.filter_map(move |target| index.policy_on(&target))
 }
 
 /// The policies that apply to a service port or, without one, to a namespace; weakest first.

@@ -280,6 +280,20 @@ fn an_exact_path_keeps_its_slash_and_a_prefix_has_none() {
     assert_eq!(said("PathPrefix", "/"), PathCondition::Any);
 }
 
+/// The API server takes both, for its key knows small letters from capitals, and the standard says which one counts.
+#[test]
+fn of_a_header_that_is_set_twice_the_first_counts() {
+    let filter = "{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: X-Env, value: a}, {name: x-env, value: b}], \
+                  add: [{name: x-seen, value: c}, {name: X-Seen, value: d}]}}";
+    let rules = format!("[{{filters: [{filter}], backendRefs: [{{name: next, port: 80}}]}}]");
+    let yaml = route("r", "boutique", "2026-11-01T00:00:00Z", &rules);
+    let index = index(&format!("{SERVICES}{yaml}"));
+    let changes = &routing(&index)[0].rules[0].request;
+    let pair = |name: &str, value: &str| [(name.to_owned(), value.to_owned())];
+    assert_eq!(changes.set, pair("x-env", "a"));
+    assert_eq!(changes.add, pair("x-seen", "c"));
+}
+
 #[test]
 fn timeouts_and_retries_are_what_the_route_says() {
     let rules = "[{timeouts: {request: 0s, backendRequest: 300ms}, retry: {attempts: 2, codes: [503]}, backendRefs: [{name: next, port: 80}]}]";

@@ -1,6 +1,6 @@
 //! Which breakers and gates are open, by whom: a projection of the facts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
@@ -14,6 +14,7 @@ const ROWS_OF_ONE_MAX: usize = 1000;
 /// Of all callers together. Beyond it whoever has most has less.
 const ROWS_MAX: usize = 50_000;
 const REPLAY_BATCH: usize = 4096;
+const CLOSED_UNHEARD: &str = "its sidecar connected anew, and it was closed";
 
 #[derive(Clone, Default)]
 pub struct Breakers(Arc<Mutex<Rows>>);
@@ -86,11 +87,7 @@ impl Breakers {
     pub fn changed(&self, transition: Transition) {
         let mut state = self.lock();
         state.revision += 1;
-        let key = Key {
-            service: transition.service,
-            route: transition.route,
-            endpoint: transition.endpoint,
-        };
+        let key = transition.key();
         state.make_room(&transition.caller, &key);
         let row = Row {
             state: transition.state,
@@ -102,6 +99,40 @@ impl Breakers {
         if rows.insert(key, row).is_none() {
             state.count += 1;
         }
+    }
+
+    /// All that is not closed in a sidecar whose stream has just begun. Whatever else is thought to be open of it closed
+    /// unheard: the sidecar is another process, or what it said was lost. What is known already is known better.
+    pub fn stand(&self, caller: &ObjectName, standing: Vec<Transition>, at_ms: u64) {
+        let mut news = Vec::new();
+        {
+            let mut state = self.lock();
+            state.revision += 1;
+            let mut rows = state.by_caller.get_mut(caller);
+            let mut stands = BTreeSet::new();
+            for transition in standing {
+                let key = transition.key();
+                let known = rows.as_deref().and_then(|rows| rows.get(&key));
+                let is_known = known.is_some_and(|row| {
+                    (row.state, row.forced) == (transition.state, transition.forced)
+                });
+                stands.insert(key);
+                if !is_known {
+                    news.push(transition);
+                }
+            }
+            let gone = rows.iter_mut().flat_map(|rows| rows.iter_mut());
+            for (_, row) in gone.filter(|(key, row)| row.is_of_note() && !stands.contains(*key)) {
+                *row = Row {
+                    state: State::Closed,
+                    forced: false,
+                    reason: CLOSED_UNHEARD.to_owned(),
+                    since_ms: at_ms,
+                };
+            }
+        }
+        news.into_iter()
+            .for_each(|transition| self.changed(transition));
     }
 
     /// What the journal knows of the time before a restart.
@@ -202,13 +233,30 @@ impl Rows {
 /// By what is closed, or by the oldest: how many rows.
 fn shorten(rows: &mut BTreeMap<Key, Row>) -> usize {
     let before = rows.len();
-    rows.retain(|_, row| row.state != State::Closed || row.forced);
+    rows.retain(|_, row| row.is_of_note());
     if rows.len() == before {
         let oldest = rows.iter().min_by_key(|(_, row)| row.since_ms);
         let oldest = oldest.map(|(key, _)| key.clone());
         oldest.and_then(|key| rows.remove(&key));
     }
     before - rows.len()
+}
+
+impl Transition {
+    fn key(&self) -> Key {
+        Key {
+            service: self.service.clone(),
+            route: self.route.clone(),
+            endpoint: self.endpoint.clone(),
+        }
+    }
+}
+
+impl Row {
+    /// Else it is as if it were not there.
+    fn is_of_note(&self) -> bool {
+        self.state != State::Closed || self.forced
+    }
 }
 
 impl Key {
@@ -287,6 +335,39 @@ mod tests {
         );
         breakers.forget(|caller| caller.name == "frontend-0");
         assert!(breakers.rows().is_empty());
+    }
+
+    /// A sidecar that was started anew while its breaker was open held it open for as long as its pod lived.
+    #[test]
+    fn what_a_sidecar_does_not_say_is_open_when_it_connects_is_closed() {
+        let breakers = Breakers::default();
+        let caller = ObjectName::new("boutique", "frontend-0");
+        for endpoint in ["", "10.0.0.1:3550", "10.0.0.2:3550"] {
+            breakers.changed(transition("frontend-0", endpoint, State::Open));
+        }
+        breakers.changed(transition("checkout-0", "", State::Open));
+        let mut stands = vec![
+            transition("frontend-0", "10.0.0.1:3550", State::Open),
+            transition("frontend-0", "10.0.0.2:3550", State::HalfOpen),
+        ];
+        stands
+            .iter_mut()
+            .for_each(|it| it.reason = "it stood so".into());
+        breakers.stand(&caller, stands, 9);
+        let rows = rows_of(&breakers, "frontend-0").into_iter();
+        let rows: Vec<_> = rows
+            .map(|row| (row.state, row.reason, row.since_ms))
+            .collect();
+        let row = |state: &str, reason: &str, at| (state.to_owned(), reason.to_owned(), at);
+        let expected = [
+            row("Closed", CLOSED_UNHEARD, 9),
+            row("Open", "why", 1),
+            row("HalfOpen", "it stood so", 1),
+        ];
+        assert_eq!(rows, expected);
+        assert_eq!(rows_of(&breakers, "checkout-0")[0].state, "Open");
+        breakers.stand(&caller, Vec::new(), 10);
+        assert_eq!(breakers.not_closed()["boutique/catalog:3550"].len(), 1);
     }
 
     fn rows_of(breakers: &Breakers, caller: &str) -> Vec<pb::BreakerStatus> {

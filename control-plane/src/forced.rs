@@ -75,9 +75,11 @@ pub async fn force(
             .await?;
     }
     mesh.force(keys.iter().map(|key| (key.clone(), forced)));
+    let notes = keys.iter().filter_map(|key| mesh.breaker_is_not_asked(key));
     Ok(pb::ForceBreakerResponse {
         services: keys.iter().map(ServiceKey::to_string).collect(),
         until_ms: forced.map_or(0, |forced| forced.until_ms),
+        notes: notes.filter(|_| forced.is_some()).collect(),
     })
 }
 

@@ -28,9 +28,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prost::bytes::Bytes;
 use tokio::sync::watch;
+use weir_config::compile;
 use weir_config::index::{Index, Touched};
 use weir_config::resource::{MeshConfig, ObjectName, Pod};
-use weir_config::snapshot::{Forced, ServiceKey};
+use weir_config::snapshot::{Forced, Protocol, Routing, ServiceKey};
 use weir_config::{Kind, Resource, ResourceRef};
 
 pub use self::board::SessionId;
@@ -252,6 +253,32 @@ impl Mesh {
                 state.republish(&key);
             }
         });
+    }
+
+    /// Why holding the breaker of a service port refuses nobody; `None`: its callers ask it.
+    pub fn breaker_is_not_asked(&self, key: &ServiceKey) -> Option<String> {
+        let state = self.state();
+        let name = ObjectName::new(&key.namespace, &key.name);
+        if let Some(why) = state.index.service(&name)?.spec.no_address() {
+            return Some(format!("{key}: {why}"));
+        }
+        let service = compile::service(&state.index, key)?;
+        if service.protocol == Protocol::Opaque {
+            let why = "its bytes are carried as they are, there are no calls to refuse";
+            return Some(format!("{key}: {why}"));
+        }
+        let for_all = |routing: &&Routing| routing.callers.is_none();
+        let routing = service.routing.iter().find(for_all)?;
+        let backends: BTreeSet<&ServiceKey> = routing.backends().collect();
+        if backends.contains(key) {
+            return None;
+        }
+        let backends: Vec<String> = backends.into_iter().map(ToString::to_string).collect();
+        let instead = match backends.is_empty() {
+            true => "nobody".to_owned(),
+            false => format!("{}: force those", backends.join(", ")),
+        };
+        Some(format!("{key}: its routes send calls to {instead}"))
     }
 
     /// Lets go of those whose time is over, and says which they are.

@@ -29,6 +29,7 @@ use crate::spiffe::{self, SpiffeId, is_name};
 use crate::tls::Peer;
 
 pub use self::facts::Allowances;
+use self::facts::clean;
 use self::session::{End, Session};
 
 /// The first message has to be there by then.
@@ -154,7 +155,7 @@ impl PushServer {
         if !is_name(&hello.pod_namespace) || !is_name(&hello.pod_name) {
             return Err(Status::invalid_argument("Hello names no pod"));
         }
-        hello.proxy_version = hello.proxy_version.chars().take(64).collect();
+        hello.proxy_version = clean(&hello.proxy_version).chars().take(64).collect();
         let name = ObjectName::new(&hello.pod_namespace, &hello.pod_name);
         let pod = self.mesh.pod_soon(&name, POD_PATIENCE).await;
         let pod = pod.ok_or_else(|| {

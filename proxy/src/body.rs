@@ -202,9 +202,10 @@ impl http_body::Body for Body {
             return polled;
         };
         match polled {
-            Poll::Pending if watch.deadline_passed(cx) => {
-                this.cut(Error::DeadlineExceeded, Outcome::Failure(Fault::Deadline))
-            }
+            Poll::Pending if watch.deadline_passed(cx) => this.cut(
+                Error::DeadlineExceeded { at: None },
+                Outcome::Failure(Fault::Deadline),
+            ),
             Poll::Pending => Poll::Pending,
             Poll::Ready(None) => {
                 watch.complete();

@@ -12,8 +12,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use weir_config::pb::{self, FromProxy, from_proxy::Message};
+use weir_config::record::Record;
 
 use crate::control_plane::{ControlPlane, Keeper};
+use crate::facts;
 use crate::mesh::Mesh;
 use crate::push::apply;
 use crate::recorder;
@@ -25,6 +27,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// An address that nobody called for this long is unsubscribed.
 const IDLE: Duration = Duration::from_secs(600);
 const IDLE_CHECK: Duration = Duration::from_secs(60);
+/// The control plane takes messages of 64 KiB, and ends a stream that has a longer one.
+const TOLD_BYTES_MAX: usize = 48 * 1024;
 /// Messages to the control plane that may wait for it to read.
 const OUTGOING_MAX: usize = 64;
 
@@ -86,6 +90,13 @@ async fn session(
     let mut incoming = client.connect(messages).await?.into_inner();
     telemetry::control_plane_connected(true);
     tracing::info!("connected to the control plane");
+    // First what has waited, for it is older.
+    while let Ok(fact) = inputs.facts.try_recv() {
+        send(Message::Fact(fact)).await?;
+    }
+    for standing in facts::standing(mesh.backends().values()) {
+        send(Message::Standing(standing)).await?;
+    }
     let mut idle = tokio::time::interval(IDLE_CHECK);
     idle.reset();
     loop {
@@ -131,13 +142,25 @@ fn subscribe(address: &SocketAddr) -> Message {
 
 /// What this sidecar knows of a request. No push: nothing is put in force by it.
 fn explain(question: &pb::Question) -> Message {
-    let records = recorder::find(&question.request_id);
     Message::Explained(pb::Explained {
         question: question.number,
-        records_json: serde_json::to_vec(&records)
-            .expect("a record is plain data")
-            .into(),
+        records_json: told(&recorder::find(&question.request_id)).into(),
     })
+}
+
+/// The newest of them, in the order in which they came, as many as one message may hold.
+fn told(records: &[Record]) -> Vec<u8> {
+    let mut first = records.len();
+    let mut bytes = 0;
+    let size = |record| serde_json::to_vec(record).map_or(TOLD_BYTES_MAX, |json| json.len());
+    for (index, record) in records.iter().enumerate().rev() {
+        bytes += size(record) + 1;
+        if bytes > TOLD_BYTES_MAX {
+            break;
+        }
+        first = index;
+    }
+    serde_json::to_vec(&records[first..]).expect("a record is plain data")
 }
 
 fn acknowledge(mesh: &Mesh, keeper: &Keeper, push: pb::ToProxy) -> Message {
@@ -197,5 +220,32 @@ impl Once {
     pub async fn wait(&self) {
         // The sender is ours, so it cannot be gone.
         let _ = self.0.subscribe().wait_for(|set| *set).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_config::record::Kept;
+
+    use super::*;
+
+    /// A batch of one trace id whose failures had long reasons ended the stream, each time it was asked about.
+    #[test]
+    fn of_more_than_a_message_holds_the_newest_are_told() {
+        let record = |at_ms: u64, chars: usize| Record {
+            at_ms,
+            reason: Some("x".repeat(chars)),
+            ..recorder::tests::record(Kept::Failed)
+        };
+        let read = |json: &[u8]| serde_json::from_slice::<Vec<Record>>(json).expect("records");
+        let all: Vec<Record> = (0..32).map(|at| record(at, 4_000)).collect();
+        let json = told(&all);
+        assert!(json.len() <= TOLD_BYTES_MAX, "{}", json.len());
+        let some = read(&json);
+        assert!(some.len() > 8, "{}", some.len());
+        assert_eq!(some, all[all.len() - some.len()..]);
+        let few = &all[..3];
+        assert_eq!(read(&told(few)), few);
+        assert_eq!(read(&told(&[record(1, 100_000)])), []);
     }
 }

@@ -51,8 +51,9 @@ pub enum Error {
     Ejected { address: SocketAddr },
     #[error("{address} took longer than one try may")]
     PerTryTimeout { address: SocketAddr },
+    /// `at`: who had it then, where it was sent at all.
     #[error("the deadline of the request has passed")]
-    DeadlineExceeded,
+    DeadlineExceeded { at: Option<SocketAddr> },
     #[error("{service} usually takes longer than the {}ms that are left", left.as_millis())]
     Doomed { service: String, left: Duration },
     #[error("the circuit breaker of {service} is open")]
@@ -189,7 +190,7 @@ impl Error {
             Self::Upstream { .. } => row(S::BAD_GATEWAY, UNAVAILABLE, "upstream-reset", "UpstreamConnectionTermination", Upstream, V::Unavailable),
             Self::Ejected { .. } => row(S::GATEWAY_TIMEOUT, UNAVAILABLE, "endpoint-ejected", "UpstreamRequestTimeout", Upstream, V::Unavailable),
             Self::PerTryTimeout { .. } => row(S::GATEWAY_TIMEOUT, UNAVAILABLE, "per-try-timeout", "UpstreamPerTryTimeout", Upstream, V::Unavailable),
-            Self::DeadlineExceeded => row(S::GATEWAY_TIMEOUT, DEADLINE_EXCEEDED, "deadline-exceeded", "UpstreamRequestTimeout", Upstream, V::Final),
+            Self::DeadlineExceeded { .. } => row(S::GATEWAY_TIMEOUT, DEADLINE_EXCEEDED, "deadline-exceeded", "UpstreamRequestTimeout", Upstream, V::Final),
             Self::Doomed { .. } => row(S::GATEWAY_TIMEOUT, DEADLINE_EXCEEDED, "deadline-too-short", "UpstreamRequestTimeout", Proxy, V::Unprocessed),
             Self::BreakerOpen { .. } => row(S::SERVICE_UNAVAILABLE, UNAVAILABLE, "circuit-breaker-open", "UpstreamOverflow", Proxy, V::Final),
             Self::QueueFull { .. } => row(S::SERVICE_UNAVAILABLE, RESOURCE_EXHAUSTED, "queue-full", "UpstreamOverflow", Proxy, V::Final),
@@ -220,7 +221,9 @@ impl Error {
     /// What the failure says about whoever was called.
     pub fn outcome(&self) -> Outcome {
         match self {
-            Self::DeadlineExceeded | Self::Doomed { .. } => Outcome::Failure(Fault::Deadline),
+            Self::DeadlineExceeded { .. } | Self::Doomed { .. } => {
+                Outcome::Failure(Fault::Deadline)
+            }
             Self::Injected { like, .. } => like.outcome(),
             Self::Aborted(_) => Outcome::Cancelled,
             Self::QueueFull { .. } | Self::QueueTimeout { .. } | Self::Shed { .. } => {
@@ -234,18 +237,18 @@ impl Error {
         }
     }
 
-    /// The endpoint that failed, where it was one.
+    /// The endpoint that failed or had it last, where it was one.
     pub fn endpoint(&self) -> Option<SocketAddr> {
         match self {
             Self::Connect(error) => error.endpoint(),
             Self::Injected { like, .. } => like.endpoint(),
+            Self::DeadlineExceeded { at } => *at,
             Self::Refused { address, .. }
             | Self::Upstream { address, .. }
             | Self::Ejected { address }
             | Self::PerTryTimeout { address } => Some(*address),
             Self::NoEndpoints { .. }
             | Self::NoEndpointAvailable { .. }
-            | Self::DeadlineExceeded
             | Self::Doomed { .. }
             | Self::BreakerOpen { .. }
             | Self::QueueFull { .. }
@@ -458,7 +461,7 @@ mod tests {
         };
         assert_eq!(error.outcome(), Outcome::Cancelled);
         assert_eq!(
-            Error::DeadlineExceeded.outcome(),
+            Error::DeadlineExceeded { at: None }.outcome(),
             Outcome::Failure(Fault::Deadline)
         );
     }

@@ -13,7 +13,7 @@ use http::header::{
 };
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, Uri, Version};
+use http::{HeaderMap, Method, Uri, Version};
 
 pub use self::kept::Kept;
 use crate::error::{Error, PROXY_ERROR};
@@ -258,7 +258,11 @@ pub fn settle_authority(head: &mut Parts, destination: SocketAddr) -> Result<(),
 
 fn settle_path(head: &mut Parts) -> Result<(), Error> {
     let Some(target) = head.uri.path_and_query().map(PathAndQuery::as_str) else {
-        return Ok(());
+        // `GET page` is read as an authority, of which only CONNECT may consist.
+        return match head.method == Method::CONNECT {
+            true => Ok(()),
+            false => Err(Error::BadRequest("its target has no path")),
+        };
     };
     if target.starts_with('?') {
         let malformed = |_| Error::BadRequest("its target is malformed");

@@ -1,8 +1,8 @@
 //! Putting a push in force: read all of it first, then apply all of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use weir_config::resource::WEIGHT_DEFAULT;
 use weir_config::{pb, snapshot};
@@ -13,6 +13,8 @@ use crate::identity::SpiffeId;
 use crate::layer::dispatch;
 use crate::mesh::{Destination, Mesh, of_pod};
 use crate::socket::canonical;
+
+const DIRECT_PORTS_MAX: usize = 64;
 
 /// A push that has been read and found good: applying it cannot fail half-way.
 struct Read {
@@ -129,7 +131,7 @@ fn direct(
                 // Pods come and go: their addresses make no metric series.
                 namespace: "direct".into(),
                 name: "pod".into(),
-                port: address.port(),
+                port: told_apart(address.port()),
             },
             protocol: snapshot::Protocol::Detect,
             mode: snapshot::Mode::Enforce,
@@ -144,6 +146,24 @@ fn direct(
     });
     backend.endpoints.update(true, vec![endpoint], &[]);
     backend.clone()
+}
+
+/// The port by which metrics know a pod that is called by its address: an app that dials ports by the thousand makes no
+/// series for each. 0: all those beyond the first.
+fn told_apart(port: u16) -> u16 {
+    static PORTS: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut ports = PORTS.lock().expect("no panic while locked");
+    known_or_0(&mut ports, port)
+}
+
+fn known_or_0(known: &mut BTreeSet<u16>, port: u16) -> u16 {
+    if known.len() < DIRECT_PORTS_MAX {
+        known.insert(port);
+    }
+    match known.contains(&port) {
+        true => port,
+        false => 0,
+    }
 }
 
 fn read(push: pb::ToProxy) -> Result<Read, String> {
@@ -242,4 +262,19 @@ fn described(endpoint: &pb::Endpoint) -> Result<Described, String> {
 
 fn address(text: &str) -> Option<SocketAddr> {
     text.parse().ok().map(canonical)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_app_that_dials_thousands_of_ports_makes_no_series_for_each() {
+        let mut known = BTreeSet::new();
+        let told: BTreeSet<u16> = (1..=30_000)
+            .map(|port| known_or_0(&mut known, port))
+            .collect();
+        assert_eq!(told.len(), DIRECT_PORTS_MAX + 1);
+        assert_eq!(known_or_0(&mut known, 7), 7, "it keeps its own");
+    }
 }

@@ -43,7 +43,7 @@ const TOLD_MAX: usize = 32;
 
 static RECORDER: LazyLock<Recorder> = LazyLock::new(Recorder::default);
 
-/// Which request of this process: unique while it lasts.
+/// Which request of this process: unique while it lasts. The default is that of requests of which nobody tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Key {
     worker: usize,
@@ -178,9 +178,14 @@ pub fn keeps_refused(key: Key, now: Instant) -> bool {
     RECORDER.keeps_refused(key, second)
 }
 
-/// `record` without its names, tries and version, which are filled in here.
+/// `record` without its names and tries, which are filled in here.
 pub fn end(names: &Names, record: Record) {
     RECORDER.end(names, record);
+}
+
+/// Of the policies that hold now.
+pub fn policy_version() -> u64 {
+    RECORDER.policy_version.load(Ordering::Relaxed)
 }
 
 pub fn set_policy_version(version: u64) {
@@ -204,6 +209,9 @@ impl Recorder {
     }
 
     fn note(&self, key: Key, attempt: Try) {
+        if key == Key::default() {
+            return;
+        }
         let mut open = self.open();
         if open.len() >= OPEN_MAX && !open.contains_key(&key) {
             return;
@@ -233,7 +241,6 @@ impl Recorder {
         }
         record.id = names.id();
         record.trace = names.trace().filter(|trace| *trace != record.id);
-        record.policy_version = self.policy_version.load(Ordering::Relaxed);
         let (ring, count_max, bytes_max) = match record.why {
             Kept::Slow | Kept::Sampled => (&self.slow, SLOW_MAX, SLOW_BYTES_MAX),
             _ => (&self.failed, FAILED_MAX, FAILED_BYTES_MAX),
@@ -463,6 +470,15 @@ pub(crate) mod tests {
         );
         let bytes: usize = ring.records.iter().map(|(_, bytes)| bytes).sum();
         assert_eq!(ring.bytes, bytes);
+    }
+
+    /// Copies that a FaultPolicy delayed left notes that nobody took, and after 4096 of them no request had its tries.
+    #[test]
+    fn of_a_copy_of_which_nobody_tells_nothing_is_noted() {
+        let recorder = Recorder::default();
+        recorder.note(Names::default().key, attempt("503"));
+        assert_eq!(recorder.open().len(), 0);
+        assert_ne!(Key::next(0), Key::default());
     }
 
     /// Planted bug that this finds: notes of requests that never end are kept for ever.

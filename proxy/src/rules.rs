@@ -13,6 +13,9 @@ use weir_config::path;
 use weir_config::pattern::Pattern;
 use weir_config::snapshot::{PathCondition, RuleMatch, TextCondition, ValueCondition};
 
+/// Of all routes that one caller meets. Each takes up to 64 KiB, and whoever may write routes writes them for others' sidecars.
+const PATTERNS_MAX: usize = 256;
+
 #[derive(Debug)]
 pub struct Rules(Vec<Condition>);
 
@@ -46,8 +49,15 @@ enum Text {
 }
 
 impl Rules {
-    /// `Err`: it holds what this version cannot match. The compiler lets no such thing through.
+    /// `Err`: it holds what this version cannot match, which the compiler does not let through, or more than a sidecar is to
+    /// hold of it.
     pub fn new(matches: &[RuleMatch]) -> Result<Self, String> {
+        let patterns: usize = matches.iter().map(RuleMatch::patterns).sum();
+        if patterns > PATTERNS_MAX {
+            return Err(format!(
+                "{patterns} patterns in routes, at most {PATTERNS_MAX} are taken"
+            ));
+        }
         let conditions = matches.iter().map(Condition::new);
         conditions.collect::<Result<_, _>>().map(Self)
     }

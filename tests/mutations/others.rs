@@ -47,6 +47,9 @@ pub(crate) const CONFIG: &[Bug] = bugs! {
             "compile::endpoints::lists_may_be_null";
     }
     "compile.rs" {
+        "a service with any policy speaks for a port as loudly as one that says how it takes calls":
+            "1 + u8::from(policy.spec.inbound.is_some())" => "1",
+            "compile::workload::of_two_services_before_one_port_the_one_with_a_policy_speaks";
         "an endpoint whose pod is gone is called in plain text":
             "return index.pod(&name).map(|pod| Some(pod.as_ref()))" => "return Some(index.pod(&name).map(AsRef::as_ref))",
             "compile::endpoints::an_endpoint_whose_pod_is_gone_or_not_here_yet_gets_no_calls";
@@ -112,12 +115,20 @@ pub(crate) const CONTROL_PLANE: &[Bug] = bugs! {
             "self.index.no_address(&of).filter(|_| reach.callers)" => "None",
             "mesh::tests::of_a_headless_service_what_is_said_for_callers_is_known_to_hold_for_nobody";
     }
+    "mesh/published.rs" {
+        "routes of one namespace are told to all":
+            "policy.routing = of_everybody" => "policy.routing.extend(of_everybody)",
+            "mesh::tests::routes_of_one_namespace_are_told_to_its_own_callers_and_to_nobody_else";
+    }
     "push/ledger.rs" {
+        "a refusal is forgotten with the next acknowledgement":
+            "!self.refused.is_empty()" => "false",
+            "push::ledger::tests::a_refusal_is_remembered_until_another_policy_takes_its_place";
         "what was acknowledged is sent again":
             "self.known.insert(service.key.clone(), service);" => "drop(service);",
             "push::ledger::tests::what_a_sidecar_has_is_not_sent_again";
         "what was refused is sent again and again":
-            "self.refused.get(&Some(service.key.clone())) == Some(&service.policy)" => "false",
+            "self.refused.contains_key(&key)" => "false",
             "push::ledger::tests::a_refused_policy_is_sent_again_only_when_it_is_another";
         "an address comes before its service":
             "self.withheld.insert(address);\n                    continue;" => "()",
@@ -135,6 +146,9 @@ pub(crate) const CONTROL_PLANE: &[Bug] = bugs! {
             "kubernetes::peers::tests::whoever_writes_status_adds_what_the_others_count_for_as_long_as_they_say_it";
     }
     "kubernetes/routes.rs" {
+        "what was written takes the place of what has come since":
+            "known.metadata.resource_version.as_deref() == before" => "true",
+            "kubernetes::routes::tests::what_was_written_does_not_take_the_place_of_what_has_come_since";
         "other controllers' answers to a route are lost":
             "[others, ours].concat()" => "ours",
             "kubernetes::routes::tests::a_route_of_a_service_is_answered_once_and_others_answers_stay";
@@ -163,6 +177,9 @@ pub(crate) const CONTROL_PLANE: &[Bug] = bugs! {
             "journal::tests::what_the_control_plane_did_survives_whatever_sidecars_say";
     }
     "breakers.rs" {
+        "what was open when a sidecar started anew is open for ever":
+            "row.is_of_note() && !stands.contains(*key)" => "false",
+            "breakers::tests::what_a_sidecar_does_not_say_is_open_when_it_connects_is_closed";
         "one caller's rows fill the place of all":
             "rows.len() >= ROWS_OF_ONE_MAX" => "false",
             "breakers::tests::a_sidecar_that_invents_endpoints_has_its_own_share_and_the_others_theirs";

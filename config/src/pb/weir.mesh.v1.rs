@@ -20,14 +20,14 @@ pub struct CertifyResponse {
     #[prost(bytes = "bytes", repeated, tag = "2")]
     pub trust_bundle: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FromProxy {
-    #[prost(oneof = "from_proxy::Message", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "from_proxy::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub message: ::core::option::Option<from_proxy::Message>,
 }
 /// Nested message and enum types in `FromProxy`.
 pub mod from_proxy {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Message {
         #[prost(message, tag = "1")]
         Hello(super::Hello),
@@ -43,6 +43,8 @@ pub mod from_proxy {
         Fact(super::Fact),
         #[prost(message, tag = "7")]
         Explained(super::Explained),
+        #[prost(message, tag = "8")]
+        Standing(super::Standing),
     }
 }
 /// The first message on a stream, exactly once.
@@ -225,6 +227,17 @@ pub mod fact {
         #[prost(message, tag = "7")]
         SaturationChanged(super::SaturationChanged),
     }
+}
+/// Which breakers and gates are not closed as the stream begins, all of them: what was told before may have been lost, or
+/// been another process. Once a stream, in as many messages as it takes; none of it has happened just now.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Standing {
+    /// breaker_changed and endpoint_changed, of which only what they changed to counts.
+    #[prost(message, repeated, tag = "1")]
+    pub facts: ::prost::alloc::vec::Vec<Fact>,
+    /// Another message of them follows.
+    #[prost(bool, tag = "2")]
+    pub more: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BreakerChanged {
@@ -1129,6 +1142,9 @@ pub struct ForceBreakerResponse {
     /// 0 for FORCE_AUTO.
     #[prost(uint64, tag = "2")]
     pub until_ms: u64,
+    /// Where nobody asks what is held, and why: for people.
+    #[prost(string, repeated, tag = "3")]
+    pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

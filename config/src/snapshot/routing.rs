@@ -33,6 +33,23 @@ pub struct RuleMatch {
     pub query: Vec<ValueCondition>,
 }
 
+impl RuleMatch {
+    /// How many of its conditions are regular expressions.
+    pub fn patterns(&self) -> usize {
+        let is_pattern = |text: &&TextCondition| matches!(text, TextCondition::Regex(_));
+        let values = self.headers.iter().chain(&self.query);
+        let of_values = values.map(|it| &it.value).filter(is_pattern).count();
+        of_values
+            + match &self.path {
+                PathCondition::Regex(_) => 1,
+                PathCondition::Grpc { service, method } => {
+                    service.iter().chain(method).filter(is_pattern).count()
+                }
+                PathCondition::Any | PathCondition::Exact(_) | PathCondition::Prefix(_) => 0,
+            }
+    }
+}
+
 /// Of paths in the form in which they are compared ([`crate::path`]): with a slash at the end where there is one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

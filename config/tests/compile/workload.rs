@@ -58,6 +58,21 @@ fn of_two_services_before_one_port_the_one_with_a_policy_speaks() {
         of_port(&index(&[SHOP, other, &on_cart("p", "outbound: {}")])),
         "cart"
     );
+    // A limit of one of them was not in force, and its status said that it was.
+    let calls = policy(
+        "of-all",
+        "{targetRefs: [{kind: Service, name: all-carts}], outbound: {deadline: 1s}}",
+    );
+    let of_port_7000 = policy(
+        "limits",
+        "{targetRefs: [{kind: Service, name: cart, sectionName: grpc}], inbound: {limits: {inFlight: 33}}}",
+    );
+    let index_of_both = index(&[SHOP, other, &calls, &of_port_7000]);
+    assert_eq!(
+        of_port(&index_of_both),
+        "cart",
+        "it says how it takes calls"
+    );
     let other_pod = compile::workload(&index(&[SHOP, other]), &name("cart-1")).expect("the pod");
     let services: Vec<_> = other_pod
         .ports

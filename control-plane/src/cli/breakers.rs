@@ -48,7 +48,8 @@ enum Command {
     /// Hold all callers' breakers of a service open or closed for a while, or let go of them
     ///
     /// It holds for services without a breaker too, for all their routes, and over what policies say. It ends by itself,
-    /// also when the control plane is gone.
+    /// also when the control plane is gone. Callers are those that are connected to this control plane: of two replicas,
+    /// ask each.
     Force {
         /// namespace/name, or namespace/name:port for one port of several
         service: String,
@@ -99,6 +100,9 @@ async fn force(
         To::Open => format!("forced open until {}", rfc3339(answer.until_ms)),
         To::Closed => format!("forced closed until {}", rfc3339(answer.until_ms)),
     };
+    for note in &answer.notes {
+        eprintln!("note: {note}");
+    }
     let lines = answer.services.iter();
     print(
         &lines

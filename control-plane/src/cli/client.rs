@@ -14,6 +14,8 @@ use super::Failure;
 /// Where the charts have it, in the control plane's own pod.
 pub(super) const DEFAULT: &str = "unix:/run/weir/operator.sock";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// More than a control plane keeps: the breakers of all callers, with the longest texts that it takes.
+const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 pub(super) async fn connect(control_plane: &str) -> Result<OperatorClient<Channel>, Failure> {
     let Some(path) = control_plane.strip_prefix("unix:") else {
@@ -48,7 +50,7 @@ pub(super) async fn connect(control_plane: &str) -> Result<OperatorClient<Channe
                 _ => format!("{answer}\n  {advice}"),
             })
         })?;
-    Ok(OperatorClient::new(channel))
+    Ok(OperatorClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX))
 }
 
 /// The same question, where it is answered.

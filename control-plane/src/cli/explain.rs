@@ -68,7 +68,8 @@ pub(super) async fn run(control_plane: &str, arguments: Arguments) -> Result<(),
     told.dedup_by(|a, b| a.pod == b.pod && a.record == b.record);
     if told.is_empty() {
         return Err(Failure::Failed(format!(
-            "no sidecar remembers {}: it went as it should, it was long ago, or it is no id of a request",
+            "no sidecar remembers {}: it went as it should, it was long ago, it was one of many that were refused in the same second, \
+             or it is no id of a request",
             arguments.request_id
         )));
     }
@@ -87,7 +88,9 @@ pub(super) async fn run(control_plane: &str, arguments: Arguments) -> Result<(),
 fn story(told: &Told) -> String {
     let record = &told.record;
     let mut text = String::new();
-    let mut line = |indent: usize, words: String| {
+    let mut line = |indent: usize, mut words: String| {
+        // A sidecar says what it likes; a terminal acts upon it.
+        words.retain(|c| !c.is_control());
         let _ = writeln!(text, "{:indent$}{words}", "");
     };
     let way = match record.direction.as_str() {
@@ -160,7 +163,8 @@ fn verdict(record: &Record) -> String {
         (None, status) => format!("status {status} "),
     };
     let by = match (&record.code, &record.endpoint) {
-        (Some(code), _) => format!("by the sidecar itself ({code})"),
+        (Some(code), None) => format!("by the sidecar itself ({code})"),
+        (Some(code), Some(endpoint)) => format!("by the sidecar itself ({code}, at {endpoint})"),
         (None, Some(endpoint)) => format!("by {endpoint}"),
         (None, None) => String::new(),
     };

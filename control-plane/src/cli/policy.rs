@@ -1,5 +1,7 @@
 //! `weir proxy policy`: what holds for a pod's sidecar, and who said so.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use weir_config::pb;
 
@@ -39,7 +41,7 @@ pub(super) async fn run(
             print(&format!("{all:#}\n"))
         }
         Output::Text if values.is_empty() => {
-            eprintln!("nothing: {pod} serves no Service, and its app has called none yet");
+            eprintln!("{}", nothing(&answer.values, pod, service, said));
             Ok(())
         }
         Output::Text => {
@@ -53,6 +55,24 @@ pub(super) async fn run(
                 ]);
             }
             print(&table.render())
+        }
+    }
+}
+
+/// Why there is nothing to tell.
+fn nothing(all: &[pb::PolicyValue], pod: &str, service: Option<&str>, said: bool) -> String {
+    match service {
+        _ if all.is_empty() => {
+            format!("nothing: {pod} serves no Service, and its app has called none yet")
+        }
+        Some(service) if said => {
+            format!("nothing that anybody said holds for {pod} and {service}: defaults, if at all")
+        }
+        None => format!("nothing that anybody said holds for {pod}: all are defaults"),
+        Some(service) => {
+            let known: BTreeSet<&str> = all.iter().map(|value| value.service.as_str()).collect();
+            let known = Vec::from_iter(known).join(", ");
+            format!("nothing of {service}: {pod} serves or has called {known}")
         }
     }
 }

@@ -46,6 +46,17 @@ struct Known {
     revision: u64,
 }
 
+impl Known {
+    /// That it was written is known at once, unless the watch has brought something newer meanwhile.
+    fn wrote(&mut self, route: &ResourceRef, before: Option<&str>, written: DynamicObject) {
+        if let Some(known) = self.routes.get_mut(route)
+            && known.metadata.resource_version.as_deref() == before
+        {
+            *known = written;
+        }
+    }
+}
+
 /// What there is to say of a route.
 enum Verdict {
     Refused(Entry),
@@ -131,13 +142,11 @@ impl Routes {
         let due: Vec<_> = due.take(WRITES_MAX).collect();
         let mut settled = due.len() < WRITES_MAX;
         for (route, object, parents) in due {
+            let before = object.metadata.resource_version.clone();
             let writing = write(client, &route, object, parents);
             match tokio::time::timeout(PATIENCE, writing).await {
                 Ok(Ok(written)) => {
-                    let mut known = self.lock();
-                    if known.routes.contains_key(&route) {
-                        known.routes.insert(route, written);
-                    }
+                    self.lock().wrote(&route, before.as_deref(), written);
                 }
                 // It has changed or is gone: the watch brings it as it is then.
                 Ok(Err(kube::Error::Api(status))) if [404, 409].contains(&status.code) => {}
@@ -362,6 +371,28 @@ mod tests {
         let [accepted, resolved] = [0, 1].map(|it| &answer[1]["conditions"][it]);
         assert_eq!(accepted["lastTransitionTime"], "2026-11-26T03:00:00Z");
         assert_eq!(resolved["lastTransitionTime"], later);
+    }
+
+    /// Then nothing that changed meanwhile was ever answered.
+    #[test]
+    fn what_was_written_does_not_take_the_place_of_what_has_come_since() {
+        let version = |number: &str| {
+            let mut object = route(json!([]), json!([]));
+            object.metadata.resource_version = Some(number.to_owned());
+            object
+        };
+        let mut known = Known::default();
+        let key = reference(Kind::HttpRoute, &version("1"));
+        let known_version = |known: &Known| known.routes[&key].metadata.resource_version.clone();
+        known.routes.insert(key.clone(), version("1"));
+        known.wrote(&key, Some("1"), version("2"));
+        assert_eq!(known_version(&known).as_deref(), Some("2"));
+        known.routes.insert(key.clone(), version("4"));
+        known.wrote(&key, Some("2"), version("3"));
+        assert_eq!(known_version(&known).as_deref(), Some("4"));
+        known.routes.clear();
+        known.wrote(&key, Some("4"), version("5"));
+        assert!(known.routes.is_empty(), "it is gone");
     }
 
     /// The API server leaves the list out when nothing is in it: our `Accepted: True` stayed for ever.

@@ -231,6 +231,13 @@ impl Board {
         self.services.get(key)?.published.clone()
     }
 
+    /// As `id`, which is in some namespace, is to have it.
+    pub(super) fn published_to(&self, id: SessionId, key: &ServiceKey) -> Option<Arc<Published>> {
+        let session = self.sessions.get(&id)?;
+        let published = self.services.get(key)?.published.as_ref()?;
+        Some(published.for_callers_in(&session.pod.namespace).clone())
+    }
+
     /// Wakes those who want it, when it is news. Returns what is to be published for the first time because of it.
     #[must_use]
     pub(super) fn publish(&mut self, published: Published) -> Vec<ServiceKey> {
@@ -243,9 +250,14 @@ impl Board {
         }
         let others = match before {
             Some(before) => {
-                before.alternates != published.alternates || before.backends != published.backends
+                before.alternates != published.alternates
+                    || before.backends != published.backends
+                    || before.of_namespace != published.of_namespace
             }
-            None => !published.alternates.is_empty() || !published.backends.is_empty(),
+            None => {
+                let backends = [&published.alternates, &published.backends];
+                !backends.iter().all(|them| them.is_empty()) || !published.of_namespace.is_empty()
+            }
         };
         let urgent = before.is_none_or(|before| before.endpoints != published.endpoints);
         let key = published.key.clone();
@@ -282,7 +294,11 @@ impl Board {
         let Some(session) = self.sessions.get_mut(&id) else {
             return Vec::new();
         };
-        let published = |key: &ServiceKey| self.services.get(key)?.published.as_ref();
+        let namespace = session.pod.namespace.as_str();
+        let published = |key: &ServiceKey| {
+            let published = self.services.get(key)?.published.as_ref()?;
+            Some(published.for_callers_in(namespace))
+        };
         let called = || session.services.keys().filter_map(published);
         let backends = || called().flat_map(|it| &it.backends);
         let standing_in = called()

@@ -18,9 +18,31 @@ impl Mesh {
     pub fn effective(&self, pod: &ObjectName) -> Option<(u64, Vec<pb::PolicyValue>)> {
         let state = self.state();
         let mut values = Vec::new();
+        let own = compile::workload(&state.index, pod)?;
         for key in state.serves(pod)? {
+            let Some(number) = compile::port_behind(&state.index, &key, pod) else {
+                continue;
+            };
+            let speaks = own.ports.iter().find(|port| port.port == number);
+            let another = speaks
+                .and_then(|port| port.service.as_ref())
+                .filter(|it| **it != key);
+            if let Some(another) = another {
+                let words = format!("as {another} says, which speaks for port {number}");
+                values.push(pb::PolicyValue {
+                    source: another.to_string(),
+                    ..value(
+                        INBOUND,
+                        &key,
+                        ("inbound".to_owned(), words.into()),
+                        &Source::BuiltIn,
+                    )
+                });
+            }
+            let holds = |field: &str| another.is_none() || field.contains("uthorization");
             if let Some(effective) = compile::effective_inbound(&state.index, &key) {
                 let told = effective.fields.into_iter().zip(effective.from);
+                let told = told.filter(|((field, _), _)| holds(field));
                 values.extend(told.map(|(field, from)| value(INBOUND, &key, field, &from.1)));
             }
         }

@@ -173,11 +173,10 @@ impl State {
         let mut note = |id, current: bool| *concerned.entry(id).or_insert(true) &= current;
         if reach.callers {
             for key in self.covered(target) {
-                let Some(published) = self.board.published(key) else {
-                    continue;
-                };
                 for id in self.board.wanting(key) {
-                    note(id, self.board.holds(id, key) == Some(&published.policy));
+                    if let Some(published) = self.board.published_to(id, key) {
+                        note(id, self.board.holds(id, key) == Some(&published.policy));
+                    }
                 }
             }
         }

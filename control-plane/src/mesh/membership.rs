@@ -78,7 +78,7 @@ impl Membership {
         let (wanted, gone): (Vec<_>, Vec<_>) = dirty.services.iter().partition(wants);
         let services = wanted
             .into_iter()
-            .filter_map(|key| state.board.published(key))
+            .filter_map(|key| state.board.published_to(self.id, key))
             .collect();
         let gone = gone.into_iter().cloned().collect();
         News {

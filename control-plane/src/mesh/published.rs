@@ -1,15 +1,16 @@
 //! A service port as it goes out: compiled and encoded once, shared by all who want it.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use prost::bytes::Bytes;
 use weir_config::compile::{self, Host};
 use weir_config::index::Index;
 use weir_config::pb;
 use weir_config::resource::ObjectName;
-use weir_config::snapshot::{Forced, ServiceKey};
+use weir_config::snapshot::{self, Forced, ServiceKey};
 
 /// Of one name in one slice: a name that means more is cut, not followed.
 const ADDRESSES_PER_NAME_MAX: usize = 1000;
@@ -27,6 +28,9 @@ pub struct Published {
     pub alternates: BTreeSet<ServiceKey>,
     /// The services that its routes send calls to, for the same reason.
     pub backends: BTreeSet<ServiceKey>,
+    /// The same for callers in namespaces that have routes of their own for it: nobody else is to be told of those, to wait
+    /// for what they lead to, or to hold what they match.
+    pub of_namespace: BTreeMap<String, Arc<Published>>,
 }
 
 impl Published {
@@ -37,19 +41,6 @@ impl Published {
         draining: &HashSet<ObjectName>,
         resolved: &HashMap<String, Vec<IpAddr>>,
     ) -> Self {
-        let policy = compile::service(index, key);
-        let alternates = policy
-            .iter()
-            .flat_map(|policy| policy.alternates().cloned());
-        let alternates = alternates.collect();
-        let backends = policy.iter().flat_map(|policy| policy.backends().cloned());
-        let backends = backends.collect();
-        let policy = policy.map(|mut policy| {
-            policy.forced = forced;
-            serde_json::to_vec(&policy)
-                .expect("a policy is plain data")
-                .into()
-        });
         let mut names = BTreeSet::new();
         let mut endpoints = Vec::new();
         for endpoint in compile::endpoints(index, key) {
@@ -65,14 +56,52 @@ impl Published {
         }
         endpoints.sort_by(|a, b| a.address.cmp(&b.address));
         endpoints.dedup_by(|a, b| a.address == b.address);
-        Self {
+        let mut published = Self {
             key: key.clone(),
-            policy: policy.unwrap_or_default(),
+            policy: Bytes::new(),
             endpoints,
             names,
-            alternates,
-            backends,
+            alternates: BTreeSet::new(),
+            backends: BTreeSet::new(),
+            of_namespace: BTreeMap::new(),
+        };
+        if let Some(mut policy) = compile::service(index, key) {
+            policy.forced = forced;
+            published.alternates = policy.alternates().cloned().collect();
+            published.say(policy);
         }
+        published
+    }
+
+    /// To everybody what is for everybody, and to the callers of a namespace that has routes of its own those.
+    fn say(&mut self, mut policy: snapshot::Service) {
+        let routings = std::mem::take(&mut policy.routing);
+        let mut of_namespace = BTreeMap::new();
+        let mut of_everybody = Vec::new();
+        for routing in routings {
+            let Some(namespace) = routing.callers.clone() else {
+                of_everybody.push(routing);
+                continue;
+            };
+            policy.routing = vec![routing];
+            let mut own = self.clone();
+            own.encode(&policy);
+            of_namespace.insert(namespace, Arc::new(own));
+        }
+        policy.routing = of_everybody;
+        self.encode(&policy);
+        self.of_namespace = of_namespace;
+    }
+
+    fn encode(&mut self, policy: &snapshot::Service) {
+        self.backends = policy.backends().cloned().collect();
+        let json = serde_json::to_vec(policy).expect("a policy is plain data");
+        self.policy = json.into();
+    }
+
+    /// What callers in `namespace` are told.
+    pub fn for_callers_in(self: &Arc<Self>, namespace: &str) -> &Arc<Self> {
+        self.of_namespace.get(namespace).unwrap_or(self)
     }
 }
 
@@ -139,8 +168,6 @@ pub fn endpoints_delta(known: Option<&Published>, new: &Published) -> Option<pb:
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -166,6 +193,7 @@ mod tests {
             names: BTreeSet::new(),
             alternates: BTreeSet::new(),
             backends: BTreeSet::new(),
+            of_namespace: BTreeMap::new(),
         }
     }
 

@@ -284,3 +284,114 @@ fn of_a_headless_service_what_is_said_for_callers_is_known_to_hold_for_nobody() 
     );
     drop(member);
 }
+
+/// Whoever may write routes in a namespace reached the sidecars of all others: what they held, waited for and looked at.
+#[test]
+fn routes_of_one_namespace_are_told_to_its_own_callers_and_to_nobody_else() {
+    let mesh = mesh();
+    let backend = SERVICE.replace("name: a, namespace: shop", "name: b, namespace: m");
+    let backend = backend.replace("10.96.0.1", "10.96.0.2");
+    let route = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: mine, namespace: m}\n\
+                 spec: {parentRefs: [{kind: Service, group: '', name: a, namespace: shop, port: 80}], rules: [{backendRefs: [{name: b, port: 80}]}]}\n";
+    mesh.change(apply(&[SERVICE, &backend].join("---\n")));
+    let (own, other) = (
+        mesh.join(&ObjectName::new("m", "p")),
+        mesh.join(&ObjectName::new("n", "q")),
+    );
+    let told = |member: &Membership| {
+        let news = member.collect(&member.mailbox().take());
+        let told = news.services.iter().map(|service| {
+            let policy = String::from_utf8(service.policy.to_vec()).expect("JSON");
+            (service.key.name.clone(), policy.contains("m/mine"))
+        });
+        let mut told: Vec<_> = told.collect();
+        told.sort();
+        told
+    };
+    let a = |routed| ("a".to_owned(), routed);
+    for member in [&own, &other] {
+        member.subscribe(address());
+        assert_eq!(told(member), [a(false)]);
+    }
+    mesh.change(apply(route));
+    assert_eq!(told(&own), [a(true), ("b".to_owned(), false)]);
+    let seen = told(&other);
+    assert!(seen.iter().all(|it| *it == a(false)), "{seen:?}");
+}
+
+/// An operator was told that it is held, and calls went on.
+#[test]
+fn a_breaker_that_nobody_asks_is_known_as_such() {
+    let mesh = mesh();
+    let key = |port| ServiceKey {
+        namespace: "shop".into(),
+        name: "a".into(),
+        port,
+    };
+    let why = |text: &str| {
+        mesh.change(apply(text));
+        mesh.breaker_is_not_asked(&key(80)).unwrap_or_default()
+    };
+    assert_eq!(why(SERVICE), "");
+    let opaque = SERVICE.replace("{port: 80}", "{port: 80, appProtocol: tcp}");
+    assert!(
+        why(&opaque).contains("no calls to refuse"),
+        "{}",
+        why(&opaque)
+    );
+    let headless = SERVICE.replace("10.96.0.1", "None");
+    assert!(
+        why(&headless).contains("has no ClusterIP"),
+        "{}",
+        why(&headless)
+    );
+    let route = |to: &str| {
+        format!(
+            "{SERVICE}---\n{}---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r, namespace: shop}}\n\
+             spec: {{parentRefs: [{{kind: Service, group: '', name: a, port: 80}}], rules: [{{backendRefs: [{{name: {to}, port: 80}}]}}]}}\n",
+            SERVICE
+                .replace("name: a", "name: b")
+                .replace("10.96.0.1", "10.96.0.2"),
+        )
+    };
+    assert_eq!(
+        why(&route("b")),
+        "shop/a:80: its routes send calls to shop/b:80: force those"
+    );
+    assert_eq!(why(&route("a")), "");
+}
+
+/// The limits of both were told as what holds, and those of one of them did not.
+#[test]
+fn of_two_services_before_one_port_only_the_one_that_speaks_is_told_of() {
+    let mesh = mesh();
+    let service = |name: &str| {
+        SERVICE
+            .replace("name: a", &format!("name: {name}"))
+            .replace(
+                "ports: [{port: 80}]",
+                "selector: {app: a}, ports: [{port: 80, targetPort: 8080}]",
+            )
+    };
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: shop, labels: {app: a}}\nspec: {initContainers: [{name: weir-proxy}]}\nstatus: {podIP: 10.0.0.9}\n";
+    let limits = "apiVersion: weir.dev/v1alpha1\nkind: ResiliencePolicy\nmetadata: {name: it, namespace: shop}\n\
+                  spec: {targetRefs: [{kind: Service, name: b}], inbound: {limits: {inFlight: 9}}}\n";
+    mesh.change(apply(
+        &[&service("a"), &service("b"), pod, limits].join("---\n"),
+    ));
+    let (_, values) = mesh
+        .effective(&ObjectName::new("shop", "p"))
+        .expect("it is there");
+    let of = |name: &str| {
+        let of_service = values.iter().filter(|value| value.service == name);
+        of_service
+            .map(|value| format!("{} {}", value.field, value.value_json))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        of("shop/a:80"),
+        ["inbound \"as shop/b:80 says, which speaks for port 8080\""]
+    );
+    let said = of("shop/b:80");
+    assert!(said.iter().any(|it| it.ends_with(" 9")), "{said:?}");
+}

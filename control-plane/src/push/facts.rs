@@ -23,6 +23,8 @@ const BURST: f64 = 1000.0;
 const CONNECTS_PER_SECOND: f64 = 0.2;
 const CONNECTS_BURST: f64 = 20.0;
 const TEXT_CHARS_MAX: usize = 300;
+/// Breakers and gates of one sidecar that are not closed.
+const STANDING_MAX: usize = 1000;
 /// A sidecar's clock may be off; a time that is further off than this is replaced by ours.
 const CLOCK_SKEW_MS: u64 = 10 * 60 * 1000;
 
@@ -56,6 +58,8 @@ pub(super) struct Facts {
     breakers: Breakers,
     proxies: Proxies,
     allowed: Buckets<ObjectName>,
+    /// What is not closed, as far as it has been told; `None` when all of it has.
+    standing: Option<Vec<Transition>>,
 }
 
 impl Facts {
@@ -67,6 +71,7 @@ impl Facts {
             breakers: server.breakers.clone(),
             proxies: server.proxies.clone(),
             allowed: server.allowances.facts.clone(),
+            standing: Some(Vec::new()),
         }
     }
 
@@ -86,8 +91,8 @@ impl Facts {
             fact.at_ms
         };
         match fact.fact {
-            Some(Said::BreakerChanged(change)) => self.breaker_changed(change, at_ms),
-            Some(Said::EndpointChanged(change)) => self.endpoint_changed(change, at_ms),
+            Some(Said::BreakerChanged(change)) => self.breaker_changed(&change, at_ms),
+            Some(Said::EndpointChanged(change)) => self.endpoint_changed(&change, at_ms),
             Some(Said::Draining(pb::Draining {})) => self.draining(true, at_ms),
             Some(Said::Ready(pb::Ready {})) => self.draining(false, at_ms),
             Some(Said::ThrottleChanged(change)) => self.throttle_changed(&change, at_ms),
@@ -96,66 +101,56 @@ impl Facts {
         }
     }
 
-    fn breaker_changed(&self, change: pb::BreakerChanged, at_ms: u64) {
-        let caller = self.pod.to_string();
-        let (service, route, reason) = (
-            clean(&change.service),
-            clean(&change.route),
-            clean(&change.reason),
-        );
-        let (state, fact) = match change.to() {
-            pb::BreakerState::Unspecified => return,
-            pb::BreakerState::Closed => (
-                State::Closed,
-                Fact::BreakerClosed {
-                    caller,
-                    service,
-                    route,
-                    reason,
-                    forced: change.forced,
-                },
-            ),
-            pb::BreakerState::Open => (
-                State::Open,
-                Fact::BreakerOpened {
-                    caller,
-                    service,
-                    route,
-                    reason,
-                    forced: change.forced,
-                },
-            ),
-            pb::BreakerState::HalfOpen => (
-                State::HalfOpen,
-                Fact::BreakerHalfOpened {
-                    caller,
-                    service,
-                    route,
-                    reason,
-                    forced: change.forced,
-                },
-            ),
+    fn breaker_changed(&self, change: &pb::BreakerChanged, at_ms: u64) {
+        let Some(transition) = of_breaker(&self.pod, change, at_ms) else {
+            return;
         };
-        self.breakers.changed(Transition {
-            caller: self.pod.clone(),
-            service: clean(&change.service),
-            route: clean(&change.route),
-            endpoint: String::new(),
-            state,
-            forced: change.forced,
-            reason: clean(&change.reason),
-            at_ms,
-        });
+        let caller = self.pod.to_string();
+        let Transition {
+            service,
+            route,
+            reason,
+            forced,
+            ..
+        } = transition.clone();
+        let fact = match transition.state {
+            State::Closed | State::Ramping => Fact::BreakerClosed {
+                caller,
+                service,
+                route,
+                reason,
+                forced,
+            },
+            State::Open => Fact::BreakerOpened {
+                caller,
+                service,
+                route,
+                reason,
+                forced,
+            },
+            State::HalfOpen => Fact::BreakerHalfOpened {
+                caller,
+                service,
+                route,
+                reason,
+                forced,
+            },
+        };
+        self.breakers.changed(transition);
         self.journal.note_at(fact, at_ms);
     }
 
-    fn endpoint_changed(&self, change: pb::EndpointChanged, at_ms: u64) {
+    fn endpoint_changed(&self, change: &pb::EndpointChanged, at_ms: u64) {
+        let Some(transition) = of_endpoint(&self.pod, change, at_ms) else {
+            return;
+        };
         let caller = self.pod.to_string();
-        let (service, endpoint, reason) = (
-            clean(&change.service),
-            clean(&change.endpoint),
-            clean(&change.reason),
-        );
+        let Transition {
+            service,
+            endpoint,
+            reason,
+            ..
+        } = transition.clone();
         if change.held_back {
             let fact = Fact::EndpointSpared {
                 caller,
@@ -165,56 +160,55 @@ impl Facts {
             };
             return self.journal.note_at(fact, at_ms);
         }
-        let (state, fact) = match change.to() {
-            pb::GateState::Unspecified => return,
-            pb::GateState::Open => (
-                State::Open,
-                Fact::EndpointEjected {
-                    caller,
-                    service,
-                    endpoint,
-                    reason,
-                },
-            ),
-            pb::GateState::HalfOpen => (
-                State::HalfOpen,
-                Fact::EndpointProbed {
-                    caller,
-                    service,
-                    endpoint,
-                    reason,
-                },
-            ),
-            pb::GateState::Ramping => (
-                State::Ramping,
-                Fact::EndpointReadmitted {
-                    caller,
-                    service,
-                    endpoint,
-                    reason,
-                },
-            ),
-            pb::GateState::Closed => (
-                State::Closed,
-                Fact::EndpointRestored {
-                    caller,
-                    service,
-                    endpoint,
-                    reason,
-                },
-            ),
+        let fact = match transition.state {
+            State::Open => Fact::EndpointEjected {
+                caller,
+                service,
+                endpoint,
+                reason,
+            },
+            State::HalfOpen => Fact::EndpointProbed {
+                caller,
+                service,
+                endpoint,
+                reason,
+            },
+            State::Ramping => Fact::EndpointReadmitted {
+                caller,
+                service,
+                endpoint,
+                reason,
+            },
+            State::Closed => Fact::EndpointRestored {
+                caller,
+                service,
+                endpoint,
+                reason,
+            },
         };
-        self.breakers.changed(Transition {
-            caller: self.pod.clone(),
-            service: clean(&change.service),
-            route: String::new(),
-            endpoint: clean(&change.endpoint),
-            state,
-            forced: false,
-            reason: clean(&change.reason),
-            at_ms,
-        });
+        self.breakers.changed(transition);
         self.journal.note_at(fact, at_ms);
+    }
+
+    /// What is not closed in the sidecar, all of it. Once a stream: whoever says it again is not heard.
+    pub(super) fn stands(&mut self, said: pb::Standing) {
+        let Some(standing) = &mut self.standing else {
+            return;
+        };
+        let now = now_ms();
+        let transitions = said.facts.iter().filter_map(|fact| match &fact.fact {
+            Some(said) if !is_sound(said) => None,
+            Some(Said::BreakerChanged(change)) => of_breaker(&self.pod, change, now),
+            Some(Said::EndpointChanged(change)) => of_endpoint(&self.pod, change, now),
+            _ => None,
+        });
+        let room = STANDING_MAX.saturating_sub(standing.len());
+        standing.extend(transitions.take(room));
+        if !said.more
+            && let Some(standing) = self.standing.take()
+        {
+            self.breakers.stand(&self.pod, standing, now);
+        }
     }
 
     fn throttle_changed(&self, change: &pb::ThrottleChanged, at_ms: u64) {
@@ -266,6 +260,43 @@ impl Facts {
     }
 }
 
+fn of_breaker(pod: &ObjectName, change: &pb::BreakerChanged, at_ms: u64) -> Option<Transition> {
+    Some(Transition {
+        caller: pod.clone(),
+        service: clean(&change.service),
+        route: clean(&change.route),
+        endpoint: String::new(),
+        state: match change.to() {
+            pb::BreakerState::Unspecified => return None,
+            pb::BreakerState::Closed => State::Closed,
+            pb::BreakerState::Open => State::Open,
+            pb::BreakerState::HalfOpen => State::HalfOpen,
+        },
+        forced: change.forced,
+        reason: clean(&change.reason),
+        at_ms,
+    })
+}
+
+fn of_endpoint(pod: &ObjectName, change: &pb::EndpointChanged, at_ms: u64) -> Option<Transition> {
+    Some(Transition {
+        caller: pod.clone(),
+        service: clean(&change.service),
+        route: String::new(),
+        endpoint: clean(&change.endpoint),
+        state: match change.to() {
+            pb::GateState::Unspecified => return None,
+            pb::GateState::Closed => State::Closed,
+            pb::GateState::Open => State::Open,
+            pb::GateState::HalfOpen => State::HalfOpen,
+            pb::GateState::Ramping => State::Ramping,
+        },
+        forced: false,
+        reason: clean(&change.reason),
+        at_ms,
+    })
+}
+
 /// Whether it is about something that could be in the mesh.
 fn is_sound(fact: &Said) -> bool {
     match fact {
@@ -290,7 +321,7 @@ fn is_service(text: &str) -> bool {
 }
 
 /// Bounded, and free of what a terminal would act upon.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     text.chars()
         .filter(|c| !c.is_control())
         .take(TEXT_CHARS_MAX)

@@ -156,13 +156,18 @@ impl Ledger {
     }
 
     fn push_service(
-        &self,
+        &mut self,
         service: Arc<Published>,
         push: &mut pb::ToProxy,
         in_flight: &mut InFlight,
     ) {
+        let key = Some(service.key.clone());
+        let is_another = |refused: &Bytes| *refused != service.policy;
+        if self.refused.get(&key).is_some_and(is_another) {
+            self.refused.remove(&key);
+        }
+        let refused = self.refused.contains_key(&key);
         let known = self.known.get(&service.key);
-        let refused = self.refused.get(&Some(service.key.clone())) == Some(&service.policy);
         let new_policy = known.is_none_or(|known| known.policy != service.policy) && !refused;
         if (known.is_none() && refused) || (known.is_none() && service.policy.is_empty()) {
             return; // without its policy the endpoints are of no use
@@ -320,8 +325,17 @@ impl Ledger {
         Some(push.version)
     }
 
-    fn is_new_workload(&self, workload: &Bytes) -> bool {
-        *workload != self.workload && self.refused.get(&None) != Some(workload)
+    /// Whether there is a policy that should be in force and is not, for the sidecar does not take it.
+    pub(super) fn has_refused(&self) -> bool {
+        !self.refused.is_empty()
+    }
+
+    fn is_new_workload(&mut self, workload: &Bytes) -> bool {
+        let is_another = |refused: &Bytes| refused != workload;
+        if self.refused.get(&None).is_some_and(is_another) {
+            self.refused.remove(&None);
+        }
+        *workload != self.workload && !self.refused.contains_key(&None)
     }
 }
 

@@ -12,7 +12,7 @@ use weir_config::pb::from_proxy::Message;
 use weir_config::resource::ObjectName;
 
 use super::PushServer;
-use super::facts::Facts;
+use super::facts::{Facts, clean};
 use super::ledger::Ledger;
 use crate::journal::{Fact, Journal, now_ms};
 use crate::mesh::Membership;
@@ -23,7 +23,6 @@ use crate::questions::Questions;
 const DEBOUNCE: Duration = Duration::from_millis(50);
 /// An app that calls more addresses than this at a time is scanning a network.
 const SUBSCRIPTIONS_MAX: usize = 20_000;
-const REASON_CHARS_MAX: usize = 500;
 
 pub(super) struct Session {
     pod: ObjectName,
@@ -162,6 +161,7 @@ impl Session {
             Message::Ack(ack) => self.acked(ack.nonce),
             Message::Nack(nack) => self.nacked(nack),
             Message::Fact(fact) => self.facts.heard(fact),
+            Message::Standing(standing) => self.facts.stands(standing),
             Message::Explained(explained) => self.questions.answered(&self.pod, explained),
         }
         Ok(())
@@ -172,9 +172,12 @@ impl Session {
             return;
         };
         self.membership.acknowledged(&acked.held);
+        let has_refused = self.ledger.has_refused();
         self.proxies.update(&self.pod, |proxy| {
             proxy.acked_version = acked.version;
-            proxy.last_nack.clear();
+            if !has_refused {
+                proxy.last_nack.clear();
+            }
         });
         if acked.rollout {
             self.journal.note(Fact::PushAcknowledged {
@@ -188,7 +191,7 @@ impl Session {
         let Some(version) = self.ledger.nack(nack.nonce) else {
             return;
         };
-        let reason: String = nack.reason.chars().take(REASON_CHARS_MAX).collect();
+        let reason = clean(&nack.reason);
         tracing::warn!(pod = %self.pod, version, reason, "push refused");
         self.proxies
             .update(&self.pod, |proxy| proxy.last_nack.clone_from(&reason));

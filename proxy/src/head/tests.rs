@@ -26,6 +26,17 @@ fn a_request_that_may_be_without_a_host_goes_on_with_that_of_its_destination() {
     }
 }
 
+/// `GET page`: read as an authority, and a rule that rewrote its path took it for whole.
+#[test]
+fn a_target_without_a_path_is_refused() {
+    for (method, is_clear) in [("GET", false), ("CONNECT", true)] {
+        let request = http::Request::builder().method(method).uri("page");
+        let mut head = head(request.header("host", "page"));
+        let settled = settle_authority(&mut head, destination());
+        assert_eq!(settled.is_ok(), is_clear, "{method}");
+    }
+}
+
 /// The app was sent `GET ?id=1`, which is no request line.
 #[test]
 fn a_target_with_a_query_and_no_path_has_one() {

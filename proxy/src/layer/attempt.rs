@@ -104,7 +104,7 @@ impl<T: Transport> Service<Box<Request>> for Attempt<T> {
                     Err(Error::Ejected { address: member.address() })
                 }
                 whole = ends.reached() => Err(if whole {
-                    Error::DeadlineExceeded
+                    Error::DeadlineExceeded { at: Some(member.address()) }
                 } else {
                     Error::PerTryTimeout { address: member.address() }
                 }),
@@ -120,7 +120,7 @@ impl<T: Transport> Service<Box<Request>> for Attempt<T> {
 /// Who ran out of time while a fault held the call did so because of it.
 fn in_whose_time(error: Error, policy: &Arc<str>) -> Error {
     match error {
-        Error::Ejected { .. } | Error::PerTryTimeout { .. } | Error::DeadlineExceeded => {
+        Error::Ejected { .. } | Error::PerTryTimeout { .. } | Error::DeadlineExceeded { .. } => {
             error.injected_by(policy)
         }
         other => other,
@@ -190,7 +190,7 @@ async fn until(deadline: Deadline) {
 fn forward_deadline(request: &mut Request) -> Result<(), Error> {
     let (deadline, now) = (request.context.deadline, request.context.begun);
     if deadline.is_over(now) {
-        return Err(Error::DeadlineExceeded);
+        return Err(Error::DeadlineExceeded { at: None });
     }
     let Some(left) = deadline.forward(now) else {
         return Ok(());

@@ -73,6 +73,11 @@ impl Shared {
         (policy.state(), policy.is_forced())
     }
 
+    fn is_held_by_operator(&self) -> bool {
+        let policy = self.policy.lock().expect("no panic while locked");
+        policy.is_held_by_operator()
+    }
+
     pub fn route(&self) -> &str {
         &self.route
     }
@@ -144,8 +149,8 @@ impl<S: Call> Service<Box<Request>> for Breaker<S> {
                 answered: None,
                 over_quota: false,
             }),
-            // Whom an operator forces, he wants forced.
-            Err(_) if self.mode == Mode::Observe && !breaker.state().1 => {
+            // Whom an operator forces, he wants forced; a policy that only observes may not force either.
+            Err(_) if self.mode == Mode::Observe && !breaker.is_held_by_operator() => {
                 breaker.metrics.would_refuse("circuit-breaker-open");
                 None
             }

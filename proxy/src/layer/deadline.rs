@@ -55,7 +55,9 @@ impl<S: Call> Service<Box<Request>> for Deadline<S> {
         }
         if context.deadline.is_over(context.received) {
             // Inherited: nobody waits for what the app still wants to begin.
-            return Either::Right(std::future::ready(Err(Error::DeadlineExceeded)));
+            return Either::Right(std::future::ready(Err(Error::DeadlineExceeded {
+                at: None,
+            })));
         }
         let deadline = context.deadline.instant();
         Either::Left(InTime {
@@ -84,7 +86,7 @@ impl<F: Future<Output = Answer>> Future for InTime<F> {
             (Poll::Pending, None) => return Poll::Pending,
             (Poll::Pending, Some(timer)) => {
                 ready!(timer.as_mut().poll(cx));
-                Err(Error::DeadlineExceeded)
+                Err(Error::DeadlineExceeded { at: None })
             }
         };
         if let (Ok(response), Some(timer)) = (&mut answer, this.timer.take())
@@ -150,7 +152,7 @@ mod tests {
     async fn a_call_without_an_answer_ends_by_its_deadline() {
         let started = Instant::now();
         let answer = call(Some(LIMIT), std::future::pending).await;
-        assert!(matches!(answer, Err(Error::DeadlineExceeded)));
+        assert!(matches!(answer, Err(Error::DeadlineExceeded { .. })));
         assert_eq!(started.elapsed().as_secs(), 2);
     }
 

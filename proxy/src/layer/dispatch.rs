@@ -133,7 +133,11 @@ impl Shared {
                 Some(location) => Own::Redirect(redirect.status(), location),
                 None => Own::Nowhere,
             };
-            return answer(&act.observe, request, own).await;
+            let mut result = answer(&act.observe, request, own).await;
+            if let Ok(response) = &mut result {
+                act.response.apply(response.headers_mut());
+            }
+            return result;
         }
         let weights = act.targets.iter().map(|target| target.weight);
         let target = pick(weights, fastrand::u64(..)).and_then(|place| act.targets.get(place));

@@ -70,7 +70,8 @@ impl Mirror {
         context.interim = None;
         context.heir = None;
         context.terms = None;
-        context.names = Names::none(context.worker);
+        // Nobody tells of it in the end, so nothing is to be noted of it.
+        context.names = Names::default();
         Some(Copy {
             mirror: self.clone(),
             head: Kept::of(&request.head),

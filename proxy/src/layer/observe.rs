@@ -96,6 +96,8 @@ struct Subject {
     is_retry: bool,
     stands_in: bool,
     rule: Option<Arc<str>>,
+    /// When it came.
+    policy_version: u64,
 }
 
 /// What was answered; texts only where it was no good.
@@ -123,6 +125,7 @@ impl Subject {
             is_retry: context.is_retry,
             stands_in: context.stands_in,
             rule: context.terms.as_ref().map(|terms| terms.rule.clone()),
+            policy_version: recorder::policy_version(),
         }
     }
 }
@@ -205,11 +208,11 @@ impl Observation {
         let path = subject.path.as_ref().map_or("", |path| path.path());
         let grpc_status = self.answer.grpc_status.as_ref();
         Record {
-            // Those three are the recorder's to fill in, and the tries.
+            // Those are the recorder's to fill in.
             id: String::new(),
             trace: None,
-            policy_version: 0,
             tries: Vec::new(),
+            policy_version: subject.policy_version,
             at_ms: whole(at.as_millis()),
             direction: observer.metrics.direction().as_str().to_owned(),
             service: observer.service.to_string(),

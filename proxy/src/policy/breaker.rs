@@ -230,6 +230,14 @@ impl Breaker {
         matches!(self.state, State::Forced(_))
     }
 
+    pub fn is_held_by_operator(&self) -> bool {
+        let by = match self.state {
+            State::Forced(forced) => Some(forced.by),
+            _ => None,
+        };
+        matches!(by, Some(ForcedBy::Operator { .. }))
+    }
+
     /// From now on; `None`: what calls come to decides again, and what they came to before is forgotten.
     pub fn force(&mut self, forced: Option<Forced>, now: Instant) {
         match (self.state, forced.filter(|forced| !forced.is_over(now))) {

@@ -191,3 +191,21 @@ proptest! {
         prop_assert_eq!(picked, weights);
     }
 }
+
+/// One object of a few hundred KiB took hundreds of MiB in the sidecars of all who call the service.
+#[test]
+fn more_patterns_than_a_sidecar_is_to_hold_are_refused() {
+    let pattern = any(PathCondition::Regex("/a{1900}".into()));
+    let with_header = RuleMatch {
+        headers: vec![like("x", "b+"), exact("y", "c")],
+        ..any(PathCondition::Grpc {
+            service: Some(TextCondition::Regex("s+".into())),
+            method: None,
+        })
+    };
+    assert_eq!((pattern.patterns(), with_header.patterns()), (1, 2));
+    let of = |count| vec![pattern.clone(); count];
+    assert!(Rules::new(&of(PATTERNS_MAX)).is_ok());
+    let refused = Rules::new(&of(PATTERNS_MAX + 1)).expect_err("too many");
+    assert_eq!(refused, "257 patterns in routes, at most 256 are taken");
+}

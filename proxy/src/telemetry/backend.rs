@@ -1,5 +1,8 @@
 //! Calls to a service: tries and retries, its breakers, and which of its endpoints are out.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
+
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::{Direction, METRICS, Registrar, would_refuse};
@@ -14,6 +17,7 @@ pub(super) struct Families {
     breaker_transitions: IntCounterVec,
     breaker_forced: IntGaugeVec,
     endpoint_state: IntGaugeVec,
+    endpoint_transitions: IntCounterVec,
     ejections: IntCounterVec,
     would_eject: IntCounterVec,
 }
@@ -52,6 +56,11 @@ impl Families {
                 "0 closed, 1 open (ejected), 2 half-open, 3 ramping.",
                 &["service", "endpoint"],
             ),
+            endpoint_transitions: of.counter(
+                "weir_endpoint_transitions_total",
+                "Changes of an endpoint's gate; gone with the endpoint.",
+                &["service", "endpoint", "to", "reason"],
+            ),
             ejections: of.counter(
                 "weir_ejections_total",
                 "Endpoints taken out because they failed, by reason.",
@@ -72,6 +81,8 @@ pub struct BackendMetrics {
     attempts: [IntCounter; 3],
     pub retries: IntCounter,
     pub opaque_connections: IntGauge,
+    /// To what and why, by endpoint: what there is to be forgotten with it.
+    transitions: Mutex<HashMap<String, HashSet<[&'static str; 2]>>>,
 }
 
 impl BackendMetrics {
@@ -94,6 +105,7 @@ impl BackendMetrics {
                 .backend
                 .opaque_connections
                 .with_label_values(&[service]),
+            transitions: Mutex::default(),
         }
     }
 
@@ -121,6 +133,15 @@ impl BackendMetrics {
             .endpoint_state
             .with_label_values(&[&self.service, endpoint])
             .set(number(transition.to));
+        let [to, why] = [transition.to.as_str(), transition.why.as_str()];
+        METRICS
+            .backend
+            .endpoint_transitions
+            .with_label_values(&[&self.service, endpoint, to, why])
+            .inc();
+        let mut transitions = self.transitions.lock().expect("no panic while locked");
+        let of_endpoint = transitions.entry(endpoint.to_owned()).or_default();
+        of_endpoint.insert([to, why]);
         if transition.to == Phase::Open {
             METRICS.backend.ejections.with_label_values(&ejected).inc();
         }
@@ -131,6 +152,15 @@ impl BackendMetrics {
             .backend
             .endpoint_state
             .remove_label_values(&[&self.service, endpoint]);
+        let mut transitions = self.transitions.lock().expect("no panic while locked");
+        for [to, why] in transitions.remove(endpoint).unwrap_or_default() {
+            let _ = METRICS.backend.endpoint_transitions.remove_label_values(&[
+                &self.service,
+                endpoint,
+                to,
+                why,
+            ]);
+        }
     }
 
     pub fn breaker_state(&self, route: &str, phase: Phase) {
@@ -172,5 +202,44 @@ fn number(phase: Phase) -> i64 {
         Phase::Open => 1,
         Phase::HalfOpen => 2,
         Phase::Ramping => 3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::transition::Why;
+
+    #[test]
+    fn what_an_endpoint_did_and_why_is_counted_for_as_long_as_it_is_there() {
+        let metrics = BackendMetrics::new("telemetry/backend:1");
+        let transition = |to, why| Transition {
+            from: Phase::Closed,
+            to,
+            enforced: true,
+            why,
+            reason: String::new(),
+        };
+        let told = || {
+            let all = String::from_utf8(crate::telemetry::render()).expect("text");
+            let lines = all.lines().filter(|line| {
+                line.starts_with("weir_endpoint_") && line.contains("telemetry/backend:1")
+            });
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        metrics.endpoint_changed("10.0.0.1:1", &transition(Phase::Open, Why::Stall));
+        metrics.endpoint_changed("10.0.0.1:1", &transition(Phase::Open, Why::Stall));
+        metrics.endpoint_changed("10.0.0.1:1", &transition(Phase::Closed, Why::RampOver));
+        metrics.endpoint_changed("10.0.0.2:1", &transition(Phase::Open, Why::ConnectFailed));
+        let lines = told();
+        assert_eq!(lines.len(), 5, "{lines:?}");
+        let counted = "endpoint=\"10.0.0.1:1\",reason=\"stall\",service=\"telemetry/backend:1\",to=\"open\"} 2";
+        assert!(lines.iter().any(|line| line.contains(counted)), "{lines:?}");
+        metrics.endpoint_gone("10.0.0.1:1");
+        let left = told();
+        assert!(
+            left.len() == 2 && left.iter().all(|it| it.contains("10.0.0.2")),
+            "{left:?}"
+        );
     }
 }

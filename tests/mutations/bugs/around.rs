@@ -5,7 +5,20 @@ use crate::bugs::bugs;
 
 #[rustfmt::skip]
 pub(crate) const BUGS: &[Bug] = bugs! {
+    "discovery.rs" {
+        "more is told than the control plane takes":
+            "bytes > TOLD_BYTES_MAX" => "false",
+            "discovery::tests::of_more_than_a_message_holds_the_newest_are_told";
+    }
+    "telemetry/backend.rs" {
+        "what an endpoint did is counted after it is gone":
+            "transitions.remove(endpoint).unwrap_or_default()" => "HashSet::<[&'static str; 2]>::new()",
+            "telemetry::backend::tests::what_an_endpoint_did_and_why_is_counted_for_as_long_as_it_is_there";
+    }
     "head.rs" {
+        "a target without a path is taken for whole":
+            "head.method == Method::CONNECT" => "true",
+            "head::tests::a_target_without_a_path_is_refused";
         "requests follow in HTTP/2 that no policy sees":
             "!tokens(headers, &UPGRADE).any(carries_requests)" => "true",
             "head::tests::an_upgrade_to_another_http_is_none_and_nothing_that_asks_for_it_goes_on";
@@ -95,6 +108,9 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "endpoints::tests::choice::rare_calls_stay_in_their_zone_as_well";
     }
     "push.rs" {
+        "every port that an app dials makes series of its own":
+            "known.len() < DIRECT_PORTS_MAX" => "true",
+            "push::tests::an_app_that_dials_thousands_of_ports_makes_no_series_for_each";
         "a service that is gone looks open for ever":
             "gone.say_goodbye();" => "()",
             "mesh::tests::a_service_that_is_gone_does_not_look_open_for_ever";
@@ -321,6 +337,9 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "mentions::tests::each_header_that_is_read_is_seen_and_ordinary_ones_are_not";
     }
     "recorder.rs" {
+        "of copies, of which nobody tells, is noted what befell them":
+            "key == Key::default()" => "false",
+            "recorder::tests::of_a_copy_of_which_nobody_tells_nothing_is_noted";
         "refusals push out what failed otherwise":
             "(taken & 0xff < most).then_some(taken + 1)" => "Some(taken + 1)",
             "recorder::tests::what_failed_stays_to_be_explained_while_thousands_are_refused";
@@ -361,6 +380,9 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "backend::tests::a_new_policy_keeps_gates_latencies_hedges_and_connections";
     }
     "rules.rs" {
+        "routes may hold any number of patterns":
+            "patterns > PATTERNS_MAX" => "false",
+            "rules::tests::more_patterns_than_a_sidecar_is_to_hold_are_refused";
         "the last match applies":
             "conditions.find(|it| it.matches(head, path, grpc))" =>
             "conditions.rfind(|it| it.matches(head, path, grpc))",

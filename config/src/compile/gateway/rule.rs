@@ -1,6 +1,7 @@
 //! One rule of a route: what it matches, and what it does.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use crate::index::Index;
 use crate::path;
@@ -246,9 +247,14 @@ fn header_changes(filters: &[RouteFilter]) -> (HeaderChanges, HeaderChanges) {
     (changes(request), changes(response))
 }
 
+/// Of a name that is there twice, in whatever letters, the first counts.
 fn pairs(headers: &[resource::Header]) -> Vec<(String, String)> {
+    let mut seen = HashSet::new();
     let pair = |header: &resource::Header| (header.name.to_ascii_lowercase(), header.value.clone());
-    headers.iter().map(pair).collect()
+    let pairs = headers.iter().map(pair);
+    pairs
+        .filter(|(name, _)| seen.insert(name.clone()))
+        .collect()
 }
 
 fn timeout(said: RouteTimeout) -> Timeout {

@@ -9,6 +9,8 @@ use crate::resource::{
 
 const MATCHES_MAX: usize = 64;
 const VALUES_MAX: usize = 16;
+/// The bound of the standard.
+const PATH_MAX: usize = 1024;
 const METHODS: [&str; 9] = [
     "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
 ];
@@ -57,11 +59,12 @@ pub(super) fn check_grpc(matches: &[GrpcRouteMatch], rule: &str, found: &mut Vec
             let path = format!("{path}.{field}");
             match method.match_type.unwrap_or_default() {
                 ValueMatchType::RegularExpression => check_pattern(said, &path, found),
-                ValueMatchType::Exact if said.is_empty() || said.contains(['/', ' ']) => {
+                ValueMatchType::Exact if !is_grpc_name(said, field == "service") => {
                     let message = format!("expected the name of a gRPC {field}, found {said:?}");
                     found.push(
-                        Contradiction::error(path, message)
-                            .help("as the proto file has it, without slashes"),
+                        Contradiction::error(path, message).help(
+                            "as the proto file has it; a part of names is a RegularExpression",
+                        ),
                     );
                 }
                 ValueMatchType::Exact => {}
@@ -78,6 +81,22 @@ fn check_path(said: &RoutePath, path: &str, found: &mut Vec<Contradiction>) {
     if !value.starts_with('/') {
         let message = format!("a path begins with a slash, found {value:?}");
         found.push(Contradiction::error(path, message).help(format!("write /{value}")));
+        return;
+    }
+    if value.len() > PATH_MAX {
+        let message = format!(
+            "expected at most {PATH_MAX} characters, found {}",
+            value.len()
+        );
+        found.push(Contradiction::error(path, message));
+        return;
+    }
+    if let Some(other) = value.chars().find(|c| !is_of_a_path(*c)) {
+        let message = format!("no path of a call has {other:?} in it: this matches none");
+        found.push(Contradiction::error(path, message).help(match other {
+            '?' => "what follows a question mark is the query: match it by `queryParams`",
+            _ => "write it as it is sent, by %XX of UTF-8, or match by a RegularExpression",
+        }));
         return;
     }
     let form = path::canonical(value).map(|form| form.into_owned());
@@ -127,6 +146,24 @@ fn check_pattern(pattern: &str, path: &str, found: &mut Vec<Contradiction>) {
             Contradiction::error(path, message)
                 .help("the syntax of RE2 without classes of Unicode, of the whole text"),
         );
+    }
+}
+
+/// RFC 3986 section 3.3, and the slashes between segments.
+fn is_of_a_path(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@%/".contains(c)
+}
+
+/// As proto files have them; a service with those of its package before it.
+fn is_grpc_name(name: &str, dotted: bool) -> bool {
+    let is_word = |word: &str| {
+        let first = word.chars().next();
+        first.is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+            && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    match dotted {
+        true => name.split('.').all(is_word),
+        false => is_word(name),
     }
 }
 

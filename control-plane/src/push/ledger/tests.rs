@@ -18,6 +18,7 @@ fn service(name: &str, policy: &str, hosts: &[u8]) -> Arc<Published> {
     Arc::new(Published {
         alternates: Default::default(),
         backends: Default::default(),
+        of_namespace: Default::default(),
         key: key(name),
         policy: policy.to_owned().into(),
         endpoints: hosts.iter().map(endpoint).collect(),
@@ -96,6 +97,28 @@ fn a_refused_policy_is_sent_again_only_when_it_is_another() {
     ledger.ack(endpoints.nonce);
     let fixed = push(&mut ledger, &[service("a", "better", &[2])]).expect("new");
     assert_eq!((fixed.services.len(), fixed.endpoints.len()), (1, 0));
+}
+
+/// Whatever was acknowledged next made `weir proxy status` forget it.
+#[test]
+fn a_refusal_is_remembered_until_another_policy_takes_its_place() {
+    let mut ledger = Ledger::default();
+    put_in_force(
+        &mut ledger,
+        &[service("a", "1", &[1]), service("b", "1", &[1])],
+    );
+    let refused = push(&mut ledger, &[service("a", "bad", &[1])]).expect("new");
+    ledger.nack(refused.nonce).expect("in flight");
+    put_in_force(&mut ledger, &[service("b", "2", &[1, 2])]);
+    assert!(ledger.has_refused());
+    put_in_force(&mut ledger, &[service("a", "bad", &[1, 2])]);
+    assert!(ledger.has_refused(), "its endpoints are no other policy");
+    put_in_force(&mut ledger, &[service("a", "3", &[1, 2])]);
+    assert!(!ledger.has_refused());
+    let refused = push(&mut ledger, &[service("a", "bad", &[1, 2])]).expect("new");
+    ledger.nack(refused.nonce).expect("in flight");
+    assert_eq!(push(&mut ledger, &[service("a", "3", &[1, 2])]), None);
+    assert!(!ledger.has_refused(), "the old one holds again");
 }
 
 #[test]

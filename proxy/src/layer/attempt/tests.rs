@@ -227,7 +227,7 @@ async fn the_next_hop_is_told_what_is_left_and_not_asked_when_nothing_is() {
         transport: Sockets,
     };
     let late = attempt.call(request(deadline, Deadline::NEVER, true)).await;
-    assert!(matches!(late, Err(Error::DeadlineExceeded)));
+    assert!(matches!(late, Err(Error::DeadlineExceeded { .. })));
     let member = &endpoints.list()[0];
     assert_eq!(member.in_flight(), 0);
     assert_eq!(member.learnt().waiting.oldest(), None);
@@ -345,4 +345,22 @@ async fn an_endpoint_that_is_ejected_before_anybody_listens_is_left_all_the_same
     let error = attempt.call(request).await.err().expect("no answer");
     assert!(matches!(error, Error::Ejected { .. }), "{error}");
     assert_eq!(started.elapsed(), Duration::ZERO);
+}
+
+/// `weir explain` said of it that it was nowhere, and refused.
+#[tokio::test(start_paused = true)]
+async fn who_had_the_request_when_its_time_was_up_is_told_of() {
+    let endpoints = pool(1);
+    let deadline = Deadline::after(Duration::from_millis(500), Instant::now());
+    let mut attempt = Attempt {
+        endpoints: endpoints.clone(),
+        faults: no_faults(),
+        transport: Takes(Duration::from_secs(60)),
+    };
+    let late = attempt
+        .call(request(deadline, Deadline::NEVER, false))
+        .await;
+    let error = late.err().expect("no answer");
+    assert_eq!(error.facts().code, "deadline-exceeded");
+    assert_eq!(error.endpoint(), Some(endpoints.list()[0].address()));
 }

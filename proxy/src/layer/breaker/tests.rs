@@ -146,12 +146,12 @@ async fn a_service_that_hangs_until_the_policys_deadline_opens_it_and_a_hasty_ca
     let (second, world) = (Duration::from_secs(1), world());
     for _ in 0..10 {
         let ended = world.hang(second, second / 2).await;
-        assert!(matches!(ended, Err(Error::DeadlineExceeded)));
+        assert!(matches!(ended, Err(Error::DeadlineExceeded { .. })));
     }
     assert_eq!(world.breaker.state(), (Phase::Closed, false));
     for _ in 0..2 {
         let ended = world.hang(second, 5 * second).await;
-        assert!(matches!(ended, Err(Error::DeadlineExceeded)));
+        assert!(matches!(ended, Err(Error::DeadlineExceeded { .. })));
     }
     assert_eq!(world.breaker.state(), (Phase::Open, false));
 }
@@ -189,11 +189,17 @@ async fn one_that_only_observes_asks_all_the_same_but_whom_an_operator_forces_is
     let metrics = String::from_utf8(crate::telemetry::render()).expect("text");
     let counted = "weir_would_refuse_total{direction=\"outbound\",reason=\"circuit-breaker-open\",service=\"breaker/layer:1\"} 3";
     assert!(metrics.contains(counted), "{metrics}");
-    world.breaker.force(Some(Forced {
-        to: Force::Open,
-        by: ForcedBy::Policy,
-    }));
+    // `mode: Observe` for all of a policy that forces was an outage.
+    let force = |by| {
+        let to = Force::Open;
+        world.breaker.force(Some(Forced { to, by }));
+    };
+    force(ForcedBy::Policy);
+    drop(world.call(Mode::Observe).await.expect("an answer"));
+    assert_eq!(world.asked(), 6);
+    let until = Instant::now() + Duration::from_secs(60);
+    force(ForcedBy::Operator { until });
     let refused = world.call(Mode::Observe).await;
     assert!(matches!(refused, Err(Error::BreakerOpen { .. })));
-    assert_eq!(world.asked(), 5);
+    assert_eq!(world.asked(), 6);
 }

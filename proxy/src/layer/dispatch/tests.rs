@@ -309,10 +309,12 @@ async fn a_redirect_calls_nobody() {
         port: None,
         status: 307,
     });
+    rule.response.set = vec![("cache-control".into(), "no-store".into())];
     let mut dispatch = dispatch(rule, &[&app]);
     let answer = dispatch.call(get("/a?b")).await.expect("an answer");
     assert_eq!(answer.status(), StatusCode::TEMPORARY_REDIRECT);
     assert_eq!(answer.headers()["location"], "http://new.example/a?b");
+    assert_eq!(answer.headers()["cache-control"], "no-store");
     assert!(app.asked().is_empty());
 }
 

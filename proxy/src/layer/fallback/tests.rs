@@ -286,7 +286,7 @@ async fn what_may_have_been_done_is_not_done_by_somebody_else_as_well() {
     for (failure, may) in [
         (reset as fn() -> Answer, false),
         (|| status(503), false),
-        (|| Err(Error::DeadlineExceeded), false),
+        (|| Err(Error::DeadlineExceeded { at: None }), false),
         (|| Err(Error::Internal("a bug")), false),
         (
             || {
@@ -388,7 +388,7 @@ fn fixed() -> Fixed {
 }
 
 fn late() -> Answer {
-    Err(Error::DeadlineExceeded)
+    Err(Error::DeadlineExceeded { at: None })
 }
 
 #[tokio::test]

@@ -61,7 +61,7 @@ async fn tries(layer: RetryLayer, request: Box<Request>) -> Vec<Duration> {
             async move {
                 tokio::time::sleep(left).await;
                 Err(if try_until == deadline {
-                    Error::DeadlineExceeded
+                    Error::DeadlineExceeded { at: None }
                 } else {
                     Error::PerTryTimeout {
                         address: ([127, 0, 0, 1], 1).into(),
