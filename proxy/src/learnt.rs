@@ -299,8 +299,10 @@ impl Learnt {
         match (kind, result) {
             // Those that wait for it are slow, or have nothing to be told yet, and count as silence no longer.
             (ProbeKind::Doubt, ProbeResult::Passed) => {
-                self.doubt = None;
-                self.waiting.forget(Duration::ZERO, now);
+                // Too late, and it is out: whoever waits now has come as a probe.
+                if self.doubt.take().is_some() {
+                    self.waiting.forget(Duration::ZERO, now);
+                }
             }
             (ProbeKind::Doubt, ProbeResult::Failed | ProbeResult::Unanswered) => {}
             (ProbeKind::Connect | ProbeKind::Question, _) => {

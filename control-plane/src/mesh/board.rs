@@ -231,13 +231,6 @@ impl Board {
         self.services.get(key)?.published.clone()
     }
 
-    /// As `id`, which is in some namespace, is to have it.
-    pub(super) fn published_to(&self, id: SessionId, key: &ServiceKey) -> Option<Arc<Published>> {
-        let session = self.sessions.get(&id)?;
-        let published = self.services.get(key)?.published.as_ref()?;
-        Some(published.for_callers_in(&session.pod.namespace).clone())
-    }
-
     /// Wakes those who want it, when it is news. Returns what is to be published for the first time because of it.
     #[must_use]
     pub(super) fn publish(&mut self, published: Published) -> Vec<ServiceKey> {
@@ -249,15 +242,8 @@ impl Board {
             return Vec::new();
         }
         let others = match before {
-            Some(before) => {
-                before.alternates != published.alternates
-                    || before.backends != published.backends
-                    || before.of_namespace != published.of_namespace
-            }
-            None => {
-                let backends = [&published.alternates, &published.backends];
-                !backends.iter().all(|them| them.is_empty()) || !published.of_namespace.is_empty()
-            }
+            Some(before) => !before.leads_the_same_way_as(&published),
+            None => !published.leads_nowhere(),
         };
         let urgent = before.is_none_or(|before| before.endpoints != published.endpoints);
         let key = published.key.clone();

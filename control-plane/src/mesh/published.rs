@@ -99,6 +99,20 @@ impl Published {
         self.policy = json.into();
     }
 
+    /// Whether its callers have to know the same other services by it.
+    pub(super) fn leads_the_same_way_as(&self, other: &Self) -> bool {
+        let [own, others] = [self, other].map(|it| {
+            let of_namespace = it.of_namespace.iter();
+            of_namespace.map(|(namespace, own)| (namespace, &own.backends))
+        });
+        (&self.alternates, &self.backends) == (&other.alternates, &other.backends) && own.eq(others)
+    }
+
+    pub(super) fn leads_nowhere(&self) -> bool {
+        let others = [&self.alternates, &self.backends];
+        others.into_iter().all(BTreeSet::is_empty) && self.of_namespace.is_empty()
+    }
+
     /// What callers in `namespace` are told.
     pub fn for_callers_in(self: &Arc<Self>, namespace: &str) -> &Arc<Self> {
         self.of_namespace.get(namespace).unwrap_or(self)

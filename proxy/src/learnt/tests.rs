@@ -129,6 +129,9 @@ fn one_call_that_waits_for_an_endpoint_that_is_out_is_enough_for_a_stall() {
     (learnt.gate).stalled(now, Stall { quiet_for, limit }, true, 0);
     let later = now + millis(121);
     assert!(learnt.stall(Some(later), P99, &config, later).is_some());
+    learnt.probed(ProbeKind::Doubt, ProbeResult::Passed, later, 0);
+    let stall = learnt.stall(Some(later), P99, &config, later);
+    assert!(stall.is_some(), "an answer from before it was out");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What each sidecar has in force, as it acknowledged it.
 
+use std::sync::Arc;
+
 use prost::bytes::Bytes;
 use weir_config::compile;
 use weir_config::index::Index;
@@ -7,7 +9,7 @@ use weir_config::resource::ObjectName;
 use weir_config::snapshot::ServiceKey;
 
 use super::{Board, SessionId};
-use crate::mesh::Held;
+use crate::mesh::{Held, Published};
 
 impl Board {
     pub(in crate::mesh) fn acknowledged(&mut self, id: SessionId, held: &Held) {
@@ -26,6 +28,17 @@ impl Board {
 
     pub(in crate::mesh) fn acknowledgements(&self) -> u64 {
         self.acknowledgements
+    }
+
+    /// What it should hold: as callers in its namespace are to have it.
+    pub(in crate::mesh) fn published_to(
+        &self,
+        id: SessionId,
+        key: &ServiceKey,
+    ) -> Option<Arc<Published>> {
+        let session = self.sessions.get(&id)?;
+        let published = self.services.get(key)?.published.as_ref()?;
+        Some(published.for_callers_in(&session.pod.namespace).clone())
     }
 
     pub(in crate::mesh) fn holds(&self, id: SessionId, key: &ServiceKey) -> Option<&Bytes> {
