@@ -254,17 +254,18 @@ impl Learnt {
 
     /// `None`: all is well, or nobody waits for it, or it is [still to be asked](Learnt::wants_probe). `others_last`: when
     /// another endpoint last answered. Alone there is nobody to compare with: the others' last answer is none, so nothing
-    /// stalls.
+    /// stalls. Of a pool that nobody has called lately it is not known what is slow: what a try may take is.
     pub fn stall(
         &mut self,
         others_last: Option<Instant>,
-        pool_p99: Duration,
+        pool_p99: Option<Duration>,
         config: &Config,
         now: Instant,
     ) -> Option<Stall> {
         // Whoever waits for longer than a call may take has no deadline: a stream, say, that has nothing to tell yet.
         self.waiting.forget(config.timeout, now);
         let last_completion = self.last_completion;
+        let pool_p99 = pool_p99.unwrap_or(Duration::MAX);
         let context = self.quiet_since().map(|quiet_since| StallContext {
             oldest_in_flight_start: self.waiting.oldest(),
             last_completion,
@@ -284,14 +285,13 @@ impl Learnt {
             self.doubt = self.doubt.or_else(|| Doubt::of(&context?, now));
         }
         let limit = stall::limit(pool_p99, config.try_timeout);
-        self.doubt?.stall(limit, others_last, now)
+        self.doubt.as_mut()?.stall(limit, others_last, now)
     }
 
     /// The probe that the caller must perform now, if any. It is handed out once.
     pub fn wants_probe(&mut self, now: Instant) -> Option<ProbeKind> {
-        let doubts = self.doubt.as_mut().is_some_and(|doubt| doubt.asks(now));
-        let doubt = doubts.then_some(ProbeKind::Doubt);
-        doubt.or_else(|| self.gate.wants_probe(now))
+        let asks = self.doubt.as_mut().and_then(|doubt| doubt.asks(now));
+        asks.or_else(|| self.gate.wants_probe(now))
     }
 
     /// What has come of it.
@@ -304,7 +304,13 @@ impl Learnt {
                     self.waiting.forget(Duration::ZERO, now);
                 }
             }
-            (ProbeKind::Doubt, ProbeResult::Failed | ProbeResult::Unanswered) => {}
+            (ProbeKind::Comparison, ProbeResult::Passed) => {
+                self.doubt.as_mut().map(Doubt::compared);
+            }
+            (
+                ProbeKind::Doubt | ProbeKind::Comparison,
+                ProbeResult::Failed | ProbeResult::Unanswered,
+            ) => {}
             (ProbeKind::Connect | ProbeKind::Question, _) => {
                 self.gate.probe_result(result, now, rand);
             }

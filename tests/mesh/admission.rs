@@ -270,7 +270,7 @@ spec:
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_to_an_app_that_hangs_is_answered_by_another_and_the_first_is_told_to_stop() {
     let world = World::with(2, HEDGED, "");
-    // Two at a time, so that both of the pods are called.
+    // Two at a time, so that both of the pods are called. Both may meet the one that hangs, and then nobody else answers.
     let mut senders = [
         world.http1("server:80").await,
         world.http1("server:80").await,

@@ -10,7 +10,7 @@ use hyper::client::conn::http1::SendRequest;
 
 use crate::world::{PATIENCE, World, hop, whole};
 
-/// Others have to be answered meanwhile, or silence is no sign.
+/// So many that some wait for it at the same time, and others are answered meanwhile.
 const CALLERS: usize = 4;
 const CALL_EVERY: Duration = Duration::from_millis(10);
 

@@ -145,6 +145,24 @@ fn a_slow_endpoint_that_few_call_is_not_taken_for_a_black_hole() {
     });
 }
 
+/// Nobody else is answered while the only call waits, and where none has come for five seconds it is not known what is
+/// slow: then three quarters of what a try may take are.
+#[test]
+fn one_call_a_second_is_enough_to_notice_a_black_hole_before_any_call_fails() {
+    judge("one_call_a_second", |seed| {
+        let mut world = World::new(plan(3, 1, 1.0), seed);
+        world.run_until(secs(20));
+        set(&mut world, 0..1, Fault::BlackHole);
+        world.run_until(secs(82));
+        let during = world.record.over(20..80);
+        vec![
+            at_least("success", during.success(), 1.0),
+            at_most("slowest (ms)", during.quantile(1.0), 0.75 * 500.0 + 80.0),
+            at_least("ejections", ejections(&world), 1.0),
+        ]
+    });
+}
+
 #[test]
 fn callers_that_hang_up_eject_nobody_and_leave_nothing_behind() {
     judge("callers_that_hang_up", |seed| {

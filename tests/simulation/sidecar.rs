@@ -168,9 +168,7 @@ impl Sidecar {
             let before = self.members[index].is_eligible();
             let learnt = &mut self.members[index].learnt;
             let config = &self.config;
-            let stall = self
-                .p99
-                .and_then(|p99| learnt.stall(newest.but(index), p99, config, now));
+            let stall = learnt.stall(newest.but(index), self.p99, config, now);
             let may_open = self.may_open();
             let learnt = &mut self.members[index].learnt;
             if let Some(stall) = stall {
@@ -193,6 +191,14 @@ impl Sidecar {
         let learnt = &mut self.members[index].learnt;
         learnt.probed(kind, result, now, rng.u64(..));
         self.report(index, before, now);
+    }
+
+    /// Any that takes calls.
+    pub fn another_than(&self, index: usize, rng: &mut Rng) -> Option<usize> {
+        let others: Vec<_> = (0..self.members.len())
+            .filter(|other| *other != index && self.members[*other].is_eligible())
+            .collect();
+        rng.choice(others)
     }
 
     /// How long a try usually takes.

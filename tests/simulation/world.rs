@@ -299,7 +299,14 @@ impl World {
         self.engine.after(TICK, Event::Tick(sidecar));
         let (probes, ejected) = self.sidecars[sidecar].tick(now, &mut self.engine.rng);
         for probe in probes {
-            let server = self.sidecars[sidecar].members[probe.0].server;
+            let asked = match probe {
+                (index, ProbeKind::Comparison) => {
+                    self.sidecars[sidecar].another_than(index, &mut self.engine.rng)
+                }
+                (index, _) => Some(index),
+            };
+            let Some(asked) = asked else { continue };
+            let server = self.sidecars[sidecar].members[asked].server;
             let (took, result) = match self.servers[server].server.connects() {
                 // Whoever connects here is awake.
                 Some(true) => (CONNECT, ProbeResult::Passed),

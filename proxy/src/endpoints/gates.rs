@@ -36,10 +36,8 @@ impl Endpoints {
         let config = self.config.load();
         let mut closed = true;
         for (index, member) in list.iter().enumerate() {
-            let stall = p99.and_then(|p99| {
-                let others_last = newest.but(index);
-                member.learnt().stall(others_last, p99, &config, now)
-            });
+            let others_last = newest.but(index);
+            let stall = member.learnt().stall(others_last, p99, &config, now);
             if let Some(stall) = stall {
                 let opening = self.opening();
                 let may_open = self.may_open(&list, &opening);
@@ -67,8 +65,13 @@ impl Endpoints {
 
     /// So that neither a black hole nor an app that hangs costs a user's request, and a slow call no endpoint.
     async fn probe(self: Arc<Self>, member: Arc<Member>, kind: ProbeKind) {
-        let identity = member.endpoint.identity.as_ref();
-        let address = member.address();
+        let asked = match kind {
+            ProbeKind::Comparison => self.another_than(&member),
+            ProbeKind::Connect | ProbeKind::Question | ProbeKind::Doubt => Some(member.clone()),
+        };
+        let Some(asked) = asked else { return };
+        let identity = asked.endpoint.identity.as_ref();
+        let address = asked.address();
         let result = match self.connector.connect(address, identity, alpn::HTTP2).await {
             Err(_) => ProbeResult::Failed,
             Ok(_) if kind == ProbeKind::Connect => ProbeResult::Passed,
@@ -80,6 +83,17 @@ impl Endpoints {
         let mut learnt = member.learnt();
         learnt.probed(kind, result, Instant::now(), fastrand::u64(..));
         self.publish(&member, &mut learnt);
+    }
+
+    /// Any that takes calls.
+    fn another_than(&self, member: &Arc<Member>) -> Option<Arc<Member>> {
+        let list = self.list.load();
+        let others = || {
+            let other = |it: &&Arc<Member>| !Arc::ptr_eq(it, member) && it.is_eligible();
+            list.iter().filter(other)
+        };
+        let index = fastrand::usize(..others().count().max(1));
+        others().nth(index).cloned()
     }
 
     /// Reports what a gate did. To be called with the member locked, after anything that may change it.

@@ -35,7 +35,11 @@ fn silence_costs_as_much_as_the_answer_would_that_does_not_come() {
     let stream = learnt.start(true, now + second);
     for (after, silent_for) in [(16, 15), (17, 0)] {
         let later = now + after * second;
-        assert_eq!(learnt.stall(None, second, &config, later), None, "alone");
+        assert_eq!(
+            learnt.stall(None, Some(second), &config, later),
+            None,
+            "alone"
+        );
         assert_eq!(learnt.at_least(later), silent_for * second);
     }
     let end = Ended {
@@ -73,11 +77,24 @@ fn the_silence_of_three_with_a_deadline_is_a_stall_and_any_other_is_to_be_asked_
     for (waiting, bounded, is_stall) in [(3, true, true), (2, true, false), (9, false, false)] {
         let (config, mut learnt) = silent(waiting, bounded, now);
         let later = now + millis(121);
-        let stall = learnt.stall(Some(later), P99, &config, later);
+        let stall = learnt.stall(Some(later), Some(P99), &config, later);
         assert_eq!(stall.is_some(), is_stall, "{waiting} wait");
         let asked = (!is_stall).then_some(ProbeKind::Doubt);
         assert_eq!(learnt.wants_probe(later), asked, "{waiting} wait");
         assert_eq!(learnt.wants_probe(later), None, "asked once");
+    }
+}
+
+/// Whoever came only every ten seconds waited for as long as a try may take, each time.
+#[test]
+fn of_a_pool_that_nobody_has_called_lately_what_a_try_may_take_tells_what_is_silence() {
+    let now = Instant::now();
+    let (config, mut learnt) = silent(3, true, now);
+    let limit = config.try_timeout * 3 / 4;
+    for (passed, is_stall) in [(limit, false), (limit + millis(1), true)] {
+        let later = now + passed;
+        let stall = learnt.stall(Some(later), None, &config, later);
+        assert_eq!(stall.is_some(), is_stall, "{passed:?}");
     }
 }
 
@@ -87,17 +104,17 @@ fn an_endpoint_that_is_awake_when_it_is_asked_is_silent_for_new_calls_only() {
     let mut now = Instant::now();
     let (config, mut learnt) = silent(1, true, now);
     now += millis(41);
-    assert_eq!(learnt.stall(Some(now), P99, &config, now), None);
+    assert_eq!(learnt.stall(Some(now), Some(P99), &config, now), None);
     assert_eq!(learnt.wants_probe(now), Some(ProbeKind::Doubt));
     learnt.probed(ProbeKind::Doubt, ProbeResult::Passed, now, 0);
     now += millis(1000);
-    assert_eq!(learnt.stall(Some(now), P99, &config, now), None);
+    assert_eq!(learnt.stall(Some(now), Some(P99), &config, now), None);
     assert_eq!(learnt.wants_probe(now), None, "it is known to be slow");
     assert_eq!(learnt.at_least(now), Duration::ZERO);
 
     let _ = learnt.start(true, now);
     now += millis(41);
-    assert_eq!(learnt.stall(Some(now), P99, &config, now), None);
+    assert_eq!(learnt.stall(Some(now), Some(P99), &config, now), None);
     assert_eq!(learnt.wants_probe(now), Some(ProbeKind::Doubt), "anew");
 }
 
@@ -107,16 +124,20 @@ fn an_endpoint_that_does_not_say_in_time_whether_it_is_awake_stalls_whoever_stil
     let (config, mut learnt) = silent(0, true, now);
     let mut call = learnt.start(true, now);
     now += millis(41);
-    assert_eq!(learnt.stall(Some(now), P99, &config, now), None);
+    assert_eq!(learnt.stall(Some(now), Some(P99), &config, now), None);
     assert_eq!(learnt.wants_probe(now), Some(ProbeKind::Doubt));
     learnt.stop_waiting(&mut call);
     learnt.probed(ProbeKind::Doubt, ProbeResult::Unanswered, now, 0);
     now += millis(79);
-    assert_eq!(learnt.stall(Some(now), P99, &config, now), None);
+    assert_eq!(learnt.stall(Some(now), Some(P99), &config, now), None);
     now += millis(1);
-    assert!(learnt.stall(Some(now), P99, &config, now).is_some());
+    assert!(learnt.stall(Some(now), Some(P99), &config, now).is_some());
     learnt.last_completion = Some(now);
-    assert_eq!(learnt.stall(Some(now), P99, &config, now), None, "awake");
+    assert_eq!(
+        learnt.stall(Some(now), Some(P99), &config, now),
+        None,
+        "awake"
+    );
 }
 
 /// The probe itself is the question.
@@ -128,9 +149,13 @@ fn one_call_that_waits_for_an_endpoint_that_is_out_is_enough_for_a_stall() {
     let quiet_for = limit;
     (learnt.gate).stalled(now, Stall { quiet_for, limit }, true, 0);
     let later = now + millis(121);
-    assert!(learnt.stall(Some(later), P99, &config, later).is_some());
+    assert!(
+        learnt
+            .stall(Some(later), Some(P99), &config, later)
+            .is_some()
+    );
     learnt.probed(ProbeKind::Doubt, ProbeResult::Passed, later, 0);
-    let stall = learnt.stall(Some(later), P99, &config, later);
+    let stall = learnt.stall(Some(later), Some(P99), &config, later);
     assert!(stall.is_some(), "an answer from before it was out");
 }
 

@@ -98,6 +98,8 @@ pub enum ProbeKind {
     Question,
     /// The same, of one that is not out: the gate is not told, only whoever is in [doubt](super::stall::Doubt).
     Doubt,
+    /// The same, of another one: so that the silence of this one is not compared with that of endpoints nobody calls.
+    Comparison,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -195,6 +195,9 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "learnt::waiting::tests::one_that_waits_for_an_hour_does_not_keep_what_came_after_it_and_has_ended";
     }
     "learnt.rs" {
+        "nothing is silent in a pool that nobody has called lately":
+            "pool_p99.unwrap_or(Duration::MAX)" => "pool_p99?",
+            "learnt::tests::of_a_pool_that_nobody_has_called_lately_what_a_try_may_take_tells_what_is_silence";
         "one silent call is proof enough":
             "context.is_some_and(|context| context.is_telling(now))" => "context.is_some()",
             "learnt::tests::the_silence_of_three_with_a_deadline_is_a_stall_and_any_other_is_to_be_asked_about";

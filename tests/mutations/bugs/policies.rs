@@ -65,6 +65,12 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "policy::stall::tests::three_that_wait_for_a_p99_each_are_proof_and_fewer_are_none";
     }
     "policy/stall/doubt.rs" {
+        "silence is compared with that of endpoints nobody calls":
+            "asks_another.then_some(ProbeKind::Comparison)" => "None",
+            "endpoints::tests::gates::an_endpoint_that_hangs_is_compared_with_one_that_nobody_calls";
+        "that nobody else answers is no comparison either":
+            "self.is_compared && is_over" => "is_over",
+            "endpoints::tests::gates::an_endpoint_that_hangs_is_compared_with_one_that_nobody_calls";
         "an endpoint that is asked late has no time to answer":
             "waited > limit / 2 && quiet_for > limit" => "quiet_for > limit",
             "policy::stall::tests::an_endpoint_in_doubt_is_asked_after_a_third_of_the_limit_and_has_half_the_limit_and_all_of_it_to_answer";

@@ -147,6 +147,50 @@ async fn who_waits_alone_costs_an_endpoint_nothing_that_answers_when_it_is_asked
     }
 }
 
+/// The only caller waited for the one that hung for as long as he would: nobody else had anything to answer.
+#[tokio::test]
+async fn an_endpoint_that_hangs_is_compared_with_one_that_nobody_calls() {
+    for others_are_awake in [true, false] {
+        let bind = async |address: &str| tokio::net::TcpListener::bind(address).await;
+        let hangs = bind("127.0.0.1:0").await.expect("a port");
+        let address = hangs.local_addr().expect("an address");
+        let idle = bind(&format!("127.0.0.2:{}", address.port())).await;
+        let idle = idle.expect("the same port");
+        let other = idle.local_addr().expect("an address");
+        let endpoints = pool_at(&[address, other]);
+        for index in [0, 1] {
+            let call = Guard::new(call(&endpoints, index));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            drop(call.settle(Ok(Response::new(Body::empty()))));
+        }
+        let answers = async {
+            let mut questions = Vec::new();
+            loop {
+                let (stream, _) = idle.accept().await.expect("a connection");
+                questions.extend(Some(stream).filter(|_| !others_are_awake));
+            }
+        };
+        let goes_on = async {
+            let call = Guard::new(call(&endpoints, 0));
+            for _ in 0..20 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                endpoints.tick(Instant::now());
+            }
+            drop(call);
+        };
+        tokio::select! {
+            () = answers => {}
+            () = goes_on => {}
+        }
+        let expected = match others_are_awake {
+            true => Phase::Open,
+            false => Phase::Closed,
+        };
+        assert_eq!(state(&endpoints, 0), expected);
+        drop(hangs);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn that_this_sidecar_has_no_certificate_is_no_endpoints_failure() {
     let endpoints = pool(3);

@@ -8,17 +8,28 @@
 //!
 //! So fewer than one call in a hundred asks, and the verdict comes when it would have come of many. An answer has half of the
 //! limit at least, for to connect, to shake hands and to be answered takes three round trips.
+//!
+//! Where few come they may all wait for the same endpoint, and no other has anything to answer. Then others are asked, too:
+//! that one of them is awake is as good a comparison.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::{Stall, StallContext};
+use crate::policy::gate::ProbeKind;
+
+/// Of so many others that do not answer, the next will not, either.
+pub(super) const OTHERS_MAX: u32 = 3;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Doubt {
     quiet_since: Instant,
     asked: Option<Instant>,
+    /// So many.
+    others_asked: u32,
+    /// Another endpoint has answered since, a call or a question.
+    is_compared: bool,
 }
 
 impl Doubt {
@@ -29,6 +40,8 @@ impl Doubt {
         (quiet_for > context.limit() / 3).then_some(Self {
             quiet_since,
             asked: None,
+            others_asked: 0,
+            is_compared: false,
         })
     }
 
@@ -37,27 +50,34 @@ impl Doubt {
         last_completion.is_some_and(|last| last > self.quiet_since)
     }
 
-    /// Whether it is to be asked now. It is asked once.
-    pub const fn asks(&mut self, now: Instant) -> bool {
-        let asks = self.asked.is_none();
-        if asks {
+    /// Who is to be asked now: it once, then one other at a time, as long as none has answered anybody.
+    pub fn asks(&mut self, now: Instant) -> Option<ProbeKind> {
+        if self.asked.is_none() {
             self.asked = Some(now);
+            return Some(ProbeKind::Doubt);
         }
-        asks
+        let asks_another = !self.is_compared && self.others_asked < OTHERS_MAX;
+        self.others_asked += u32::from(asks_another);
+        asks_another.then_some(ProbeKind::Comparison)
+    }
+
+    /// Another endpoint was asked, and is awake.
+    pub const fn compared(&mut self) {
+        self.is_compared = true;
     }
 
     /// It was asked, and has not answered in time, while another endpoint has answered somebody. `limit`: what is one
     /// [by now](super::limit).
     pub fn stall(
-        &self,
+        &mut self,
         limit: Duration,
         others_last: Option<Instant>,
         now: Instant,
     ) -> Option<Stall> {
+        self.is_compared |= others_last.is_some_and(|last| last > self.quiet_since);
         let waited = now.saturating_duration_since(self.asked?);
         let quiet_for = now.saturating_duration_since(self.quiet_since);
-        let peer_completed_since = others_last? > self.quiet_since;
-        (peer_completed_since && waited > limit / 2 && quiet_for > limit)
-            .then_some(Stall { quiet_for, limit })
+        let is_over = waited > limit / 2 && quiet_for > limit;
+        (self.is_compared && is_over).then_some(Stall { quiet_for, limit })
     }
 }

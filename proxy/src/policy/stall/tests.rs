@@ -1,4 +1,6 @@
+use super::doubt::OTHERS_MAX;
 use super::*;
+use crate::policy::gate::ProbeKind;
 
 fn context(start: Instant) -> StallContext {
     StallContext {
@@ -112,10 +114,10 @@ fn an_endpoint_in_doubt_is_asked_after_a_third_of_the_limit_and_has_half_the_lim
     for (asked, over) in [(start + after(67), start + limit), (late, late + limit / 2)] {
         let mut doubt = Doubt::of(&context(start), asked).expect("a third");
         let others_last = Some(start + after(1));
-        let stall = |doubt: Doubt, now| doubt.stall(limit, others_last, now);
+        let stall = |mut doubt: Doubt, now| doubt.stall(limit, others_last, now);
         assert_eq!(stall(doubt, asked + limit * 9), None, "not asked yet");
-        assert!(doubt.asks(asked));
-        assert!(!doubt.asks(asked), "once");
+        assert_eq!(doubt.asks(asked), Some(ProbeKind::Doubt));
+        assert_eq!(doubt.stall(limit, Some(start), asked), None, "not yet");
         assert_eq!(stall(doubt, over), None);
         let over = over + after(1);
         let quiet_for = over - start;
@@ -123,6 +125,32 @@ fn an_endpoint_in_doubt_is_asked_after_a_third_of_the_limit_and_has_half_the_lim
         assert_eq!(doubt.stall(limit, Some(start), over), None, "all are quiet");
         assert_eq!(doubt.stall(limit, None, over), None, "alone");
     }
+}
+
+/// Whoever calls one after the other waits for the one that hangs, and nobody answers him meanwhile.
+#[test]
+fn others_are_asked_where_none_has_answered_since_and_few_of_those() {
+    let (start, limit) = (Instant::now(), after(200));
+    let others_last = Some(start);
+    let silent = || {
+        let mut doubt = Doubt::of(&context(start), start + after(67)).expect("a third");
+        assert_eq!(doubt.asks(start + after(67)), Some(ProbeKind::Doubt));
+        doubt
+    };
+    let mut doubt = silent();
+    for _ in 0..OTHERS_MAX {
+        assert_eq!(doubt.asks(start + limit), Some(ProbeKind::Comparison));
+    }
+    assert_eq!(doubt.asks(start + limit), None, "nobody answers");
+    let over = start + limit + after(1);
+    assert_eq!(doubt.stall(limit, others_last, over), None);
+    doubt.compared();
+    assert!(doubt.stall(limit, others_last, over).is_some());
+
+    let mut doubt = silent();
+    let answered = Some(start + after(68));
+    assert_eq!(doubt.stall(limit, answered, start + after(100)), None);
+    assert_eq!(doubt.asks(start + after(100)), None, "it can be compared");
 }
 
 #[test]
