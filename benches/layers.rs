@@ -198,6 +198,7 @@ fn outbound() -> Vec<Subject> {
     ));
     let breaker = breaker::Shared::new(
         Some(snapshot::Breaker::default()),
+        Mode::Enforce,
         service.clone(),
         String::new(),
         facts::channel().0,
@@ -222,7 +223,6 @@ fn outbound() -> Vec<Subject> {
     });
     let breaker = BreakerLayer {
         breaker: Arc::new(breaker),
-        mode: Mode::Enforce,
         deadline: Some(Duration::from_secs(15)),
     };
     let hedge = HedgeLayer {

@@ -63,7 +63,7 @@ pub enum Fault {
     Slow(f64),
     /// This share of the requests gets stuck for so long.
     Stalls(f64, Duration),
-    /// This share of its cores is left.
+    /// This share of its cores, or of the pace of its places, is left.
     Cut(f64),
 }
 
@@ -184,14 +184,16 @@ impl Backends {
 
 impl Replica {
     pub fn set(&self, fault: Fault) {
-        if let (Workplace::Processor(processor), Work::Cores { cores, .. }) =
-            (&self.shared.workplace, self.shared.plan.work)
-        {
-            let left = match fault {
-                Fault::Cut(share) => share,
-                _ => 1.0,
-            };
-            processor.set_cores(cores as f64 * left);
+        let left = match fault {
+            Fault::Cut(share) => share,
+            _ => 1.0,
+        };
+        match (&self.shared.workplace, self.shared.plan.work) {
+            (Workplace::Processor(processor), Work::Cores { cores, .. }) => {
+                processor.set_cores(cores as f64 * left);
+            }
+            (Workplace::Station(station), _) => station.set_pace(left),
+            (Workplace::Processor(_), Work::Places(_)) => {}
         }
         self.shared.fault.send_replace(fault);
     }

@@ -463,3 +463,29 @@ fn the_canary_of_the_shop_is_in_order() {
     let weights = routing[0].rules[1].backends.iter().map(|it| it.weight);
     assert_eq!(weights.collect::<Vec<_>>(), [90, 10]);
 }
+
+/// The API server's bound, which no rule is above by itself.
+#[test]
+fn a_route_with_more_matches_than_the_standard_allows_is_refused() {
+    let one = "{path: {value: /a}}";
+    let rules = |last: usize| {
+        let rule = |n| {
+            format!(
+                "{{matches: [{}], backendRefs: [{{name: next, port: 80}}]}}",
+                vec![one; n].join(", ")
+            )
+        };
+        let rules = [rule(64), rule(63), rule(last)];
+        route(
+            "many",
+            "boutique",
+            "2026-01-01T00:00:00Z",
+            &format!("[{}]", rules.join(", ")),
+        )
+    };
+    // A rule without matches has one, too.
+    for (last, is_sound) in [(0, true), (1, true), (2, false)] {
+        let found = parse("mesh.yaml", &rules(last));
+        assert_eq!(found.is_ok(), is_sound, "{last}");
+    }
+}

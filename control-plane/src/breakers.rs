@@ -65,6 +65,8 @@ pub struct Transition {
     pub state: State,
     /// By a policy or an operator.
     pub forced: bool,
+    /// It refuses nobody.
+    pub observed: bool,
     pub reason: String,
     pub at_ms: u64,
 }
@@ -79,6 +81,7 @@ struct Key {
 struct Row {
     state: State,
     forced: bool,
+    observed: bool,
     reason: String,
     since_ms: u64,
 }
@@ -92,6 +95,7 @@ impl Breakers {
         let row = Row {
             state: transition.state,
             forced: transition.forced,
+            observed: transition.observed,
             reason: transition.reason,
             since_ms: transition.at_ms,
         };
@@ -114,7 +118,9 @@ impl Breakers {
                 let key = transition.key();
                 let known = rows.as_deref().and_then(|rows| rows.get(&key));
                 let is_known = known.is_some_and(|row| {
-                    (row.state, row.forced) == (transition.state, transition.forced)
+                    let told = &transition;
+                    (row.state, row.forced, row.observed)
+                        == (told.state, told.forced, told.observed)
                 });
                 stands.insert(key);
                 if !is_known {
@@ -126,6 +132,7 @@ impl Breakers {
                 *row = Row {
                     state: State::Closed,
                     forced: false,
+                    observed: false,
                     reason: CLOSED_UNHEARD.to_owned(),
                     since_ms: at_ms,
                 };
@@ -166,9 +173,10 @@ impl Breakers {
         self.lock().revision
     }
 
+    /// As far as somebody is refused by it.
     pub fn not_closed(&self) -> NotClosed {
         let mut not_closed = NotClosed::new();
-        for (caller, key, row) in self.lock().all() {
+        for (caller, key, row) in self.lock().all().filter(|(_, _, row)| !row.observed) {
             let open = match row.state {
                 State::Open => true,
                 State::HalfOpen => false,
@@ -198,6 +206,7 @@ impl Breakers {
             reason: row.reason.clone(),
             since_ms: row.since_ms,
             forced: row.forced,
+            observed: row.observed,
         };
         self.lock().all().map(row).collect()
     }
@@ -285,6 +294,7 @@ fn transition_of(event: &Event) -> Option<Transition> {
             .and_then(Value::as_str)
             .unwrap_or_default()
     };
+    let is = |field: &str| event.details.get(field) == Some(&Value::Bool(true));
     let (namespace, name) = text("caller").split_once('/')?;
     Some(Transition {
         caller: ObjectName::new(namespace, name),
@@ -292,7 +302,8 @@ fn transition_of(event: &Event) -> Option<Transition> {
         route: text("route").to_owned(),
         endpoint: text("endpoint").to_owned(),
         state,
-        forced: event.details.get("forced").and_then(Value::as_bool) == Some(true),
+        forced: is("forced"),
+        observed: is("observed"),
         reason: text("reason").to_owned(),
         at_ms: event.at_ms,
     })
@@ -310,9 +321,27 @@ mod tests {
             endpoint: endpoint.into(),
             state,
             forced: false,
+            observed: false,
             reason: "why".into(),
             at_ms: 1,
         }
+    }
+
+    #[test]
+    fn one_that_only_observes_holds_nothing_open_and_is_told_as_such() {
+        let breakers = Breakers::default();
+        breakers.changed(Transition {
+            observed: true,
+            ..transition("frontend-0", "", State::Open)
+        });
+        breakers.changed(transition("frontend-1", "", State::Open));
+        let observed: Vec<_> = breakers.rows().iter().map(|row| row.observed).collect();
+        assert_eq!(observed, [true, false]);
+        let not_closed = breakers.not_closed();
+        let holders: Vec<_> = (not_closed.values().flatten())
+            .map(|holder| holder.caller.to_string())
+            .collect();
+        assert_eq!(holders, ["boutique/frontend-1"]);
     }
 
     #[test]

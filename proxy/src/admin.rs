@@ -31,7 +31,6 @@ use crate::control_plane::Keeper;
 use crate::discovery::Once;
 use crate::member::Member;
 use crate::mesh::{Destination, InboundPort, Mesh};
-use crate::policy::transition::Phase;
 use crate::prober::{self, Probers};
 use crate::telemetry;
 
@@ -178,12 +177,13 @@ fn outbound(backend: &Backend) -> Value {
     };
     let list = backend.endpoints.list();
     let endpoints: Vec<Value> = list.iter().map(endpoint).collect();
-    let breaker = |(route, phase, forced): (String, Phase, bool)| {
-        let forced = if forced { "forced " } else { "" };
-        (route, format!("{forced}{phase}").into())
-    };
-    let breakers: serde_json::Map<String, Value> =
-        backend.breakers().into_iter().map(breaker).collect();
+    let breakers = backend.breakers().into_iter().map(|(route, status)| {
+        let forced = if status.forced { "forced " } else { "" };
+        let observed = if status.observed { "observed " } else { "" };
+        let told = format!("{observed}{forced}{}", status.phase);
+        (route, Value::from(told))
+    });
+    let breakers: serde_json::Map<String, Value> = breakers.collect();
     let fault = |(policy, left): (_, Duration)| json!({"policy": policy, "secondsLeft": left.as_secs_f64()});
     let faults: Vec<Value> = backend.faults().into_iter().map(fault).collect();
     json!({

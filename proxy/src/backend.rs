@@ -26,7 +26,6 @@ use crate::layer::Answer;
 use crate::layer::limit::LimitLayer;
 use crate::layer::{breaker, fault, hedge, inherit, limit, stale, throttle};
 use crate::policy::budget::Budget;
-use crate::policy::transition::Phase;
 use crate::request::Request;
 use crate::telemetry::BackendMetrics;
 
@@ -185,7 +184,7 @@ impl Backend {
     pub fn say_goodbye(&self) {
         let breakers = self.breakers.lock().expect("no panic while locked");
         for breaker in breakers.values() {
-            breaker.reconfigure(None);
+            breaker.reconfigure(None, snapshot::Mode::default());
             breaker.force(None);
         }
         drop(breakers);
@@ -240,14 +239,11 @@ impl Backend {
         self.faults.in_force()
     }
 
-    /// Route and state of each breaker, and whether it is forced.
-    pub fn breakers(&self) -> Vec<(String, Phase, bool)> {
+    /// Route and status of each breaker.
+    pub fn breakers(&self) -> Vec<(String, breaker::Status)> {
         let breakers = self.breakers.lock().expect("no panic while locked");
-        let state = |breaker: &Arc<breaker::Shared>| {
-            let (phase, forced) = breaker.state();
-            (breaker.route().to_owned(), phase, forced)
-        };
-        breakers.values().map(state).collect()
+        let status = |it: &Arc<breaker::Shared>| (it.route().to_owned(), it.status());
+        breakers.values().map(status).collect()
     }
 
     /// A few times a second, off the request path.

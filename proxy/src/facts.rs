@@ -8,6 +8,7 @@ use weir_config::pb;
 
 use crate::backend::Backend;
 use crate::layer::admission::Saturation;
+use crate::layer::breaker::Status;
 use crate::layer::throttle::Throttling;
 use crate::policy::episode::Change;
 use crate::policy::transition::{Phase, Transition};
@@ -34,7 +35,7 @@ impl Facts {
         service: &str,
         route: &str,
         transition: Transition,
-        forced: bool,
+        status: Status,
     ) {
         self.report(pb::fact::Fact::BreakerChanged(pb::BreakerChanged {
             service: service.into(),
@@ -42,7 +43,8 @@ impl Facts {
             from: breaker_state(transition.from).into(),
             to: breaker_state(transition.to).into(),
             reason: transition.reason,
-            forced,
+            forced: status.forced,
+            observed: status.observed,
         }));
     }
 
@@ -116,15 +118,16 @@ pub fn standing<'a>(backends: impl Iterator<Item = &'a Arc<Backend>>) -> Vec<pb:
 fn of_backend(backend: &Backend) -> Vec<pb::Fact> {
     let service = || backend.service.to_string();
     let breakers = backend.breakers().into_iter();
-    let breakers = breakers.filter(|(_, phase, forced)| *phase != Phase::Closed || *forced);
-    let breakers = breakers.map(|(route, phase, forced)| {
+    let breakers = breakers.filter(|(_, it)| it.phase != Phase::Closed || it.forced);
+    let breakers = breakers.map(|(route, status)| {
         pb::fact::Fact::BreakerChanged(pb::BreakerChanged {
             service: service(),
             route,
             from: pb::BreakerState::Unspecified.into(),
-            to: breaker_state(phase).into(),
+            to: breaker_state(status.phase).into(),
             reason: STANDS.into(),
-            forced,
+            forced: status.forced,
+            observed: status.observed,
         })
     });
     let endpoints = backend.endpoints.list();

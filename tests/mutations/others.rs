@@ -121,6 +121,12 @@ pub(crate) const CONTROL_PLANE: &[Bug] = bugs! {
             "mesh::tests::routes_of_one_namespace_are_told_to_its_own_callers_and_to_nobody_else";
     }
     "push/ledger.rs" {
+        "a push takes whatever there is":
+            "bytes < PUSH_BYTES_MAX" => "true",
+            "push::ledger::tests::a_push_ends_where_it_has_grown_large_and_what_fits_into_none_is_refused_by_name";
+        "what fits into no message is sent":
+            "service.policy.len() > POLICY_BYTES_MAX" => "false",
+            "push::ledger::tests::a_push_ends_where_it_has_grown_large_and_what_fits_into_none_is_refused_by_name";
         "a refusal is forgotten with the next acknowledgement":
             "!self.refused.is_empty()" => "false",
             "push::ledger::tests::a_refusal_is_remembered_until_another_policy_takes_its_place";
@@ -177,6 +183,9 @@ pub(crate) const CONTROL_PLANE: &[Bug] = bugs! {
             "journal::tests::what_the_control_plane_did_survives_whatever_sidecars_say";
     }
     "breakers.rs" {
+        "one that only observes is held open, says the status":
+            "!row.observed" => "true",
+            "breakers::tests::one_that_only_observes_holds_nothing_open_and_is_told_as_such";
         "what was open when a sidecar started anew is open for ever":
             "row.is_of_note() && !stands.contains(*key)" => "false",
             "breakers::tests::what_a_sidecar_does_not_say_is_open_when_it_connects_is_closed";

@@ -192,7 +192,7 @@ const STORM: Outage = Outage {
         abandoned: Abandoned::GoesOn,
     },
     rate: 800.0,
-    breakage: Breakage::One(Fault::Slow(5.0)),
+    breakage: Breakage::One(Fault::Cut(0.2)),
     fault: Duration::from_secs(10),
     after: Duration::from_secs(45),
     ..OUTAGE

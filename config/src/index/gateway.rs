@@ -214,16 +214,15 @@ impl Index {
                 return Parent::NoAddress(why);
             }
             let name = service.metadata.object_name();
-            let ports = service.spec.ports.iter();
-            let ports = ports.filter(|port| port.is_tcp() && leads_to(parent, port));
-            let mut opaque = ports.map(|port| protocol::opaque_by(self, &name, port));
+            let mut opaque =
+                ports_of(parent, service).map(|port| protocol::opaque_by(self, &name, port));
             let Some(first) = opaque.next() else {
                 return Parent::NoMatchingParent;
             };
             match first {
                 // It is obeyed on those where calls are looked for.
                 Some(by) if opaque.all(|by| by.is_some()) => Parent::Opaque(by),
-                _ if self.is_beyond(route, service) => Parent::TooMany,
+                _ if self.is_beyond(route, parent, service) => Parent::TooMany,
                 _ => Parent::Accepted,
             }
         };
@@ -234,9 +233,9 @@ impl Index {
     }
 
     /// Whether so many older ones of its kind and namespace are attached there that it has no place.
-    fn is_beyond<R: GatewayRoute>(&self, route: &R, service: &Service) -> bool {
+    fn is_beyond<R: GatewayRoute>(&self, route: &R, parent: &ParentRef, service: &Service) -> bool {
         let name = route.metadata().object_name();
-        let ports = service.spec.ports.iter().filter(|port| port.is_tcp());
+        let ports = ports_of(parent, service);
         let service = service.metadata.object_name();
         let ranks = ports.filter_map(|port| match R::KIND {
             Kind::GrpcRoute => rank(&attached(&self.grpc_routes, &service, port), &name),
@@ -305,6 +304,14 @@ fn rank<R: GatewayRoute>(routes: &[&R], name: &ObjectName) -> Option<usize> {
     let own = routes.iter().map(|route| route.metadata().object_name());
     let mut own = own.filter(|other| other.namespace == name.namespace);
     own.position(|other| other == *name)
+}
+
+fn ports_of<'a>(
+    parent: &'a ParentRef,
+    service: &'a Service,
+) -> impl Iterator<Item = &'a ServicePort> {
+    let ports = service.spec.ports.iter();
+    ports.filter(move |port| port.is_tcp() && leads_to(parent, port))
 }
 
 fn leads_to(parent: &ParentRef, port: &ServicePort) -> bool {

@@ -256,6 +256,9 @@ pub struct BreakerChanged {
     /// By a policy or an operator, whatever calls come to.
     #[prost(bool, tag = "6")]
     pub forced: bool,
+    /// Its policy only observes: nobody is refused by it.
+    #[prost(bool, tag = "7")]
+    pub observed: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EndpointChanged {
@@ -1122,6 +1125,9 @@ pub struct BreakerStatus {
     /// Held so by a policy or an operator.
     #[prost(bool, tag = "7")]
     pub forced: bool,
+    /// Its policy only observes: nobody is refused by it.
+    #[prost(bool, tag = "8")]
+    pub observed: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ForceBreakerRequest {

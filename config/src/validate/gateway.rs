@@ -7,13 +7,15 @@ use super::Contradiction;
 use super::names::is_label;
 use crate::resource::{
     BackendRef, GrpcRoute, GrpcRouteRule, HttpRoute, HttpRouteRule, ParentRef, RouteFilter,
-    RouteSpec,
+    RouteRule, RouteSpec,
 };
 
 /// The bounds of the standard.
 const PARENTS_MAX: usize = 32;
 const RULES_MAX: usize = 16;
 const BACKENDS_MAX: usize = 16;
+/// Of all rules together.
+const MATCHES_MAX: usize = 128;
 
 pub(super) fn check_http(route: &HttpRoute, found: &mut Vec<Contradiction>) {
     check(&route.spec, check_http_rule, found);
@@ -23,7 +25,7 @@ pub(super) fn check_grpc(route: &GrpcRoute, found: &mut Vec<Contradiction>) {
     check(&route.spec, check_grpc_rule, found);
 }
 
-fn check<R>(
+fn check<R: RouteRule>(
     spec: &RouteSpec<R>,
     check_rule: impl Fn(&R, &str, &mut Vec<Contradiction>),
     found: &mut Vec<Contradiction>,
@@ -46,8 +48,28 @@ fn check<R>(
         );
     }
     at_most("spec.rules", "rules", spec.rules.len(), RULES_MAX, found);
+    let matches: usize = spec.rules.iter().map(R::matches_count).sum();
+    let what = "matches in all rules together";
+    at_most("spec.rules", what, matches, MATCHES_MAX, found);
+    check_names(&spec.rules, found);
     for (index, rule) in spec.rules.iter().enumerate().take(RULES_MAX) {
         check_rule(rule, &format!("spec.rules[{index}]"), found);
+    }
+}
+
+fn check_names<R: RouteRule>(rules: &[R], found: &mut Vec<Contradiction>) {
+    let rules = &rules[..rules.len().min(RULES_MAX)];
+    for (index, rule) in rules.iter().enumerate() {
+        let Some(name) = rule.name() else { continue };
+        let same = |other: &R| other.name() == Some(name);
+        if let Some(first) = rules[..index].iter().position(same) {
+            let path = |index: usize| format!("spec.rules[{index}].name");
+            found.push(
+                Contradiction::error(path(index), "a rule has a name of its own")
+                    .also(path(first), "first here")
+                    .help("write another one, or leave it out"),
+            );
+        }
     }
 }
 
@@ -66,6 +88,15 @@ fn check_parents(parents: &[ParentRef], found: &mut Vec<Contradiction>) {
     for (index, parent) in services.take(PARENTS_MAX) {
         let path = format!("spec.parentRefs[{index}]");
         check_name(&parent.name, &format!("{path}.name"), found);
+        let earlier = parents[..index].iter().position(|it| is_same(it, parent));
+        if let Some(first) = earlier {
+            let message = "this parent is there twice";
+            found.push(
+                Contradiction::error(&path, message)
+                    .also(format!("spec.parentRefs[{first}]"), "first here")
+                    .help("write another `port` or `sectionName` in each, or one parent for the whole Service"),
+            );
+        }
         let others = [
             ("namespace", &parent.namespace),
             ("sectionName", &parent.section_name),
@@ -88,6 +119,18 @@ fn check_parents(parents: &[ParentRef], found: &mut Vec<Contradiction>) {
     }
 }
 
+/// Of the same Service, and not of two ports that are told apart.
+fn is_same(one: &ParentRef, other: &ParentRef) -> bool {
+    let part = |it: &ParentRef| (it.section_name.clone(), it.port);
+    let whole = (None, None);
+    let (a, b) = (part(one), part(other));
+    one.is_service()
+        && other.is_service()
+        && one.name == other.name
+        && one.namespace == other.namespace
+        && (a == b || a == whole || b == whole)
+}
+
 fn check_http_rule(rule: &HttpRouteRule, path: &str, found: &mut Vec<Contradiction>) {
     matches::check_http(&rule.matches, path, found);
     let filters = format!("{path}.filters");
@@ -96,6 +139,22 @@ fn check_http_rule(rule: &HttpRouteRule, path: &str, found: &mut Vec<Contradicti
     let redirects = |filter: &RouteFilter| filter.request_redirect.is_some();
     let redirects = rule.filters.iter().any(redirects);
     check_backends(&rule.backend_refs, path, redirects, found);
+    if redirects {
+        let mirror = |filter: &RouteFilter| filter.request_mirror.is_some();
+        let mirror = rule.filters.iter().position(mirror);
+        let without_meaning = [
+            mirror.map(|index| format!("filters[{index}]")),
+            rule.timeouts.is_some().then(|| "timeouts".to_owned()),
+            rule.retry.is_some().then(|| "retry".to_owned()),
+        ];
+        for field in without_meaning.into_iter().flatten() {
+            let message = "a rule that redirects calls nobody: this means nothing";
+            found.push(
+                Contradiction::warning(format!("{path}.{field}"), message)
+                    .help("leave it out, or the redirect"),
+            );
+        }
+    }
     if let Some(timeouts) = rule.timeouts
         && let Some(Some(whole)) = timeouts.request.map(|it| it.0)
         && let Some(Some(one)) = timeouts.backend_request.map(|it| it.0)

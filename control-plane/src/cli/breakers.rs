@@ -19,7 +19,7 @@ const CLEAR_SCREEN: &str = "\x1b[H\x1b[2J";
 ///
 /// A breaker guards a whole service (ENDPOINT is -), a gate one of its endpoints. Closed passes calls, Open refuses
 /// them, HalfOpen lets a few through to find out, Ramping takes an endpoint back slowly. What is forced stays as it is,
-/// whatever calls come to.
+/// whatever calls come to; what is observed refuses nobody, for its policy says mode: Observe.
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Arguments {
@@ -165,9 +165,10 @@ fn table(rows: &[pb::BreakerStatus]) -> String {
         table.row([
             row.service.clone(),
             row.endpoint.clone(),
-            match row.forced {
-                true => format!("{} (forced)", row.state),
-                false => row.state.clone(),
+            match (row.forced, row.observed) {
+                (_, true) => format!("{} (observed)", row.state),
+                (true, false) => format!("{} (forced)", row.state),
+                (false, false) => row.state.clone(),
             },
             ago(row.since_ms, now_ms()),
             row.caller.clone(),
@@ -188,6 +189,7 @@ fn json_lines(rows: &[pb::BreakerStatus]) -> String {
             "endpoint": row.endpoint,
             "state": row.state,
             "forced": row.forced,
+            "observed": row.observed,
             "since": rfc3339(row.since_ms),
             "sinceMs": row.since_ms,
             "caller": row.caller,

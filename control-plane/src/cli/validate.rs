@@ -204,7 +204,7 @@ impl Found {
                     format!("targets {target}, which none of these files has")
                 }
                 Attachment::Conflicted { winner } => {
-                    format!("has no effect on {target}: {winner} is older")
+                    format!("has no effect on {target}: {winner} comes first, as the older one or by its name")
                 }
                 Attachment::Overridden { by } => {
                     format!("has no effect on {target}: each of its ports has its own, such as {by}")

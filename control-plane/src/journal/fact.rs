@@ -106,6 +106,9 @@ pub enum Fact {
         /// By its policy or an operator.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         forced: bool,
+        /// Its policy only observes: it refuses nobody.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        observed: bool,
     },
     BreakerHalfOpened {
         caller: String,
@@ -115,6 +118,9 @@ pub enum Fact {
         /// By its policy or an operator.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         forced: bool,
+        /// Its policy only observes: it refuses nobody.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        observed: bool,
     },
     BreakerClosed {
         caller: String,
@@ -124,6 +130,9 @@ pub enum Fact {
         /// By its policy or an operator.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         forced: bool,
+        /// Its policy only observes: it refuses nobody.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        observed: bool,
     },
     /// An operator holds all callers' breakers of a service.
     BreakerForced {
@@ -325,33 +334,39 @@ impl Fact {
                 service,
                 route,
                 reason,
+                observed,
                 ..
             } => said(
                 whole(service, route),
                 caller,
-                because("circuit breaker opened", reason),
+                because(&observing("circuit breaker opened", *observed), reason),
             ),
             Self::BreakerHalfOpened {
                 caller,
                 service,
                 route,
                 reason,
+                observed,
                 ..
             } => said(
                 whole(service, route),
                 caller,
-                because("circuit breaker half-open, probing", reason),
+                because(
+                    &observing("circuit breaker half-open, probing", *observed),
+                    reason,
+                ),
             ),
             Self::BreakerClosed {
                 caller,
                 service,
                 route,
                 reason,
+                observed,
                 ..
             } => said(
                 whole(service, route),
                 caller,
-                because("circuit breaker closed", reason),
+                because(&observing("circuit breaker closed", *observed), reason),
             ),
             Self::BreakerForced {
                 service,
@@ -472,6 +487,14 @@ impl Fact {
 /// What a pod's own app is called.
 fn of_pod(service: &str, pod: &str) -> String {
     if service.is_empty() { pod } else { service }.to_owned()
+}
+
+/// Whoever reads it must not look for calls that were refused.
+fn observing(what: &str, observed: bool) -> String {
+    match observed {
+        true => format!("{what}, which is not enforced"),
+        false => what.to_owned(),
+    }
 }
 
 fn whole(service: &str, route: &str) -> String {

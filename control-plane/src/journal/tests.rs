@@ -73,6 +73,7 @@ fn what_the_control_plane_did_survives_whatever_sidecars_say() {
         route: String::new(),
         reason: String::new(),
         forced: false,
+        observed: false,
     };
     let mut seq = 0;
     let mut append = |store: &RedbStore, facts: Vec<Fact>| {
@@ -255,7 +256,7 @@ fn every_kind_is_in_the_list_of_kinds() {
 
 fn one_of_each() -> Vec<Fact> {
     let s = || "x".to_owned();
-    macro_rules! breakers { ($($kind:ident),*) => { vec![$(Fact::$kind { caller: s(), service: s(), route: s(), reason: s(), forced: true }),*] } }
+    macro_rules! breakers { ($($kind:ident),*) => { vec![$(Fact::$kind { caller: s(), service: s(), route: s(), reason: s(), forced: true, observed: true }),*] } }
     macro_rules! endpoints { ($($kind:ident),*) => { vec![$(Fact::$kind { caller: s(), service: s(), endpoint: s(), reason: s() }),*] } }
     let mut facts = vec![
         Fact::ControlPlaneStarted {

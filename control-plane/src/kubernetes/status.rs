@@ -128,9 +128,10 @@ fn in_force(enforcement: Option<&Enforcement>, now_ms: u64) -> Vec<Condition> {
             vec![Condition::accepted("False", "TargetNotFound", message)]
         }
         Attachment::Conflicted { winner } => {
+            let why = "it is older, or as old and the first by name";
             let message = match &found.target {
-                Some(_) => format!("{winner} is older and has this target: it is in force"),
-                None => format!("MeshConfig {winner} is older: it is in force for the whole mesh"),
+                Some(_) => format!("{winner} has this target, too, and is in force: {why}"),
+                None => format!("MeshConfig {winner} is in force for the whole mesh: {why}"),
             };
             vec![Condition::accepted("False", "Conflicted", message)]
         }

@@ -111,6 +111,7 @@ impl Facts {
             route,
             reason,
             forced,
+            observed,
             ..
         } = transition.clone();
         let fact = match transition.state {
@@ -120,6 +121,7 @@ impl Facts {
                 route,
                 reason,
                 forced,
+                observed,
             },
             State::Open => Fact::BreakerOpened {
                 caller,
@@ -127,6 +129,7 @@ impl Facts {
                 route,
                 reason,
                 forced,
+                observed,
             },
             State::HalfOpen => Fact::BreakerHalfOpened {
                 caller,
@@ -134,6 +137,7 @@ impl Facts {
                 route,
                 reason,
                 forced,
+                observed,
             },
         };
         self.breakers.changed(transition);
@@ -273,6 +277,7 @@ fn of_breaker(pod: &ObjectName, change: &pb::BreakerChanged, at_ms: u64) -> Opti
             pb::BreakerState::HalfOpen => State::HalfOpen,
         },
         forced: change.forced,
+        observed: change.observed,
         reason: clean(&change.reason),
         at_ms,
     })
@@ -292,6 +297,7 @@ fn of_endpoint(pod: &ObjectName, change: &pb::EndpointChanged, at_ms: u64) -> Op
             pb::GateState::Ramping => State::Ramping,
         },
         forced: false,
+        observed: false,
         reason: clean(&change.reason),
         at_ms,
     })

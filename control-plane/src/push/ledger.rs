@@ -15,6 +15,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use prost::Message;
 use prost::bytes::Bytes;
 use tokio::time::Instant;
 use weir_config::pb;
@@ -23,8 +24,12 @@ use weir_config::snapshot::ServiceKey;
 
 use crate::mesh::{Dirty, Held, News, Published, endpoints_delta};
 
-/// A sidecar's gRPC library takes messages of 4 MiB; a service is seldom more than a few KiB.
+/// A service is seldom more than a few KiB.
 const SERVICES_PER_PUSH_MAX: usize = 200;
+/// A push that has grown to this takes no further service: a sidecar ends its stream when a message is above 16 MiB.
+const PUSH_BYTES_MAX: usize = 4 << 20;
+/// Of one service: its policy and all routes that its callers meet.
+const POLICY_BYTES_MAX: usize = 8 << 20;
 
 #[derive(Default)]
 pub(super) struct Ledger {
@@ -35,6 +40,8 @@ pub(super) struct Ledger {
     /// Addresses whose service the sidecar does not have: told as soon as it does.
     withheld: HashSet<SocketAddr>,
     in_flight: Option<InFlight>,
+    /// Services whose policy is refused here, for it would not fit into a message, until somebody is told.
+    too_large: Vec<ServiceKey>,
     /// What has to go out before anything else, one entry a push.
     queue: VecDeque<Dirty>,
     nonce: u64,
@@ -119,8 +126,17 @@ impl Ledger {
             parts: Vec::new(),
             rollout: false,
         };
+        let mut left = Dirty::default();
+        let mut bytes = 0;
         for service in news.services {
-            self.push_service(service, &mut push, &mut in_flight);
+            if bytes < PUSH_BYTES_MAX {
+                bytes += self.push_service(service, &mut push, &mut in_flight);
+            } else {
+                left.services.insert(service.key.clone());
+            }
+        }
+        if !left.services.is_empty() {
+            self.queue.push_front(left);
         }
         for key in news.gone {
             self.push_gone(key, &mut push, &mut in_flight);
@@ -155,30 +171,38 @@ impl Ledger {
         Some(push)
     }
 
+    /// Returns about how many bytes that is.
     fn push_service(
         &mut self,
         service: Arc<Published>,
         push: &mut pb::ToProxy,
         in_flight: &mut InFlight,
-    ) {
+    ) -> usize {
         let key = Some(service.key.clone());
         let is_another = |refused: &Bytes| *refused != service.policy;
         if self.refused.get(&key).is_some_and(is_another) {
             self.refused.remove(&key);
         }
+        if service.policy.len() > POLICY_BYTES_MAX {
+            let before = self.refused.insert(key.clone(), service.policy.clone());
+            self.too_large
+                .extend(before.is_none().then(|| service.key.clone()));
+        }
         let refused = self.refused.contains_key(&key);
         let known = self.known.get(&service.key);
         let new_policy = known.is_none_or(|known| known.policy != service.policy) && !refused;
         if (known.is_none() && refused) || (known.is_none() && service.policy.is_empty()) {
-            return; // without its policy the endpoints are of no use
+            return 0; // without its policy the endpoints are of no use
         }
         let delta = endpoints_delta(known.map(AsRef::as_ref), &service)
             .filter(|_| !service.policy.is_empty());
         if !new_policy && delta.is_none() {
-            return;
+            return 0;
         }
+        let mut bytes = delta.as_ref().map_or(0, Message::encoded_len);
         if new_policy {
             in_flight.rollout |= known.is_some();
+            bytes += service.policy.len();
             push.services.push(pb::ServicePolicy {
                 service: service.key.to_string(),
                 policy_json: service.policy.clone(),
@@ -198,6 +222,7 @@ impl Ledger {
             }),
         };
         in_flight.services.push(now_known);
+        bytes
     }
 
     /// Whatever was refused of it is of no interest any more.
@@ -323,6 +348,12 @@ impl Ledger {
             self.refused.insert(None, workload);
         }
         Some(push.version)
+    }
+
+    /// Why something that should be in force fits into no message, each once.
+    pub(super) fn take_too_large(&mut self) -> Vec<String> {
+        let told = |key| format!("{key}: its policy and routes are above {POLICY_BYTES_MAX} bytes");
+        self.too_large.drain(..).map(told).collect()
     }
 
     /// Whether there is a policy that should be in force and is not, for the sidecar does not take it.

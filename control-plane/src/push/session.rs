@@ -119,9 +119,12 @@ impl Session {
     fn send(&mut self) -> Result<(), ()> {
         let next = self.ledger.next(|| self.membership.mailbox().take());
         let news = self.membership.collect(&next);
-        let Some(push) = self.ledger.push(news, Instant::now()) else {
-            return Ok(());
-        };
+        let version = news.version;
+        let push = self.ledger.push(news, Instant::now());
+        for reason in self.ledger.take_too_large() {
+            self.refused(version, reason);
+        }
+        let Some(push) = push else { return Ok(()) };
         self.proxies
             .update(&self.pod, |proxy| proxy.sent_version = push.version);
         // The channel has room for it: the one before was answered, so it was read.
@@ -191,7 +194,10 @@ impl Session {
         let Some(version) = self.ledger.nack(nack.nonce) else {
             return;
         };
-        let reason = clean(&nack.reason);
+        self.refused(version, clean(&nack.reason));
+    }
+
+    fn refused(&self, version: u64, reason: String) {
         tracing::warn!(pod = %self.pod, version, reason, "push refused");
         self.proxies
             .update(&self.pod, |proxy| proxy.last_nack.clone_from(&reason));

@@ -29,6 +29,7 @@ async fn the_command_line_shows_what_happens() {
             to: to.into(),
             reason: "12 of 20 calls failed\u{1b}[2J".to_owned(),
             forced: false,
+            observed: false,
         })
     };
     stream.fact(opened(pb::BreakerState::Open)).await;

@@ -62,13 +62,15 @@ impl Parts<'_> {
         let operator = policy.forced.and_then(forced_by_operator);
         let mut breaker = |name: &str, outbound: &snapshot::Outbound| {
             let config = outbound.breaker;
+            let mode = config.and_then(|config| config.mode).unwrap_or(policy.mode);
             let breaker = breakers
                 .remove(name)
-                .inspect(|known| known.reconfigure(config))
+                .inspect(|known| known.reconfigure(config, mode))
                 .unwrap_or_else(|| {
                     let (facts, metrics) = (self.environment.facts.clone(), self.metrics.clone());
                     Arc::new(breaker::Shared::new(
                         config,
+                        mode,
                         self.service.clone(),
                         name.to_owned(),
                         facts,
@@ -83,7 +85,6 @@ impl Parts<'_> {
             wanted.insert(name.to_owned(), breaker.clone());
             BreakerLayer {
                 breaker,
-                mode: config.and_then(|config| config.mode).unwrap_or(policy.mode),
                 deadline: outbound.deadline.map(|deadline| deadline.get()),
             }
         };
@@ -129,7 +130,7 @@ impl Parts<'_> {
         };
         // Nobody will hear of these again: they must not look forced, or open, for ever.
         for gone in breakers.values() {
-            gone.reconfigure(None);
+            gone.reconfigure(None, snapshot::Mode::default());
             gone.force(None);
         }
         *breakers = wanted;

@@ -21,6 +21,7 @@ use crate::endpoints::Described;
 use crate::error::Error;
 use crate::facts;
 use crate::pipeline::Stack;
+use crate::policy::transition::Phase;
 use crate::request::Context;
 use crate::telemetry::Direction;
 
@@ -187,7 +188,7 @@ fn breaking(open_for_secs: u64, burst: u32) -> snapshot::Outbound {
 async fn a_new_policy_keeps_breakers_open_and_what_retries_have_spent() {
     let app = App::start(503).await;
     let backend = backend(breaking(60, 3), &[&app]);
-    while backend.breakers()[0].1 != Phase::Open {
+    while backend.breakers()[0].1.phase != Phase::Open {
         let status = backend.call(request(true)).await;
         assert_eq!(status.expect("the app's own"), 503);
         assert!(app.asked() < 50, "half of all calls fail");
@@ -197,7 +198,7 @@ async fn a_new_policy_keeps_breakers_open_and_what_retries_have_spent() {
 
     // Longer open, and more to be saved: neither closes it, and nobody is given what he has not earned.
     backend.reconfigure(&policy(breaking(120, 50)));
-    assert_eq!(backend.breakers()[0].1, Phase::Open);
+    assert_eq!(backend.breakers()[0].1.phase, Phase::Open);
     let refused = backend.call(request(true)).await;
     assert!(matches!(refused, Err(Error::BreakerOpen { .. })));
     assert_eq!(app.asked(), asked);
@@ -215,7 +216,7 @@ async fn a_breaker_that_a_new_policy_has_no_more_does_not_look_open_for_ever() {
     };
     let backend = Backend::new(&policy(breaking(60, 3)), environment);
     backend.endpoints.update(true, described(&[&app]), &[]);
-    while backend.breakers()[0].1 != Phase::Open {
+    while backend.breakers()[0].1.phase != Phase::Open {
         let status = backend.call(request(true)).await;
         assert_eq!(status.expect("the app's own"), 503);
     }

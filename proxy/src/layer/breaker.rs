@@ -1,6 +1,7 @@
 //! Asks the circuit breaker of a service (or of one of its routes) before each call and tells it how the call went.
 
 use std::future::{Ready, ready};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -18,13 +19,15 @@ use crate::policy::breaker::{Breaker as Policy, Forced, Ticket};
 use crate::policy::deadline::Deadline;
 use crate::policy::outcome::{Fault, Outcome};
 use crate::policy::terms::Terms;
-use crate::policy::transition::Phase;
+use crate::policy::transition::{Phase, Transition, Why};
 use crate::request::{self, Request};
 use crate::telemetry::BackendMetrics;
 
 /// A breaker and whom to tell when it changes. Shared by all workers; held for nanoseconds at a time.
 pub struct Shared {
     policy: Mutex<Policy>,
+    /// Its policy says so; an operator is stronger.
+    observes: AtomicBool,
     service: Arc<str>,
     /// Empty: of the whole service.
     route: String,
@@ -32,10 +35,21 @@ pub struct Shared {
     metrics: Arc<BackendMetrics>,
 }
 
+/// How a breaker stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    pub phase: Phase,
+    /// By its policy or an operator.
+    pub forced: bool,
+    /// It refuses nobody.
+    pub observed: bool,
+}
+
 impl Shared {
     /// `config`: `None` where no policy asks for a breaker, and it is only there to be forced.
     pub fn new(
         config: Option<Config>,
+        mode: Mode,
         service: Arc<str>,
         route: String,
         facts: Facts,
@@ -45,6 +59,7 @@ impl Shared {
         metrics.breaker_state(&route, policy.state());
         Self {
             policy: Mutex::new(policy),
+            observes: AtomicBool::new(mode == Mode::Observe),
             service,
             route,
             facts,
@@ -53,8 +68,27 @@ impl Shared {
     }
 
     /// A new policy: what was learnt stays.
-    pub fn reconfigure(&self, config: Option<Config>) {
+    pub fn reconfigure(&self, config: Option<Config>, mode: Mode) {
         self.with(|policy| policy.reconfigure(config, Instant::now()));
+        let before = self.status();
+        let observes = mode == Mode::Observe;
+        self.observes.store(observes, Ordering::Relaxed);
+        let status = self.status();
+        if status != before && status.phase != Phase::Closed {
+            let reason = match status.observed {
+                true => "its policy only observes now",
+                false => "its policy is enforced now",
+            };
+            let still = Transition {
+                from: status.phase,
+                to: status.phase,
+                enforced: true,
+                why: Why::PolicyChanged,
+                reason: reason.to_owned(),
+            };
+            let (service, route) = (&self.service, &self.route);
+            self.facts.breaker_changed(service, route, still, status);
+        }
     }
 
     /// By an operator, which is the stronger, or by its policy.
@@ -67,15 +101,17 @@ impl Shared {
         self.with(|policy| policy.tick(now));
     }
 
-    /// Its state, and whether that is forced.
-    pub fn state(&self) -> (Phase, bool) {
-        let policy = self.policy.lock().expect("no panic while locked");
-        (policy.state(), policy.is_forced())
+    pub fn status(&self) -> Status {
+        self.status_of(&self.policy.lock().expect("no panic while locked"))
     }
 
-    fn is_held_by_operator(&self) -> bool {
-        let policy = self.policy.lock().expect("no panic while locked");
-        policy.is_held_by_operator()
+    fn status_of(&self, policy: &Policy) -> Status {
+        Status {
+            phase: policy.state(),
+            forced: policy.is_forced(),
+            // Whom an operator forces, he wants forced; a policy that only observes may not force either.
+            observed: self.observes.load(Ordering::Relaxed) && !policy.is_held_by_operator(),
+        }
     }
 
     pub fn route(&self) -> &str {
@@ -86,11 +122,11 @@ impl Shared {
         let mut policy = self.policy.lock().expect("no panic while locked");
         let result = act(&mut policy);
         while let Some(transition) = policy.take_transition() {
-            let forced = policy.is_forced();
+            let status = self.status_of(&policy);
             self.metrics
-                .breaker_changed(&self.route, &transition, forced);
+                .breaker_changed(&self.route, &transition, status.forced);
             self.facts
-                .breaker_changed(&self.service, &self.route, transition, forced);
+                .breaker_changed(&self.service, &self.route, transition, status);
         }
         result
     }
@@ -99,7 +135,6 @@ impl Shared {
 #[derive(Clone)]
 pub struct BreakerLayer {
     pub breaker: Arc<Shared>,
-    pub mode: Mode,
     /// How long a call may take by its policy: who has had that much time is not the caller's haste.
     pub deadline: Option<Duration>,
 }
@@ -110,7 +145,6 @@ const TOLD_EARLY: Duration = Duration::from_millis(10);
 #[derive(Clone)]
 pub struct Breaker<S> {
     breaker: Arc<Shared>,
-    mode: Mode,
     deadline: Option<Duration>,
     inner: S,
 }
@@ -121,7 +155,6 @@ impl<S> Layer<S> for BreakerLayer {
     fn layer(&self, inner: S) -> Breaker<S> {
         Breaker {
             breaker: self.breaker.clone(),
-            mode: self.mode,
             deadline: self.deadline,
             inner,
         }
@@ -149,8 +182,7 @@ impl<S: Call> Service<Box<Request>> for Breaker<S> {
                 answered: None,
                 over_quota: false,
             }),
-            // Whom an operator forces, he wants forced; a policy that only observes may not force either.
-            Err(_) if self.mode == Mode::Observe && !breaker.is_held_by_operator() => {
+            Err(_) if breaker.status().observed => {
                 breaker.metrics.would_refuse("circuit-breaker-open");
                 None
             }

@@ -373,7 +373,7 @@ pub(crate) const BUGS: &[Bug] = bugs! {
     }
     "backend/stacks.rs" {
         "a breaker that a policy has no more looks open for ever":
-            "gone.reconfigure(None);" => "()",
+            "gone.reconfigure(None, snapshot::Mode::default());" => "()",
             "backend::tests::a_breaker_that_a_new_policy_has_no_more_does_not_look_open_for_ever";
         "a new policy begins with new breakers":
             "breakers\n                .remove(name)" => "None::<Arc<breaker::Shared>>",

@@ -51,6 +51,14 @@ pub struct GrpcMethodMatch {
 impl RouteRule for GrpcRouteRule {
     const KIND: Kind = Kind::GrpcRoute;
 
+    fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    fn matches_count(&self) -> usize {
+        self.matches.len()
+    }
+
     fn backend_refs(&self) -> &[BackendRef] {
         &self.backend_refs
     }

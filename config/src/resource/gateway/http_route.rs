@@ -94,6 +94,15 @@ pub struct RouteRetry {
 impl RouteRule for HttpRouteRule {
     const KIND: Kind = Kind::HttpRoute;
 
+    fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// It writes one of every path where there is none.
+    fn matches_count(&self) -> usize {
+        self.matches.len().max(1)
+    }
+
     fn backend_refs(&self) -> &[BackendRef] {
         &self.backend_refs
     }

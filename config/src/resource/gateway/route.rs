@@ -24,10 +24,15 @@ pub struct RouteSpec<R> {
     pub rules: Vec<R>,
 }
 
-/// A rule of either kind: where its calls go.
+/// A rule of either kind: which calls it is for, as far as both say it alike, and where they go.
 pub trait RouteRule {
     /// Of the route.
     const KIND: Kind;
+
+    fn name(&self) -> Option<&str>;
+
+    /// So many matches the API server sees.
+    fn matches_count(&self) -> usize;
 
     fn backend_refs(&self) -> &[BackendRef];
 

@@ -243,7 +243,10 @@ fn a_mesh_config_is_told_of_itself_and_of_the_older_one() {
     };
     let told = told(&ancestors(&resource, &entry, &[younger], NOW));
     assert_eq!((told.len(), told[0][2].as_str()), (1, "Conflicted"));
-    assert!(told[0][3].contains("MeshConfig first is older"), "{told:?}");
+    assert!(
+        told[0][3].contains("MeshConfig first is in force"),
+        "{told:?}"
+    );
 }
 
 #[test]

@@ -200,3 +200,32 @@ fn many_services_go_out_in_portions_and_their_addresses_last() {
     );
     assert!(portions.iter().all(|portion| portion.addresses.is_empty()));
 }
+
+/// Sixty-four routes of a megabyte, in one namespace, ended the streams of all sidecars that call it, again and again.
+#[test]
+fn a_push_ends_where_it_has_grown_large_and_what_fits_into_none_is_refused_by_name() {
+    let large = "x".repeat(PUSH_BYTES_MAX);
+    let mut ledger = Ledger::default();
+    let names = ["a", "b", "c"];
+    let mut left: Vec<_> = names.map(|name| service(name, &large, &[1])).to_vec();
+    for n in 1..=names.len() {
+        let push = push(&mut ledger, &left).expect("one of them");
+        assert_eq!(push.services.len(), 1, "push {n}");
+        assert!(push.encoded_len() < 2 * PUSH_BYTES_MAX);
+        ledger.ack(push.nonce).expect("in flight");
+        let next = ledger.next(Dirty::default).services;
+        left.retain(|service| next.contains(&service.key));
+        assert_eq!(left.len(), names.len() - n);
+    }
+
+    let larger = "x".repeat(POLICY_BYTES_MAX + 1);
+    let huge = service("a", &larger, &[1, 2]);
+    let push = push(&mut ledger, std::slice::from_ref(&huge)).expect("its endpoints are fine");
+    assert_eq!((push.services.len(), push.endpoints.len()), (0, 1));
+    let told = ledger.take_too_large();
+    assert!(told[0].starts_with("boutique/a:80: "), "{told:?}");
+    assert!(ledger.has_refused());
+    ledger.ack(push.nonce).expect("in flight");
+    assert_eq!(self::push(&mut ledger, &[huge]), None);
+    assert_eq!(ledger.take_too_large(), [""; 0], "it has been told");
+}

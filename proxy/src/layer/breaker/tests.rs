@@ -1,7 +1,9 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use http::{HeaderValue, Response, StatusCode};
+use tokio::sync::mpsc;
 use tower::service_fn;
+use weir_config::pb;
 use weir_config::snapshot::Force;
 use weir_config::units::Count;
 
@@ -18,6 +20,7 @@ use crate::request::Context as RequestContext;
 struct World {
     breaker: Arc<Shared>,
     asked: AtomicU32,
+    told: Mutex<mpsc::Receiver<pb::Fact>>,
 }
 
 impl World {
@@ -29,11 +32,19 @@ impl World {
         };
         let service: Arc<str> = "breaker/layer:1".into();
         let metrics = Arc::new(BackendMetrics::new(&service));
-        let facts = facts::channel().0;
+        let (facts, told) = facts::channel();
         let route = String::new();
         Self {
-            breaker: Arc::new(Shared::new(Some(config), service, route, facts, metrics)),
+            breaker: Arc::new(Shared::new(
+                Some(config),
+                Mode::Enforce,
+                service,
+                route,
+                facts,
+                metrics,
+            )),
             asked: AtomicU32::new(0),
+            told: Mutex::new(told),
         }
     }
 
@@ -43,7 +54,6 @@ impl World {
         let deadline = DeadlineLayer { limit: Some(limit) };
         let layer = BreakerLayer {
             breaker: self.breaker.clone(),
-            mode: Mode::Enforce,
             deadline: Some(limit),
         };
         let mut request = request();
@@ -54,7 +64,6 @@ impl World {
     async fn ask(&'static self, service: impl Call) -> Answer {
         let layer = BreakerLayer {
             breaker: self.breaker.clone(),
-            mode: Mode::Enforce,
             deadline: None,
         };
         layer.layer(service).call(request()).await
@@ -67,6 +76,8 @@ impl World {
     }
 
     async fn call(&'static self, mode: Mode) -> Answer {
+        let observes = mode == Mode::Observe;
+        self.breaker.observes.store(observes, Ordering::Relaxed);
         let failing = service_fn(|_: Box<Request>| {
             self.asked.fetch_add(1, Ordering::Relaxed);
             let mut response = Response::new(Body::empty());
@@ -75,10 +86,26 @@ impl World {
         });
         let layer = BreakerLayer {
             breaker: self.breaker.clone(),
-            mode,
             deadline: None,
         };
         layer.layer(failing).call(request()).await
+    }
+
+    /// And whether it is forced.
+    fn state(&self) -> (Phase, bool) {
+        let status = self.breaker.status();
+        (status.phase, status.forced)
+    }
+
+    /// Of each fact since it was last asked for: the state, and whether nobody is refused by it.
+    fn told(&self) -> Vec<(pb::BreakerState, bool)> {
+        let mut told = self.told.lock().expect("no panic while locked");
+        std::iter::from_fn(|| told.try_recv().ok())
+            .filter_map(|fact| match fact.fact? {
+                pb::fact::Fact::BreakerChanged(it) => Some((it.to(), it.observed)),
+                _ => None,
+            })
+            .collect()
     }
 
     fn asked(&self) -> u32 {
@@ -100,7 +127,7 @@ async fn a_service_that_only_streams_is_called_again_after_it_failed() {
     assert!(world.stream().await.is_err(), "there are enough of them");
     tokio::time::advance(Duration::from_secs(10)).await;
     streams.push(world.stream().await.expect("it is closed"));
-    assert_eq!(world.breaker.state(), (Phase::Closed, false));
+    assert_eq!(world.state(), (Phase::Closed, false));
 }
 
 #[tokio::test(start_paused = true)]
@@ -127,7 +154,7 @@ async fn who_asks_more_often_than_it_may_is_no_reason_to_stop_asking() {
         for _ in 0..2 {
             drop(world.ask(service_fn(says)).await.expect("an answer"));
         }
-        assert_eq!(world.breaker.state(), (then, false), "{status}");
+        assert_eq!(world.state(), (then, false), "{status}");
     }
 }
 
@@ -148,12 +175,12 @@ async fn a_service_that_hangs_until_the_policys_deadline_opens_it_and_a_hasty_ca
         let ended = world.hang(second, second / 2).await;
         assert!(matches!(ended, Err(Error::DeadlineExceeded { .. })));
     }
-    assert_eq!(world.breaker.state(), (Phase::Closed, false));
+    assert_eq!(world.state(), (Phase::Closed, false));
     for _ in 0..2 {
         let ended = world.hang(second, 5 * second).await;
         assert!(matches!(ended, Err(Error::DeadlineExceeded { .. })));
     }
-    assert_eq!(world.breaker.state(), (Phase::Open, false));
+    assert_eq!(world.state(), (Phase::Open, false));
 }
 
 fn world() -> &'static World {
@@ -166,7 +193,7 @@ async fn an_open_breaker_answers_itself_and_the_service_is_not_asked() {
     for _ in 0..2 {
         drop(world.call(Mode::Enforce).await.expect("an answer"));
     }
-    assert_eq!(world.breaker.state(), (Phase::Open, false));
+    assert_eq!(world.state(), (Phase::Open, false));
     let refused = world.call(Mode::Enforce).await;
     let Err(Error::BreakerOpen { retry_after, .. }) = refused else {
         panic!("{:?}", refused.map(|response| response.status()));
@@ -184,7 +211,7 @@ async fn one_that_only_observes_asks_all_the_same_but_whom_an_operator_forces_is
     for _ in 0..5 {
         drop(world.call(Mode::Observe).await.expect("an answer"));
     }
-    assert_eq!(world.breaker.state(), (Phase::Open, false));
+    assert_eq!(world.state(), (Phase::Open, false));
     assert_eq!(world.asked(), 5);
     let metrics = String::from_utf8(crate::telemetry::render()).expect("text");
     let counted = "weir_would_refuse_total{direction=\"outbound\",reason=\"circuit-breaker-open\",service=\"breaker/layer:1\"} 3";
@@ -202,4 +229,28 @@ async fn one_that_only_observes_asks_all_the_same_but_whom_an_operator_forces_is
     let refused = world.call(Mode::Observe).await;
     assert!(matches!(refused, Err(Error::BreakerOpen { .. })));
     assert_eq!(world.asked(), 6);
+}
+
+/// `weir breakers`, the journal and the status told of an outage where nobody was refused.
+#[tokio::test(start_paused = true)]
+async fn one_that_refuses_nobody_says_so_and_when_that_changes() {
+    use pb::BreakerState::Open;
+    let world = world();
+    for _ in 0..2 {
+        drop(world.call(Mode::Observe).await.expect("an answer"));
+    }
+    assert_eq!(world.told(), [(Open, true)]);
+    let config = Some(Config::default());
+    world.breaker.reconfigure(config, Mode::Enforce);
+    assert_eq!(world.told(), [(Open, false)]);
+    world.breaker.reconfigure(config, Mode::Enforce);
+    assert_eq!(world.told(), [], "it is known");
+    world.breaker.reconfigure(config, Mode::Observe);
+    assert_eq!(world.told(), [(Open, true)]);
+
+    let to = Force::Open;
+    let until = Instant::now() + Duration::from_secs(60);
+    let by = ForcedBy::Operator { until };
+    world.breaker.force(Some(Forced { to, by }));
+    assert_eq!(world.told(), [(Open, false)]);
 }
