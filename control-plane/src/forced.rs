@@ -16,6 +16,8 @@ use crate::mesh::Mesh;
 
 /// Nobody remembers after a day that it was meant to be for a while.
 pub const FOR_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// At once: they have to fit where control planes tell each other.
+pub const HOLDS_MAX: usize = 200;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 const REPLAY_BATCH: usize = 4096;
 
@@ -30,6 +32,8 @@ pub enum Refusal {
     Span,
     #[error("it is not said what to")]
     To,
+    #[error("there may be {HOLDS_MAX} service ports that are held at once: let go of others first")]
+    TooMany,
 }
 
 /// Puts it in force and on record. The ports that it holds for, and until when.
@@ -56,6 +60,11 @@ pub async fn force(
     let keys = mesh.ports_of(&name, port);
     if keys.is_empty() {
         return Err(Refusal::Unknown(request.service.clone()).into());
+    }
+    let held = mesh.forced();
+    let others = held.keys().filter(|key| !keys.contains(key));
+    if forced.is_some() && others.count() + keys.len() > HOLDS_MAX {
+        return Err(Refusal::TooMany.into());
     }
     // On record first: what is in force and would be forgotten by a restart is worse than the other way round.
     for key in &keys {
@@ -101,6 +110,16 @@ fn parse(service: &str) -> Result<(ObjectName, Option<u16>), Refusal> {
     Ok((ObjectName::new(namespace, name), port))
 }
 
+/// Of `namespace/name:port`.
+pub(crate) fn key_of(text: &str) -> Option<ServiceKey> {
+    let (name, port) = parse(text).ok()?;
+    Some(ServiceKey {
+        namespace: name.namespace,
+        name: name.name,
+        port: port?,
+    })
+}
+
 /// What is held, from before a restart.
 pub fn replay(journal: &Journal) -> Result<BTreeMap<ServiceKey, Forced>, StoreError> {
     let mut held = BTreeMap::new();
@@ -126,12 +145,7 @@ pub fn replay(journal: &Journal) -> Result<BTreeMap<ServiceKey, Forced>, StoreEr
 /// `None`: a fact about something else.
 fn change_of(event: &Event) -> Option<(ServiceKey, Option<Forced>)> {
     let text = |field: &str| event.details.get(field).and_then(Value::as_str);
-    let (name, port) = parse(text("service")?).ok()?;
-    let key = ServiceKey {
-        namespace: name.namespace,
-        name: name.name,
-        port: port?,
-    };
+    let key = key_of(text("service")?)?;
     match event.kind.as_str() {
         "BreakerForced" => {
             let to = match text("to")? {

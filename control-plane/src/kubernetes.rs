@@ -6,6 +6,7 @@
 //! | [`trust`] | the trust bundle in ConfigMaps and in `caBundle` |
 //! | [`ca_secret`] | the CA, in a Secret that all control planes share |
 //! | [`lease`] | which of several control planes writes status |
+//! | [`holds`] | breakers that an operator holds, told to all of them |
 //! | [`peers`] | what each of them counts, for the one that does |
 //! | [`routes`] | the status of routes of the Gateway API |
 //! | [`status`] | what the status of our kinds says, and its writer |
@@ -24,6 +25,7 @@
 //! | leases.coordination.k8s.io and the Secret `weir-ca`, in its own namespace | get, create, update |
 
 pub mod ca_secret;
+pub mod holds;
 pub mod lease;
 pub mod namespaces;
 pub mod peers;
@@ -57,6 +59,7 @@ use crate::tokens::{TokenReviews, Tokens};
 use crate::webhook::Webhook;
 
 use self::ca_secret::CaSecret;
+use self::holds::Holds;
 use self::lease::Lease;
 use self::namespaces::Namespaces;
 use self::peers::Peers;
@@ -158,6 +161,7 @@ impl Settings {
             shared.register.clone(),
             peers.others(),
         );
+        let holds = Holds::new(mesh.clone(), journal.clone());
         let held = lease.held();
         let publisher = TrustPublisher {
             client: client.clone(),
@@ -178,7 +182,7 @@ impl Settings {
             background: vec![
                 Box::pin(source.run()),
                 Box::pin(following),
-                Box::pin(lease.run(contact.clone(), peers)),
+                Box::pin(lease.run(contact.clone(), peers, holds)),
                 Box::pin(writer.run(held.clone())),
                 Box::pin(routes.run(routes_client, contact, held)),
                 Box::pin(publisher.run()),

@@ -242,6 +242,11 @@ impl Mesh {
             .collect()
     }
 
+    /// What is held by an operator.
+    pub fn forced(&self) -> BTreeMap<ServiceKey, Forced> {
+        self.state().forced.clone()
+    }
+
     /// Holds breakers, or lets go of them.
     pub fn force(&self, changes: impl IntoIterator<Item = (ServiceKey, Option<Forced>)>) {
         self.update(|state| {

@@ -120,6 +120,14 @@ pub(crate) const CONTROL_PLANE: &[Bug] = bugs! {
             "policy.routing = of_everybody" => "policy.routing.extend(of_everybody)",
             "mesh::tests::routes_of_one_namespace_are_told_to_its_own_callers_and_to_nobody_else";
     }
+    "kubernetes/holds.rs" {
+        "what another control plane holds is let go of":
+            "here.get(&key) != self.agreed.get(&key)" => "true",
+            "kubernetes::holds::tests::what_one_is_told_holds_for_all_until_any_of_them_lets_go_of_it";
+        "what an operator changes during a write is undone by it":
+            "now.get(key) == here.get(key)" => "true",
+            "kubernetes::holds::tests::nothing_changes_here_before_the_lease_says_so_and_nothing_is_forgotten";
+    }
     "push/ledger.rs" {
         "a push takes whatever there is":
             "bytes < PUSH_BYTES_MAX" => "true",

@@ -48,8 +48,8 @@ enum Command {
     /// Hold all callers' breakers of a service open or closed for a while, or let go of them
     ///
     /// It holds for services without a breaker too, for all their routes, and over what policies say. It ends by itself,
-    /// also when the control plane is gone. Callers are those that are connected to this control plane: of two replicas,
-    /// ask each.
+    /// also when the control plane is gone. Of several replicas of the control plane any may be asked: the others know
+    /// within seconds, and let go of it as soon.
     Force {
         /// namespace/name, or namespace/name:port for one port of several
         service: String,

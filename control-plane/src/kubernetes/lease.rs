@@ -8,7 +8,7 @@
 //!
 //! Every write carries the version that was read, so of two who take it one fails. Time is measured here, by how
 //! long the Lease stayed as it was: the clock of another machine decides nothing. In its annotations those who do not
-//! hold it [tell](super::peers) what they count.
+//! hold it [tell](super::peers) what they count, and all of them what an operator [holds](super::holds).
 
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::holds::Holds;
 use super::peers::Peers;
 use super::trust::builtin;
 use crate::source::kubernetes::chain;
@@ -58,10 +59,12 @@ impl Lease {
     }
 
     /// Runs for as long as the process does.
-    pub async fn run(mut self, contact: Contact, mut peers: Peers) {
+    pub async fn run(mut self, contact: Contact, mut peers: Peers, mut holds: Holds) {
         loop {
-            let attempt = tokio::time::timeout(PATIENCE, self.attempts(&mut peers)).await;
-            if matches!(attempt, Ok(Ok(_))) {
+            let attempts = self.attempts(&mut peers, &mut holds);
+            let attempt = tokio::time::timeout(PATIENCE, attempts).await;
+            let has_looked = matches!(attempt, Ok(Ok(_)));
+            if has_looked {
                 contact.made();
             }
             match attempt {
@@ -83,16 +86,19 @@ impl Lease {
                 let word = if still { "held" } else { "not held any more" };
                 tracing::info!(lease = LEASE, "{word}");
             }
-            tokio::time::sleep(RENEW_EVERY).await;
+            tokio::select! {
+                () = tokio::time::sleep(RENEW_EVERY) => {}
+                () = holds.news(), if has_looked => {}
+            }
         }
     }
 
-    async fn attempts(&mut self, peers: &mut Peers) -> kube::Result<bool> {
-        let mut attempt = self.attempt(peers).await;
+    async fn attempts(&mut self, peers: &mut Peers, holds: &mut Holds) -> kube::Result<bool> {
+        let mut attempt = self.attempt(peers, holds).await;
         for _ in 1..WRITES_MAX {
             match attempt {
                 Err(kube::Error::Api(status)) if status.code == 409 => {
-                    attempt = self.attempt(peers).await;
+                    attempt = self.attempt(peers, holds).await;
                 }
                 other => return other,
             }
@@ -101,12 +107,14 @@ impl Lease {
     }
 
     /// Takes it or renews it; whether it is ours then.
-    async fn attempt(&mut self, peers: &mut Peers) -> kube::Result<bool> {
+    async fn attempt(&mut self, peers: &mut Peers, holds: &mut Holds) -> kube::Result<bool> {
         let Some(mut lease) = self.leases.get_opt(LEASE).await? else {
             let resource = builtin("coordination.k8s.io", "v1", "Lease", "leases");
             let spec = self.spec(0);
-            let lease = DynamicObject::new(LEASE, &resource).data(json!({ "spec": spec }));
+            let mut lease = DynamicObject::new(LEASE, &resource).data(json!({ "spec": spec }));
+            let merged = holds.merge(lease.metadata.annotations.get_or_insert_default());
             self.leases.create(&PostParams::default(), &lease).await?;
+            holds.agree(merged);
             return Ok(true);
         };
         let spec = lease.data["spec"].clone();
@@ -117,19 +125,21 @@ impl Lease {
         }
         let since = self.seen.as_ref().map(|(_, since)| since.elapsed());
         let expired = holder.is_empty() || since.is_some_and(|since| since >= DURATION);
-        let holds = ours || expired;
+        let is_holder = ours || expired;
         let annotations = lease.metadata.annotations.get_or_insert_default();
-        if holds {
+        if is_holder {
             peers.learn(annotations, DURATION);
             let transitions = spec["leaseTransitions"].as_i64().unwrap_or(0);
             lease.data["spec"] = self.spec(transitions + i64::from(!ours));
         } else {
             peers.tell(annotations);
         }
+        let merged = holds.merge(annotations);
         self.leases
             .replace(LEASE, &PostParams::default(), &lease)
             .await?;
-        Ok(holds)
+        holds.agree(merged);
+        Ok(is_holder)
     }
 
     fn spec(&self, transitions: i64) -> Value {

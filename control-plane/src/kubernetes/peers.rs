@@ -27,7 +27,7 @@ const BYTES_MAX: usize = 48 * 1024;
 /// Of all of them. An object may have annotations of 256 KiB, and the Lease must never be refused for its own.
 const ALL_BYTES_MAX: usize = 192 * 1024;
 
-type Annotations = BTreeMap<String, String>;
+pub(super) type Annotations = BTreeMap<String, String>;
 
 /// What one control plane says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -245,13 +245,14 @@ fn fitted(mut said: Said, room: usize) -> Option<String> {
 
 /// A pod's name may be longer than an annotation's.
 fn key(pod: &str) -> String {
-    let digest = Sha256::digest(pod.as_bytes());
-    let hex: String = digest
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("{PREFIX}{hex}")
+    format!("{PREFIX}{}", digest(pod))
+}
+
+/// Short, and another one for each name.
+pub(super) fn digest(name: &str) -> String {
+    let digest = Sha256::digest(name.as_bytes());
+    let bytes = digest.iter().take(8);
+    bytes.map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn key_is_of(own: &str, said: &Said) -> bool {

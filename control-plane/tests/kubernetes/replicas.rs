@@ -44,19 +44,55 @@ async fn the_holder_of_the_lease_writes_status() {
     plane.stop().await;
 }
 
+/// A second one, beside the one that the cluster has.
+async fn another(cluster: &Cluster) -> ControlPlane {
+    let mut settings = cluster.settings();
+    settings.state = cluster.folder.path().join("state-1");
+    settings.operator_socket = Some(cluster.folder.path().join("operator-1.sock"));
+    settings.trust_bundle_out = None;
+    if let Where::Kubernetes(own) = &mut settings.cluster {
+        own.pod = "weir-control-plane-1".to_owned();
+    }
+    ControlPlane::start(settings).await.expect("it starts")
+}
+
+/// An operator asks one of them, and means everybody's callers: those of the others called on.
+#[tokio::test]
+async fn what_an_operator_holds_at_one_control_plane_holds_for_the_sidecars_of_all() {
+    let cluster = Cluster::double().await;
+    let first = cluster.start().await;
+    let second = another(&cluster).await;
+    let mut caller = subscribed(&cluster, &first).await;
+    let socket = cluster.folder.path().join("operator-1.sock");
+    let socket = format!("unix:{}", socket.display());
+    let force = async |to: &str| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_weir"));
+        command.args(["--control-plane", &socket]);
+        command.args(["breakers", "force", "boutique/catalog", to, "--for", "1m"]);
+        let output = command.output().await.expect("it runs");
+        assert!(output.status.success(), "{output:?}");
+    };
+    for (to, is_held) in [("open", true), ("auto", false)] {
+        force(to).await;
+        let policy = loop {
+            let push = caller.next().await;
+            if let Some(service) = push.services.first() {
+                break String::from_utf8(service.policy_json.to_vec()).expect("JSON");
+            }
+        };
+        assert_eq!(policy.contains("\"forced\":{"), is_held, "{to}: {policy}");
+    }
+    first.stop().await;
+    second.stop().await;
+}
+
 /// Of two control planes each knows its own sidecars only, and status tells of all of them. Planted bug that this finds:
 /// whoever writes it counts its own.
 #[tokio::test]
 async fn status_counts_the_sidecars_of_every_control_plane() {
     let cluster = Cluster::double().await;
     let first = cluster.start().await;
-    let mut settings = cluster.settings();
-    settings.state = cluster.folder.path().join("state-1");
-    settings.trust_bundle_out = None;
-    if let Where::Kubernetes(own) = &mut settings.cluster {
-        own.pod = "weir-control-plane-1".to_owned();
-    }
-    let second = ControlPlane::start(settings).await.expect("it starts");
+    let second = another(&cluster).await;
     let told = |reason: &'static str, message: &'static str| {
         move |it: &Value| condition(it, "Enforced") == (reason.to_owned(), message.to_owned())
     };
