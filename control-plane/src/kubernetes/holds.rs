@@ -80,6 +80,14 @@ impl Holds {
         Merged { all, here }
     }
 
+    /// For a Lease that is new: it has nothing to say of what was agreed.
+    pub fn tell(&self, annotations: &mut Annotations) -> Merged {
+        let here = self.mesh.forced();
+        annotations.extend(here.iter().map(annotation));
+        let all = here.clone();
+        Merged { all, here }
+    }
+
     /// They are written.
     pub fn agree(&mut self, merged: Merged) {
         let Merged { all, here } = merged;

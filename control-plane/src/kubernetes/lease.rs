@@ -112,7 +112,7 @@ impl Lease {
             let resource = builtin("coordination.k8s.io", "v1", "Lease", "leases");
             let spec = self.spec(0);
             let mut lease = DynamicObject::new(LEASE, &resource).data(json!({ "spec": spec }));
-            let merged = holds.merge(lease.metadata.annotations.get_or_insert_default());
+            let merged = holds.tell(lease.metadata.annotations.get_or_insert_default());
             self.leases.create(&PostParams::default(), &lease).await?;
             holds.agree(merged);
             return Ok(true);

@@ -97,6 +97,22 @@ async fn nothing_changes_here_before_the_lease_says_so_and_nothing_is_forgotten(
 }
 
 #[tokio::test]
+async fn a_lease_that_was_deleted_lets_go_of_nothing() {
+    let (mut asked, mut other) = (plane(), plane());
+    let forced = open();
+    asked.force(Some(forced));
+    let mut lease = Annotations::new();
+    asked.looks(&mut lease);
+    other.looks(&mut lease);
+    let mut anew = Annotations::new();
+    let merged = asked.holds.tell(&mut anew);
+    asked.holds.agree(merged);
+    other.looks(&mut anew);
+    assert_eq!((asked.held(), other.held()), (Some(forced), Some(forced)));
+    assert_eq!(anew, lease);
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_or_is_over_holds_nothing_and_goes() {
     let mut plane = plane();
     let over = Forced {
