@@ -123,8 +123,8 @@ fn faults() -> Vec<Fault> {
     verdicts().into_iter().filter(is_ours).collect()
 }
 
-/// Of the Gateway API: its own definitions say what an API server refuses.
-const THEIRS: [&str; 3] = ["gateway.yaml", "grpc-route.yaml", "http-route.yaml"];
+/// How files of the Gateway API begin: its own definitions say what an API server refuses.
+const THEIRS: [&str; 3] = ["gateway", "grpc-route", "http-route"];
 
 /// Relative to this crate, and the same on every machine.
 fn policies(folder: &str) -> Vec<String> {
@@ -137,7 +137,8 @@ fn policies(folder: &str) -> Vec<String> {
                 .to_string_lossy()
                 .into_owned()
         })
-        .filter(|name| name.ends_with(".yaml") && !THEIRS.contains(&name.as_str()))
+        .filter(|name| name.ends_with(".yaml"))
+        .filter(|name| !THEIRS.iter().any(|theirs| name.starts_with(theirs)))
         .map(|name| format!("../config/tests/{folder}/{name}"))
         .collect();
     files.sort();
