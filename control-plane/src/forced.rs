@@ -68,20 +68,8 @@ pub async fn force(
     }
     // On record first: what is in force and would be forgotten by a restart is worse than the other way round.
     for key in &keys {
-        let service = key.to_string();
-        journal
-            .record(match forced {
-                Some(Forced { to, until_ms }) => Fact::BreakerForced {
-                    service,
-                    to: to.as_str().to_owned(),
-                    until_ms,
-                },
-                None => Fact::BreakerReleased {
-                    service,
-                    reason: "an operator let go of it".to_owned(),
-                },
-            })
-            .await?;
+        let fact = fact(key, forced, "an operator let go of it");
+        journal.record(fact).await?;
     }
     mesh.force(keys.iter().map(|key| (key.clone(), forced)));
     let notes = keys.iter().filter_map(|key| mesh.breaker_is_not_asked(key));
@@ -90,6 +78,22 @@ pub async fn force(
         until_ms: forced.map_or(0, |forced| forced.until_ms),
         notes: notes.filter(|_| forced.is_some()).collect(),
     })
+}
+
+/// `why`: nothing is held there any more.
+pub(crate) fn fact(key: &ServiceKey, forced: Option<Forced>, why: &str) -> Fact {
+    let service = key.to_string();
+    match forced {
+        Some(Forced { to, until_ms }) => Fact::BreakerForced {
+            service,
+            to: to.as_str().to_owned(),
+            until_ms,
+        },
+        None => Fact::BreakerReleased {
+            service,
+            reason: why.to_owned(),
+        },
+    }
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -16,7 +16,7 @@ use weir_config::snapshot::{Force, Forced, ServiceKey};
 
 use super::peers::{Annotations, digest};
 use crate::forced::{self, HOLDS_MAX};
-use crate::journal::{Fact, Journal, now_ms};
+use crate::journal::{Journal, now_ms};
 use crate::mesh::Mesh;
 
 const PREFIX: &str = "forced.weir.dev/";
@@ -75,6 +75,10 @@ impl Holds {
             let held = if is_changed_here { &here } else { &there };
             all.extend(held.get(&key).map(|forced| (key, *forced)));
         }
+        // Several may have been asked at once, each for as many as there may be: the Lease must never be refused for it.
+        while all.len() > HOLDS_MAX {
+            all.pop_last();
+        }
         annotations.retain(|key, _| !key.starts_with(PREFIX));
         annotations.extend(all.iter().map(annotation));
         Merged { all, here }
@@ -101,28 +105,14 @@ impl Holds {
                 (key, forced)
             })
             .collect();
-        for (key, forced) in &changes {
-            self.journal.note(fact(key, *forced));
+        for (key, held) in &changes {
+            let why = "another control plane let go of it";
+            self.journal.note(forced::fact(key, *held, why));
         }
         if !changes.is_empty() {
             self.mesh.force(changes);
         }
         self.agreed = all;
-    }
-}
-
-fn fact(key: &ServiceKey, forced: Option<Forced>) -> Fact {
-    let service = key.to_string();
-    match forced {
-        Some(Forced { to, until_ms }) => Fact::BreakerForced {
-            service,
-            to: to.as_str().to_owned(),
-            until_ms,
-        },
-        None => Fact::BreakerReleased {
-            service,
-            reason: "another control plane let go of it".to_owned(),
-        },
     }
 }
 

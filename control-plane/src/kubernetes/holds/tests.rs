@@ -96,6 +96,28 @@ async fn nothing_changes_here_before_the_lease_says_so_and_nothing_is_forgotten(
     assert_eq!(asked.held(), Some(closed));
 }
 
+/// Annotations above 256 KiB are refused, and the Lease with them.
+#[tokio::test]
+async fn however_many_are_asked_for_at_several_the_lease_has_as_many_as_there_may_be() {
+    let (mut asked, mut other) = (plane(), plane());
+    let many = |first: usize| {
+        let key = move |n| ServiceKey {
+            name: format!("service-{}", first + n),
+            ..cart()
+        };
+        (0..HOLDS_MAX).map(move |n| (key(n), Some(open())))
+    };
+    asked.holds.mesh.force(many(0));
+    other.holds.mesh.force(many(1000));
+    let mut lease = Annotations::new();
+    for _ in 0..2 {
+        asked.looks(&mut lease);
+        other.looks(&mut lease);
+    }
+    assert_eq!(lease.len(), HOLDS_MAX);
+    assert_eq!(asked.holds.mesh.forced(), other.holds.mesh.forced());
+}
+
 #[tokio::test]
 async fn a_lease_that_was_deleted_lets_go_of_nothing() {
     let (mut asked, mut other) = (plane(), plane());
