@@ -110,11 +110,11 @@ async fn however_many_are_asked_for_at_several_the_lease_has_as_many_as_there_ma
     asked.holds.mesh.force(many(0));
     other.holds.mesh.force(many(1000));
     let mut lease = Annotations::new();
-    for _ in 0..2 {
-        asked.looks(&mut lease);
-        other.looks(&mut lease);
+    for plane in [&mut asked, &mut other] {
+        plane.looks(&mut lease);
+        assert_eq!(lease.len(), HOLDS_MAX);
     }
-    assert_eq!(lease.len(), HOLDS_MAX);
+    asked.looks(&mut lease);
     assert_eq!(asked.holds.mesh.forced(), other.holds.mesh.forced());
 }
 
