@@ -1,6 +1,6 @@
 //! From what users wrote to what a sidecar needs: pure, complete, every default filled in.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -19,10 +19,12 @@ mod faults;
 mod gateway;
 pub(crate) mod protocol;
 mod routes;
+mod shared;
 
 pub(crate) use authorization::whole_identity;
 pub use faults::end as fault_end;
 pub(crate) use routes::route_match;
+pub use shared::{Exception, exceptions};
 
 /// A field of every policy, beside those of its blocks.
 const MODE: &str = "mode";
@@ -180,34 +182,19 @@ pub fn direct_endpoint(index: &Index, pod: &Pod, address: SocketAddr) -> Endpoin
 pub fn workload(index: &Index, pod: &ObjectName) -> Option<snapshot::Workload> {
     let pod = index.pod(pod)?;
     let mesh = index.mesh_config();
-    let mut ports: Vec<snapshot::Inbound> = Vec::new();
-    let mut leading: BTreeMap<u16, Vec<(ObjectName, &ServicePort)>> = BTreeMap::new();
-    for name in index.services_selecting(pod) {
-        let Some(service) = index.service(&name) else {
-            continue;
-        };
-        for port in service.spec.ports.iter().filter(|port| port.is_tcp()) {
-            let Some(number) = target_port(index, &name, port, pod) else {
-                continue;
-            };
-            let to_port = leading.entry(number).or_default();
-            to_port.push((name.clone(), port));
-            let inbound = inbound(index, &name, port, (pod, number));
-            match ports.iter_mut().find(|known| known.port == number) {
-                None => ports.push(inbound),
-                Some(known) if outranks(index, &inbound, known) => *known = inbound,
-                Some(_) => {}
-            }
-        }
-    }
-    ports.sort_by_key(|inbound| inbound.port);
     let namespace = pod.metadata.namespace();
-    for inbound in &mut ports {
-        // Whichever service a caller means, it is the same app: what any of them forbids is forbidden.
-        let leading = leading.get(&inbound.port).map_or(&[][..], Vec::as_slice);
-        inbound.authorization = authorization::compile(index, namespace, leading);
-    }
-    let of_namespace = Policies::of(index, pod.metadata.namespace(), None);
+    let ports = shared::leading(index, pod)
+        .into_iter()
+        .map(|(number, leading)| {
+            let (service, port) = shared::speaker(index, &leading);
+            snapshot::Inbound {
+                // Whichever service a caller means, it is the same app: what any of them forbids is forbidden.
+                authorization: authorization::compile(index, namespace, &leading),
+                ..inbound(index, service, port, (pod, number))
+            }
+        });
+    let ports = ports.collect();
+    let of_namespace = Policies::of(index, namespace, None);
     Some(snapshot::Workload {
         identity: pod.identity(index.trust_domain()),
         zone: zone_of(index, pod),
@@ -244,7 +231,48 @@ pub fn effective_inbound(
 ) -> Option<Effective<snapshot::InboundLimits>> {
     let name = ObjectName::new(&key.namespace, &key.name);
     let port = service_port(index.service(&name)?, key.port)?;
-    let policies = Policies::of(index, &key.namespace, Some((&name, port)));
+    Some(inbound_said(index, &key.namespace, Some((&name, port))))
+}
+
+/// The same, on ports of a namespace's pods to which no service leads.
+pub fn effective_inbound_elsewhere(
+    index: &Index,
+    namespace: &str,
+) -> Effective<snapshot::InboundLimits> {
+    inbound_said(index, namespace, None)
+}
+
+/// What MeshConfig says beside `defaults`, with who said so: the same for all.
+pub fn effective_mesh(index: &Index) -> Vec<(String, Value, Source)> {
+    let mesh = index.mesh_config();
+    let spec = mesh.map(|mesh| &mesh.spec);
+    let mtls = spec.and_then(|spec| spec.mtls);
+    let access_log = spec.and_then(|spec| spec.access_log);
+    let source = |is_said: bool| match mesh {
+        Some(mesh) if is_said => Source::MeshConfig(mesh.metadata.name.clone()),
+        _ => Source::BuiltIn,
+    };
+    let value = |value: serde_json::Result<Value>| value.expect("it is plain data");
+    vec![
+        (
+            "mtls".to_owned(),
+            value(serde_json::to_value(mtls.unwrap_or_default())),
+            source(mtls.is_some()),
+        ),
+        (
+            "accessLog".to_owned(),
+            value(serde_json::to_value(access_log.unwrap_or_default())),
+            source(access_log.is_some()),
+        ),
+    ]
+}
+
+fn inbound_said(
+    index: &Index,
+    namespace: &str,
+    port: Option<(&ObjectName, &ServicePort)>,
+) -> Effective<snapshot::InboundLimits> {
+    let policies = Policies::of(index, namespace, port);
     let inbound = merge::inbound(&policies.inbound(), policies.mode);
     let (mode_from, mode) = policies.mode_said();
     let (mut from, mut fields) = (vec![(MODE.into(), mode_from)], vec![(MODE.into(), mode)]);
@@ -254,15 +282,16 @@ pub fn effective_inbound(
     from.extend(rates.from);
     fields.extend(inbound.fields.into_iter().chain(priorities.fields));
     fields.extend(rates.fields);
-    for (field, value, source) in authorization::said(index, &key.namespace, &[(name, port)]) {
+    let ports = port.map(|(name, port)| (name.clone(), port));
+    for (field, value, source) in authorization::said(index, namespace, ports.as_slice()) {
         fields.push((field.clone(), value));
         from.push((field, source));
     }
-    Some(Effective {
+    Effective {
         value: inbound.value,
         from,
         fields,
-    })
+    }
 }
 
 fn inbound(
@@ -287,29 +316,6 @@ fn inbound(
         // That of all services that lead there, by whoever knows them.
         authorization: None,
     }
-}
-
-/// Two services may lead to the same port of a pod: the one for which a policy says how it takes calls speaks for it, then
-/// one that has a policy at all, then the one whose name comes first.
-fn outranks(index: &Index, candidate: &snapshot::Inbound, known: &snapshot::Inbound) -> bool {
-    let rank = |inbound: &snapshot::Inbound| {
-        let policies = inbound.service.iter().flat_map(|key| of_port(index, key));
-        let says = policies.map(|policy| 1 + u8::from(policy.spec.inbound.is_some()));
-        says.max().unwrap_or(0)
-    };
-    rank(candidate) > rank(known)
-}
-
-/// The policies of a service and of one of its ports.
-fn of_port<'a>(
-    index: &'a Index,
-    key: &ServiceKey,
-) -> impl Iterator<Item = &'a Arc<ResiliencePolicy>> {
-    let name = ObjectName::new(&key.namespace, &key.name);
-    let port = (index.service(&name)).and_then(|service| service_port(service, key.port));
-    let of_port = port.map(|port| Target::Port(name.clone(), port.name().to_owned()));
-    let targets = of_port.into_iter().chain([Target::Service(name)]);
-    targets.filter_map(move |target| index.policy_on(&target))
 }
 
 /// The policies that apply to a service port or, without one, to a namespace; weakest first.

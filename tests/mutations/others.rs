@@ -46,10 +46,12 @@ pub(crate) const CONFIG: &[Bug] = bugs! {
             "Ok(value.unwrap_or_default())" => "value.ok_or_else(|| serde::de::Error::custom(\"null\"))",
             "compile::endpoints::lists_may_be_null";
     }
-    "compile.rs" {
+    "compile/shared.rs" {
         "a service with any policy speaks for a port as loudly as one that says how it takes calls":
             "1 + u8::from(policy.spec.inbound.is_some())" => "1",
             "compile::workload::of_two_services_before_one_port_the_one_with_a_policy_speaks";
+    }
+    "compile.rs" {
         "an endpoint whose pod is gone is called in plain text":
             "return index.pod(&name).map(|pod| Some(pod.as_ref()))" => "return Some(index.pod(&name).map(AsRef::as_ref))",
             "compile::endpoints::an_endpoint_whose_pod_is_gone_or_not_here_yet_gets_no_calls";
@@ -111,6 +113,9 @@ pub(crate) const CONTROL_PLANE: &[Bug] = bugs! {
             "injector::asked::tests::whom_the_webhooks_are_not_asked_about_is_not_injected_elsewhere";
     }
     "mesh/enforcement.rs" {
+        "where a policy does not hold is not told":
+            "compile::exceptions(index, policy, &target)" => "Vec::new()",
+            "mesh::tests::where_a_policy_does_not_hold_though_it_has_its_target_is_known";
         "what is said for callers of a headless service looks as if somebody might hold it":
             "self.index.no_address(&of).filter(|_| reach.callers)" => "None",
             "mesh::tests::of_a_headless_service_what_is_said_for_callers_is_known_to_hold_for_nobody";

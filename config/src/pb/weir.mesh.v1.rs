@@ -1008,10 +1008,10 @@ pub struct PolicyResponse {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PolicyValue {
-    /// outbound or inbound
+    /// outbound or inbound; empty: both
     #[prost(string, tag = "1")]
     pub direction: ::prost::alloc::string::String,
-    /// "namespace/name:port"
+    /// "namespace/name:port"; "other ports": those of the pod to which no Service leads; "the mesh": whatever is called
     #[prost(string, tag = "2")]
     pub service: ::prost::alloc::string::String,
     /// "outbound.retries.attempts", "routes\[0\].outbound.deadline"

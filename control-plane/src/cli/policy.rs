@@ -27,10 +27,7 @@ pub(super) async fn run(
     let mut client = connect(control_plane).await?;
     let answer = client.policy(request).await.map_err(failure)?.into_inner();
     let wanted = |value: &&pb::PolicyValue| {
-        let of_service = service.is_none_or(|service| {
-            let name = value.service.rsplit_once(':').map(|(name, _)| name);
-            value.service == service || name == Some(service)
-        });
+        let of_service = service.is_none_or(|service| is_meant(service, &value.service));
         of_service && (!said || value.source != "default")
     };
     let values: Vec<&pb::PolicyValue> = answer.values.iter().filter(wanted).collect();
@@ -59,22 +56,30 @@ pub(super) async fn run(
     }
 }
 
+/// `namespace/name`, or with the port.
+fn is_meant(wanted: &str, service: &str) -> bool {
+    let name = service.rsplit_once(':').map(|(name, _)| name);
+    service == wanted || name == Some(wanted)
+}
+
 /// Why there is nothing to tell.
 fn nothing(all: &[pb::PolicyValue], pod: &str, service: Option<&str>, said: bool) -> String {
-    match service {
-        _ if all.is_empty() => {
-            format!("nothing: {pod} serves no Service, and its app has called none yet")
-        }
-        Some(service) if said => {
-            format!("nothing that anybody said holds for {pod} and {service}: defaults, if at all")
-        }
-        None => format!("nothing that anybody said holds for {pod}: all are defaults"),
-        Some(service) => {
-            let known: BTreeSet<&str> = all.iter().map(|value| value.service.as_str()).collect();
-            let known = Vec::from_iter(known).join(", ");
-            format!("nothing of {service}: {pod} serves or has called {known}")
-        }
+    let Some(service) = service else {
+        return format!("nothing that anybody said holds for {pod}: all are defaults");
+    };
+    let services = all.iter().map(|value| value.service.as_str());
+    // All others have a port.
+    let known: BTreeSet<&str> = services.filter(|it| it.contains(':')).collect();
+    if said && known.iter().any(|known| is_meant(service, known)) {
+        return format!(
+            "nothing that anybody said holds for {pod} and {service}: all are defaults"
+        );
     }
+    let known = match known.is_empty() {
+        true => "no Service, and its app has called none yet".to_owned(),
+        false => format!("or has called {}", Vec::from_iter(known).join(", ")),
+    };
+    format!("nothing of {service}: {pod} serves {known}")
 }
 
 fn as_json(value: &pb::PolicyValue) -> Value {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use weir_config::index::{Attachment, Index, Parent, ROUTES_MAX, Target, Unresolved};
 use weir_config::resource::{GatewayRoute, ResiliencePolicy, TargetRef, Targeting};
-use weir_config::{Diagnostic, Resource, ResourceRef, parse};
+use weir_config::{Diagnostic, Resource, ResourceRef, compile, parse};
 
 use super::{Failure, Output, print};
 
@@ -114,6 +114,7 @@ impl Found {
             let reference = Resource::ResiliencePolicy((**policy).clone()).reference();
             let mut told = self.without_effect(&reference, self.index.attachments(policy));
             told.extend(self.missing_alternates(&reference, policy));
+            told.extend(self.exceptions(&reference, policy));
             if policy.spec.is_for_callers() {
                 told.extend(self.uncalled(&reference, &**policy));
             }
@@ -229,6 +230,21 @@ impl Found {
             ))
         });
         told.collect()
+    }
+
+    fn exceptions(&self, reference: &ResourceRef, policy: &ResiliencePolicy) -> Vec<String> {
+        let file = self.place(reference);
+        let accepted = self.index.attachments(policy).into_iter();
+        let accepted = accepted.filter(|(_, attachment)| *attachment == Attachment::Accepted);
+        let exceptions = accepted.flat_map(|(target, _)| {
+            let of = Target::of(policy, target);
+            let exceptions = compile::exceptions(&self.index, policy, &of).into_iter();
+            exceptions.map(|it| {
+                let target = &target.name;
+                format!("{file}: {reference} does not hold everywhere in {target}: {it}")
+            })
+        });
+        exceptions.collect()
     }
 
     fn missing_alternates(

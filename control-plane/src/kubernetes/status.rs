@@ -5,6 +5,7 @@ mod outages;
 pub mod writer;
 
 use serde_json::{Value, json};
+use weir_config::compile::Exception;
 use weir_config::index::Attachment;
 use weir_config::resource::TargetRef;
 use weir_config::{Kind, ResourceRef};
@@ -183,6 +184,9 @@ fn enforced(found: &Enforcement, now_ms: u64) -> Condition {
             ),
         };
     }
+    if proxies > 0 && !found.exceptions.is_empty() {
+        return excepted(&found.exceptions, &message);
+    }
     match (&found.behind, &found.untold) {
         (Some(pod), _) => {
             let message = format!("{message}; waiting for {pod}");
@@ -201,6 +205,19 @@ fn enforced(found: &Enforcement, now_ms: u64) -> Condition {
         }
         (None, None) => Condition::enforced("True", "Enforced", message),
     }
+}
+
+fn excepted(exceptions: &[Exception], acknowledged: &str) -> Condition {
+    let words: Vec<String> = exceptions.iter().map(Exception::to_string).collect();
+    let message = format!("{acknowledged}, but {}", words.join(", and "));
+    let without_effect = exceptions
+        .iter()
+        .any(|it| matches!(it, Exception::SpokenFor { without_effect, .. } if *without_effect));
+    let reason = match without_effect {
+        true => "Overridden",
+        false => "PartiallyEnforced",
+    };
+    Condition::enforced("False", reason, message)
 }
 
 /// With the time since when its status is what it is.

@@ -12,6 +12,10 @@ use super::{Mesh, State};
 
 const OUTBOUND: &str = "outbound";
 const INBOUND: &str = "inbound";
+/// Of the pod, to which no service leads.
+const OTHER_PORTS: &str = "other ports";
+/// What holds whatever a sidecar takes or makes calls for.
+const WHOLE_MESH: &str = "the mesh";
 
 impl Mesh {
     /// The version of it, and all values; `None`: there is no such pod.
@@ -19,6 +23,9 @@ impl Mesh {
         let state = self.state();
         let mut values = Vec::new();
         let own = compile::workload(&state.index, pod)?;
+        for (field, said, source) in compile::effective_mesh(&state.index) {
+            values.push(value("", WHOLE_MESH, (field, said), &source));
+        }
         for key in state.serves(pod)? {
             let Some(number) = compile::port_behind(&state.index, &key, pod) else {
                 continue;
@@ -33,7 +40,7 @@ impl Mesh {
                     source: another.to_string(),
                     ..value(
                         INBOUND,
-                        &key,
+                        &key.to_string(),
                         ("inbound".to_owned(), words.into()),
                         &Source::BuiltIn,
                     )
@@ -43,9 +50,13 @@ impl Mesh {
             if let Some(effective) = compile::effective_inbound(&state.index, &key) {
                 let told = effective.fields.into_iter().zip(effective.from);
                 let told = told.filter(|((field, _), _)| holds(field));
+                let key = key.to_string();
                 values.extend(told.map(|(field, from)| value(INBOUND, &key, field, &from.1)));
             }
         }
+        let elsewhere = compile::effective_inbound_elsewhere(&state.index, &pod.namespace);
+        let told = elsewhere.fields.into_iter().zip(elsewhere.from);
+        values.extend(told.map(|(field, from)| value(INBOUND, OTHER_PORTS, field, &from.1)));
         for key in state.board.services_of(pod) {
             if let Some(forced) = state.forced.get(&key) {
                 let forced = serde_json::to_value(forced).expect("it is plain data");
@@ -53,7 +64,7 @@ impl Mesh {
                     source: "operator".to_owned(),
                     ..value(
                         OUTBOUND,
-                        &key,
+                        &key.to_string(),
                         ("forced".to_owned(), forced),
                         &Source::BuiltIn,
                     )
@@ -61,6 +72,7 @@ impl Mesh {
             }
             if let Some(effective) = compile::effective(&state.index, &key) {
                 let told = effective.fields.into_iter().zip(effective.from);
+                let key = key.to_string();
                 values.extend(told.map(|(field, from)| value(OUTBOUND, &key, field, &from.1)));
             }
         }
@@ -90,13 +102,13 @@ impl State {
 
 fn value(
     direction: &str,
-    key: &ServiceKey,
+    service: &str,
     (field, value): (String, Value),
     source: &Source,
 ) -> pb::PolicyValue {
     pb::PolicyValue {
         direction: direction.to_owned(),
-        service: key.to_string(),
+        service: service.to_owned(),
         field,
         value_json: value.to_string(),
         source: source.to_string(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use weir_config::compile::Exception;
 use weir_config::index::{Attachment, Target};
 use weir_config::resource::{NoAddress, ObjectName, TargetRef, Targeting};
 use weir_config::snapshot::ServiceKey;
@@ -31,6 +32,8 @@ pub struct Enforcement {
     pub outages: Vec<Outage>,
     /// Why those who call it where its name leads them do so without what is said for callers.
     pub no_address: Option<NoAddress>,
+    /// Where it does not hold though this is its target.
+    pub exceptions: Vec<Exception>,
 }
 
 /// Which sidecars a policy is for.
@@ -62,6 +65,10 @@ impl Mesh {
                 let mut answers = state.answers(policy, index.attachments(policy), reach);
                 for answer in &mut answers {
                     answer.outages = state.outages(policy, answer, not_closed);
+                    if let Some(target) = &answer.target {
+                        let target = Target::of(policy, target);
+                        answer.exceptions = compile::exceptions(index, policy, &target);
+                    }
                 }
                 Some(answers)
             }
@@ -164,6 +171,7 @@ impl State {
             until_ms: None,
             outages: Vec::new(),
             no_address: None,
+            exceptions: Vec::new(),
         }
     }
 

@@ -285,6 +285,81 @@ fn of_a_headless_service_what_is_said_for_callers_is_known_to_hold_for_nobody() 
     drop(member);
 }
 
+/// Of two Services before the same port one speaks for it, and of a namespace a Service may only observe.
+#[test]
+fn where_a_policy_does_not_hold_though_it_has_its_target_is_known() {
+    use weir_config::ResourceRef;
+    use weir_config::compile::Exception;
+
+    use crate::breakers::NotClosed;
+
+    let mesh = mesh();
+    let service = |name: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: shop}}\nspec: {{selector: {{app: a}}, ports: [{{port: 80}}]}}\n"
+        )
+    };
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: shop, labels: {app: a}}\nspec: {initContainers: [{name: weir-proxy}]}\nstatus: {podIP: 10.0.0.9}\n";
+    let policy = |name: &str, target: &str, says: &str| {
+        format!(
+            "apiVersion: weir.dev/v1alpha1\nkind: ResiliencePolicy\nmetadata: {{name: {name}, namespace: shop}}\n\
+             spec: {{targetRefs: [{{kind: {target}}}], {says}}}\n"
+        )
+    };
+    let inbound = "inbound: {limits: {inFlight: 9}}";
+    let (first, second) = (service("first"), service("second"));
+    let texts = [
+        first.as_str(),
+        &second,
+        pod,
+        &policy("one", "Service, name: first", inbound),
+        &policy("two", "Service, name: second", inbound),
+        &policy("all", "Namespace, name: shop", "outbound: {deadline: 1s}"),
+    ];
+    mesh.change(apply(&texts.join("---\n")));
+    let exceptions = |name: &str| {
+        let resource = ResourceRef {
+            kind: weir_config::Kind::ResiliencePolicy,
+            name: ObjectName::new("shop", name),
+        };
+        let found = mesh.enforcement(&resource, &NotClosed::default());
+        found.expect("it is in force").remove(0).exceptions
+    };
+    let shop = |name: &str| ObjectName::new("shop", name);
+    assert_eq!(exceptions("one"), []);
+    assert_eq!(exceptions("all"), []);
+    let spoken_for = |without_effect| Exception::SpokenFor {
+        pod: shop("p"),
+        port: 80,
+        by: shop("first"),
+        without_effect,
+    };
+    assert_eq!(exceptions("two"), [spoken_for(true)]);
+    let more = format!("outbound: {{deadline: 1s}}, {inbound}");
+    mesh.change(apply(&policy("two", "Service, name: second", &more)));
+    assert_eq!(
+        exceptions("two"),
+        [spoken_for(false)],
+        "its callers have theirs"
+    );
+    let observes = policy(
+        "one",
+        "Service, name: first",
+        "mode: Observe, outbound: {deadline: 2s}",
+    );
+    mesh.change(apply(&observes));
+    assert_eq!(
+        exceptions("two"),
+        [],
+        "it is the one that says how calls are taken"
+    );
+    let observed = Exception::Observed {
+        service: shop("first"),
+        by: shop("one"),
+    };
+    assert_eq!(exceptions("all"), [observed]);
+}
+
 /// Whoever may write routes in a namespace reached the sidecars of all others: what they held, waited for and looked at.
 #[test]
 fn routes_of_one_namespace_are_told_to_its_own_callers_and_to_nobody_else() {
@@ -394,4 +469,35 @@ fn of_two_services_before_one_port_only_the_one_that_speaks_is_told_of() {
     );
     let said = of("shop/b:80");
     assert!(said.iter().any(|it| it.ends_with(" 9")), "{said:?}");
+}
+
+/// What MeshConfig says for all, and a namespace for ports that no service names, was told nowhere.
+#[test]
+fn what_holds_for_the_whole_mesh_and_on_ports_that_no_service_names_is_told_of() {
+    let mesh = mesh();
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: shop}\nspec: {initContainers: [{name: weir-proxy}]}\nstatus: {podIP: 10.0.0.9}\n";
+    let limits = "apiVersion: weir.dev/v1alpha1\nkind: ResiliencePolicy\nmetadata: {name: it, namespace: shop}\n\
+                  spec: {targetRefs: [{kind: Namespace, name: shop}], inbound: {limits: {inFlight: 9}}}\n";
+    let told = |service: &str, field: &str| {
+        let (_, values) = mesh
+            .effective(&ObjectName::new("shop", "p"))
+            .expect("it is there");
+        let mut values = values.into_iter();
+        let found = values.find(|it| it.service == service && it.field == field);
+        found.map(|it| format!("{} {}", it.value_json, it.source))
+    };
+    mesh.change(apply(&[pod, limits].join("---\n")));
+    let is = |found: Option<String>, expected: &str| assert_eq!(found.as_deref(), Some(expected));
+    is(told("the mesh", "mtls"), "\"Permissive\" default");
+    is(
+        told("other ports", "inbound.limits.inFlight"),
+        "9 ResiliencePolicy shop/it",
+    );
+    let strict = "apiVersion: weir.dev/v1alpha1\nkind: MeshConfig\nmetadata: {name: mesh}\nspec: {mtls: Strict, defaultAuthorization: Deny}\n";
+    mesh.change(apply(strict));
+    is(told("the mesh", "mtls"), "\"Strict\" MeshConfig mesh");
+    is(
+        told("other ports", "inbound.defaultAuthorization"),
+        "\"Deny\" MeshConfig mesh",
+    );
 }

@@ -42,6 +42,7 @@ fn sum(others: &Others) -> (usize, usize, Option<String>) {
         until_ms: None,
         outages: Vec::new(),
         no_address: None,
+        exceptions: Vec::new(),
     }];
     others.add(&resource("cart"), Some(3), &mut all);
     let [found] = all;
@@ -123,6 +124,7 @@ fn more_than_there_is_room_for_is_left_out_and_said_to_be() {
         until_ms: None,
         outages: Vec::new(),
         no_address: None,
+        exceptions: Vec::new(),
     }];
     holder
         .others

@@ -36,6 +36,7 @@ fn enforcement(attachment: Attachment, acknowledged: usize, proxies: usize) -> E
         until_ms: None,
         outages: Vec::new(),
         no_address: None,
+        exceptions: Vec::new(),
     }
 }
 
@@ -215,6 +216,45 @@ fn what_is_said_for_callers_of_a_service_without_an_address_is_not_enforced() {
             ("True", "False")
         );
         assert_eq!(told[1][2], reason);
+        assert!(told[1][3].contains(words), "{told:?}");
+    }
+}
+
+/// It was said to be enforced where another Service's policy was.
+#[test]
+fn what_does_not_hold_everywhere_says_where_and_who_says_otherwise() {
+    let spoken_for = |without_effect| Exception::SpokenFor {
+        pod: ObjectName::new("boutique", "cart-0"),
+        port: 7070,
+        by: ObjectName::new("boutique", "basket"),
+        without_effect,
+    };
+    let observed = Exception::Observed {
+        service: ObjectName::new("boutique", "ads"),
+        by: ObjectName::new("boutique", "try-it"),
+    };
+    for (exception, reason, words) in [
+        (
+            spoken_for(false),
+            "PartiallyEnforced",
+            "acknowledged by 2 of 2 proxies, but Service boutique/basket speaks for port 7070 of boutique/cart-0",
+        ),
+        (spoken_for(true), "Overridden", "boutique/basket"),
+        (
+            observed,
+            "PartiallyEnforced",
+            "Service boutique/ads only observes, as boutique/try-it says",
+        ),
+    ] {
+        let found = Enforcement {
+            exceptions: vec![exception],
+            ..enforcement(Attachment::Accepted, 2, 2)
+        };
+        let told = told(&ancestors(&resource(), &entry(), &[found], NOW));
+        assert_eq!(
+            (told[1][1].as_str(), told[1][2].as_str()),
+            ("False", reason)
+        );
         assert!(told[1][3].contains(words), "{told:?}");
     }
 }

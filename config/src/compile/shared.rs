@@ -1,0 +1,142 @@
+//! Where a policy that has its target is not what holds there: several services may lead to the same port of a pod, and one
+//! of them speaks for it; and what a whole namespace enforces, one of its services may only observe.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::target_port;
+use crate::index::{Index, Target};
+use crate::resource::{ObjectName, Pod, ResiliencePolicy, ServicePort};
+use crate::snapshot::Mode;
+
+/// Where a policy does not hold though it has its target, for whoever wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exception {
+    /// Of what it says inbound.
+    SpokenFor {
+        pod: ObjectName,
+        port: u16,
+        by: ObjectName,
+        /// So it is before all pods, and the policy says nothing else.
+        without_effect: bool,
+    },
+    /// Of a namespace.
+    Observed { service: ObjectName, by: ObjectName },
+}
+
+impl fmt::Display for Exception {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SpokenFor { pod, port, by, .. } => write!(
+                f,
+                "Service {by} speaks for port {port} of {pod}: how it takes calls is what is said for that"
+            ),
+            Self::Observed { service, by } => {
+                write!(f, "Service {service} only observes, as {by} says")
+            }
+        }
+    }
+}
+
+/// The first of each kind.
+pub fn exceptions(index: &Index, policy: &ResiliencePolicy, target: &Target) -> Vec<Exception> {
+    let spoken_for = spoken_for(index, policy, target).into_iter();
+    spoken_for.chain(observed(index, policy, target)).collect()
+}
+
+fn spoken_for(index: &Index, policy: &ResiliencePolicy, target: &Target) -> Option<Exception> {
+    policy.spec.inbound.as_ref()?;
+    let (service, section) = match target {
+        Target::Namespace(_) => return None,
+        Target::Service(service) => (service, None),
+        Target::Port(service, section) => (service, Some(section)),
+    };
+    let is_meant = |(name, port): &(ObjectName, &ServicePort)| {
+        name == service && section.is_none_or(|section| section == port.name())
+    };
+    let mut exception = None;
+    let mut everywhere = true;
+    let pods = index.pods().filter(|pod| pod.is_meshed());
+    for pod in pods.filter(|pod| pod.metadata.namespace() == service.namespace) {
+        for (number, leading) in leading(index, pod) {
+            if !leading.iter().any(is_meant) {
+                continue;
+            }
+            let (by, _) = speaker(index, &leading);
+            if by == service {
+                everywhere = false;
+            } else {
+                exception.get_or_insert((pod.metadata.object_name(), number, by.clone()));
+            }
+        }
+    }
+    exception.map(|(pod, port, by)| Exception::SpokenFor {
+        pod,
+        port,
+        by,
+        without_effect: everywhere && !policy.spec.is_for_callers(),
+    })
+}
+
+/// What a namespace's policy enforces.
+fn observed(index: &Index, policy: &ResiliencePolicy, target: &Target) -> Option<Exception> {
+    let Target::Namespace(namespace) = target else {
+        return None;
+    };
+    if policy.spec.mode == Some(Mode::Observe) {
+        return None;
+    }
+    let services = index.services().map(|it| it.metadata.object_name());
+    let mut services: Vec<ObjectName> = services.filter(|it| it.namespace == *namespace).collect();
+    services.sort_unstable();
+    services.into_iter().find_map(|service| {
+        let ports = index.service(&service)?.spec.ports.iter();
+        let mut ports = ports.map(|port| Target::Port(service.clone(), port.name().to_owned()));
+        let of_service = index.policy_on(&Target::Service(service.clone()));
+        let observes = |it: &&std::sync::Arc<ResiliencePolicy>| it.spec.mode == Some(Mode::Observe);
+        let by = (of_service.filter(observes))
+            .or_else(|| ports.find_map(|port| index.policy_on(&port).filter(observes)))?;
+        let by = by.metadata.object_name();
+        Some(Exception::Observed { service, by })
+    })
+}
+
+/// The service ports that lead to each port of a pod, by the names of their services.
+pub(super) fn leading<'a>(
+    index: &'a Index,
+    pod: &Pod,
+) -> BTreeMap<u16, Vec<(ObjectName, &'a ServicePort)>> {
+    let mut leading: BTreeMap<u16, Vec<_>> = BTreeMap::new();
+    for name in index.services_selecting(pod) {
+        let Some(service) = index.service(&name) else {
+            continue;
+        };
+        for port in service.spec.ports.iter().filter(|port| port.is_tcp()) {
+            if let Some(number) = target_port(index, &name, port, pod) {
+                leading
+                    .entry(number)
+                    .or_default()
+                    .push((name.clone(), port));
+            }
+        }
+    }
+    leading
+}
+
+/// Of those that lead to a port: the one for which a policy says how it takes calls, then one that has a policy at all, then
+/// the one whose name comes first.
+pub(super) fn speaker<'a, 'b>(
+    index: &Index,
+    leading: &'b [(ObjectName, &'a ServicePort)],
+) -> &'b (ObjectName, &'a ServicePort) {
+    let rank = |(service, port): &&(ObjectName, &ServicePort)| {
+        let of_port = Target::Port(service.clone(), port.name().to_owned());
+        let targets = [of_port, Target::Service(service.clone())];
+        let policies = targets.iter().filter_map(|target| index.policy_on(target));
+        let says = policies.map(|policy| 1 + u8::from(policy.spec.inbound.is_some()));
+        says.max().unwrap_or(0)
+    };
+    // Of equals `max_by_key` takes the last.
+    let speaker = leading.iter().rev().max_by_key(rank);
+    speaker.expect("a port is known by who leads to it")
+}
