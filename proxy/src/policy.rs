@@ -24,11 +24,12 @@
 //! | [`doomed`] | whether the app can still answer in time | Finagle |
 //! | [`concurrency`] | whether a call may start, waits, or is refused | bulkhead |
 //! | [`queue`] | whose turn it is | |
-//! | [`admission`] | who gets into the app, who waits, who is turned away | puts the next five together |
+//! | [`admission`] | who gets into the app, who waits, who is turned away | puts the next six together |
 //! | [`knee`] | how many requests the app can work on at once | Protego, Gradient2; ours |
 //! | [`fair`] | whose turn it is among callers and tiers | fq_codel, CoDel, adaptive LIFO |
 //! | [`callers`] | who wants more than its share | max-min fairness |
-//! | [`headroom`] | places kept free for higher tiers, as many as they had to wait for | ours |
+//! | [`headroom`] | places kept free for higher tiers, as many as they had to wait for or are slowed by | ours |
+//! | [`pace`] | whether a tier takes longer in the app than it usually does | ours |
 //! | [`cutoff`] | down to which priority requests are taken | DAGOR, Cinnamon |
 //! | [`priority`] | whose request comes first when not all can be served | Cinnamon, DAGOR |
 //! | [`authorize`] | who may call what | SPIFFE; ours |
@@ -67,6 +68,7 @@ pub mod knee;
 pub mod latency;
 pub mod load;
 pub mod outcome;
+pub mod pace;
 pub mod priority;
 pub mod pushback;
 pub mod queue;

@@ -11,7 +11,7 @@
 //! priority ([`cutoff`](super::cutoff)) and the share of each caller. While there is room none of them has a say:
 //! an idle app takes everybody, whatever their tier.
 //!
-//! **Tiers.** Whoever matters more is taken first, and finds some places free when it has had to wait
+//! **Tiers.** Whoever matters more is taken first, and finds some places free when it has had to wait, or is slowed in the app
 //! ([`headroom`](super::headroom)): a queue alone would let it wait until somebody leaves who matters less.
 //!
 //! **Fairness.** Within a tier, a caller that wants more than its share ([`callers`](super::callers)) goes after those that
@@ -34,8 +34,9 @@ use tokio::time::Instant;
 use super::callers::Callers;
 use super::cutoff::Cutoff;
 use super::fair::{CallerIndex, FairQueue, Waiter, WaiterId};
-use super::headroom::Headroom;
-use super::knee::{Bounds, Ended, Knee};
+use super::headroom::{Headroom, SLOWED};
+use super::knee::{Bounds, Ended, Knee, Met};
+use super::pace::Pace;
 use super::priority::{Priority, Tier};
 use places::Places;
 use ticks::{TICK, Ticks};
@@ -116,6 +117,7 @@ pub struct Admission<T> {
     /// The same, by tier.
     of_tier: [u32; Tier::COUNT],
     headroom: Headroom,
+    paces: [Pace; Tier::COUNT],
     streams: u32,
     counts: Counts,
     decisions: Vec<Decision<T>>,
@@ -135,6 +137,7 @@ impl<T> Admission<T> {
             in_flight: 0,
             of_tier: [0; Tier::COUNT],
             headroom: Headroom::default(),
+            paces: [Pace::default(); Tier::COUNT],
             streams: 0,
             counts: Counts::default(),
             decisions: Vec::new(),
@@ -165,7 +168,11 @@ impl<T> Admission<T> {
         let overtakes = self.queue.first_tier().is_none_or(|first| first > tier);
         let room = overtakes && self.has_room(tier);
         if self.config.enforced {
-            self.knee.on_arrival(room);
+            self.knee.on_arrival(match room {
+                true => Met::Room,
+                false if self.in_flight < self.limit() => Met::KeptRoom,
+                false => Met::Limit,
+            });
         } else {
             self.observe(arrival.priority.tier);
         }
@@ -208,8 +215,7 @@ impl<T> Admission<T> {
             }
         }
         let until = now + wait;
-        let below = &self.of_tier[priority.tier.index() + 1..];
-        if below.iter().any(|&in_app| in_app > 0) {
+        if self.is_above_others(priority.tier) {
             self.headroom.widen(priority.tier, self.limit());
         }
         let id = self.queue.join(priority.tier, caller, until, who(), now);
@@ -231,10 +237,17 @@ impl<T> Admission<T> {
         let (limit, queue) = (self.knee.limit(), self.config.queue_length_max);
         let room = self.in_flight < limit;
         self.ticks.saturated |= !room;
-        self.knee.on_arrival(room);
+        self.knee
+            .on_arrival(if room { Met::Room } else { Met::Limit });
         if self.in_flight >= limit.saturating_add(queue) {
             self.counts.shed[tier.index()][Reason::QueueFull as usize] += 1;
         }
+    }
+
+    /// Who matters less than this tier is in the app.
+    fn is_above_others(&self, tier: Tier) -> bool {
+        let below = &self.of_tier[tier.index() + 1..];
+        below.iter().any(|&in_app| in_app > 0)
     }
 
     /// For one of this tier.
@@ -265,6 +278,9 @@ impl<T> Admission<T> {
         self.in_flight -= 1;
         self.of_tier[slot.tier.index()] -= 1;
         self.callers.get(slot.caller).in_flight -= 1;
+        if ended == Ended::Answered {
+            self.paces[slot.tier.index()].took(latency);
+        }
         self.ticks.complete();
         self.knee.on_done(latency, ended, self.in_flight, now);
         self.tick(now);
@@ -357,6 +373,33 @@ impl<T> Admission<T> {
         }
     }
 
+    /// Who matters more is not to be slowed by who does not, as long as not all find room.
+    fn look_at_paces(&mut self) {
+        let became_slower = self.knee.take_became_slower();
+        for pace in &mut self.paces {
+            pace.tick(self.ticks.saturated);
+            if became_slower {
+                pace.became_slower();
+            }
+        }
+        if !self.config.enforced || !self.ticks.saturated {
+            return self.headroom.spare_nobody();
+        }
+        let slowdown = |tier: Tier| self.paces[tier.index()].slowdown();
+        let is_slowed = |tier: &Tier| {
+            slowdown(*tier).is_some_and(|it| it > SLOWED) && self.is_above_others(*tier)
+        };
+        let slowed = Tier::ALL.into_iter().find(is_slowed);
+        if let Some(tier) = slowed.into_iter().chain(self.headroom.spared()).min() {
+            let (slowdown, limit) = (slowdown(tier), self.limit());
+            let headroom = &mut self.headroom;
+            if !headroom.spare(tier, slowdown, self.in_flight, limit) {
+                self.paces[tier.index()].became_slower();
+                headroom.spare_nobody();
+            }
+        }
+    }
+
     fn send_away(&mut self, waiter: Waiter<T>, reason: Reason, now: Instant) {
         self.ticks.overloaded = true;
         self.callers.get(waiter.caller()).queued -= 1;
@@ -381,6 +424,7 @@ impl<T> Admission<T> {
         let passed = now.saturating_duration_since(self.ticks.since);
         self.callers.tick();
         self.headroom.narrow();
+        self.look_at_paces();
         if self.ticks.saturated {
             self.counts.saturated += passed.min(2 * TICK);
             self.callers

@@ -70,6 +70,15 @@ pub struct Bounds {
     pub max: u32,
 }
 
+/// What somebody found who came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Met {
+    Room,
+    /// Some, and it is kept for who matters more.
+    KeptRoom,
+    Limit,
+}
+
 /// How a request in the app ended, as far as the limit learns from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -99,6 +108,7 @@ pub struct Knee {
     /// Saturated windows since the last probe, and how many there have to be before the next.
     saturated: u32,
     probe_after: u32,
+    became_slower: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -141,6 +151,7 @@ impl Knee {
             state: State::Steady,
             saturated: 0,
             probe_after: PROBE_AFTER,
+            became_slower: false,
         }
     }
 
@@ -169,10 +180,16 @@ impl Knee {
         self.window.in_flight_max = self.window.in_flight_max.max(in_flight);
     }
 
-    /// Somebody comes, and finds room or not.
-    pub fn on_arrival(&mut self, found_room: bool) {
+    /// Somebody comes.
+    pub fn on_arrival(&mut self, met: Met) {
         self.window.arrived += 1;
-        self.window.met_limit += u32::from(!found_room);
+        self.window.met_limit += u32::from(met != Met::Room);
+        self.window.met_kept += u32::from(met == Met::KeptRoom);
+    }
+
+    /// Whether it was found since the last time that the app takes longer, and has no queue.
+    pub fn take_became_slower(&mut self) -> bool {
+        std::mem::take(&mut self.became_slower)
     }
 
     /// One has ended, `latency` after it began; `in_flight` are left.
@@ -219,7 +236,9 @@ impl Knee {
             }
             return self.unsaturated(&window, mean, now);
         }
-        if window.is_saturated() || overload.is_some() {
+        if window.is_kept_free() && overload.is_none() {
+            self.kept_free(&window, point, now);
+        } else if window.is_saturated() || overload.is_some() {
             self.saturated(point, overload, now);
         } else if window.met_limit == 0 {
             self.unsaturated(&window, mean, now);
@@ -242,6 +261,18 @@ impl Knee {
                 .min(HEADROOM_UP * in_flight)
                 .max(self.limit)
         });
+    }
+
+    /// Most found places that are kept for others, so what the app could do with more is not known: it comes down to what is
+    /// used, and further where that is a queue.
+    fn kept_free(&mut self, window: &Window, point: Point, now: Instant) {
+        let bound = TOLERANCE * self.baseline.known(point.mean);
+        if point.mean > bound {
+            return self.saturated(point, None, now);
+        }
+        self.state = State::Steady;
+        let fitting = HEADROOM * f64::from(window.in_flight_max);
+        self.limit = self.clamp((self.limit * DECAY).max(fitting).min(self.limit));
     }
 
     /// Full at times, as bursts make it. A cut would refuse what the next moment has room for.
@@ -366,6 +397,7 @@ impl Knee {
 
     /// What earlier windows showed is no measure any more.
     fn slower_baseline(&mut self, mean: f64) {
+        self.became_slower = true;
         self.baseline
             .reset(mean / (GROWTH * TOLERANCE) * BASELINE_ROOM);
     }

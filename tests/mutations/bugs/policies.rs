@@ -206,6 +206,9 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "policy::knee::tests::a_service_that_is_slower_for_everybody_is_not_cut_to_pieces";
     }
     "policy/knee/window.rs" {
+        "places that are kept free are a limit that is met":
+            "self.is_saturated() && 2 * self.met_kept > self.met_limit" => "false",
+            "policy::knee::tests::a_limit_that_is_not_used_does_not_grow_but_comes_down_to_what_is";
         "one who met the limit is enough to cut":
             "2 * self.met_limit > self.arrived" => "self.met_limit > 0",
             "policy::knee::tests::a_burst_now_and_then_is_no_reason_to_cut";
@@ -228,6 +231,17 @@ pub(crate) const BUGS: &[Bug] = bugs! {
         "what is kept is kept for ever":
             "self.places *= LEFT;" => "()",
             "policy::headroom::tests::it_is_given_back_when_nobody_waits";
+        "who was slowed is spared for as long as others come":
+            "right.map_or(UNKNOWN, |right| right.powf(GAIN))" => "right.map_or(1.0, |right| right.powf(GAIN))",
+            "policy::headroom::tests::who_was_slowed_and_comes_no_more_is_spared_no_more";
+        "who is slow by itself is spared all others":
+            "in_vain < IN_VAIN" => "true",
+            "policy::headroom::tests::who_is_slowed_with_nobody_else_in_the_app_is_not_slowed_by_others";
+    }
+    "policy/pace.rs" {
+        "what is slow is usual soon":
+            "!saturated" => "true",
+            "policy::pace::tests::saturation_is_not_what_anything_is_compared_with";
     }
     "policy/cutoff.rs" {
         "it counts from the least important":
@@ -259,6 +273,12 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "policy::concurrency::tests::a_lower_limit_interrupts_nobody_and_admits_nobody_until_it_is_kept";
     }
     "policy/admission.rs" {
+        "nobody is spared who is slowed":
+            "slowdown(*tier).is_some_and(|it| it > SLOWED)" => "false",
+            "policy::admission::tests::what_matters_is_not_slowed_in_the_app_by_a_flood_of_what_does_not";
+        "nothing is made of its being in vain":
+            "!headroom.spare(tier, slowdown, self.in_flight, limit)" => "!headroom.spare(tier, slowdown, self.in_flight, limit) && false",
+            "policy::admission::tests::what_matters_and_is_slow_by_itself_keeps_nobody_out";
         "places that are kept free are given to whoever waits":
             "self.in_flight + self.headroom.kept_from(tier, limit) < limit" => "self.in_flight < limit",
             "policy::admission::tests::what_matters_finds_a_place_once_it_has_had_to_wait_for_what_does_not";

@@ -102,6 +102,58 @@ fn what_matters_finds_a_place_once_it_has_had_to_wait_for_what_does_not() {
     assert!(matches!(decisions[..], [(5, Ok(_))]), "nobody starves");
 }
 
+/// How many of a flood are in at once, in the end, beside one critical request after the other, which take so long with so many.
+fn beside(admission: &mut Admission<u32>, now: &mut Instant, takes: fn(usize) -> u64) -> usize {
+    let mut beside = 0;
+    for _ in 0..1000 {
+        let critical = admitted(admission.arrive(from(1, Tier::Critical), *now, || 0));
+        let mut flood = Vec::new();
+        while let Entry::Admitted(place) = admission.arrive(from(2, Tier::Sheddable), *now, || 0) {
+            flood.push(place);
+        }
+        beside = flood.len();
+        let latency = Duration::from_millis(takes(beside));
+        *now += latency;
+        admission.leave(critical, latency, Ended::Answered, *now);
+        for place in flood {
+            admission.leave(place, latency, Ended::Answered, *now);
+        }
+    }
+    beside
+}
+
+/// One that knows that a critical request takes 10 ms.
+fn calm(now: &mut Instant) -> Admission<u32> {
+    let mut admission = Admission::new(config(8, 0), *now);
+    for _ in 0..200 {
+        let place = admitted(admission.arrive(from(1, Tier::Critical), *now, || 0));
+        *now += 10 * SHORT;
+        admission.leave(place, 10 * SHORT, Ended::Answered, *now);
+    }
+    admission
+}
+
+/// It shared the app with as many as the limit lets in, and took twice as long: the limit is where throughput is.
+#[test]
+fn what_matters_is_not_slowed_in_the_app_by_a_flood_of_what_does_not() {
+    let mut now = Instant::now();
+    let mut admission = calm(&mut now);
+    assert_eq!(beside(&mut admission, &mut now, |_| 10), 7);
+    // Four cores: the fifth slows all by a quarter.
+    let four_cores = |beside| 10 * (1 + beside as u64).max(4) / 4;
+    let found = beside(&mut admission, &mut now, four_cores);
+    assert!((3..=5).contains(&found), "{found}");
+    assert_eq!(beside(&mut admission, &mut now, |_| 10), 7);
+}
+
+/// The others would have been kept out for as long as they come.
+#[test]
+fn what_matters_and_is_slow_by_itself_keeps_nobody_out() {
+    let mut now = Instant::now();
+    let mut admission = calm(&mut now);
+    assert_eq!(beside(&mut admission, &mut now, |_| 40), 7);
+}
+
 #[test]
 fn nobody_waits_longer_than_its_caller_does() {
     let now = Instant::now();

@@ -4,6 +4,10 @@ use super::*;
 
 const BOUNDS: Bounds = Bounds { min: 4, max: 2000 };
 
+fn met(room: bool) -> Met {
+    if room { Met::Room } else { Met::Limit }
+}
+
 /// An app that takes `service` for a request and completes `capacity` a second at most, asked by as many as get in.
 struct App {
     knee: Knee,
@@ -30,7 +34,7 @@ impl App {
         let throughput = f64::from(in_flight) / time;
         for _ in 0..(throughput * 0.25).ceil().max(100.0) as u32 {
             self.knee.on_start(in_flight);
-            self.knee.on_arrival(wanted <= in_flight);
+            self.knee.on_arrival(met(wanted <= in_flight));
             self.now += Duration::from_secs_f64(1.0 / throughput);
             let latency = Duration::from_secs_f64(time);
             self.knee.on_done(latency, ended, in_flight, self.now);
@@ -88,7 +92,7 @@ fn an_app_that_says_it_has_too_much_to_do_is_believed() {
     for _ in 0..10 {
         for number in 0..100 {
             app.knee.on_start(before);
-            app.knee.on_arrival(false);
+            app.knee.on_arrival(Met::Limit);
             app.now += Duration::from_micros(2500);
             // One in ten, and as quick as ever.
             let ended = match number % 10 {
@@ -122,7 +126,7 @@ fn a_burst_now_and_then_is_no_reason_to_cut() {
     for _ in 0..20 {
         for number in 0..100 {
             app.knee.on_start(20);
-            app.knee.on_arrival(number % 4 != 0);
+            app.knee.on_arrival(met(number % 4 != 0));
             app.now += Duration::from_micros(2500);
             app.knee
                 .on_done(Duration::from_millis(40), Ended::Answered, 20, app.now);
@@ -142,13 +146,39 @@ fn one_that_only_observes_does_not_take_an_app_that_keeps_up_for_overloaded() {
         // Nobody is held back, whatever the limit.
         for _ in 0..100 {
             app.knee.on_start(350);
-            app.knee.on_arrival(false);
+            app.knee.on_arrival(Met::Limit);
             app.now += Duration::from_micros(2500);
             app.knee
                 .on_done(Duration::from_millis(500), Ended::Answered, 350, app.now);
         }
     }
     assert!(app.knee.limit() >= 350, "{}", app.knee.limit());
+}
+
+/// What the app could do with more is not known while most are kept out of places that are free: the limit went up to where
+/// a share of it that is free for all was too much for the app.
+#[test]
+fn a_limit_that_is_not_used_does_not_grow_but_comes_down_to_what_is() {
+    let mut app = App::new();
+    app.windows(40, 7);
+    let before = app.knee.limit();
+    let kept_free = |app: &mut App, millis: u64| {
+        for _ in 0..100 {
+            app.knee.on_start(8);
+            app.knee.on_arrival(Met::KeptRoom);
+            app.now += Duration::from_micros(2500);
+            let latency = Duration::from_millis(millis);
+            app.knee.on_done(latency, Ended::Answered, 8, app.now);
+        }
+    };
+    (0..40).for_each(|_| kept_free(&mut app, 8));
+    assert_eq!((before, app.knee.limit()), (20, 16), "twice what is used");
+    (0..4).for_each(|_| kept_free(&mut app, 40));
+    assert!(
+        app.knee.limit() < 12,
+        "a queue is one: {}",
+        app.knee.limit()
+    );
 }
 
 proptest! {
@@ -165,7 +195,7 @@ proptest! {
             for _ in 0..count {
                 now += Duration::from_millis(millis) / 20;
                 knee.on_start(in_flight);
-                knee.on_arrival(!saturated);
+                knee.on_arrival(met(!saturated));
                 let ended = [Ended::Answered, Ended::Overloaded, Ended::Failed, Ended::GivenUp, Ended::Unmeasured][usize::from(ended)];
                 knee.on_done(Duration::from_millis(millis), ended, in_flight, now);
                 prop_assert!((bounds.min..=bounds.max).contains(&knee.limit()));

@@ -27,6 +27,8 @@ pub(super) struct Window {
     pub(super) arrived: u32,
     /// Of those, who found no room.
     pub(super) met_limit: u32,
+    /// And of those, for whom there was none because it is kept for others.
+    pub(super) met_kept: u32,
 }
 
 impl Window {
@@ -42,6 +44,7 @@ impl Window {
             in_flight_max: in_flight,
             arrived: 0,
             met_limit: 0,
+            met_kept: 0,
         }
     }
 
@@ -82,6 +85,11 @@ impl Window {
     /// Most found no room; where some did, it is full at times.
     pub(super) fn is_saturated(&self) -> bool {
         2 * self.met_limit > self.arrived
+    }
+
+    /// Most of those found some, and it was kept for others.
+    pub(super) fn is_kept_free(&self) -> bool {
+        self.is_saturated() && 2 * self.met_kept > self.met_limit
     }
 
     /// As much has ended as has begun, but for what may be chance.
