@@ -181,6 +181,9 @@ pub async fn expire(mesh: Mesh, journal: Journal) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::RedbStore;
+    use crate::mesh::Change;
+    use crate::version::Versions;
 
     #[test]
     fn a_service_is_named_with_or_without_a_port() {
@@ -190,5 +193,55 @@ mod tests {
         for wrong in ["cart", "boutique/cart:http", "boutique/cart:", ""] {
             assert_eq!(parse(wrong), Err(Refusal::Name(wrong.into())), "{wrong:?}");
         }
+    }
+
+    /// All control planes tell each other of what is held, in one object that has a size.
+    #[tokio::test]
+    async fn one_port_more_than_may_be_held_is_refused_and_one_of_those_may_be_held_anew() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = RedbStore::open(&folder.path().join("journal"), 1000).expect("a store");
+        let journal = Journal::open(store).expect("a journal");
+        let mesh = Mesh::new("weir.local", Versions::in_memory());
+        let ports: Vec<String> = (1..=HOLDS_MAX + 1)
+            .map(|port| format!("{{name: p{port}, port: {port}}}"))
+            .collect();
+        let service = format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: cart, namespace: boutique}}\n\
+             spec: {{clusterIP: 10.96.0.1, ports: [{}]}}\n",
+            ports.join(", ")
+        );
+        let service = weir_config::parse("test", &service).expect("in order");
+        mesh.change(
+            service
+                .into_iter()
+                .map(|it| Change::Apply(Box::new(it.value))),
+        );
+        let to = async |service: &str, to: pb::Force| {
+            let request = pb::ForceBreakerRequest {
+                service: service.to_owned(),
+                to: to.into(),
+                for_ms: 60_000,
+            };
+            force(&request, &mesh, &journal)
+                .await
+                .map_err(|error| error.to_string())
+        };
+        let refused = Err(Refusal::TooMany.to_string());
+        assert_eq!(to("boutique/cart", pb::Force::Open).await, refused);
+        assert!(mesh.forced().is_empty(), "all of it or nothing");
+        for port in 1..=HOLDS_MAX {
+            let held = to(&format!("boutique/cart:{port}"), pb::Force::Open).await;
+            held.expect("there is room");
+        }
+        let one_more = format!("boutique/cart:{}", HOLDS_MAX + 1);
+        assert_eq!(to(&one_more, pb::Force::Open).await, refused);
+        assert_eq!(mesh.forced().len(), HOLDS_MAX);
+        to("boutique/cart:7", pb::Force::Closed)
+            .await
+            .expect("it is held already");
+        to("boutique/cart:8", pb::Force::Auto)
+            .await
+            .expect("that makes room");
+        to(&one_more, pb::Force::Open).await.expect("there is room");
     }
 }

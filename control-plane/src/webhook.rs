@@ -22,15 +22,17 @@
 //!
 //! ```text
 //!   connection ─▶ body ─▶ who asks what ─▶ not too many values ─▶ a turn ─▶ read, judged, answered
-//!   256 of 512    12 of 24 MiB               30,000               2 at a time, on a thread of their own
+//!   256 of 512    12 of 24 MiB               30,000               2 at a time, on threads of their own
 //! ```
 
 mod body;
+mod judges;
 pub mod review;
 mod size;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,11 +45,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::server::ServerConfig;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use self::body::{NoBody, Read, Room};
+use self::judges::{Judges, NotJudged};
 use self::review::{Head, Review, Verdict};
 use crate::injector::{InjectorSettings, NamespaceContext};
 use crate::kubernetes::namespaces::Namespaces;
@@ -58,7 +61,7 @@ const CONNECTIONS_MAX: usize = 512;
 /// Of one address: more than an API server changes at a time.
 const CONNECTIONS_OF_ONE_MAX: usize = 256;
 /// Reviews that are made something of at a time. One takes milliseconds, and up to a hundred times its body.
-const REVIEWS_MAX: usize = 2;
+const REVIEWS_MAX: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 /// The API server gives a webhook ten seconds, ours five.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// To find out what a namespace is now; that it may not be there yet is part of it.
@@ -72,7 +75,7 @@ pub struct Webhook {
     namespaces: Namespaces,
     injector: Arc<InjectorSettings>,
     room: Room,
-    turns: Arc<Semaphore>,
+    judges: Judges,
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -83,7 +86,7 @@ impl Webhook {
             namespaces,
             injector: Arc::new(injector),
             room: Room::default(),
-            turns: Arc::new(Semaphore::new(REVIEWS_MAX)),
+            judges: Judges::new(REVIEWS_MAX),
         }
     }
 
@@ -180,19 +183,22 @@ impl Webhook {
 
     /// Everything that takes more than the body did.
     async fn in_turn(&self, body: Read, known: Known) -> Judged {
-        let turn = self.turns.clone().acquire_owned();
-        let Ok(Ok(turn)) = tokio::time::timeout(TURN_PATIENCE, turn).await else {
-            let message = "too many reviews are waiting: try again in a moment";
-            return Judged::Answered(text(StatusCode::TOO_MANY_REQUESTS, message));
-        };
         let injector = self.injector.clone();
-        let judged = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            judge(body, &known, &injector)
-        });
-        judged.await.unwrap_or_else(|_| {
-            let message = "this review cannot be judged: see the control plane's log";
-            Judged::Answered(text(StatusCode::INTERNAL_SERVER_ERROR, message))
+        let judged = (self.judges)
+            .run(TURN_PATIENCE, move || judge(body, &known, &injector))
+            .await;
+        judged.unwrap_or_else(|why| {
+            let (status, message) = match why {
+                NotJudged::Late => (
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "too many reviews are waiting: try again in a moment",
+                ),
+                NotJudged::Panicked => (
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "this review cannot be judged: see the control plane's log",
+                ),
+            };
+            Judged::Answered(text(status, message))
         })
     }
 }

@@ -184,3 +184,29 @@ fn verdict(record: &Record) -> String {
 fn millis(micros: u64) -> String {
     format!("{}.{} ms", micros / 1000, micros % 1000 / 100)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sidecar that somebody has taken over wrote the last line of the terminal anew, and what it liked above it.
+    #[test]
+    fn what_a_sidecar_says_is_text_and_no_order_to_the_terminal() {
+        let evil = "\u{1b}[2K\u{1b}[1A\r\nweir: all is well\u{9b}31m";
+        let record = json!({
+            "id": evil, "atMs": 0, "direction": "outbound", "service": evil, "route": evil, "rule": evil,
+            "policyVersion": 7, "method": evil, "path": evil, "protocol": evil, "why": "failed", "priority": evil,
+            "tries": [{ "endpoint": evil, "endedUs": 1, "result": evil, "then": evil }],
+            "endpoint": evil, "status": 503, "code": evil, "reason": evil, "outcome": "failure", "tookUs": 2,
+        });
+        let record = serde_json::from_value(record).expect("a record");
+        let told = Told {
+            pod: "boutique/cart-0".to_owned(),
+            record,
+        };
+        let story = story(&told);
+        assert_eq!(story.lines().count(), 5, "{story:?}");
+        let control = story.chars().filter(|c| c.is_control() && *c != '\n');
+        assert_eq!(control.count(), 0, "{story:?}");
+    }
+}

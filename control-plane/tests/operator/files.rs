@@ -272,3 +272,45 @@ async fn validate_warns_of_a_route_of_an_opaque_port_and_says_what_to_change() {
         }
     }
 }
+
+/// Each has its target, and holds where nobody would look for that.
+#[tokio::test]
+async fn validate_warns_where_a_policy_does_not_hold_though_it_has_its_target() {
+    let folder = folder();
+    let file = folder.path().join("two.yaml");
+    let service = |name: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: shop}}\n\
+             spec: {{clusterIP: 10.0.0.1, selector: {{app: it}}, ports: [{{port: 80, targetPort: 8080}}]}}\n---\n"
+        )
+    };
+    let policy = |name: &str, target: &str, says: &str| {
+        format!(
+            "apiVersion: weir.dev/v1alpha1\nkind: ResiliencePolicy\nmetadata: {{name: {name}, namespace: shop}}\n\
+             spec: {{targetRefs: [{{kind: {target}}}], {says}}}\n---\n"
+        )
+    };
+    let inbound = "inbound: {limits: {inFlight: 9}}";
+    let texts = [
+        service("first"),
+        service("second"),
+        policy("one", "Service, name: first", &format!("mode: Observe, {inbound}")),
+        policy("two", "Service, name: second", inbound),
+        policy("all", "Namespace, name: shop", "outbound: {deadline: 1s}"),
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: it-0, namespace: shop, labels: {app: it}}\n\
+         spec: {initContainers: [{name: weir-proxy}], containers: [{name: it}]}\nstatus: {podIP: 10.0.0.9}\n"
+            .to_owned(),
+    ];
+    std::fs::write(&file, texts.concat()).expect("written");
+    let path = file.to_str().expect("text");
+    let output = weir(folder.path(), &["validate", "-f", path]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let told = stderr(&output);
+    for words in [
+        "ResiliencePolicy shop/two does not hold everywhere in second: Service shop/first speaks for port 8080 of shop/it-0",
+        "ResiliencePolicy shop/all does not hold everywhere in shop: Service shop/first only observes, as shop/one says",
+    ] {
+        assert!(told.contains(words), "{told}");
+    }
+    assert!(!told.contains("shop/one does not"), "{told}");
+}

@@ -65,6 +65,8 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Visitors of the storefront: pages, searches, carts
+    ///
+    /// Each request says in x-weir-criticality how much it matters: a checkout is critical, a cart default, all else sheddable.
     Shop {
         /// The storefront, like http://127.0.0.1:8080
         target: String,

@@ -29,6 +29,10 @@ const VISITORS: usize = 100;
 const ORDER: &str = "email=load-{visitor}@example.org&street_address=1+Mill+Lane&city=Weir&state=&country=England\
     &zip_code=12345&card_number=4432801561520454&card_month=1&card_year=2039&card_cvv=672";
 
+/// How much a request matters, for whoever cannot serve all. A mesh believes it of callers that have proven who they are: of those who
+/// come from outside as little as they are.
+const CRITICALITY: HeaderName = HeaderName::from_static("x-weir-criticality");
+
 #[derive(Clone, Debug)]
 pub struct Journey {
     pub name: String,
@@ -78,6 +82,12 @@ impl Journey {
     fn errand(self, errand: Errand) -> Self {
         Self { errand, ..self }
     }
+
+    fn criticality(mut self, criticality: &'static str) -> Self {
+        let criticality = HeaderValue::from_static(criticality);
+        self.headers.push((CRITICALITY, criticality));
+        self
+    }
 }
 
 /// The journeys of a run, and what they ask for.
@@ -105,18 +115,28 @@ impl Journeys {
         Ok(journeys)
     }
 
-    /// What visitors of the storefront do: browse 10, product 6, search 2, cart 2, checkout 1.
+    /// What visitors of the storefront do: browse 10, product 6, search 2, cart 2, checkout 1. To check out matters most, to look
+    /// around least.
     /// Who checks out has something in the cart; while nobody has, who would puts something in instead, also with weights
     /// that name no cart.
     pub fn shop() -> Self {
         let all = vec![
-            Journey::get("browse", "/").weight(10),
-            Journey::get("product", "/product/{product}").weight(6),
-            Journey::get("search", "/search?q={query}").weight(2),
+            Journey::get("browse", "/")
+                .weight(10)
+                .criticality("sheddable"),
+            Journey::get("product", "/product/{product}")
+                .weight(6)
+                .criticality("sheddable"),
+            Journey::get("search", "/search?q={query}")
+                .weight(2)
+                .criticality("sheddable"),
             Journey::post("cart", "/cart", "product_id={product}&quantity=1")
                 .weight(2)
-                .errand(Errand::Fill),
-            Journey::post("checkout", "/checkout", ORDER).errand(Errand::Order),
+                .errand(Errand::Fill)
+                .criticality("default"),
+            Journey::post("checkout", "/checkout", ORDER)
+                .errand(Errand::Order)
+                .criticality("critical"),
         ];
         Self::of(all).expect("they have weights")
     }
@@ -299,6 +319,22 @@ mod tests {
         );
         assert_eq!(request.headers()[COOKIE], "session=load-42");
         assert_eq!(request.headers()[HOST], "127.0.0.1:8080");
+    }
+
+    #[test]
+    fn each_journey_says_how_much_it_matters() {
+        let shop = Journeys::shop();
+        let said: Vec<String> = (0..5)
+            .map(|journey| {
+                let request = shop.request(journey, 0, 7, &HOST_VALUE);
+                let said = request.headers()[CRITICALITY].to_str();
+                said.expect("a word").to_owned()
+            })
+            .collect();
+        assert_eq!(
+            said,
+            ["sheddable", "sheddable", "sheddable", "default", "critical"]
+        );
     }
 
     #[test]
