@@ -1,7 +1,7 @@
 //! Where a policy that has its target is not what holds there: several services may lead to the same port of a pod, and one
 //! of them speaks for it; and what a whole namespace enforces, one of its services may only observe.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::target_port;
@@ -38,7 +38,7 @@ impl fmt::Display for Exception {
     }
 }
 
-/// The first of each kind.
+/// One of each kind, the first by name: whoever is asked says the same.
 pub fn exceptions(index: &Index, policy: &ResiliencePolicy, target: &Target) -> Vec<Exception> {
     let spoken_for = spoken_for(index, policy, target).into_iter();
     spoken_for.chain(observed(index, policy, target)).collect()
@@ -54,7 +54,7 @@ fn spoken_for(index: &Index, policy: &ResiliencePolicy, target: &Target) -> Opti
     let is_meant = |(name, port): &(ObjectName, &ServicePort)| {
         name == service && section.is_none_or(|section| section == port.name())
     };
-    let mut exception = None;
+    let mut exceptions = BTreeSet::new();
     let mut everywhere = true;
     let pods = index.pods().filter(|pod| pod.is_meshed());
     for pod in pods.filter(|pod| pod.metadata.namespace() == service.namespace) {
@@ -66,11 +66,12 @@ fn spoken_for(index: &Index, policy: &ResiliencePolicy, target: &Target) -> Opti
             if by == service {
                 everywhere = false;
             } else {
-                exception.get_or_insert((pod.metadata.object_name(), number, by.clone()));
+                exceptions.insert((pod.metadata.object_name(), number, by.clone()));
             }
         }
     }
-    exception.map(|(pod, port, by)| Exception::SpokenFor {
+    let (pod, port, by) = exceptions.pop_first()?;
+    Some(Exception::SpokenFor {
         pod,
         port,
         by,

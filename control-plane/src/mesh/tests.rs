@@ -308,9 +308,14 @@ fn where_a_policy_does_not_hold_though_it_has_its_target_is_known() {
     };
     let inbound = "inbound: {limits: {inFlight: 9}}";
     let (first, second) = (service("first"), service("second"));
+    // Of many pods the same one is named each time, and by each control plane.
+    let pods: Vec<String> = (0..9)
+        .map(|n| pod.replace("name: p,", &format!("name: p{n},")))
+        .collect();
     let texts = [
         first.as_str(),
         &second,
+        &pods.join("---\n"),
         pod,
         &policy("one", "Service, name: first", inbound),
         &policy("two", "Service, name: second", inbound),
