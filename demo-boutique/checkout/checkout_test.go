@@ -55,7 +55,8 @@ func (n *neighbours) intercept(ctx context.Context, request any, info *grpc.Unar
 	if hold != nil {
 		select {
 		case <-hold:
-		case <-ctx.Done():
+		case <-ctx.Done(): // nothing is done for who has left: an answer could still overtake the end of its call
+			return nil, status.FromContextError(ctx.Err()).Err()
 		}
 	}
 	if err != nil {
