@@ -253,10 +253,15 @@ impl Breaker {
 
     /// What time alone changes, for whoever looks while nobody calls.
     pub fn tick(&mut self, now: Instant) {
-        if let State::Forced(forced) = self.state
-            && forced.is_over(now)
-        {
-            self.unforce("the time for which it was forced is over");
+        match self.state {
+            State::Forced(forced) if forced.is_over(now) => {
+                self.unforce("the time for which it was forced is over");
+            }
+            // Where nobody calls it would be open for ever, to whoever asks who suffers.
+            State::Open { until } if now >= until => {
+                self.probe(Why::OpenTimeOver, "the open time is over".into(), now);
+            }
+            _ => {}
         }
     }
 
@@ -301,37 +306,32 @@ impl Breaker {
         self.transitions.take()
     }
 
-    /// What time alone changes: open becomes half-open, and half-open ends when its probes stay away.
+    /// Before a call: as above, and half-open ends when its probes stay away.
     fn move_on(&mut self, now: Instant, rand: u64) {
         self.tick(now);
-        match self.state {
-            State::Open { until } if now >= until => {
-                self.probe(Why::OpenTimeOver, "the open time is over".into(), now);
-            }
-            State::HalfOpen(probes)
-                if now >= probes.until && probes.granted >= self.config.half_open_calls.get() =>
-            {
-                let Probes {
-                    granted,
-                    succeeded,
-                    failed,
-                    going_on,
-                    ..
-                } = probes;
-                let missing = granted - succeeded - failed - going_on;
-                let reason = format!("{missing} of {granted} probes did not come back");
-                if succeeded + going_on >= self.successes_min() {
-                    let reason = format!(
-                        "{succeeded} of {granted} probes succeeded, {going_on} are being answered"
-                    );
-                    self.close(reason, now);
-                } else if succeeded + going_on > 0 {
-                    self.probe(Why::ProbesMissing, reason, now);
-                } else {
-                    self.open(Why::ProbesMissing, reason, now, rand);
-                }
-            }
-            State::HalfOpen(_) | State::Open { .. } | State::Closed | State::Forced(_) => {}
+        let State::HalfOpen(probes) = self.state else {
+            return;
+        };
+        if now < probes.until || probes.granted < self.config.half_open_calls.get() {
+            return;
+        }
+        let Probes {
+            granted,
+            succeeded,
+            failed,
+            going_on,
+            ..
+        } = probes;
+        let missing = granted - succeeded - failed - going_on;
+        let reason = format!("{missing} of {granted} probes did not come back");
+        if succeeded + going_on >= self.successes_min() {
+            let reason =
+                format!("{succeeded} of {granted} probes succeeded, {going_on} are being answered");
+            self.close(reason, now);
+        } else if succeeded + going_on > 0 {
+            self.probe(Why::ProbesMissing, reason, now);
+        } else {
+            self.open(Why::ProbesMissing, reason, now, rand);
         }
     }
 

@@ -12,7 +12,7 @@
 //! SIGCOMM '95), which is plain round robin as all requests weigh the same here; those that hold their share of the
 //! app already come after those that do not. Each caller has a queue of its own in each tier, as in fq_codel (RFC 8290),
 //! so that only those who make a queue stand wait in it. Within it: first come first served, until it has not been empty
-//! for 100 ms; then newest first, and who has waited 50 ms is sent away (CoDel as Facebook runs it, ACM Queue 13(8), with 5):
+//! for 100 ms; then newest first, and who has waited 50 ms is sent away (CoDel as Facebook runs it, ACM Queue 13(8)):
 //! the newest is the one whose caller is still there.
 
 use std::collections::VecDeque;
@@ -24,7 +24,9 @@ use super::priority::Tier;
 
 /// A queue that has not been empty for so long is a standing one (CoDel's interval).
 pub const STANDING: Duration = Duration::from_millis(100);
-/// What one may wait in it (CoDel's target).
+/// What one may wait in it (CoDel's target). Facebook has 5 ms, and limits that do not move. Ours is found by what the app takes:
+/// in the simulation the median is the same with 5, the worst of 200 seeds is not (back from a storm after 9 s rather than one,
+/// p99 in bursts of twenty 528 ms rather than 307): there is nobody left to fill the places of who is through.
 pub const WAIT_STANDING: Duration = Duration::from_millis(50);
 
 /// A caller, as [`Admission`](super::admission::Admission) numbers them.

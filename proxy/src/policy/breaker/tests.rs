@@ -220,6 +220,17 @@ fn a_cancelled_probe_gives_its_permit_back() {
 }
 
 #[test]
+fn where_nobody_calls_it_is_half_open_once_its_time_is_over() {
+    let (mut breaker, now) = opened();
+    breaker.tick(now);
+    assert_eq!(breaker.state(), Phase::HalfOpen);
+    for _ in 0..config().half_open_calls.get() {
+        call(&mut breaker, Outcome::Success, FAST, now);
+    }
+    assert_eq!(breaker.state(), Phase::Closed);
+}
+
+#[test]
 fn a_call_from_before_the_opening_is_no_probe() {
     let (mut breaker, now) = breaker();
     let early: Vec<_> = (0..10)
