@@ -7,9 +7,11 @@
 
 use std::borrow::Cow;
 
-/// Without a slash at the end. `None`: it may mean different things to different servers.
+/// Without a slash at the end. `None`: it may mean different things to different servers; so does what is not UTF-8 once it is
+/// decoded, where some read a dot or a slash that is written with more bytes than it needs (`%c0%ae`, CVE-2008-2938).
 pub fn canonical(path: &str) -> Option<Cow<'_, [u8]>> {
     let mut form = whole(path)?;
+    std::str::from_utf8(&form).ok()?;
     if form.len() > 1 && form.ends_with(b"/") {
         match &mut form {
             Cow::Borrowed(path) => *path = &path[..path.len() - 1],

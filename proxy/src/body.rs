@@ -19,7 +19,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use crate::error::{Error, PROXY_ERROR};
 use crate::exchange::Download;
@@ -145,6 +145,31 @@ impl Body {
         })
     }
 
+    /// While nothing comes of it, or nobody takes what comes: ready when it ends before its end, and has.
+    pub fn poll_cut(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if !self.is_upload
+            && let Some(right) = &mut self.right
+            && let Poll::Ready(error) = right.poll_waiting(cx)
+        {
+            return self.cut(error, Outcome::Cancelled);
+        }
+        if let Some(watch) = &mut self.watch
+            && watch.deadline_passed(cx)
+        {
+            let error = Error::DeadlineExceeded { at: None };
+            return self.cut(error, Outcome::Failure(Fault::Deadline));
+        }
+        Poll::Pending
+    }
+
+    /// When its deadline ends it, unless it turns out to be a stream.
+    pub fn ends_at(&self) -> Option<Instant> {
+        self.watch.as_ref()?.ends_at()
+    }
+
     /// Ends it before its end. Whoever is upstream is told to stop: the source goes with its connection or its stream.
     fn cut(
         &mut self,
@@ -191,35 +216,17 @@ impl http_body::Body for Body {
             return this.cut(error, Outcome::Cancelled);
         }
         let polled = this.source.poll_frame(cx);
-        if polled.is_pending()
-            && !this.is_upload
-            && let Some(right) = &mut this.right
-            && let Poll::Ready(error) = right.poll_waiting(cx)
-        {
-            return this.cut(error, Outcome::Cancelled);
-        }
-        let Some(watch) = &mut this.watch else {
-            return polled;
+        let Poll::Ready(came) = polled else {
+            return this.poll_cut(cx);
         };
-        match polled {
-            Poll::Pending if watch.deadline_passed(cx) => this.cut(
-                Error::DeadlineExceeded { at: None },
-                Outcome::Failure(Fault::Deadline),
-            ),
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(None) => {
-                watch.complete();
-                Poll::Ready(None)
-            }
-            Poll::Ready(Some(Ok(frame))) => {
-                watch.see(&frame);
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(Some(Err(error))) => {
-                watch.settle(Outcome::Failure(Fault::Hard));
-                Poll::Ready(Some(Err(error)))
+        if let Some(watch) = &mut this.watch {
+            match &came {
+                None => watch.complete(),
+                Some(Ok(frame)) => watch.see(frame),
+                Some(Err(_)) => watch.settle(Outcome::Failure(Fault::Hard)),
             }
         }
+        Poll::Ready(came)
     }
 
     fn is_end_stream(&self) -> bool {

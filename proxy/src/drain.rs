@@ -5,9 +5,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 /// Says when to drain: connections are told to go elsewhere, and end when their requests have.
 pub struct Signal {
@@ -20,6 +22,8 @@ pub struct Signal {
 pub struct Drain {
     receiver: watch::Receiver<bool>,
     has_started: Arc<AtomicBool>,
+    /// Where it is time then, whatever happens.
+    until: Option<Instant>,
 }
 
 pub fn channel() -> (Signal, Drain) {
@@ -32,6 +36,7 @@ pub fn channel() -> (Signal, Drain) {
     let drain = Drain {
         receiver,
         has_started,
+        until: None,
     };
     (signal, drain)
 }
@@ -56,13 +61,26 @@ impl Drop for Signal {
 }
 
 impl Drain {
+    /// Of something that has an end of its own.
+    pub fn ending_in(self, left: Duration) -> Self {
+        // Further away there is no Instant, and nobody waits.
+        let until = Instant::now().checked_add(left);
+        Self { until, ..self }
+    }
+
     /// Returns when it is time to drain.
     pub async fn started(&mut self) {
         let mut told = pin!(self.receiver.wait_for(|started| *started));
         // Whoever serves a connection is woken for each request, and asks this, too. It is on the list of those to be woken, and
         // to look whether it still is takes two locks.
         let mut listed: Option<Waker> = None;
+        let mut end = self.until.map(|until| Box::pin(sleep_until(until)));
         std::future::poll_fn(|cx| {
+            if let Some(end) = &mut end
+                && end.as_mut().poll(cx).is_ready()
+            {
+                return Poll::Ready(());
+            }
             let is_listed = listed
                 .as_ref()
                 .is_some_and(|waker| waker.will_wake(cx.waker()));
@@ -102,6 +120,18 @@ impl Termination {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_an_end_of_its_own_is_drained_then_and_no_later_than_all() {
+        let (signal, drain) = channel();
+        let begun = Instant::now();
+        let left = Duration::from_secs(5);
+        drain.clone().ending_in(left).started().await;
+        assert_eq!(begun.elapsed(), left);
+        signal.start();
+        drain.ending_in(Duration::MAX).started().await;
+        assert_eq!(begun.elapsed(), left);
+    }
 
     /// Whoever is on the list looks no further until the flag is set. As a task, as connections are: there the waker is known
     /// again.

@@ -25,6 +25,7 @@ use crate::head;
 use crate::interim::Interim;
 use crate::pool::StreamSlot;
 use crate::rest::{Rest, Sending};
+use crate::standing::Standing;
 
 /// Why there is no response.
 pub enum Failure {
@@ -103,6 +104,7 @@ pub struct Upload {
     behind: Option<BodyFrame>,
     /// Frames.
     sent: u64,
+    standing: Standing,
 }
 
 impl Upload {
@@ -114,6 +116,7 @@ impl Upload {
             waiting: None,
             behind: None,
             sent: 0,
+            standing: Standing::default(),
         }
     }
 
@@ -135,7 +138,7 @@ impl Upload {
                         Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Ok(())),
                         Poll::Pending => {
                             self.waiting = Some((data, last));
-                            return Poll::Pending;
+                            return self.poll_standing(cx).map(Ok);
                         }
                     }
                 }
@@ -178,6 +181,17 @@ impl Upload {
                 }
             }
         }
+    }
+}
+
+impl Upload {
+    /// There is no room: what ends it then is its deadline, who takes the right to it away, or that nobody takes any of it.
+    fn poll_standing(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.body.poll_cut(cx).is_pending() {
+            ready!(self.standing.poll(self.sent, cx));
+        }
+        self.stream.send_reset(Reason::CANCEL);
+        Poll::Ready(())
     }
 }
 

@@ -92,6 +92,7 @@ where
 struct Serving {
     connection: Connection,
     outlet: Outlet,
+    patience: Patience,
     /// It has left HTTP for this.
     switched: Mutex<Option<Switched>>,
 }
@@ -101,12 +102,13 @@ async fn serve_http1<I>(io: I, connection: Connection, mut drain: Drain) -> Resu
 where
     I: AsyncRead + AsyncWrite + Cut + Unpin + Send + 'static,
 {
+    let patience = Patience::default();
     let serving = Arc::new(Serving {
         connection,
         outlet: Outlet::default(),
+        patience: patience.clone(),
         switched: Mutex::default(),
     });
-    let patience = Patience::default();
     let io = Interjected::new(io, serving.outlet.clone(), patience.clone());
     let requests = serving.clone();
     let service = service_fn(move |request| handle(requests.clone(), request));
@@ -149,8 +151,12 @@ async fn handle(
     mut incoming: http::Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let Serving {
-        connection, outlet, ..
+        connection,
+        outlet,
+        patience,
+        ..
     } = &*serving;
+    patience.set_answer_end(None);
     let mentions = Mentions::of(incoming.headers());
     let upgrade = mentions.upgrade && head::wants_upgrade(incoming.version(), incoming.headers());
     let interim = interim::is_wanted_by(&incoming, mentions).then(|| outlet.begin());
@@ -168,6 +174,9 @@ async fn handle(
     let mut response = answered.await;
     if hints {
         outlet.end();
+    }
+    if let Some(end) = response.body().ends_at() {
+        patience.set_answer_end(Some(end));
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
         && let Some(downstream) = downstream

@@ -255,6 +255,12 @@ pub fn spiffe_id(certificate: &CertificateDer<'_>) -> Result<SpiffeId, &'static 
     }
 }
 
+/// By the clock of now: one that is set later changes nothing for whoever is connected.
+pub fn valid_for(certificate: &CertificateDer<'_>) -> Result<Duration, &'static str> {
+    let left = not_after(certificate)?.duration_since(SystemTime::now());
+    Ok(left.unwrap_or_default())
+}
+
 fn not_after(certificate: &CertificateDer<'_>) -> Result<SystemTime, &'static str> {
     let (_, parsed) =
         X509Certificate::from_der(certificate).map_err(|_| "it is no X.509 certificate")?;

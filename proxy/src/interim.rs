@@ -21,10 +21,12 @@ use bytes::{Buf, BytesMut};
 use futures_util::task::AtomicWaker;
 use http::{Request, Response, StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep_until};
 
 use crate::head;
 use crate::mentions::Mentions;
 use crate::patience::Patience;
+use crate::standing::Standing;
 use crate::tcp::Cut;
 
 /// More of them, unread, are no hints but a flood; the rest is dropped, which they may be.
@@ -193,6 +195,11 @@ pub struct Interjected<I> {
     outlet: Outlet,
     /// Told of all that comes.
     patience: Patience,
+    /// Bytes.
+    written: u64,
+    standing: Standing,
+    /// Of the answer for which there is no room.
+    end: Option<Pin<Box<Sleep>>>,
 }
 
 impl<I> Interjected<I> {
@@ -201,6 +208,39 @@ impl<I> Interjected<I> {
             io,
             outlet,
             patience,
+            written: 0,
+            standing: Standing::default(),
+            end: None,
+        }
+    }
+
+    /// There is no room: hyper asks the body for nothing until there is, so its deadline is looked at here.
+    fn poll_no_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if let Some(end) = self.patience.answer_end() {
+            let timer = (self.end).get_or_insert_with(|| Box::pin(sleep_until(end)));
+            if timer.deadline() != end {
+                timer.as_mut().reset(end);
+            }
+            if timer.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(io::ErrorKind::TimedOut.into());
+            }
+        }
+        ready!(self.standing.poll(self.written, cx));
+        Poll::Ready(io::ErrorKind::TimedOut.into())
+    }
+
+    fn written(
+        &mut self,
+        written: Poll<io::Result<usize>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Pending => self.poll_no_room(cx).map(Err),
+            Poll::Ready(Ok(bytes)) => {
+                self.written += bytes as u64;
+                Poll::Ready(Ok(bytes))
+            }
+            failed => failed,
         }
     }
 }
@@ -246,7 +286,8 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Interjected<I> {
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_pending(cx))?;
         self.outlet.set_busy(true);
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        let written = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.written(written, cx)
     }
 
     fn poll_write_vectored(
@@ -256,7 +297,8 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Interjected<I> {
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_pending(cx))?;
         self.outlet.set_busy(true);
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.written(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -265,7 +307,9 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Interjected<I> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_pending(cx))?;
-        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        if Pin::new(&mut self.io).poll_flush(cx)?.is_pending() {
+            return self.poll_no_room(cx).map(Err);
+        }
         self.outlet.set_busy(false);
         Poll::Ready(Ok(()))
     }
@@ -285,10 +329,14 @@ impl<I: Cut> Cut for Interjected<I> {
 mod tests {
     use std::task::{Wake, Waker};
 
+    use std::time::Duration;
+
     use futures_util::FutureExt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::Instant;
 
     use super::*;
+    use crate::standing::STANDING_MAX;
 
     fn hints() -> Response<()> {
         let head = Response::builder().status(103).header("link", "</a.css>");
@@ -327,6 +375,23 @@ mod tests {
         far.read_to_string(&mut all).await.expect("it ends");
         let hint = "HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n";
         assert_eq!(all, format!("half a response|{hint}response|for another"));
+    }
+
+    /// hyper asks a body for more when there is room, so nobody looked at its deadline.
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_for_which_there_is_no_room_ends_by_its_deadline_or_after_minutes() {
+        let end = Duration::from_millis(500);
+        for (end, most) in [(Some(end), 2 * end), (None, 3 * STANDING_MAX)] {
+            let (near, _far) = tokio::io::duplex(16);
+            let patience = Patience::default();
+            let mut stream = Interjected::new(near, Outlet::default(), patience.clone());
+            let begun = Instant::now();
+            patience.set_answer_end(end.map(|end| begun + end));
+            let written = stream.write_all(&[7; 1024]).await;
+            let error = written.expect_err("nobody reads it");
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            assert!(begun.elapsed() <= most, "{:?}", begun.elapsed());
+        }
     }
 
     #[test]

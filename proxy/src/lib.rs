@@ -52,6 +52,7 @@ pub mod rules;
 pub mod settings;
 pub mod shares;
 pub mod socket;
+pub mod standing;
 pub mod tally;
 pub mod tcp;
 pub mod telemetry;

@@ -6,7 +6,7 @@
 
 mod places;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -24,6 +24,8 @@ use places::{Place, Places};
 const CONNECTIONS_MAX: usize = 10_000;
 /// From outside.
 const INBOUND_MAX: usize = CONNECTIONS_MAX / 4 * 3;
+/// From one address outside (resilience.md section 9): a sidecar that calls shares its few connections among all calls.
+const ONE_ADDRESS_MAX: usize = 1_000;
 /// After an accept that failed for want of something (EMFILE, ENOBUFS): it will not be there at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -71,7 +73,7 @@ impl Workers {
         }
         Ok(Self {
             inboxes,
-            places: Places::new(CONNECTIONS_MAX, INBOUND_MAX),
+            places: Places::new(CONNECTIONS_MAX, INBOUND_MAX, ONE_ADDRESS_MAX),
             open,
         })
     }
@@ -91,20 +93,20 @@ impl Workers {
             }
         };
         loop {
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
+            let (stream, from) = match listener.accept().await {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, direction = direction.as_str(), "accepting failed");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
-            self.give(stream, direction, &drain);
+            self.give(stream, from.ip(), direction, &drain);
         }
     }
 
-    fn give(&self, stream: TcpStream, direction: Direction, drain: &Drain) {
-        let Some(place) = self.places.take(direction) else {
+    fn give(&self, stream: TcpStream, from: IpAddr, direction: Direction, drain: &Drain) {
+        let Some(place) = self.places.take(direction, from) else {
             telemetry::rejected_connection(direction, "too-many-connections");
             return;
         };

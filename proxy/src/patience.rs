@@ -1,4 +1,5 @@
-//! How long an HTTP/1.1 caller may let us wait for a head: long for its first byte, and from there on not.
+//! How long an HTTP/1.1 caller may let us wait: for a head, long for its first byte, and from there on not; and for room for
+//! what is answered, until its deadline, if it has one.
 //!
 //! ```text
 //!   response sent ──▶ Idle ── first byte ──▶ Begun ── empty line ──▶ a request
@@ -13,7 +14,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -25,18 +26,54 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// A head that trickles in holds a connection for no longer.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Of one connection: whether the head that is waited for has begun. One task serves it, and reads and waits in turn.
-#[derive(Clone, Default)]
-pub struct Patience(Arc<AtomicBool>);
+/// Of one connection. One task serves it, and reads, writes and waits in turn.
+#[derive(Clone)]
+pub struct Patience(Arc<State>);
+
+struct State {
+    /// The head that is waited for has begun.
+    begun: AtomicBool,
+    since: Instant,
+    /// When the answer ends that is being sent: milliseconds since then, [`NEVER`] without a deadline.
+    answer_ends: AtomicU64,
+}
+
+const NEVER: u64 = u64::MAX;
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self(Arc::new(State {
+            begun: AtomicBool::new(false),
+            since: tokio::time::Instant::now().into(),
+            answer_ends: AtomicU64::new(NEVER),
+        }))
+    }
+}
 
 impl Patience {
     /// Bytes have come.
     pub fn heard(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.begun.store(true, Ordering::Relaxed);
     }
 
     pub fn has_begun(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.begun.load(Ordering::Relaxed)
+    }
+
+    /// Of the answer that is sent from now on.
+    pub fn set_answer_end(&self, end: Option<tokio::time::Instant>) {
+        let millis = |end: tokio::time::Instant| {
+            let after = end.into_std().saturating_duration_since(self.0.since);
+            u64::try_from(after.as_millis()).unwrap_or(NEVER)
+        };
+        let ends = end.map_or(NEVER, millis);
+        self.0.answer_ends.store(ends, Ordering::Relaxed);
+    }
+
+    pub fn answer_end(&self) -> Option<tokio::time::Instant> {
+        let ends = self.0.answer_ends.load(Ordering::Relaxed);
+        let after = (ends != NEVER).then(|| Duration::from_millis(ends))?;
+        Some((self.0.since + after).into())
     }
 }
 
@@ -46,7 +83,7 @@ impl Timer for Patience {
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
-        self.0.store(false, Ordering::Relaxed);
+        self.0.begun.store(false, Ordering::Relaxed);
         Box::pin(Waiting {
             sleep: tokio::time::sleep_until(deadline.into()),
             patience: self.clone(),

@@ -42,6 +42,10 @@ struct Shared<B> {
     source: B,
     kept: VecDeque<Bytes>,
     kept_bytes: usize,
+    /// Kept frames that the newest attempt has given out.
+    position: usize,
+    /// Attempts that read beside it, each from where it is.
+    besides: u32,
     trailers: Option<HeaderMap>,
     ended: bool,
     /// More passed than may be kept: what was kept is gone.
@@ -58,6 +62,8 @@ impl<B> Replay<B> {
             source,
             kept: VecDeque::new(),
             kept_bytes: 0,
+            position: 0,
+            besides: 0,
             trailers: None,
             ended: false,
             outgrown: false,
@@ -76,7 +82,7 @@ impl<B> Replay<B> {
         Attempt {
             shared: self.0.clone(),
             number,
-            position: 0,
+            beside: None,
             trailers_sent: false,
         }
     }
@@ -84,11 +90,15 @@ impl<B> Replay<B> {
     /// Another reading of the body beside the one that goes on: possible once all of it has passed and was kept, so
     /// that neither takes from the source what the other needs.
     pub fn beside(&self) -> Option<Attempt<B>> {
-        let shared = self.lock();
-        (shared.ended && !shared.outgrown).then(|| Attempt {
+        let mut shared = self.lock();
+        if !shared.ended || shared.outgrown {
+            return None;
+        }
+        shared.besides += 1;
+        Some(Attempt {
             shared: self.0.clone(),
             number: shared.newest,
-            position: 0,
+            beside: Some(0),
             trailers_sent: false,
         })
     }
@@ -103,9 +113,11 @@ impl<B> Replay<B> {
         !self.lock().outgrown
     }
 
-    /// No further try will come: keep no more. What the current attempt has still to read stays.
+    /// No further try will come: keep no more. What the current attempt has still to read stays until it is read.
     pub fn commit(&self) {
-        self.lock().outgrown = true;
+        let mut shared = self.lock();
+        shared.outgrown = true;
+        shared.forget_what_is_read();
     }
 }
 
@@ -115,6 +127,7 @@ impl<B> Shared<B> {
             reader.wake();
         }
         self.newest += 1;
+        self.position = 0;
         self.newest
     }
 
@@ -143,9 +156,24 @@ impl<B> Shared<B> {
 
     fn outgrow(&mut self) {
         self.outgrown = true;
-        PROXY_BYTES.fetch_sub(self.kept_bytes, Ordering::Relaxed);
-        self.kept_bytes = 0;
-        self.kept = VecDeque::new();
+        self.forget_what_is_read();
+    }
+
+    /// Nobody will read it again: a stream of hours would hold what its first try was made of, and its share of what all
+    /// may keep.
+    fn forget_what_is_read(&mut self) {
+        if self.besides > 0 {
+            return;
+        }
+        for data in self.kept.drain(..self.position) {
+            let size = data.len().max(FRAME_BYTES_MIN);
+            self.kept_bytes -= size;
+            PROXY_BYTES.fetch_sub(size, Ordering::Relaxed);
+        }
+        self.position = 0;
+        if self.kept.is_empty() {
+            self.kept = VecDeque::new();
+        }
     }
 }
 
@@ -159,8 +187,8 @@ impl<B> Drop for Shared<B> {
 pub struct Attempt<B = Body> {
     shared: Arc<Mutex<Shared<B>>>,
     number: u64,
-    /// Kept frames already given out by this attempt.
-    position: usize,
+    /// Kept frames that it has given out, where that is not what the newest has.
+    beside: Option<usize>,
     trailers_sent: bool,
 }
 
@@ -169,6 +197,20 @@ impl<B> Attempt<B> {
     pub fn replay(&self) -> Replay<B> {
         Replay(self.shared.clone())
     }
+
+    fn position(&self, shared: &Shared<B>) -> usize {
+        self.beside.unwrap_or(shared.position)
+    }
+}
+
+impl<B> Drop for Attempt<B> {
+    fn drop(&mut self) {
+        if self.beside.is_some()
+            && let Ok(mut shared) = self.shared.lock()
+        {
+            shared.besides -= 1;
+        }
+    }
 }
 
 impl<B: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Unpin> Attempt<B> {
@@ -176,18 +218,30 @@ impl<B: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Unpin> Attempt<B
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let mut shared = self.shared.lock().expect("no panic while locked");
-        if shared.newest != self.number {
+        let Self {
+            shared,
+            number,
+            beside,
+            trailers_sent,
+        } = self;
+        let mut shared = shared.lock().expect("no panic while locked");
+        if shared.newest != *number {
             return Poll::Ready(Some(Err(Superseded.into())));
         }
-        if let Some(data) = shared.kept.get(self.position) {
-            self.position += 1;
-            return Poll::Ready(Some(Ok(Frame::data(data.clone()))));
+        let position = beside.unwrap_or(shared.position);
+        let mut advance = |shared: &mut Shared<B>| match beside {
+            Some(position) => *position += 1,
+            None => shared.position += 1,
+        };
+        if let Some(data) = shared.kept.get(position).cloned() {
+            advance(&mut shared);
+            if shared.outgrown {
+                shared.forget_what_is_read();
+            }
+            return Poll::Ready(Some(Ok(Frame::data(data))));
         }
-        if !self.trailers_sent
-            && let Some(trailers) = &shared.trailers
-        {
-            self.trailers_sent = true;
+        if !*trailers_sent && let Some(trailers) = &shared.trailers {
+            *trailers_sent = true;
             return Poll::Ready(Some(Ok(Frame::trailers(trailers.clone()))));
         }
         if shared.ended {
@@ -207,11 +261,11 @@ impl<B: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Unpin> Attempt<B
                 if let Some(data) = frame.data_ref() {
                     shared.keep(data);
                     if !shared.outgrown {
-                        self.position += 1;
+                        advance(&mut shared);
                     }
                 } else if let Some(trailers) = frame.trailers_ref() {
                     shared.trailers = Some(trailers.clone());
-                    self.trailers_sent = true;
+                    *trailers_sent = true;
                 }
                 if shared.source.is_end_stream() {
                     shared.ended = true;
@@ -224,13 +278,13 @@ impl<B: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Unpin> Attempt<B
     pub fn is_end_stream(&self) -> bool {
         let shared = self.shared.lock().expect("no panic while locked");
         shared.ended
-            && self.position >= shared.kept.len()
+            && self.position(&shared) >= shared.kept.len()
             && (self.trailers_sent || shared.trailers.is_none())
     }
 
     pub fn size_hint(&self) -> SizeHint {
         let shared = self.shared.lock().expect("no panic while locked");
-        if self.position == 0 && shared.kept.is_empty() && !shared.outgrown {
+        if self.position(&shared) == 0 && shared.kept.is_empty() && !shared.outgrown {
             return shared.source.size_hint();
         }
         // Part of it has been read: what is left of the source is not what is left of the body.
@@ -334,6 +388,34 @@ mod tests {
         assert!(!replay.is_possible());
         assert_eq!(replay.lock().kept_bytes, 0);
         assert!(replay.beside().is_none(), "its beginning is gone");
+    }
+
+    /// A stream of hours held the messages with which it began, and its share of what all may keep.
+    #[test]
+    fn a_committed_body_keeps_only_what_its_reader_has_still_to_read() {
+        let replay = replay(&[b"a", b"b"], false);
+        let mut first = replay.attempt();
+        assert_eq!(read(&mut first), data(b"a"));
+        assert_eq!(read(&mut first), data(b"b"));
+        let mut second = replay.attempt();
+        assert_eq!(read(&mut second), data(b"a"));
+        replay.commit();
+        assert_eq!(replay.lock().kept_bytes, FRAME_BYTES_MIN);
+        assert_eq!(read(&mut second), data(b"b"));
+        assert_eq!(replay.lock().kept_bytes, 0);
+        assert_eq!(read(&mut second), Poll::Pending);
+    }
+
+    #[test]
+    fn what_is_committed_stays_whole_for_who_reads_beside() {
+        let replay = replay(&[b"a", b"b"], true);
+        let mut first = replay.attempt();
+        while read(&mut first) != Poll::Ready(None) {}
+        let mut beside = replay.beside().expect("it is whole");
+        assert_eq!(read(&mut beside), data(b"a"));
+        replay.commit();
+        assert_eq!(read(&mut beside), data(b"b"));
+        assert_eq!(read(&mut beside), Poll::Ready(None));
     }
 
     /// A body in frames of one byte took thirty times what was counted for it, and kept all that was read with each.

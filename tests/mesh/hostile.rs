@@ -187,6 +187,34 @@ async fn bytes_within_mutual_tls_do_not_pass_on_a_port_that_speaks_http() {
     assert_alive(&world).await;
 }
 
+/// It was served for as long as it kept its connection, whoever it had ceased to be.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_ends_with_the_certificate_that_opened_it() {
+    let world = World::new();
+    let certificates = Certificates::of(&world.lab);
+    let address = world.lab.pod("server").unwrap().address;
+    let kept = async |left: Duration| {
+        let own = certificates.valid_for(left, &["spiffe://weir.local/ns/tests/sa/caller"]);
+        let stream = world.dial_from(None, &format!("{address}:8080"));
+        let tunnel = stranger::tunnel(stream, &certificates, own).await;
+        let mut stream = tunnel.expect("it has proven who it is");
+        let request = b"GET / HTTP/1.1\r\nhost: server\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut head = [0; 13];
+        stream.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200 ");
+        stream
+    };
+    let left = Duration::from_secs(3);
+    let (mut ends, mut stays) = (kept(left).await, kept(10 * left).await);
+    let mut rest = Vec::new();
+    let end = tokio::time::timeout(2 * left, ends.read_to_end(&mut rest)).await;
+    assert!(end.is_ok(), "it is served on");
+    let end = tokio::time::timeout(left, stays.read_to_end(&mut rest)).await;
+    assert!(end.is_err(), "that of who is still proven is not");
+    assert_alive(&world).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn handshakes_that_one_address_lets_hang_keep_no_other_waiting() {
     const HANGING: usize = 120;

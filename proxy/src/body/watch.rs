@@ -65,6 +65,11 @@ impl Watch {
         self.event_stream || self.messages.started >= 2
     }
 
+    pub(super) fn ends_at(&self) -> Option<Instant> {
+        let deadline = self.deadline.as_ref().filter(|_| !self.is_stream());
+        deadline.map(|deadline| deadline.deadline())
+    }
+
     pub(super) fn deadline_passed(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(deadline) = &mut self.deadline else {
             return false;

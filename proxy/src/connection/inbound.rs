@@ -17,7 +17,7 @@ use crate::ahead::ReadAhead;
 use crate::detect::{Detected, MeshProtocol};
 use crate::drain::Drain;
 use crate::http::{self, Connection, Target};
-use crate::identity::spiffe_id;
+use crate::identity::{self, spiffe_id};
 use crate::layer::authorize::Right;
 use crate::mesh::{InboundPort, Mesh};
 use crate::request::Protocol;
@@ -144,7 +144,7 @@ impl App<'_> {
     }
 
     async fn mutual_tls(
-        self,
+        mut self,
         stream: ReadAhead<TcpStream>,
         protocol: MeshProtocol,
     ) -> Result<(), Rejected> {
@@ -171,10 +171,12 @@ impl App<'_> {
             Err(_) => return Err(Rejected::HandshakeTimeout),
         };
         let chain = tls.get_ref().1.peer_certificates();
-        let caller = chain
-            .and_then(|chain| spiffe_id(chain.first()?).ok())
-            .ok_or(Rejected::Handshake)?
-            .shared();
+        let leaf = chain.and_then(|chain| chain.first());
+        let leaf = leaf.ok_or(Rejected::Handshake)?;
+        let caller = spiffe_id(leaf).map_err(|_| Rejected::Handshake)?.shared();
+        // Whoever still is who it was has another certificate by then, and comes back with it (security.md S-4c).
+        let left = identity::valid_for(leaf).map_err(|_| Rejected::Handshake)?;
+        self.drain = self.drain.ending_in(left);
         match protocol {
             MeshProtocol::Http2 => self.http(tls, Protocol::Http2, Some(caller)).await,
             MeshProtocol::Http1 => self.http(tls, Protocol::Http1, Some(caller)).await,

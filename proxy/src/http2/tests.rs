@@ -72,3 +72,68 @@ async fn a_refusal_of_a_head_has_no_body() {
 fn slow_is_open(slow: &mut ResponseFuture, cx: &mut std::task::Context<'_>) -> bool {
     std::future::Future::poll(std::pin::Pin::new(slow), cx).is_pending()
 }
+
+/// A sidecar whose caller has room for nothing, and what it asked for: an answer of 64 KiB, with a deadline if there is one.
+async fn unread(
+    deadline: Option<Duration>,
+) -> (ResponseFuture, tokio::sync::oneshot::Receiver<()>) {
+    let (told, ended) = tokio::sync::oneshot::channel::<()>();
+    let told = Arc::new(std::sync::Mutex::new(Some(told)));
+    let (near, far) = tokio::io::duplex(1024 * 1024);
+    let stack = Stack::new(service_fn(move |_: Box<crate::request::Request>| {
+        let told = told.lock().expect("no panic").take();
+        let guard = crate::body::Guard::new(move |_| drop(told));
+        async move {
+            let body = Body::full(Bytes::from_static(&[7; 64 * 1024]));
+            let mut answer = guard.settle(Ok(Response::new(body)))?;
+            if let Some(deadline) = deadline {
+                answer
+                    .body_mut()
+                    .end_at(Box::pin(tokio::time::sleep(deadline)));
+            }
+            Ok(answer)
+        }
+    }));
+    let connection = Connection {
+        target: Target::App(stack),
+        service: "app".into(),
+        worker: 0,
+        caller: None,
+        destination: ([127, 0, 0, 1], 8080).into(),
+    };
+    tokio::spawn(async move {
+        let (_signal, drain) = drain::channel();
+        serve(far, connection, drain).await
+    });
+    let mut client = h2::client::Builder::new();
+    let client = client.initial_window_size(0).handshake(near);
+    let (mut sender, connection) = client.await.expect("a client");
+    tokio::spawn(connection);
+    (ask(&mut sender, Method::GET, "/"), ended)
+}
+
+/// The deadline was looked at when the body was asked for more, and nobody asked: the call kept its place for ever.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_ends_an_answer_that_nobody_reads() {
+    let (response, ended) = unread(Some(Duration::from_millis(500))).await;
+    let begun = tokio::time::Instant::now();
+    let mut body = response.await.expect("the head").into_body();
+    ended.await.expect_err("dropped");
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
+    let error = body.data().await.expect("no end").expect_err("a reset");
+    assert_eq!(error.reason(), Some(h2::Reason::CANCEL));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_nobody_reads_ends_after_minutes() {
+    let (response, ended) = unread(None).await;
+    let begun = tokio::time::Instant::now();
+    let _body = response.await.expect("the head").into_body();
+    ended.await.expect_err("dropped");
+    let most = 2 * crate::standing::STANDING_MAX + Duration::from_secs(1);
+    assert!(begun.elapsed() <= most, "{:?}", begun.elapsed());
+}

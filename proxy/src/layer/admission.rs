@@ -139,6 +139,11 @@ impl Shared {
         Some(Saturation { change, load })
     }
 
+    fn is_answered(&self, place: Place) {
+        let mut policy = self.policy.lock().expect("no panic while locked");
+        policy.is_answered(place);
+    }
+
     fn with<T>(self: &Arc<Self>, now: Instant, act: impl FnOnce(&mut Policy<Waker>) -> T) -> T {
         let mut policy = self.policy.lock().expect("no panic while locked");
         let result = act(&mut policy);
@@ -235,6 +240,7 @@ impl Admitted {
 
 impl Duty for Admitted {
     fn answered(&mut self, answer: &Answer) {
+        use http_body::Body as _;
         self.answered = Some(self.since.elapsed());
         let Ok(response) = answer else { return };
         match response.status() {
@@ -242,7 +248,9 @@ impl Duty for Admitted {
                 self.ended = Ended::Overloaded;
             }
             _ if is_event_stream(response.headers()) => self.is_stream(),
-            _ => {}
+            // What is there at once ends at once.
+            _ if response.body().is_end_stream() => {}
+            _ => self.shared.is_answered(self.place),
         }
     }
 

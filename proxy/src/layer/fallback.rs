@@ -214,10 +214,12 @@ impl Failure {
                 let code = headers.get(&PROXY_ERROR).cloned();
                 let failed = !is_good(response);
                 let grpc = headers.contains_key(&head::GRPC_STATUS);
+                // What a sidecar has shed has not seen the app (the header is taken from whoever is none).
+                let is_shed = headers.contains_key(&head::OVERLOAD);
                 let is_error = code.is_some() || grpc || stale::is_error(response.status());
                 (failed && is_error).then(|| Self {
                     code,
-                    reached_nobody: headers.contains_key(&head::UNPROCESSED),
+                    reached_nobody: is_shed || headers.contains_key(&head::UNPROCESSED),
                 })
             }
         }

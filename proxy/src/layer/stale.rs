@@ -64,6 +64,7 @@ pub struct Question {
     shelf: Shelf,
     url: Url,
     head: Parts,
+    asked: Instant,
 }
 
 impl Shelf {
@@ -80,6 +81,7 @@ impl Shelf {
             shelf: self.clone(),
             url: Url::of(&self.service, head)?,
             head: head.clone(),
+            asked: context.received,
         })
     }
 }
@@ -92,9 +94,10 @@ impl Question {
     /// The answer is good: it passes, and is kept if it may be.
     pub fn answered(self, response: Response<Body>) -> Response<Body> {
         let shared = self.shelf.shared.clone();
+        let now = Instant::now();
         if !self.is_get() {
             // Something was written there.
-            shared.change(|stale| stale.forget(&self.url));
+            shared.change(|stale| stale.forget(&self.url, now));
             return response;
         }
         let (head, mut body) = response.into_parts();
@@ -102,9 +105,8 @@ impl Question {
             return Response::from_parts(head, body);
         }
         let terms = Terms::of(&self.head, head.status, &head.headers);
-        let now = Instant::now();
         if terms.is_none() && Terms::outdate(head.status, &head.headers) {
-            shared.change(|stale| stale.outdate(&self.url, &self.head.headers));
+            shared.change(|stale| stale.outdate(&self.url, &self.head.headers, now));
         } else if let Some(terms) = terms
             && shared.stale().wants(&self.url, &self.head.headers, now)
         {
@@ -113,8 +115,12 @@ impl Question {
             body.copy(
                 &head,
                 Copy::new(BODY_BYTES_MAX, room, move |body| {
-                    // As old as its head, which is when it was true.
-                    shared.change(|stale| stale.keep(self.url, terms, headers, body, now));
+                    shared.change(|stale| {
+                        if !stale.has_changed_since(&self.url, self.asked) {
+                            // As old as its head, which is when it was true.
+                            stale.keep(self.url, terms, headers, body, now);
+                        }
+                    });
                 }),
             );
         }

@@ -15,6 +15,7 @@
 //! goes first.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,6 +31,8 @@ const VARIANTS_MAX: usize = 8;
 /// An answer that was kept less than this ago is not replaced: an URL that is asked for a thousand times a second is not
 /// copied a thousand times.
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
+/// URLs that share one of them keep each other's answers from being kept for a moment, which harms nobody.
+const CHANGES: usize = 256;
 /// What an answer costs beside its texts.
 const OVERHEAD_BYTES: usize = 512;
 
@@ -207,6 +210,8 @@ pub struct Stale {
     next: u64,
     bytes: usize,
     bounds: Bounds,
+    /// When what was kept last became untrue, by a hash of its URL: whoever was asked before that may not know yet.
+    changed: Box<[Option<Instant>; CHANGES]>,
 }
 
 #[derive(Debug)]
@@ -234,6 +239,7 @@ impl Stale {
             next: 0,
             bytes: 0,
             bounds,
+            changed: Box::new([None; CHANGES]),
         }
     }
 
@@ -257,6 +263,10 @@ impl Stale {
     pub fn keep(&mut self, url: Url, terms: Terms, headers: HeaderMap, body: Bytes, now: Instant) {
         let bytes = size(&url, &terms, &headers, &body);
         let same = |kept: &Kept| kept.terms.vary == terms.vary && kept.terms.public == terms.public;
+        let newer = |kept: &Kept| same(kept) && kept.at > now;
+        if (self.answers.get(&url)).is_some_and(|all| all.iter().any(newer)) {
+            return;
+        }
         self.remove(&url, same);
         if bytes > self.bounds.bytes || body.len() > BODY_BYTES_MAX || self.bounds.answers == 0 {
             return;
@@ -314,12 +324,19 @@ impl Stale {
     }
 
     /// Something was written there: what was read before is not true any more (RFC 9111 section 4.4).
-    pub fn forget(&mut self, url: &Url) {
+    pub fn forget(&mut self, url: &Url, now: Instant) {
+        self.changed[change(url)] = Some(now);
         self.remove(url, |_| true);
     }
 
+    /// Whether an answer to who asked then may be from before something was written there.
+    pub fn has_changed_since(&self, url: &Url, asked: Instant) -> bool {
+        self.changed[change(url)].is_some_and(|changed| changed >= asked)
+    }
+
     /// There is a newer answer to this request, and that is not kept.
-    pub fn outdate(&mut self, url: &Url, request: &HeaderMap) {
+    pub fn outdate(&mut self, url: &Url, request: &HeaderMap, now: Instant) {
+        self.changed[change(url)] = Some(now);
         self.remove(url, |kept| kept.terms.serve(request));
     }
 
@@ -335,6 +352,12 @@ impl Stale {
             self.answers.remove(url);
         }
     }
+}
+
+fn change(url: &Url) -> usize {
+    let mut hasher = DefaultHasher::new();
+    url.hash(&mut hasher);
+    hasher.finish() as usize % CHANGES
 }
 
 fn size(url: &Url, terms: &Terms, headers: &HeaderMap, body: &Bytes) -> usize {

@@ -141,7 +141,7 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "terms.is_none() && Terms::outdate(head.status, &head.headers)" => "false",
             "layer::fallback::tests::a_page_of_which_a_later_answer_says_that_it_is_gone_or_secret_is_not_given_again";
         "what was read before it was written to is given again":
-            "shared.change(|stale| stale.forget(&self.url));" => "()",
+            "shared.change(|stale| stale.forget(&self.url, now));" => "()",
             "layer::fallback::tests::a_page_that_was_cut_is_too_long_or_was_written_to_is_not_given_again";
         "every answer of the app that is no success is covered up":
             "matches!(status.as_u16(), 500 | 502..=504)" => "status.as_u16() >= 400",
@@ -153,6 +153,9 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "layer::fallback::tests::an_alternate_that_fails_too_changes_nothing_and_nobody_is_asked_too_late";
     }
     "layer/fallback.rs" {
+        "what was shed is thought to have been done":
+            "is_shed || headers.contains_key(&head::UNPROCESSED)" => "headers.contains_key(&head::UNPROCESSED)",
+            "layer::fallback::tests::what_may_have_been_done_is_not_done_by_somebody_else_as_well";
         "who is above a rate limit is served by another":
             "is_over_quota(response)" => "false",
             "layer::fallback::tests::who_is_above_a_rate_limit_is_told_so";

@@ -307,6 +307,16 @@ async fn what_may_have_been_done_is_not_done_by_somebody_else_as_well() {
             },
             true,
         ),
+        (
+            || {
+                status(503).map(|mut response| {
+                    let whose = HeaderValue::from_static("local");
+                    response.headers_mut().insert(&head::OVERLOAD, whose);
+                    response
+                })
+            },
+            true,
+        ),
     ] {
         primary.says(failure);
         let before = other.asked();

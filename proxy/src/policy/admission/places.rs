@@ -23,6 +23,8 @@ pub(super) struct Slot {
     pub(super) tier: Tier,
     pub(super) stream: bool,
     pub(super) since: Instant,
+    /// The head of its answer is there: the app does not hang, and its reader may.
+    pub(super) is_answered: bool,
 }
 
 impl Places {
@@ -38,6 +40,7 @@ impl Places {
             tier,
             stream,
             since,
+            is_answered: false,
         });
         if let Some(free) = self.free.pop() {
             self.slots[free as usize] = slot;

@@ -52,18 +52,23 @@ impl<T> Admission<T> {
         true
     }
 
-    /// Others get their answers in time, and these do not: they are meant to last.
+    /// The head of its answer is there, and more will follow.
+    pub fn is_answered(&mut self, place: Place) {
+        self.places.get(place).is_answered = true;
+    }
+
+    /// Others get their answers in time, and these do not: they are meant to last. Those that are answered and do not end
+    /// wait for whoever reads them: were the app full of them, nobody else would ever get an answer.
     pub(super) fn find_long_polls(&mut self, now: Instant) {
-        let Some(baseline) = self.knee.baseline() else {
-            return;
-        };
-        let old = LONG.max(baseline * LONG_BASELINES);
-        if self.ticks.completed() == 0 {
-            return;
-        }
+        let baseline = self.knee.baseline();
+        let old = LONG.max(baseline.unwrap_or_default() * LONG_BASELINES);
+        let others_answered = baseline.is_some() && self.ticks.completed() > 0;
         for index in 0..self.places.slots.len() {
-            let is_old = |slot: Slot| now.saturating_duration_since(slot.since) > old;
-            if self.places.slots[index].is_some_and(|slot| !slot.stream && is_old(slot)) {
+            let is_long = |slot: Slot| {
+                let is_old = now.saturating_duration_since(slot.since) > old;
+                !slot.stream && is_old && (slot.is_answered || others_answered)
+            };
+            if self.places.slots[index].is_some_and(is_long) {
                 self.reclassify(Place(index as u32));
             }
         }

@@ -230,6 +230,21 @@ fn a_long_poll_is_found_out_while_others_are_answered_and_a_hung_app_is_not() {
     assert_eq!((admission.in_flight(), admission.streams()), (0, 1));
 }
 
+/// Readers that stood still held all places of an app that was well, and nobody else got one: nothing completed, so none of
+/// them was found out.
+#[test]
+fn who_is_answered_and_does_not_read_gives_the_place_to_others() {
+    let start = Instant::now();
+    let mut admission = Admission::new(config(2, 1), start);
+    for _ in 0..2 {
+        let place = admitted(admission.arrive(from(1, Tier::Default), start, || 0));
+        admission.is_answered(place);
+    }
+    let later = start + Duration::from_secs(2);
+    let _third = admitted(admission.arrive(from(2, Tier::Default), later, || 0));
+    assert_eq!((admission.in_flight(), admission.streams()), (1, 2));
+}
+
 /// After one of an hour its caller seemed to want a thousand places, and came last for hundreds of requests.
 #[test]
 fn the_life_of_a_stream_is_not_what_a_request_of_its_caller_takes() {

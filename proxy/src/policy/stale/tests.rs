@@ -174,7 +174,7 @@ fn a_newer_answer_takes_the_place_of_the_older_but_not_every_time() {
     assert_eq!(stale.size().0, 1);
     let found = stale.find(&url(&get), &get.headers, HOUR, later);
     assert_eq!(found.expect("there is one").body, "new");
-    stale.forget(&url(&get));
+    stale.forget(&url(&get), now);
     assert_eq!(stale.size(), (0, 0));
     assert!(stale.find(&url(&get), &get.headers, HOUR, later).is_none());
 }
@@ -230,7 +230,7 @@ proptest! {
                         prop_assert!(found.body.starts_with(own.as_bytes()));
                     }
                 }
-                Step::Forget { path } => stale.forget(&url(&ask(path, 0))),
+                Step::Forget { path } => stale.forget(&url(&ask(path, 0)), now),
                 Step::Wait(seconds) => now += Duration::from_secs(seconds),
             }
             let kept: Vec<&Kept> = stale.answers.values().flatten().collect();
@@ -252,10 +252,40 @@ fn a_newer_answer_that_is_not_kept_outdates_only_what_its_caller_would_be_given(
     let terms = Terms::of(&everybody, StatusCode::OK, &answer).expect("it may be kept");
     stale.keep(url(&everybody), terms, answer, Bytes::new(), now);
     let mut found = |after: &Parts| {
-        stale.outdate(&url(after), &after.headers);
+        stale.outdate(&url(after), &after.headers, now);
         let found = stale.find(&url(&everybody), &everybody.headers, HOUR, now);
         found.is_some()
     };
     assert!(found(&ada), "her page is another one");
     assert!(!found(&everybody));
+}
+
+/// Planted: a page that was read before something was written there, and came after it, is kept.
+#[test]
+fn what_was_asked_for_before_a_write_is_not_kept_after_it() {
+    let (mut stale, asked) = (Stale::new(ROOMY), Instant::now());
+    let (get, other) = (request("/cart", &[]), request("/quotes", &[]));
+    let written = asked + Duration::from_millis(1);
+    assert!(!stale.has_changed_since(&url(&get), asked));
+    stale.forget(&url(&get), written);
+    assert!(stale.has_changed_since(&url(&get), asked));
+    assert!(!stale.has_changed_since(&url(&get), written + Duration::from_millis(1)));
+    assert!(
+        !stale.has_changed_since(&url(&other), asked),
+        "another path"
+    );
+}
+
+#[test]
+fn of_two_answers_that_overtook_each_other_the_newer_stays() {
+    let (mut stale, older) = (Stale::new(ROOMY), Instant::now());
+    let newer = older + Duration::from_secs(1);
+    let get = request("/cart", &[]);
+    for (at, body) in [(newer, "new"), (older, "old")] {
+        let headers = said(&[]);
+        let terms = Terms::of(&get, StatusCode::OK, &headers).expect("it may be kept");
+        stale.keep(url(&get), terms, headers, body.into(), at);
+    }
+    let found = stale.find(&url(&get), &get.headers, HOUR, newer);
+    assert_eq!(found.expect("kept").body, "new");
 }
