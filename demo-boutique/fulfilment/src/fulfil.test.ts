@@ -95,6 +95,16 @@ test('a declined card cancels the order, nothing is sent, and what a lost call m
   assert.deepEqual(payment.asked, ['Authorize', 'Refund', 'Refund']);
 });
 
+test('an order under a key that the payment takes for none is cancelled: nothing can have been charged under it', async () => {
+  const log = new Log();
+  const noKey = new Refusal(status.INVALID_ARGUMENT, 'no key');
+  const payment = neighbour({ Authorize: [noKey], Refund: [noKey] });
+  const stop = new AbortController();
+  setTimeout(() => stop.abort(), 5_000).unref(); // an end for a test that fails
+  await fulfil('o', log, new Steps(payment.dependency, neighbour({}).dependency, 3), new Faults(), stop.signal);
+  assert.deepEqual(log.names, ['orderPlaced', 'paymentDeclined', 'orderCancelled']);
+});
+
 test('whoever between is not to let calls through for a while cancels no order', async () => {
   const log = new Log();
   const denied = new Refusal(status.PERMISSION_DENIED, 'not by this caller');

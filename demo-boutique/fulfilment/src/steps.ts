@@ -76,7 +76,13 @@ export class Steps {
 
   /** Which transaction; none where nothing was charged. */
   async #refund(orderId: string, trace: string | undefined): Promise<string> {
-    const { transactionId } = await this.payment.call<{ transactionId: string }>('Refund', { key: chargeKey(orderId) }, trace);
-    return transactionId;
+    try {
+      const { transactionId } = await this.payment.call<{ transactionId: string }>('Refund', { key: chargeKey(orderId) }, trace);
+      return transactionId;
+    } catch (error) {
+      // What payment takes for no key at all, it has charged nothing under.
+      if ((error as ServiceError | Refusal).code !== status.INVALID_ARGUMENT) throw error;
+      return '';
+    }
   }
 }

@@ -25,6 +25,11 @@ impl Append {
             mut events,
         } = request;
         within("order_id", &order_id, ID_BYTES_MAX)?;
+        if !order_id.bytes().all(may_be_in_a_key) {
+            return Err(format!(
+                "order_id is {order_id:?}, expected letters, digits, and any of _.:-"
+            ));
+        }
         if !(1..=EVENTS_MAX).contains(&events.len()) {
             let count = events.len();
             return Err(format!("{count} events, expected 1 to {EVENTS_MAX}"));
@@ -50,6 +55,11 @@ impl Append {
             events,
         })
     }
+}
+
+/// An order is paid for under its id: one that payment cannot write down would never end.
+fn may_be_in_a_key(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte)
 }
 
 fn within(name: &str, text: &str, bytes_max: usize) -> Result<(), String> {
@@ -157,6 +167,9 @@ mod tests {
         for (request, word) in [
             (request("", &[confirmed("k")]), "order_id"),
             (request(&"a".repeat(65), &[confirmed("k")]), "order_id"),
+            (request("a b", &[confirmed("k")]), "order_id"),
+            (request("a/b", &[confirmed("k")]), "order_id"),
+            (request("ä", &[confirmed("k")]), "order_id"),
             (request("a", &[]), "0 events"),
             (request("a", &vec![confirmed("k"); 17]), "17 events"),
             (request("a", &[confirmed("")]), "idempotency_key"),
@@ -167,6 +180,8 @@ mod tests {
             let refusal = Append::parse(request).expect_err(word);
             assert!(refusal.contains(word), "{refusal}");
         }
-        Append::parse(request("a", &[confirmed("k")])).expect("valid");
+        for order_id in ["a", "AZ_az.09:-"] {
+            Append::parse(request(order_id, &[confirmed("k")])).expect("valid");
+        }
     }
 }

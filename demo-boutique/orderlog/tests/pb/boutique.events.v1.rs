@@ -194,6 +194,7 @@ impl FactType {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AppendRequest {
+    /// 1 to 64 ASCII letters, digits, and any of \_.:- or INVALID_ARGUMENT: the order is paid for under it.
     #[prost(string, tag = "1")]
     pub order_id: ::prost::alloc::string::String,
     /// How many facts the order has; 0 for a new one.

@@ -27,6 +27,7 @@ type AppendRequest struct {
 	sizeCache     protoimpl.SizeCache
 	unknownFields protoimpl.UnknownFields
 
+	// 1 to 64 ASCII letters, digits, and any of _.:- or INVALID_ARGUMENT: the order is paid for under it.
 	OrderId string `protobuf:"bytes,1,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
 	// How many facts the order has; 0 for a new one.
 	ExpectedVersion uint32 `protobuf:"varint,2,opt,name=expected_version,json=expectedVersion,proto3" json:"expected_version,omitempty"`
