@@ -51,3 +51,28 @@ func TestWhoAsksAgainLosesNothingThatWasPutIntoTheCartSince(t *testing.T) {
 		t.Errorf("the cart has %v, %v", n.cart, err)
 	}
 }
+
+// The form was sent twice, and came to two processes: one of them finds the cart that the other has emptied.
+func TestAnOrderThatAnotherProcessPlacesMeanwhileIsNoEmptyCart(t *testing.T) {
+	n, client := open(t)
+	full := n.cart
+	first, err := client.PlaceOrder(soon(t), request(boutiquev1.Mode_EVENT, "key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As if that were still to come, until the other has looked into the log.
+	placed := n.appended
+	n.appended, n.cart = nil, full
+	looked := n.holds("GetCart")
+	go func() {
+		<-looked
+		n.mu.Lock()
+		n.appended, n.cart = placed, nil
+		n.mu.Unlock()
+		n.release("GetCart")
+	}()
+	second, err := n.checkout(t, n.conn).PlaceOrder(soon(t), request(boutiquev1.Mode_EVENT, "key"))
+	if err != nil || second.String() != first.String() {
+		t.Errorf("first %v, second %v, %v", first, second, err)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"log"
 	"time"
@@ -17,11 +18,12 @@ import (
 )
 
 const (
-	emptyCart = "there is nothing in the cart"
 	// takeBackTimeout is for what has to be undone after the caller's deadline, too.
 	takeBackTimeout = 5 * time.Second
 	wordBytesMax    = 256
 )
+
+var errEmptyCart = status.Error(codes.FailedPrecondition, "there is nothing in the cart")
 
 type checkout struct {
 	boutiquev1.UnimplementedCheckoutServer
@@ -101,6 +103,13 @@ func (c *checkout) event(ctx context.Context, request *boutiquev1.PlaceOrderRequ
 		return before, err
 	}
 	order, err := c.quote(ctx, request)
+	if errors.Is(err, errEmptyCart) {
+		// Another process may have placed this very order meanwhile. Whoever heard of an empty cart would fill
+		// it again, and pay for both.
+		if before, err := c.again(ctx, request, id); before != nil || err != nil {
+			return before, err
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -506,6 +506,38 @@ func TestNonsenseIsRefused(t *testing.T) {
 	}
 }
 
+// waiter tells when somebody begins to wait for its end.
+type waiter struct {
+	context.Context
+	waits func()
+}
+
+func (w waiter) Done() <-chan struct{} {
+	w.waits()
+	return w.Context.Done()
+}
+
+func TestWhoHasTimeLeftDoesNotHearThatTheFirstHadNone(t *testing.T) {
+	for _, code := range []codes.Code{codes.Canceled, codes.DeadlineExceeded} {
+		o := newOnce(3)
+		second := make(chan error, 1)
+		o.do(soon(t), "key", func() (*boutiquev1.PlaceOrderResponse, error) {
+			var once sync.Once
+			waits := make(chan struct{})
+			ctx := waiter{soon(t), func() { once.Do(func() { close(waits) }) }}
+			go func() {
+				_, err := o.do(ctx, "key", func() (*boutiquev1.PlaceOrderResponse, error) { return nil, nil })
+				second <- err
+			}()
+			<-waits
+			return nil, status.Error(code, "the first has left")
+		})
+		if err := <-second; err != nil {
+			t.Errorf("%v: the second hears %v", code, err)
+		}
+	}
+}
+
 func TestWhatIsRememberedIsBounded(t *testing.T) {
 	o := newOnce(3)
 	for _, key := range []string{"a", "b", "c", "d", "e"} {

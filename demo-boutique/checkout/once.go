@@ -35,29 +35,49 @@ func newOnce(most int) *once {
 // do places an order unless there is one with this key. What failed is forgotten, so that it
 // can be tried again; except for what was begun and taken back, which is over for good.
 func (o *once) do(ctx context.Context, key string, place func() (*boutiquev1.PlaceOrderResponse, error)) (*boutiquev1.PlaceOrderResponse, error) {
-	o.mu.Lock()
-	first, there := o.outcomes[key]
-	if !there {
-		first = &outcome{known: make(chan struct{})}
-		o.outcomes[key] = first
-	}
-	o.mu.Unlock()
-	if there {
+	for {
+		first, there := o.find(key)
+		if !there {
+			return o.place(key, first, place)
+		}
 		select {
 		case <-first.known:
-			return first.placed, first.err
+			if !ranOut(first.err) || ctx.Err() != nil {
+				return first.placed, first.err
+			}
+			// It was placed in the time of the first caller; this one has some left, and has its turn.
 		case <-ctx.Done():
 			return nil, status.FromContextError(ctx.Err()).Err()
 		}
 	}
+}
 
+// find is what there is with this key, and whether that was there before.
+func (o *once) find(key string) (*outcome, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	found, there := o.outcomes[key]
+	if !there {
+		found = &outcome{known: make(chan struct{})}
+		o.outcomes[key] = found
+	}
+	return found, there
+}
+
+func (o *once) place(key string, first *outcome, place func() (*boutiquev1.PlaceOrderResponse, error)) (*boutiquev1.PlaceOrderResponse, error) {
 	first.err = status.Error(codes.Internal, "placing the order broke") // unless it gets to its end
 	defer func() {
-		close(first.known)
+		// In this order: whoever hears that it failed finds it forgotten.
 		o.settle(key, first.err == nil || status.Code(first.err) == codes.Aborted)
+		close(first.known)
 	}()
 	first.placed, first.err = place()
 	return first.placed, first.err
+}
+
+func ranOut(err error) bool {
+	code := status.Code(err)
+	return code == codes.Canceled || code == codes.DeadlineExceeded
 }
 
 func (o *once) settle(key string, forGood bool) {

@@ -31,7 +31,7 @@ func (c *checkout) quote(ctx context.Context, request *boutiquev1.PlaceOrderRequ
 		items, dollars = append(items, item), append(dollars, product.PriceUsd)
 	}
 	if len(items) == 0 {
-		return nil, status.Error(codes.FailedPrecondition, emptyCart)
+		return nil, errEmptyCart
 	}
 	shipped, err := c.shipping.GetQuote(ctx, &boutiquev1.GetQuoteRequest{Address: request.Address, Items: items})
 	if err != nil {
