@@ -39,6 +39,21 @@ function call(client: Client, service: ServiceDefinition, method: string, reques
   );
 }
 
+/** Holds each call until the knobs say otherwise, and tells when the first is held. */
+class Freezer extends Faults {
+  #enter: () => void = () => undefined;
+  readonly entered = new Promise<void>((resolve) => (this.#enter = resolve));
+
+  constructor() {
+    super({ ...NO_FAULTS, freeze: true });
+  }
+
+  override before(gone: AbortSignal): Promise<void> {
+    this.#enter();
+    return super.before(gone);
+  }
+}
+
 const currency = boutiqueService('Currency');
 const dollar = { currencyCode: 'USD', units: 1, nanos: 0 };
 
@@ -80,24 +95,25 @@ test('the knobs are not on the main port', async () => {
 test('a drain tells the watchers, ends their streams, and finishes the call in flight', async () => {
   const own = new Server();
   const watched = new Health([NAME]);
-  const slow = new Faults({ ...NO_FAULTS, latencyMs: 200 });
-  addCurrency(own, slow);
+  const frozen = new Freezer();
+  addCurrency(own, frozen);
   own.addService(watched.definition, watched.handlers);
   const client = new Client(`127.0.0.1:${await listen(own, LOOPBACK, 0)}`, credentials.createInsecure());
   const { Watch } = watched.definition;
   const told: string[] = [];
-  const ended = new Promise((resolve) => {
-    const stream = client.makeServerStreamRequest(Watch!.path, Watch!.requestSerialize, Watch!.responseDeserialize, { service: NAME });
-    stream.on('data', (now: any) => told.push(now.status)).on('end', resolve);
-  });
+  const watch = client.makeServerStreamRequest(Watch!.path, Watch!.requestSerialize, Watch!.responseDeserialize, { service: NAME });
+  const watches = new Promise((resolve) => watch.once('data', resolve));
+  const ended = new Promise((resolve) => watch.on('data', (now: any) => told.push(now.status)).on('end', resolve));
   const inFlight = call(client, currency, 'ListCurrencies', {});
-  await new Promise((resolve) => setTimeout(resolve, 80));
+  await Promise.all([watches, frozen.entered]);
 
   const start = performance.now();
   watched.drain();
-  await drained(own, 5_000);
-  assert.ok(performance.now() - start < 2_000, 'it waited for its grace');
+  const drain = drained(own, 60_000);
   await ended;
+  frozen.set(NO_FAULTS);
+  await drain;
+  assert.ok(performance.now() - start < 30_000, 'it waited for its grace');
   assert.deepEqual(told, ['SERVING', 'NOT_SERVING']);
   assert.ok((await inFlight).currencyCodes.length > 0);
   client.close();

@@ -86,18 +86,24 @@ class RecommendationTest(unittest.TestCase):
         self.assertEqual(now.status, health_pb2.HealthCheckResponse.SERVING)
 
     def test_a_drain_finishes_the_call_in_flight_and_does_not_wait_for_watchers(self):
-        watcher = self.health.Watch(health_pb2.HealthCheckRequest(service=NAME), timeout=10)
+        watcher = self.health.Watch(health_pb2.HealthCheckRequest(service=NAME), timeout=60)
         self.assertEqual(next(watcher).status, health_pb2.HealthCheckResponse.SERVING)
-        self.faults.set(Knobs(latency_ms=300))
+        self.faults.set(Knobs(freeze=True))
+        self.addCleanup(lambda: self.faults.set(Knobs()))
         request = recommendation_pb2.ListRecommendationsRequest()
-        in_flight = self.stub.ListRecommendations.future(request, timeout=5)
-        time.sleep(0.1)
+        in_flight = self.stub.ListRecommendations.future(request, timeout=30)
+        patience = time.monotonic() + 10
+        while self.service._calls._running == 0:
+            self.assertLess(time.monotonic(), patience, "the call did not arrive")
+            time.sleep(0.001)
 
-        start, drained = time.monotonic(), threading.Event()
-        threading.Thread(target=lambda: (self.service.drain(5), drained.set())).start()
+        drained = threading.Event()
+        threading.Thread(target=lambda: (self.service.drain(60), drained.set()), daemon=True).start()
+        self.assertEqual(next(watcher).status, health_pb2.HealthCheckResponse.NOT_SERVING)
+        self.assertFalse(drained.wait(0.05), "a call was in flight")
+        self.faults.set(Knobs())
         self.assertEqual(len(in_flight.result().product_ids), 4)
-        self.assertTrue(drained.wait(2), "it waited for its grace")
-        self.assertGreaterEqual(time.monotonic() - start, 0.15)
+        self.assertTrue(drained.wait(20), "it waited for its grace")
 
 
 if __name__ == "__main__":

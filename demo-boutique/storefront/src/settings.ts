@@ -15,6 +15,7 @@ export interface Settings {
   readonly orderlogAddr: string;
   /** Where a sidecar would say how these are. */
   readonly sidecarAddr: string;
+  readonly sidecarTimeoutMs: number;
   /** Whether an order is done when the page says so, or only written down. */
   readonly checkoutMode: 'SYNC' | 'EVENT';
   /** Generous: who wants calls to fail earlier puts something between that knows better. */
@@ -38,6 +39,7 @@ export function settingsFrom(from: env.Environment): Settings {
     orderviewAddr: env.text(from, 'ORDERVIEW_SERVICE_ADDR', '127.0.0.1:7310'),
     orderlogAddr: env.text(from, 'ORDERLOG_SERVICE_ADDR', '127.0.0.1:7300'),
     sidecarAddr: env.text(from, 'SIDECAR_ADMIN_ADDR', '127.0.0.1:14191'),
+    sidecarTimeoutMs: 300,
     checkoutMode: env.oneOf(from, 'CHECKOUT_MODE', ['SYNC', 'EVENT']),
     timeoutMs: env.integer(from, 'GRPC_TIMEOUT_MS', 10_000),
     channelsPerDependency: Math.max(1, env.integer(from, 'CHANNELS_PER_DEPENDENCY', 6)),

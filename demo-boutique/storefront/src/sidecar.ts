@@ -25,7 +25,6 @@ export type Breaker = 'none' | 'closed' | 'half-open' | 'open';
 export type Report = ReadonlyMap<string, Known> | 'absent' | 'silent';
 
 const FRESH_MS = 1_000;
-const TIMEOUT_MS = 300;
 const ANSWER_BYTES_MAX = 512 * 1024;
 /** A fallback is shown for so long. */
 const LATELY_MS = 5_000;
@@ -38,7 +37,10 @@ export class Sidecar {
   #fallbacks: ReadonlyMap<string, Known> | undefined;
 
   /** @param address host:port of its admin endpoint. */
-  constructor(private readonly address: string) {}
+  constructor(
+    private readonly address: string,
+    private readonly timeoutMs: number,
+  ) {}
 
   /** However many ask: it is asked once a second, and by one at a time. */
   report(): Promise<Report> {
@@ -54,7 +56,7 @@ export class Sidecar {
   }
 
   async #ask(): Promise<Report> {
-    const report = await state(this.address).then(reportOf, (error: NodeJS.ErrnoException): Report =>
+    const report = await state(this.address, this.timeoutMs).then(reportOf, (error: NodeJS.ErrnoException): Report =>
       error.code === 'ECONNREFUSED' ? 'absent' : 'silent',
     );
     const now = Date.now();
@@ -78,9 +80,9 @@ export class Sidecar {
   }
 }
 
-function state(address: string): Promise<string> {
+function state(address: string, timeoutMs: number): Promise<string> {
   return new Promise((resolve, reject) => {
-    const signal = AbortSignal.timeout(TIMEOUT_MS);
+    const signal = AbortSignal.timeout(timeoutMs);
     const request = get(`http://${address}/state`, { signal, agent: false }, (response: IncomingMessage) => {
       if (response.statusCode !== 200) return void request.destroy(new Error(`status ${response.statusCode}`));
       const parts: Buffer[] = [];

@@ -26,7 +26,9 @@ before(async () => {
   settings = await neighbours.start();
   await new Promise<void>((resolve) => sidecar.listen(0, '127.0.0.1', resolve));
   const catalogAddr = settings.catalogAddr.replace('127.0.0.1', 'localhost');
-  settings = { ...settings, catalogAddr, sidecarAddr: `127.0.0.1:${(sidecar.address() as AddressInfo).port}` };
+  const sidecarAddr = `127.0.0.1:${(sidecar.address() as AddressInfo).port}`;
+  // On a machine that may stand still.
+  settings = { ...settings, catalogAddr, sidecarAddr, sidecarTimeoutMs: 5_000 };
 });
 
 after(() => {
@@ -94,7 +96,7 @@ test('a sidecar that hangs costs no page a moment', async () => {
     // A page that waited for it would know that it is silent. One that was slow for reasons of its own knows that, too.
     let sidecar: string | undefined;
     for (let tries = 0; tries < 5 && sidecar !== 'unasked'; tries++) {
-      await storefront({}, async (at) => {
+      await storefront({ sidecarTimeoutMs: 300 }, async (at) => {
         const page = await (await fetch(at)).text();
         sidecar = /data-sidecar="(\w+)"/.exec(page)![1];
         assert.equal((await mesh(at)).sidecar, 'silent');

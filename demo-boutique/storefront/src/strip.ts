@@ -30,7 +30,7 @@ export class Strip {
   readonly #last = new Map<Dependency, { readonly source: Source; readonly at: number }>();
 
   constructor(settings: Settings) {
-    this.#sidecar = new Sidecar(settings.sidecarAddr);
+    this.#sidecar = new Sidecar(settings.sidecarAddr, settings.sidecarTimeoutMs);
     this.#addresses = [
       ['catalog', settings.catalogAddr],
       ['currency', settings.currencyAddr],
