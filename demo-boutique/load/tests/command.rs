@@ -4,12 +4,13 @@
 mod support;
 
 use std::process::Output;
+use std::sync::atomic::Ordering;
 
 use hyper::http::StatusCode;
 use rustix::process::{Pid, Signal, kill_process};
 use support::{Protocol, Server, ok};
 use tokio::process::Command;
-use tokio::time::{Duration, sleep};
+use tokio::time::{Duration, Instant, sleep};
 
 fn command(words: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_boutique-load"));
@@ -122,7 +123,11 @@ async fn an_interrupted_run_still_reports() {
         .stdout(std::process::Stdio::piped())
         .spawn()
         .expect("the binary of this crate");
-    sleep(Duration::from_millis(700)).await;
+    let patience = Instant::now() + Duration::from_secs(10);
+    while server.busiest.load(Ordering::SeqCst) == 0 {
+        assert!(Instant::now() < patience, "it sends nothing");
+        sleep(Duration::from_millis(10)).await;
+    }
     let pid = child
         .id()
         .and_then(|pid| Pid::from_raw(pid.try_into().ok()?));

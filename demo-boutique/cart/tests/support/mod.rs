@@ -90,6 +90,19 @@ pub(crate) fn item(product: &str, quantity: i32) -> CartItem {
     add("", product, quantity).item.expect("just put there")
 }
 
+/// Below the ports that outgoing connections get: one of those could get that of a killed Redis, and keep it
+/// from listening again.
+const PORTS: std::ops::Range<u16> = 20_000..30_000;
+
+async fn free_port() -> u16 {
+    loop {
+        let port = fastrand::u16(PORTS);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.is_ok() {
+            return port;
+        }
+    }
+}
+
 /// redis-server on a loopback port of its own, ended with the test.
 pub(crate) struct Redis {
     pub(crate) addr: String,
@@ -98,12 +111,7 @@ pub(crate) struct Redis {
 
 impl Redis {
     pub(crate) async fn start() -> Self {
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
-        let port = free
-            .and_then(|listener| listener.local_addr())
-            .expect("a free port")
-            .port();
-        Self::start_at(port).await
+        Self::start_at(free_port().await).await
     }
 
     pub(crate) async fn start_at(port: u16) -> Self {
