@@ -15,6 +15,9 @@ import (
 	boutiquev1 "weir.dev/boutique/proto/boutique/v1"
 )
 
+// workMax bounds the line for the slots, and those at them: who left is still in it.
+const workMax = 4096
+
 // Faults does to every call what the knobs say, before its handler runs:
 //
 //	freeze → latency → error → work
@@ -26,6 +29,7 @@ type Faults struct {
 	knobs   *boutiquev1.Knobs
 	changed chan struct{} // closed and replaced by Set: wakes frozen calls
 	busy    int32         // workers at work
+	working int           // calls that have one of these or wait for one
 	freed   *sync.Cond    // a worker may have become free
 	percent func() int32  // drawn anew for every call
 }
@@ -112,8 +116,7 @@ func (f *Faults) Before(ctx context.Context) error {
 		}
 		return status.Error(code, "chaos: this call was told to fail")
 	}
-	f.work()
-	return nil
+	return f.work()
 }
 
 func (f *Faults) thawed(ctx context.Context) (*boutiquev1.Knobs, error) {
@@ -133,8 +136,17 @@ func (f *Faults) thawed(ctx context.Context) (*boutiquev1.Knobs, error) {
 }
 
 // work occupies one of the slots for the service time.
-func (f *Faults) work() {
+func (f *Faults) work() error {
 	f.mu.Lock()
+	if f.knobs.Slots == 0 && f.knobs.ServiceMs == 0 {
+		f.mu.Unlock()
+		return nil
+	}
+	if f.working == workMax {
+		f.mu.Unlock()
+		return status.Errorf(codes.ResourceExhausted, "%d calls wait for a slot already", workMax)
+	}
+	f.working++
 	for f.knobs.Slots > 0 && f.busy >= f.knobs.Slots {
 		f.freed.Wait()
 	}
@@ -146,8 +158,10 @@ func (f *Faults) work() {
 
 	f.mu.Lock()
 	f.busy--
+	f.working--
 	f.mu.Unlock()
 	f.freed.Signal()
+	return nil
 }
 
 func pause(ctx context.Context, d time.Duration) error {

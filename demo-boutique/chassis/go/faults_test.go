@@ -120,6 +120,34 @@ func TestLiftingTheSlotsFreesTheCallsThatWaitForOne(t *testing.T) {
 	}
 }
 
+func TestTheLineForTheSlotsHasAnEnd(t *testing.T) {
+	faults := with(t, &boutiquev1.Knobs{Slots: 1, ServiceMs: 60_000})
+	waiting := make(chan error, workMax)
+	for i := 0; i < workMax; i++ {
+		go func() { waiting <- faults.Before(context.Background()) }()
+	}
+	working := func() int {
+		faults.mu.Lock()
+		defer faults.mu.Unlock()
+		return faults.working
+	}
+	for working() < workMax {
+		time.Sleep(time.Millisecond)
+	}
+	if err := faults.Before(context.Background()); status.Code(err) != codes.ResourceExhausted {
+		t.Fatalf("beyond the end of the line: %v", err)
+	}
+	faults.Set(&boutiquev1.Knobs{Slots: 2})
+	for i := 1; i < workMax; i++ { // all but the one that is at work
+		if err := <-waiting; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := faults.Before(context.Background()); err != nil {
+		t.Errorf("once the line is gone: %v", err)
+	}
+}
+
 func TestKnobsThatMakeNoSenseAreRefusedAndTheOldOnesStay(t *testing.T) {
 	faults := with(t, &boutiquev1.Knobs{LatencyMs: 7})
 	for _, knobs := range []*boutiquev1.Knobs{{ErrorPct: 101}, {LatencyMs: -1}, {Code: 17}, {Slots: -1}, {ServiceMs: -1}} {

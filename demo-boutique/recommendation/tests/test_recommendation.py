@@ -39,8 +39,8 @@ class RecommendationTest(unittest.TestCase):
 
         self.faults = Faults(Knobs())
         first = lambda ids, count: list(ids)[:count]  # noqa: E731
-        recommendation = Recommendation(catalog_pb2_grpc.CatalogStub(catalog_channel), timeout_s=2, pick=first)
-        self.service = Service(NAME, 2, self.faults, lambda server: add_to(server, recommendation))
+        self.recommendation = Recommendation(catalog_pb2_grpc.CatalogStub(catalog_channel), timeout_s=2, pick=first)
+        self.service = Service(NAME, 2, self.faults, lambda server: add_to(server, self.recommendation))
         self.channel = grpc.insecure_channel(f"127.0.0.1:{self.service.server.add_insecure_port('127.0.0.1:0')}")
         self.service.server.start()
         self.stub = recommendation_pb2_grpc.RecommendationStub(self.channel)
@@ -84,6 +84,23 @@ class RecommendationTest(unittest.TestCase):
         self.assertEqual(raised.exception.code(), grpc.StatusCode.INTERNAL)
         now = self.health.Check(health_pb2.HealthCheckRequest(service=NAME), timeout=5)
         self.assertEqual(now.status, health_pb2.HealthCheckResponse.SERVING)
+
+    def test_the_line_for_the_threads_has_an_end(self):
+        faults = Faults(Knobs(freeze=True))
+        service = Service(NAME, 1, faults, lambda server: add_to(server, self.recommendation), calls_max=3)
+        channel = grpc.insecure_channel(f"127.0.0.1:{service.server.add_insecure_port('127.0.0.1:0')}")
+        service.server.start()
+        self.addCleanup(lambda: service.server.stop(None))
+        self.addCleanup(channel.close)
+        stub, request = recommendation_pb2_grpc.RecommendationStub(channel), recommendation_pb2.ListRecommendationsRequest()
+        calls = [stub.ListRecommendations.future(request, timeout=30) for _ in range(4)]
+        refused = threading.Event()
+        for call in calls:
+            call.add_done_callback(lambda _: refused.set())
+        self.assertTrue(refused.wait(10), "the line has no end")
+        faults.set(Knobs())
+        codes = sorted(call.code().name for call in calls)
+        self.assertEqual(codes, ["OK", "OK", "OK", "RESOURCE_EXHAUSTED"])
 
     def test_a_drain_finishes_the_call_in_flight_and_does_not_wait_for_watchers(self):
         watcher = self.health.Watch(health_pb2.HealthCheckRequest(service=NAME), timeout=60)

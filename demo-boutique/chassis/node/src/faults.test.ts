@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { status } from '@grpc/grpc-js';
 import { Faults } from './faults';
 import { knobsFrom, NO_FAULTS } from './knobs';
-import { Slots } from './slots';
+import { Slots, WORK_MAX } from './slots';
 
 const present = () => new AbortController().signal;
 const soon = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -71,6 +71,16 @@ test('lifting the slots frees the calls that wait for one', async () => {
   faults.set(NO_FAULTS);
   assert.equal(await Promise.race([first.then(() => 'first'), second.then(() => 'second')]), 'second');
   await first;
+});
+
+test('the line for the slots has an end', { timeout: 10_000 }, async () => {
+  const faults = new Faults({ ...NO_FAULTS, slots: 1, serviceMs: 300 });
+  const waiting = Array.from({ length: WORK_MAX }, () => faults.before(present()));
+  await assert.rejects(faults.before(present()), { code: status.RESOURCE_EXHAUSTED });
+  faults.set(NO_FAULTS);
+  await Promise.all(waiting);
+  faults.set({ ...NO_FAULTS, slots: 1 });
+  await faults.before(present());
 });
 
 test('knobs that make no sense are refused and the old ones stay', () => {

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from chassis import env
-from chassis.faults import checked
+from chassis.faults import WORK_MAX, checked
 from chassis.refusal import Refusal, status_of
 
 _OPTIONS = [("grpc.so_reuseport", 0)]  # a second process on the same port is a mistake
@@ -35,6 +35,7 @@ class Faults(chaos_pb2_grpc.ChaosServicer):
         self.knobs = checked(knobs)
         self._percent = percent
         self._busy = 0  # workers at work
+        self._working = 0  # calls that have one of these or wait for one
         self._change = asyncio.Condition()  # notified when any of it changes
 
     async def set(self, knobs: Knobs) -> None:
@@ -53,6 +54,9 @@ class Faults(chaos_pb2_grpc.ChaosServicer):
             code = status_of(knobs.code) if knobs.code else grpc.StatusCode.UNAVAILABLE
             raise Refusal(code, "chaos: this call was told to fail")
         if knobs.slots or knobs.service_ms:
+            if self._working >= WORK_MAX:
+                raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{WORK_MAX} calls wait for a slot already")
+            self._working += 1
             await asyncio.shield(asyncio.create_task(self._work()))
 
     async def _work(self) -> None:
@@ -64,6 +68,7 @@ class Faults(chaos_pb2_grpc.ChaosServicer):
             await asyncio.sleep(self.knobs.service_ms / 1000)
         finally:
             self._busy -= 1
+            self._working -= 1
             async with self._change:
                 self._change.notify_all()
 

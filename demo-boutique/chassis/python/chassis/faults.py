@@ -17,6 +17,8 @@ from boutique.v1.chaos_pb2 import Knobs
 
 from chassis.refusal import Refusal, status_of
 
+# Of calls that work or wait to, also for callers who left. Here each has a thread, or waits for one in the server.
+WORK_MAX = 4096
 _HOUR_MS = 3_600_000
 _MOST = {
     "latency_ms": _HOUR_MS,

@@ -13,17 +13,30 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from chassis import env
 from chassis.calls import Calls
 from chassis.chaos import chaos_server
-from chassis.faults import Faults
+from chassis.faults import WORK_MAX, Faults
 
 _OPTIONS = [("grpc.so_reuseport", 0)]  # a second process on the same port is a mistake
 
 
 class Service:
-    def __init__(self, name: str, threads: int, faults: Faults, register: Callable[[grpc.Server], None]) -> None:
-        """`name` is the full name of the API that `register` adds."""
+    def __init__(
+        self,
+        name: str,
+        threads: int,
+        faults: Faults,
+        register: Callable[[grpc.Server], None],
+        calls_max: int = WORK_MAX,
+    ) -> None:
+        """`name` is the full name of the API that `register` adds; of its calls, beyond `calls_max` that run
+        or wait for a thread are refused."""
         self._calls = Calls(faults)
         self._health = health.HealthServicer(experimental_non_blocking=True)
-        self.server = grpc.server(ThreadPoolExecutor(threads), interceptors=[self._calls], options=_OPTIONS)
+        self.server = grpc.server(
+            ThreadPoolExecutor(threads),
+            interceptors=[self._calls],
+            options=_OPTIONS,
+            maximum_concurrent_rpcs=calls_max,
+        )
         register(self.server)
         for each in ("", name):
             self._health.set(each, health_pb2.HealthCheckResponse.SERVING)

@@ -19,6 +19,8 @@ import java.util.function.IntSupplier;
  * is what makes an overloaded service waste its capacity. No thread is held meanwhile.
  */
 public final class Faults {
+  /** Of those at work and in line, also for callers who left. */
+  static final int WORK_MAX = 4096;
   private static final int HOUR_MS = 3_600_000;
 
   private final IntSupplier percent;
@@ -35,6 +37,7 @@ public final class Faults {
   private int busy;
   /** Calls that wait for a worker. There is no way to leave this line. */
   private final Queue<CompletableFuture<Void>> line = new ArrayDeque<>();
+  private boolean isCallingUp;
 
   public Faults(Knobs knobs) {
     this(knobs, () -> ThreadLocalRandom.current().nextInt(100));
@@ -115,6 +118,11 @@ public final class Faults {
       if (knobs.getSlots() == 0 && knobs.getServiceMs() == 0) {
         return CompletableFuture.completedFuture(null);
       }
+      if (busy + line.size() >= WORK_MAX) {
+        return CompletableFuture.failedFuture(Status.RESOURCE_EXHAUSTED
+            .withDescription(WORK_MAX + " calls wait for a slot already")
+            .asException());
+      }
       line.add(turn);
     }
     CompletableFuture<Void> worked =
@@ -128,11 +136,22 @@ public final class Faults {
     });
   }
 
+  /**
+   * One at a time: work that takes no time ends within complete(), and calls up again; as many calls as are in line
+   * would not fit onto the stack.
+   */
   private void callUp() {
+    synchronized (this) {
+      if (isCallingUp) {
+        return; // whoever does it looks once more
+      }
+      isCallingUp = true;
+    }
     while (true) {
       CompletableFuture<Void> next;
       synchronized (this) {
         if (line.isEmpty() || (knobs.getSlots() > 0 && busy >= knobs.getSlots())) {
+          isCallingUp = false;
           return;
         }
         busy++;

@@ -112,6 +112,20 @@ class FaultsTest {
   }
 
   @Test
+  void theLineForTheSlotsHasAnEndAndIsCalledUpToIt() {
+    Faults faults = new Faults(knobs().setSlots(1).setServiceMs(60_000).build());
+    faults.before(gone);
+    List<CompletableFuture<Void>> waiting = new ArrayList<>();
+    for (int i = 1; i < Faults.WORK_MAX; i++) {
+      waiting.add(faults.before(gone));
+    }
+    assertEquals(Status.Code.RESOURCE_EXHAUSTED, codeOf(faults.before(gone)));
+    faults.set(knobs().setSlots(2).build()); // one by one at the slot that is free
+    CompletableFuture.allOf(waiting.toArray(CompletableFuture[]::new)).orTimeout(5, SECONDS).join();
+    assertDoesNotThrow(() -> faults.before(gone).get(5, SECONDS));
+  }
+
+  @Test
   void knobsThatMakeNoSenseAreRefusedAndTheOldOnesStay() {
     Faults faults = new Faults(knobs().setLatencyMs(7).build());
     for (Knobs.Builder nonsense : List.of(
