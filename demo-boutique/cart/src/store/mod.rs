@@ -57,7 +57,7 @@ pub type Lines = BTreeMap<String, i32>;
 pub enum StoreError {
     /// This cart has as many products, or as many of one, as it may.
     CartFull,
-    /// The store cannot take more work or more carts now.
+    /// The store cannot take more work now.
     Busy(String),
     /// Nothing was heard from the store: the call may or may not have taken effect.
     Unreachable(String),
