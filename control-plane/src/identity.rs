@@ -1,8 +1,11 @@
 //! `weir.mesh.v1.Identity`: a key and a token in, a certificate out.
 //!
 //! ```text
-//!   names ─▶ not too many failures ─▶ token ─▶ pod ─▶ request ─▶ not too often ─▶ signed ─▶ in the journal
+//!   names ─▶ not too many failures, not too often ─▶ token ─▶ pod ─▶ request ─▶ counted ─▶ signed ─▶ in the journal
 //! ```
+//!
+//! The API server reviews the token, so that whoever would be refused anyhow is refused before. What a pod has had is
+//! only looked at until its token is good: anybody may say its name.
 //!
 //! Who the caller is follows from the token alone: its pod, and that pod's service account.
 
@@ -59,6 +62,20 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Takes nothing.
+    fn look(&self, pod: &ObjectName, peer: IpAddr) -> Result<(), Refusal> {
+        let now = Instant::now();
+        if self.failed.is_empty(&peer, now) {
+            return Err(Refusal::TooManyFailures);
+        }
+        if self.issued.is_empty(pod, now) {
+            return Err(Refusal::TooOften);
+        }
+        Ok(())
+    }
+}
+
 /// Why somebody gets no certificate.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
@@ -109,10 +126,12 @@ impl IdentityServer {
         request: &pb::CertifyRequest,
         peer: IpAddr,
     ) -> Result<(SpiffeId, Leaf), Refusal> {
-        if self.limits.failed.is_empty(&peer, Instant::now()) {
-            return Err(Refusal::TooManyFailures);
-        }
+        self.limits.look(pod, peer)?;
+        let turn = self.tokens.turn(peer).await?;
+        // Those who waited with this one may have used up what there was.
+        self.limits.look(pod, peer)?;
         let proven = self.tokens.check(pod, &request.token).await?;
+        drop(turn);
         let known = self
             .mesh
             .pod_soon(pod, POD_PATIENCE)

@@ -3,12 +3,13 @@
 
 mod review;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 use weir_config::resource::ObjectName;
 
-pub use self::review::TokenReviews;
+pub use self::review::{TokenReviews, Turn};
 
 use crate::spiffe::is_name;
 
@@ -51,6 +52,14 @@ pub enum TokenError {
 }
 
 impl Tokens {
+    /// Waits until a token that `peer` presents may be checked; `None`: a check costs nobody else anything.
+    pub async fn turn(&self, peer: IpAddr) -> Result<Option<Turn>, TokenError> {
+        match self {
+            Self::Files(_) => Ok(None),
+            Self::Reviews(reviews) => reviews.turn(peer).await.map(Some),
+        }
+    }
+
     /// Whether `presented` is a token of `pod`; if it says of which service account, that one.
     pub async fn check(
         &self,

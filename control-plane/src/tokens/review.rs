@@ -5,21 +5,36 @@
 //!   token ─▶ TokenReview ─▶ authenticated ─▶ system:serviceaccount:NAMESPACE:NAME ─▶ bound to this very pod?
 //! ```
 //!
+//! Anybody may present one, and the API server has others to serve: so many are reviewed at a time, and of one address so
+//! many wait for that.
+//!
 //! A token that others accept, too, could have been stolen from them: it has to be for this control plane and
 //! nobody else. The API server itself refuses a token whose pod is gone or is another of the same name.
 
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kube::Client;
 use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use weir_config::resource::ObjectName;
 
 use super::{TOKEN_CHARS_MAX, TokenError};
+use crate::shares::{Share, Shares};
 use crate::spiffe::is_name;
 
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Together with the review less than a sidecar waits, which is ten seconds.
+const TURN_PATIENCE: Duration = Duration::from_secs(4);
+/// Reviews at a time. One takes milliseconds.
+const REVIEWS_MAX: usize = 16;
+/// That are reviewed or wait for it: as many sidecars as start at once in a large cluster.
+const ASKING_MAX: usize = 4096;
+/// Of one address, which where addresses are translated is that of a node.
+const ASKING_OF_ONE_MAX: usize = 256;
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 
@@ -27,6 +42,14 @@ const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 pub struct TokenReviews {
     client: Client,
     audience: String,
+    asking: Shares,
+    turns: Arc<Semaphore>,
+}
+
+/// One token may be reviewed while it is held.
+pub struct Turn {
+    _share: Share,
+    _of_all: OwnedSemaphorePermit,
 }
 
 impl TokenReviews {
@@ -34,7 +57,21 @@ impl TokenReviews {
         Self {
             client,
             audience: audience.to_owned(),
+            asking: Shares::new(ASKING_MAX, ASKING_OF_ONE_MAX),
+            turns: Arc::new(Semaphore::new(REVIEWS_MAX)),
         }
+    }
+
+    /// Waits until a token that `peer` presents may be reviewed.
+    pub async fn turn(&self, peer: IpAddr) -> Result<Turn, TokenError> {
+        let busy = || TokenError::Unavailable("too many are being reviewed".to_owned());
+        let share = self.asking.take(peer, 1).ok_or_else(busy)?;
+        let turn = tokio::time::timeout(TURN_PATIENCE, self.turns.clone().acquire_owned()).await;
+        let turn = turn.map_err(|_| busy())?;
+        Ok(Turn {
+            _share: share,
+            _of_all: turn.expect("the semaphore is never closed"),
+        })
     }
 
     /// The service account of `pod`, when `token` is this pod's.

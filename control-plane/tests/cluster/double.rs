@@ -49,6 +49,8 @@ struct State {
     /// Kinds of whose changes nobody who watches is told.
     held: Vec<String>,
     reviews: HashMap<String, Value>,
+    /// Tokens that are being reviewed, and the most that ever were at a time.
+    reviewing: (usize, usize),
     /// Lists that go on: what is left of them.
     pages: BTreeMap<u64, (u64, Vec<Value>)>,
     requests: Vec<String>,
@@ -146,6 +148,11 @@ impl Double {
         self.state().reviews.insert(token.to_owned(), status);
     }
 
+    /// The most tokens that were being reviewed at a time.
+    pub fn reviewing_max(&self) -> usize {
+        self.state().reviewing.1
+    }
+
     /// `GET api/v1/pods?limit=500`, in order.
     pub fn requests(&self) -> Vec<String> {
         self.state().requests.clone()
@@ -181,6 +188,10 @@ impl Double {
         let latency = {
             let mut state = self.state();
             let line = format!("{} {}", request.method(), request.uri());
+            if line.ends_with("/tokenreviews") {
+                let (now, max) = state.reviewing;
+                state.reviewing = (now + 1, max.max(now + 1));
+            }
             state.requests.push(line);
             state.latency
         };
@@ -269,7 +280,9 @@ impl Double {
     fn token_review(&self, mut review: Value) -> Value {
         let token = review["spec"]["token"].as_str().unwrap_or_default();
         let refused = json!({ "authenticated": false, "error": "invalid bearer token" });
-        review["status"] = self.state().reviews.get(token).cloned().unwrap_or(refused);
+        let mut state = self.state();
+        state.reviewing.0 -= 1;
+        review["status"] = state.reviews.get(token).cloned().unwrap_or(refused);
         review["metadata"] = json!({});
         review
     }

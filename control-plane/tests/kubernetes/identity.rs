@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use rcgen::{CertificateParams, KeyPair};
+use weir_config::pb;
+use weir_config::pb::identity_client::IdentityClient;
 use weir_control_plane::control_plane::ControlPlane;
 
 use super::cluster::{Cluster, until};
+use super::world;
 
 /// Who a pod is, its service account's token says, reviewed by the API server.
 pub(super) async fn a_sidecar_is_who_its_token_says(cluster: &Cluster) {
@@ -41,6 +45,73 @@ pub(super) async fn a_sidecar_is_who_its_token_says(cluster: &Cluster) {
 #[tokio::test]
 async fn a_sidecar_is_who_its_token_says_double() {
     a_sidecar_is_who_its_token_says(&Cluster::double().await).await;
+}
+
+fn reviews(cluster: &Cluster) -> usize {
+    let requests = cluster.api().requests();
+    let reviews = requests.iter().filter(|it| it.ends_with("/tokenreviews"));
+    reviews.count()
+}
+
+/// A pod with a token of its own had one reviewed for every refusal, as often as it asked.
+#[tokio::test]
+async fn whoever_has_had_enough_certificates_costs_no_more_reviews() {
+    let cluster = Cluster::double().await;
+    let plane = cluster.start().await;
+    let token = cluster.token("cart-0", &["weir.dev"]).await;
+    let mut certificates = 0;
+    for _ in 0..60 {
+        let certified = cluster.certify(plane.address, "cart-0", token.clone());
+        match certified.await {
+            Ok(_) => certificates += 1,
+            Err(refused) => assert_eq!(refused.code(), tonic::Code::ResourceExhausted),
+        }
+    }
+    let reviews = reviews(&cluster);
+    assert_eq!(reviews, certificates, "whoever is refused is not reviewed");
+    assert!((20..=30).contains(&reviews), "{reviews}");
+    // Its name is anybody's to say: what another pod asks for in it is not counted as its own.
+    let other = cluster.certify(plane.address, "catalog-0", token).await;
+    let refused = other.expect_err("another pod's token");
+    assert!(refused.message().contains("another pod"), "{refused:?}");
+    plane.stop().await;
+}
+
+/// Guesses that came together were all reviewed before the first was held against anybody.
+#[tokio::test]
+async fn guesses_that_come_together_are_reviewed_a_few_at_a_time() {
+    const CONNECTIONS: usize = 16;
+    const GUESSES_OF_ONE: usize = 15; // of the sixteen streams that a connection has
+    let cluster = Cluster::double().await;
+    let plane = cluster.start().await;
+    let key = KeyPair::generate().expect("a key");
+    let csr = CertificateParams::default().serialize_request(&key);
+    let guess = pb::CertifyRequest {
+        csr: csr.expect("a request").der().to_vec().into(),
+        token: "e30.e30.c2ln".to_owned(),
+        pod_namespace: "boutique".to_owned(),
+        pod_name: "cart-0".to_owned(),
+    };
+    let bundle = world::trust_bundle(cluster.folder.path());
+    let mut channels = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let channel = world::channel(plane.address, &bundle, None).await;
+        channels.push(channel.expect("TLS"));
+    }
+    cluster.api().set_latency(Duration::from_secs(1));
+    let guesses = channels.iter().cycle().take(CONNECTIONS * GUESSES_OF_ONE);
+    let guesses = guesses.map(|channel| {
+        let (mut client, guess) = (IdentityClient::new(channel.clone()), guess.clone());
+        async move { client.certify(guess).await }
+    });
+    for answer in futures_util::future::join_all(guesses).await {
+        answer.expect_err("a guess");
+    }
+    cluster.api().set_latency(Duration::ZERO);
+    let (at_once, all) = (cluster.api().reviewing_max(), reviews(&cluster));
+    assert!(at_once <= 16, "{at_once} at a time");
+    assert!((30..=70).contains(&all), "{all} of 240");
+    plane.stop().await;
 }
 
 /// A second control plane finds the first one's CA, and both follow when it is rotated: no sidecar starts again.
