@@ -109,10 +109,16 @@ fn references(resource: &ResourceRef, entry: &Entry) -> Vec<Value> {
 }
 
 fn refused(entry: &Entry) -> Condition {
-    let in_force = if entry.has_last_good {
-        "What it said before stays in force.\n"
-    } else {
-        ""
+    let in_force = match entry {
+        Entry {
+            has_last_good: true,
+            ..
+        } => "What it said before stays in force.\n",
+        Entry {
+            is_stood_in_for: true,
+            ..
+        } => "Until it can be read nobody is allowed whom it may deny.\n",
+        _ => "",
     };
     let message = format!("{in_force}{}", entry.refused.join("\n"));
     Condition::accepted("False", "Invalid", message)

@@ -25,6 +25,7 @@ pub mod contact;
 mod listener;
 pub mod object;
 pub mod register;
+mod stand_in;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,6 +13,7 @@ mod replicas;
 mod routes;
 mod source;
 mod status;
+mod unreadable;
 #[path = "../world/mod.rs"]
 mod world;
 

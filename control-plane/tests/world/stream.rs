@@ -10,6 +10,7 @@ use tonic::{Status, Streaming};
 use weir_config::pb;
 use weir_config::pb::from_proxy::Message;
 use weir_config::pb::mesh_client::MeshClient;
+use weir_config::snapshot;
 
 use super::PATIENCE;
 
@@ -20,6 +21,7 @@ pub struct Stream {
     /// What it has put in force, by service and address.
     pub endpoints: HashMap<String, HashMap<String, pb::Endpoint>>,
     pub trust_bundle: usize,
+    pub workload: Option<snapshot::Workload>,
 }
 
 pub fn hello(namespace: &str, pod: &str) -> Message {
@@ -48,6 +50,7 @@ impl Stream {
             incoming,
             endpoints: HashMap::new(),
             trust_bundle: 0,
+            workload: None,
         })
     }
 
@@ -155,6 +158,10 @@ impl Stream {
     fn apply(&mut self, push: &pb::ToProxy) {
         if !push.trust_bundle.is_empty() {
             self.trust_bundle = push.trust_bundle.len();
+        }
+        if !push.workload_json.is_empty() {
+            let workload = serde_json::from_slice(&push.workload_json);
+            self.workload = Some(workload.expect("a workload"));
         }
         for service in push
             .services

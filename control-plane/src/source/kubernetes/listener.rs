@@ -1,7 +1,8 @@
 //! What is known of one kind, and what news change.
 //!
 //! A list replaces everything at once, so that nobody ever sees half of it. An object of ours, or a route, with a mistake is
-//! refused alone: its last good content stays in force, and so does everything else.
+//! refused alone: its last good content stays in force, and so does everything else. Where that is not known and rights
+//! hang on it, the strictest that it could mean [stands in](super::stand_in) for it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,6 +15,7 @@ use weir_config::{Kind, Resource, ResourceRef, parse};
 use super::Shared;
 use super::object::{self, Read, concerns_the_mesh};
 use super::register::Entry;
+use super::stand_in::{self, stand_in};
 use crate::journal::Fact;
 use crate::mesh::Change;
 use crate::source::files::Text;
@@ -168,14 +170,20 @@ impl Listener {
         if recalled.is_some() {
             self.in_force.insert(name.clone());
         }
-        let entry = entry(object, mistakes.clone(), self.in_force.contains(&name));
+        let change = match recalled {
+            Some(resource) => Some(Change::Apply(Box::new(resource))),
+            None if self.in_force.contains(&name) => None,
+            None => self.in_place_of(reference, object),
+        };
+        let mut entry = entry(object, mistakes.clone(), self.in_force.contains(&name));
+        entry.is_stood_in_for = !entry.has_last_good && matches!(change, Some(Change::Apply(_)));
         let before = self.shared.register.get(reference);
         let is_new = before.is_none_or(|before| before.refused != entry.refused);
         self.shared.register.put(reference.clone(), entry);
         if is_new {
             tracing::warn!(
                 resource = title,
-                "refused, the last good content stays in force\n{}",
+                "refused: the last good content stays in force, or what stands in for it\n{}",
                 mistakes.join("\n")
             );
             self.shared.journal.note(Fact::PolicyRejected {
@@ -183,7 +191,15 @@ impl Listener {
                 diagnostics: mistakes,
             });
         }
-        recalled.map(|resource| Change::Apply(Box::new(resource)))
+        change
+    }
+
+    /// Of what was never in force; without it whoever it was to keep out would come in.
+    fn in_place_of(&self, reference: &ResourceRef, object: &DynamicObject) -> Option<Change> {
+        let applied = stand_in(self.kind, object).map(|it| Change::Apply(Box::new(it)));
+        // What stood in for it a moment ago may not be meant any more.
+        let deleted = || stand_in::is_for(self.kind).then(|| Change::Delete(reference.clone()));
+        applied.or_else(deleted)
     }
 
     /// The content that was in force before a restart.
@@ -209,6 +225,7 @@ fn entry(object: &DynamicObject, refused: Vec<String>, has_last_good: bool) -> E
         targets: targets.into_iter().flatten().cloned().collect(),
         has_last_good: has_last_good && !refused.is_empty(),
         refused,
+        is_stood_in_for: false,
         status: object.data.get("status").cloned().unwrap_or_default(),
     }
 }

@@ -1,6 +1,6 @@
 //! One object of the API as a resource, or what is wrong with it. Pure.
 
-use kube::api::DynamicObject;
+use kube::api::{DynamicObject, ObjectMeta};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use weir_config::resource::{Metadata, OPAQUE_PORTS_ANNOTATION, ObjectName};
@@ -28,19 +28,7 @@ pub fn read(kind: Kind, object: &DynamicObject, trust_domain: &str) -> Result<Re
         value["kind"] = json!(kind.name());
         return read_own(&value, trust_domain);
     }
-    let (metadata, mut data) = (&object.metadata, object.data.clone());
-    let mut small = Metadata {
-        name: metadata.name.clone().unwrap_or_default(),
-        namespace: metadata.namespace.clone(),
-        labels: metadata.labels.clone().unwrap_or_default(),
-        annotations: metadata.annotations.clone().unwrap_or_default(),
-        creation_timestamp: time(metadata.creation_timestamp.as_ref()),
-        deletion_timestamp: time(metadata.deletion_timestamp.as_ref()),
-        ..Metadata::default()
-    };
-    small
-        .annotations
-        .retain(|key, _| READ_ANNOTATIONS.iter().any(|ours| key.starts_with(ours)));
+    let (mut small, mut data) = (small_metadata(&object.metadata), object.data.clone());
     if kind == Kind::EndpointSlice {
         small
             .labels
@@ -63,6 +51,23 @@ pub fn read(kind: Kind, object: &DynamicObject, trust_domain: &str) -> Result<Re
         warnings: Vec::new(),
         text: String::new(),
     })
+}
+
+/// What anybody here reads of it.
+pub(super) fn small_metadata(metadata: &ObjectMeta) -> Metadata {
+    let mut small = Metadata {
+        name: metadata.name.clone().unwrap_or_default(),
+        namespace: metadata.namespace.clone(),
+        labels: metadata.labels.clone().unwrap_or_default(),
+        annotations: metadata.annotations.clone().unwrap_or_default(),
+        creation_timestamp: time(metadata.creation_timestamp.as_ref()),
+        deletion_timestamp: time(metadata.deletion_timestamp.as_ref()),
+        ..Metadata::default()
+    };
+    small
+        .annotations
+        .retain(|key, _| READ_ANNOTATIONS.iter().any(|ours| key.starts_with(ours)));
+    small
 }
 
 /// Whether an object is for the mesh at all: a route that has no Service as parent is not, whatever it says, nor is a

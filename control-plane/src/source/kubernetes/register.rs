@@ -25,6 +25,8 @@ pub struct Entry {
     pub refused: Vec<String>,
     /// An older content of it is in force.
     pub has_last_good: bool,
+    /// Nothing of it ever was, so that the strictest that it could mean is in force.
+    pub is_stood_in_for: bool,
     /// As the API has it.
     pub status: Value,
 }
