@@ -34,7 +34,7 @@ use crate::source::{self, Source};
 use crate::tokens::{FileTokens, Tokens};
 use crate::trust::{self, TrustKeeper};
 use crate::version::Versions;
-use crate::{names, socket, spiffe, tls};
+use crate::{names, socket, spiffe, sweep, tls};
 
 /// A sidecar has one, and another for a moment when it gets a certificate.
 const CONNECTIONS_MAX: usize = 16_384;
@@ -52,7 +52,6 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection without a stream ends then; one with a stream goes on until its certificate ends.
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(30 * 60);
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
-const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// A sidecar that does not answer a push for this long is dropped, and gets everything when it is back.
 pub const STALLED_AFTER: Duration = Duration::from_secs(30);
@@ -241,7 +240,7 @@ impl ControlPlane {
             tasks.spawn(keep_resolved(mesh.clone())),
             tasks.spawn(keeper.run()),
             tasks.spawn(forced::expire(mesh.clone(), journal.clone())),
-            tasks.spawn(sweep(mesh.clone(), proxies, breakers)),
+            tasks.spawn(sweep::run(mesh.clone(), proxies, breakers)),
         ]);
         let mut until = stopping;
         tasks.spawn(async move {
@@ -416,15 +415,6 @@ async fn keep_resolved(mesh: Mesh) {
     match TokioResolver::builder_tokio().and_then(hickory_resolver::ResolverBuilder::build) {
         Ok(resolver) => names::keep_resolved(mesh, resolver).await,
         Err(error) => tracing::warn!(%error, "endpoints that are names stay without addresses"),
-    }
-}
-
-/// Forgets sidecars whose pods are gone.
-async fn sweep(mesh: Mesh, proxies: Proxies, breakers: Breakers) {
-    loop {
-        tokio::time::sleep(SWEEP_EVERY).await;
-        proxies.forget(|pod| mesh.pod(pod).is_none());
-        breakers.forget(|pod| mesh.pod(pod).is_none());
     }
 }
 

@@ -21,6 +21,7 @@
 //! | [`shares`], [`rate`] | how much of something each may have, at a time and over time |
 //! | [`journal`] | what happened, in order, for good |
 //! | [`proxies`], [`breakers`] | current state, as the sidecars told it |
+//! | `sweep` | what is forgotten by itself |
 //! | [`forced`] | breakers that an operator holds, and when that ends |
 //! | [`questions`] | asking all sidecars something |
 //! | [`operator`], [`cli`] | what operators ask, and the command line that asks it |
@@ -48,6 +49,7 @@ pub mod shares;
 pub mod socket;
 pub mod source;
 pub mod spiffe;
+mod sweep;
 pub mod time;
 pub mod tls;
 pub mod tokens;

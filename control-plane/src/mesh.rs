@@ -197,6 +197,10 @@ impl Mesh {
     /// A pod's sidecar is draining, or ready (again).
     pub fn set_draining(&self, pod: &ObjectName, draining: bool) {
         self.update(|state| {
+            // A stream may outlive its pod: nobody would ever take it back.
+            if draining && state.index.pod(pod).is_none() {
+                return;
+            }
             let changed = if draining {
                 state.draining.insert(pod.clone())
             } else {

@@ -84,6 +84,15 @@ impl Proxies {
         connected.map(|(pod, _)| pod.clone()).collect()
     }
 
+    /// Those that were draining when they left, at `before_ms` or earlier.
+    pub fn left_draining(&self, before_ms: u64) -> Vec<ObjectName> {
+        let proxies = self.lock();
+        let left = proxies.iter().filter(|(_, proxy)| {
+            proxy.draining && proxy.hold.is_none() && proxy.last_seen_ms <= before_ms
+        });
+        left.map(|(pod, _)| pod.clone()).collect()
+    }
+
     pub fn update(&self, pod: &ObjectName, update: impl FnOnce(&mut Proxy)) {
         if let Some(proxy) = self.lock().get_mut(pod) {
             update(proxy);
