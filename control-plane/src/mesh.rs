@@ -220,6 +220,9 @@ impl Mesh {
     /// What a name among the endpoints means now.
     pub fn resolved(&self, name: &str, addresses: Vec<IpAddr>) {
         self.update(|state| {
+            if !state.board.names().contains(name) {
+                return;
+            }
             if state.resolved.insert(name.to_owned(), addresses.clone()) != Some(addresses) {
                 for service in state.board.services_with(name) {
                     state.republish(&service);
@@ -333,7 +336,7 @@ impl Mesh {
         let mut state = self.state();
         let version = state.versions.advance();
         change(&mut state);
-        let names = state.board.names();
+        let names = state.names();
         drop(state);
         self.publish_names(names);
         self.0.version.send_replace(version);
@@ -365,6 +368,13 @@ impl Mesh {
 }
 
 impl State {
+    /// That somebody wants; what the others meant is forgotten.
+    fn names(&mut self) -> BTreeSet<String> {
+        let names = self.board.names();
+        self.resolved.retain(|name, _| names.contains(name));
+        names
+    }
+
     /// Compiles what was touched and wakes whoever wants it.
     fn refresh(&mut self, touched: &Touched, moved: &HashSet<IpAddr>) {
         for service in self.board.wanted_services(touched) {

@@ -47,7 +47,7 @@ impl Membership {
     pub fn subscribe(&self, address: SocketAddr) {
         let mut state = self.mesh.state();
         state.subscribe(self.id, address);
-        let names = state.board.names();
+        let names = state.names();
         drop(state);
         self.mesh.publish_names(names);
     }
@@ -96,7 +96,7 @@ impl Drop for Membership {
     fn drop(&mut self) {
         let mut state = self.mesh.state();
         state.board.leave(self.id);
-        let names = state.board.names();
+        let names = state.names();
         drop(state);
         self.mesh.publish_names(names);
     }

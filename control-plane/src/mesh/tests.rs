@@ -86,6 +86,9 @@ fn a_name_among_the_endpoints_is_watched_while_somebody_wants_it() {
     );
     drop(member);
     assert!(mesh.names().borrow().is_empty());
+    // A query that was under way is answered when nobody waits for it any more.
+    mesh.resolved("db.example", vec!["192.0.2.7".parse().expect("an address")]);
+    assert!(mesh.state().resolved.is_empty(), "and is forgotten with it");
 }
 
 #[test]
