@@ -64,6 +64,10 @@ const CONNECTIONS_OF_ONE_MAX: usize = 256;
 const REVIEWS_MAX: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 /// The API server gives a webhook ten seconds, ours five.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two reviews, and for the head of one, which hyper does not tell apart. The API server keeps its connections for
+/// 90 seconds, and may not send a review again that it sent on one that was being closed. Whoever says nothing holds a
+/// connection of so many, and could hold it anyhow by asking now and then.
+const IDLE_MAX: Duration = Duration::from_secs(120);
 /// To find out what a namespace is now; that it may not be there yet is part of it.
 const NAMESPACE_PATIENCE: Duration = Duration::from_secs(2);
 /// For a turn; then the API server may try again within its own time.
@@ -120,7 +124,7 @@ impl Webhook {
         });
         let served = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(PATIENCE)
+            .header_read_timeout(IDLE_MAX)
             .max_buf_size(BUFFER_BYTES)
             .serve_connection(TokioIo::new(connection), service)
             .await;

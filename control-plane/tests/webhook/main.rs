@@ -6,6 +6,7 @@ mod cluster;
 #[path = "../../benches/control_plane/program.rs"]
 mod program;
 mod stale;
+mod stopping;
 mod trust;
 #[path = "../world/mod.rs"]
 mod world;
@@ -17,7 +18,9 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http_body_util::{BodyExt, Full};
+use hyper::Method;
 use hyper::body::Bytes;
+use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use kube::api::{Patch, PatchParams};
 use rustls::{ClientConfig, RootCertStore};
@@ -74,36 +77,71 @@ type Answer = Result<(u16, Value), Box<dyn std::error::Error>>;
 /// As the API server asks the webhook of `cluster`; from an address, to one.
 async fn try_ask(
     cluster: &Cluster,
-    (from, to): (IpAddr, SocketAddr),
+    way: (IpAddr, SocketAddr),
     name: &'static str,
     path: &str,
     body: Bytes,
 ) -> Answer {
-    let mut roots = RootCertStore::empty();
-    for anchor in world::trust_bundle(cluster.folder.path()) {
-        roots.add(anchor)?;
+    let mut connection = Connection::open(cluster, way, name).await?;
+    connection.ask(Method::POST, path, body).await
+}
+
+/// One that goes on after an answer.
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    name: &'static str,
+    _served: AbortOnDrop,
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<hyper::Result<()>>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let socket = TcpSocket::new_v4()?;
-    socket.bind(SocketAddr::new(from, 0))?;
-    let tcp = socket.connect(to).await?;
-    let tls = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let tls = tls.connect(ServerName::try_from(name)?, tcp).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await?;
-    let connection = tokio::spawn(connection);
-    let request = hyper::Request::post(path)
-        .header("host", name)
-        .header("content-type", "application/json")
-        .body(Full::new(body))?;
-    let answer = tokio::time::timeout(PATIENCE, sender.send_request(request)).await??;
-    let status = answer.status().as_u16();
-    let body = answer.into_body().collect().await?.to_bytes();
-    connection.abort();
-    Ok((status, serde_json::from_slice(&body)?))
+}
+
+impl Connection {
+    async fn open(
+        cluster: &Cluster,
+        (from, to): (IpAddr, SocketAddr),
+        name: &'static str,
+    ) -> Result<Self, Box<dyn std::error::Error>> {
+        let mut roots = RootCertStore::empty();
+        for anchor in world::trust_bundle(cluster.folder.path()) {
+            roots.add(anchor)?;
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::new(from, 0))?;
+        let tcp = socket.connect(to).await?;
+        let tls = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let tls = tls.connect(ServerName::try_from(name)?, tcp).await?;
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await?;
+        Ok(Self {
+            sender,
+            name,
+            _served: AbortOnDrop(tokio::spawn(connection)),
+        })
+    }
+
+    async fn ask(&mut self, method: Method, path: &str, body: Bytes) -> Answer {
+        let request = hyper::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", self.name)
+            .header("content-type", "application/json")
+            .body(Full::new(body))?;
+        let answer = self.sender.send_request(request);
+        let answer = tokio::time::timeout(PATIENCE, answer).await??;
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await?.to_bytes();
+        Ok((status, serde_json::from_slice(&body)?))
+    }
 }
 
 fn creation(pod: &Value) -> Value {

@@ -24,11 +24,11 @@ fn labelled(name: &str, label: &str) -> String {
     namespace(name, json!({ "weir.dev/inject": label }), json!({}))
 }
 
-fn plain(name: &str) -> String {
+pub(super) fn plain(name: &str) -> String {
     namespace(name, json!({}), json!({}))
 }
 
-fn pod_of(namespace: &str, labels: Value) -> Value {
+pub(super) fn pod_of(namespace: &str, labels: Value) -> Value {
     let mut request = creation(&json!({
         "metadata": { "generateName": "cart-", "labels": labels },
         "spec": { "containers": [{ "name": "cart" }] },
@@ -38,7 +38,7 @@ fn pod_of(namespace: &str, labels: Value) -> Value {
 }
 
 /// How often the API server was asked about one namespace, with a list or otherwise.
-fn lookups(cluster: &Cluster, name: &str) -> usize {
+pub(super) fn lookups(cluster: &Cluster, name: &str) -> usize {
     let requests = cluster.api().requests().into_iter();
     let (get, list) = (
         format!("GET /api/v1/namespaces/{name}"),
@@ -49,7 +49,7 @@ fn lookups(cluster: &Cluster, name: &str) -> usize {
 }
 
 /// Returns when the watch has told the webhook of all namespaces that are there now: of the last one, so of the others.
-async fn told(webhook: &Webhook) {
+pub(super) async fn told(webhook: &Webhook) {
     webhook.cluster.apply(&labelled("last", "enabled")).await;
     let deadline = Instant::now() + PATIENCE;
     loop {
