@@ -10,7 +10,7 @@ use hickory_resolver::TokioResolver;
 use rustls::server::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::transport::Server;
 use weir_config::pb::identity_server::IdentityServer as IdentityService;
@@ -51,7 +51,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection without a stream ends then; one with a stream goes on until its certificate ends.
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(30 * 60);
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// Less than a pod's grace, and more than the webhook lingers and its last review takes.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A sidecar that does not answer a push for this long is dropped, and gets everything when it is back.
 pub const STALLED_AFTER: Duration = Duration::from_secs(30);
@@ -136,10 +137,12 @@ impl ControlPlane {
             settings.journal_facts_max,
         )?;
         let journal = Journal::open(store)?;
+        let (stop, stopping) = watch::channel(false);
         let connected = match &settings.cluster {
             Cluster::Files { .. } => None,
             Cluster::Kubernetes(cluster) => {
-                Some(cluster.connect().map_err(StartError::Kubernetes)?)
+                let connected = cluster.connect(stopping.clone());
+                Some(connected.map_err(StartError::Kubernetes)?)
             }
         };
         let ca = connected.as_ref().map(|connected| connected.ca.clone());
@@ -159,7 +162,8 @@ impl ControlPlane {
 
         let Attached {
             tokens,
-            mut background,
+            background,
+            mut last,
             webhook,
         } = attach(&settings, connected, &mesh, &journal, &breakers, &authority).await?;
         let tls = Arc::new(ArcSwap::from_pointee(
@@ -171,7 +175,7 @@ impl ControlPlane {
                 let names = webhook.names.clone();
                 let config = trust::webhook_config(&authority, &names).map_err(StartError::Tls)?;
                 let tls = Arc::new(ArcSwap::from_pointee(config));
-                background.push(webhook.serve(tls.clone()));
+                last.push(webhook.serve(tls.clone()));
                 Some((names, tls))
             }
             None => None,
@@ -194,7 +198,6 @@ impl ControlPlane {
         let fail = |error| StartError::Listen { address, error };
         let listener = socket::listen(address).map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
-        let (stop, stopping) = watch::channel(false);
         let identity = IdentityServer {
             authority,
             tokens,
@@ -232,7 +235,7 @@ impl ControlPlane {
             push,
             stopping.clone(),
         ));
-        let mut background: Vec<_> = background
+        let mut background: Vec<AbortHandle> = background
             .into_iter()
             .map(|task| tasks.spawn(task))
             .collect();
@@ -242,11 +245,7 @@ impl ControlPlane {
             tasks.spawn(forced::expire(mesh.clone(), journal.clone())),
             tasks.spawn(sweep::run(mesh.clone(), proxies, breakers)),
         ]);
-        let mut until = stopping;
-        tasks.spawn(async move {
-            let _ = until.wait_for(|stopping| *stopping).await;
-            background.iter().for_each(tokio::task::AbortHandle::abort);
-        });
+        tasks.spawn(end(stopping, last, background));
         tracing::info!(%address, trust_domain = settings.trust_domain, version = mesh.version(), "serving");
         Ok(Self {
             address,
@@ -271,10 +270,24 @@ impl ControlPlane {
     }
 }
 
+/// When the control plane stops `last` ends by itself, and only then what it needed so long.
+async fn end(
+    mut stopping: watch::Receiver<bool>,
+    last: Vec<Background>,
+    background: Vec<AbortHandle>,
+) {
+    let mut last: JoinSet<()> = last.into_iter().collect();
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+    while last.join_next().await.is_some() {}
+    background.iter().for_each(AbortHandle::abort);
+}
+
 /// What depends on where the control plane runs.
 struct Attached {
     tokens: Tokens,
     background: Vec<Background>,
+    /// What ends by itself, and before the background does.
+    last: Vec<Background>,
     webhook: Option<WebhookServer>,
 }
 
@@ -307,6 +320,7 @@ async fn attach(
                     mesh.clone(),
                     journal.clone(),
                 ))],
+                last: Vec::new(),
                 webhook: None,
             })
         }
@@ -317,6 +331,7 @@ async fn attach(
             Ok(Attached {
                 tokens: attached.tokens,
                 background: attached.background,
+                last: attached.last,
                 webhook: Some(attached.webhook),
             })
         }

@@ -71,6 +71,9 @@ use self::trust::TrustPublisher;
 const READ_TIMEOUT: Duration = Duration::from_secs(90);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Until every kube-proxy, and with it the API server, has heard that a pod is no endpoint any more.
+pub const LINGER: Duration = Duration::from_secs(3);
+
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where the API server is, and as whom to speak to it.
@@ -83,6 +86,8 @@ pub struct Settings {
     pub service: String,
     /// Where the webhook listens.
     pub webhook: SocketAddr,
+    /// How long it answers those who have not heard that the control plane stops.
+    pub linger: Duration,
     /// What the webhook injects. Its audience is the only one that a sidecar's token may have.
     pub injector: InjectorSettings,
 }
@@ -94,12 +99,15 @@ pub struct Connected {
     client: Client,
     lease: Lease,
     pub ca: CaSecret,
+    stopping: watch::Receiver<bool>,
 }
 
 /// A control plane's parts that are there on Kubernetes only.
 pub struct Attached {
     pub tokens: Tokens,
     pub background: Vec<Background>,
+    /// What ends by itself when the control plane stops, and needs the others until then.
+    pub last: Vec<Background>,
     pub webhook: WebhookServer,
 }
 
@@ -110,10 +118,12 @@ pub struct WebhookServer {
     pub address: SocketAddr,
     listener: TcpListener,
     webhook: Webhook,
+    linger: Duration,
 }
 
 impl Settings {
-    pub fn connect(&self) -> Result<Connected, String> {
+    /// `stopping` turns true when the control plane stops.
+    pub fn connect(&self, stopping: watch::Receiver<bool>) -> Result<Connected, String> {
         let mut config = self.api.clone();
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         config.read_timeout = Some(READ_TIMEOUT);
@@ -125,6 +135,7 @@ impl Settings {
             ca: CaSecret::new(client.clone(), &self.namespace, lease.held()),
             lease,
             client,
+            stopping,
         })
     }
 
@@ -138,7 +149,12 @@ impl Settings {
         breakers: &Breakers,
         authority: &Arc<Mutex<Authority>>,
     ) -> Result<Attached, String> {
-        let Connected { client, lease, .. } = connected;
+        let Connected {
+            client,
+            lease,
+            stopping,
+            ..
+        } = connected;
         let listener = socket::listen(self.webhook);
         let listener = listener.map_err(|error| format!("webhook on {}: {error}", self.webhook))?;
         let address = listener.local_addr().map_err(|error| error.to_string())?;
@@ -182,16 +198,17 @@ impl Settings {
             background: vec![
                 Box::pin(source.run()),
                 Box::pin(following),
-                Box::pin(lease.run(contact.clone(), peers, holds)),
                 Box::pin(writer.run(held.clone())),
-                Box::pin(routes.run(routes_client, contact, held)),
+                Box::pin(routes.run(routes_client, contact.clone(), held)),
                 Box::pin(publisher.run()),
             ],
+            last: vec![Box::pin(lease.run(contact, peers, holds, stopping.clone()))],
             webhook: WebhookServer {
                 names: self.names(),
                 address,
                 listener,
-                webhook: Webhook::new(namespaces, self.injector.clone()),
+                webhook: Webhook::new(namespaces, self.injector.clone(), stopping.clone()),
+                linger: self.linger,
             },
         })
     }
@@ -208,6 +225,6 @@ impl Settings {
 
 impl WebhookServer {
     pub fn serve(self, tls: Arc<ArcSwap<ServerConfig>>) -> Background {
-        Box::pin(self.webhook.serve(self.listener, tls))
+        Box::pin(self.webhook.serve(self.listener, tls, self.linger))
     }
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `/inject` | mutating: a pod gets its sidecar, by the function behind `weir inject` |
 //! | `/validate` | validating: our own kinds, in the words of `weir validate` |
-//! | `/healthz` | whether it serves |
+//! | `/healthz` | whether it serves, and goes on serving |
 //!
 //! It writes nothing (`sideEffects: None`), and asks nobody as long as what it knows of a pod's namespace fits the question:
 //!
@@ -17,6 +17,9 @@
 //! ```
 //!
 //! Its certificate is signed by the mesh's own CA, so it is renewed like a sidecar's and trusted by what is in `caBundle` anyway.
+//!
+//! When the control plane stops it goes on for a while: `/healthz` says that it is not ready, and each answer is the last of
+//! its connection, until whoever routes to it has heard of that. Then nobody is accepted, and what is under way is answered.
 //!
 //! The API server shows no certificate, so anybody may ask; what that costs is bounded:
 //!
@@ -45,9 +48,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::server::ServerConfig;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::{mpsc, watch};
 
 use self::body::{NoBody, Read, Room};
 use self::judges::{Judges, NotJudged};
@@ -80,42 +81,60 @@ pub struct Webhook {
     injector: Arc<InjectorSettings>,
     room: Room,
     judges: Judges,
+    stopping: watch::Receiver<bool>,
 }
 
 type Answer = Response<Full<Bytes>>;
 
 impl Webhook {
-    pub fn new(namespaces: Namespaces, injector: InjectorSettings) -> Self {
+    /// `stopping` turns true when the control plane stops.
+    pub fn new(
+        namespaces: Namespaces,
+        injector: InjectorSettings,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
         Self {
             namespaces,
             injector: Arc::new(injector),
             room: Room::default(),
             judges: Judges::new(REVIEWS_MAX),
+            stopping,
         }
     }
 
-    /// Runs for as long as the process does.
-    pub async fn serve(self, listener: TcpListener, tls: Arc<ArcSwap<ServerConfig>>) {
-        let (accepted, connections) = mpsc::channel(64);
+    /// Until the control plane stops, and for so much longer.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        tls: Arc<ArcSwap<ServerConfig>>,
+        linger: Duration,
+    ) {
+        let (accepted, mut connections) = mpsc::channel(64);
         let shares = Shares::new(CONNECTIONS_MAX, CONNECTIONS_OF_ONE_MAX);
         tokio::spawn(tls::accept(listener, tls, shares, accepted));
-        let mut connections = ReceiverStream::new(connections);
+        let (leave, leaving) = watch::channel(false);
+        let mut over = std::pin::pin!(over(self.stopping.clone(), linger));
         let mut serving = tokio::task::JoinSet::new();
         loop {
             tokio::select! {
-                connection = connections.next() => match connection {
+                () = &mut over => break,
+                connection = connections.recv() => match connection {
                     Some(Ok(connection)) => {
-                        serving.spawn(self.clone().connection(connection));
+                        serving.spawn(self.clone().connection(connection, leaving.clone()));
                     }
                     Some(Err(_)) => {}
-                    None => return,
+                    None => break,
                 },
                 Some(_) = serving.join_next() => {}
             }
         }
+        drop(connections);
+        leave.send_replace(true);
+        let ended = async { while serving.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(PATIENCE, ended).await;
     }
 
-    async fn connection(self, connection: tls::Connection) {
+    async fn connection(self, connection: tls::Connection, leaving: watch::Receiver<bool>) {
         let peer = connection.peer().address;
         let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |it| it.ip());
         let service = service_fn(move |request| {
@@ -126,22 +145,43 @@ impl Webhook {
             .timer(TokioTimer::new())
             .header_read_timeout(IDLE_MAX)
             .max_buf_size(BUFFER_BYTES)
-            .serve_connection(TokioIo::new(connection), service)
-            .await;
-        if let Err(error) = served {
+            .serve_connection(TokioIo::new(connection), service);
+        let mut served = std::pin::pin!(served);
+        let ended = tokio::select! {
+            ended = &mut served => ended,
+            () = over(leaving, Duration::ZERO) => {
+                served.as_mut().graceful_shutdown();
+                served.await
+            }
+        };
+        if let Err(error) = ended {
             tracing::debug!(%error, "a connection to the webhook broke");
         }
     }
 
     async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Answer {
         let reviewed = tokio::time::timeout(PATIENCE, self.review(request, peer)).await;
-        reviewed.unwrap_or_else(|_| text(StatusCode::REQUEST_TIMEOUT, "the request takes too long"))
+        let mut answer = reviewed
+            .unwrap_or_else(|_| text(StatusCode::REQUEST_TIMEOUT, "the request takes too long"));
+        if *self.stopping.borrow() {
+            // The next one is asked of another control plane.
+            let close = http::HeaderValue::from_static("close");
+            answer.headers_mut().insert(http::header::CONNECTION, close);
+        }
+        answer
+    }
+
+    fn health(&self) -> Answer {
+        match *self.stopping.borrow() {
+            true => text(StatusCode::SERVICE_UNAVAILABLE, "the control plane stops"),
+            false => text(StatusCode::OK, "ok"),
+        }
     }
 
     async fn review(&self, request: Request<Incoming>, peer: IpAddr) -> Answer {
         let (parts, body) = request.into_parts();
         let asked = match (&parts.method, parts.uri.path()) {
-            (&Method::GET, "/healthz") => return text(StatusCode::OK, "ok"),
+            (&Method::GET, "/healthz") => return self.health(),
             (&Method::POST, "/inject") => Asked::Inject,
             (&Method::POST, "/validate") => Asked::Validate,
             (_, "/inject" | "/validate" | "/healthz") => {
@@ -205,6 +245,12 @@ impl Webhook {
             Judged::Answered(text(status, message))
         })
     }
+}
+
+/// Returns so long after `stopping` has turned true.
+async fn over(mut stopping: watch::Receiver<bool>, linger: Duration) {
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+    tokio::time::sleep(linger).await;
 }
 
 #[derive(Clone, Copy)]

@@ -306,6 +306,7 @@ impl Arguments {
             pod,
             service: own.service.clone(),
             webhook: own.webhook_listen,
+            linger: kubernetes::LINGER,
             injector: InjectorSettings {
                 proxy_image: own.proxy_image.clone(),
                 control_plane_addr: format!(

@@ -3,7 +3,7 @@
 //! ```text
 //!   nobody holds it, or its holder has not renewed it for its duration ──▶ take it ──▶ renew, and again, …
 //!                    ▲                                                                  │
-//!                    └──────────── lost: not renewed in time, or somebody else's ◀──────┘
+//!                    └──────── lost: not renewed in time, or somebody else's; given up ◀┘
 //! ```
 //!
 //! Every write carries the version that was read, so of two who take it one fails. Time is measured here, by how
@@ -58,8 +58,14 @@ impl Lease {
         self.held.subscribe()
     }
 
-    /// Runs for as long as the process does.
-    pub async fn run(mut self, contact: Contact, mut peers: Peers, mut holds: Holds) {
+    /// Until the control plane stops; then somebody else may have it.
+    pub async fn run(
+        mut self,
+        contact: Contact,
+        mut peers: Peers,
+        mut holds: Holds,
+        mut stopping: watch::Receiver<bool>,
+    ) {
         loop {
             let attempts = self.attempts(&mut peers, &mut holds);
             let attempt = tokio::time::timeout(PATIENCE, attempts).await;
@@ -89,8 +95,35 @@ impl Lease {
             tokio::select! {
                 () = tokio::time::sleep(RENEW_EVERY) => {}
                 () = holds.news(), if has_looked => {}
+                _ = stopping.wait_for(|stopping| *stopping) => break,
             }
         }
+        if self.held.send_replace(false) {
+            match tokio::time::timeout(PATIENCE, self.give_up()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(error = chain(&error), "the Lease expires"),
+                Err(_) => tracing::debug!("the Lease expires: no answer"),
+            }
+        }
+    }
+
+    /// So that nobody has to wait until it expires.
+    async fn give_up(&self) -> kube::Result<()> {
+        let Some(mut lease) = self.leases.get_opt(LEASE).await? else {
+            return Ok(());
+        };
+        let spec = lease.data["spec"].as_object_mut();
+        let spec = spec.filter(|spec| {
+            spec.get("holderIdentity")
+                .is_some_and(|it| *it == self.holder)
+        });
+        // Some versions of the API take no empty one.
+        if spec.is_some_and(|spec| spec.remove("holderIdentity").is_some()) {
+            self.leases
+                .replace(LEASE, &PostParams::default(), &lease)
+                .await?;
+        }
+        Ok(())
     }
 
     async fn attempts(&mut self, peers: &mut Peers, holds: &mut Holds) -> kube::Result<bool> {

@@ -181,6 +181,7 @@ impl Cluster {
                 pod: "weir-control-plane-0".to_owned(),
                 service: "weir-control-plane".to_owned(),
                 webhook: "127.0.0.1:0".parse().expect("an address"),
+                linger: Duration::ZERO,
                 injector: InjectorSettings::default(),
             })),
             operator_socket: None,

@@ -1,12 +1,14 @@
 //! Several control planes on one API: who writes status, and of whom it tells.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use weir_config::Kind;
 use weir_control_plane::control_plane::{Cluster as Where, ControlPlane};
 
 use super::cluster::{Cluster, until};
 use super::status::condition;
-use super::world::policy;
+use super::world::{PATIENCE, policy};
 use super::{CATALOG_ADDRESS, subscribed};
 
 /// Of two control planes one writes; when it is gone the other does.
@@ -42,6 +44,28 @@ async fn the_holder_of_the_lease_writes_status() {
         })
         .await;
     plane.stop().await;
+}
+
+/// Nobody wrote status until it had expired.
+#[tokio::test]
+async fn whoever_leaves_gives_the_lease_up() {
+    let cluster = Cluster::double().await;
+    let leases = cluster.objects("coordination.k8s.io/v1", "Lease", "weir-system");
+    let holder = async || {
+        let lease = leases
+            .get_opt("weir-control-plane")
+            .await
+            .expect("an answer");
+        lease.map_or(Value::Null, |it| it.data["spec"]["holderIdentity"].clone())
+    };
+    let plane = cluster.start().await;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while holder().await != "weir-control-plane-0" {
+        assert!(tokio::time::Instant::now() < deadline, "nobody takes it");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    plane.stop().await;
+    assert_eq!(holder().await, Value::Null);
 }
 
 /// A second one, beside the one that the cluster has.
