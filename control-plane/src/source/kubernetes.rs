@@ -18,6 +18,7 @@
 //! |---|---|
 //! | `object` | one object of the API as a resource, or what is wrong with it (pure) |
 //! | `listener` | what is known of a kind, and what news change (no I/O but the memory of last good policies) |
+//! | `stand_in` | what is in force in place of a policy that was never read |
 //! | `contact` | whether the API server answers: for the journal |
 //! | `register` | our own kinds as the API has them: for their status |
 
