@@ -125,7 +125,7 @@ impl Reader<'_> {
             let who = root.and_then(|root| identify::reference(&tree, root));
             return self.refuse(vec![broken], who);
         }
-        if let Some(root) = root.filter(|root| !is_empty(&tree, *root)) {
+        if let Some(root) = root.filter(|root| !is_null(&tree, *root)) {
             self.resource(&tree, root, &problems);
         }
     }
@@ -264,6 +264,6 @@ fn place(tree: &Tree, contradiction: Contradiction) -> Finding {
     }
 }
 
-fn is_empty(tree: &Tree, root: NodeId) -> bool {
-    matches!(&tree.node(root).value, Value::Scalar { text, plain: true } if resolve(text) == Plain::Null)
+fn is_null(tree: &Tree, node: NodeId) -> bool {
+    matches!(&tree.node(node).value, Value::Scalar { text, plain: true } if resolve(text) == Plain::Null)
 }

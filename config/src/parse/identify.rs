@@ -8,8 +8,14 @@ use crate::suggest;
 use crate::yaml::decode::{is_not_yet, listed, not_yet};
 use crate::yaml::tree::{NodeId, Tree, Value};
 
+use super::is_null;
+
 /// Ours by group, whichever version.
 const GROUP: &str = "weir.dev/";
+const SERVICE: &str = "Service";
+const PARENT_FIELDS: [&str; 6] = ["group", "kind", "namespace", "name", "sectionName", "port"];
+/// Kinds of the Gateway API whose names are near those of ours.
+const OTHER_ROUTES: [&str; 3] = ["TCPRoute", "TLSRoute", "UDPRoute"];
 
 pub(super) enum Identity {
     Read(Kind),
@@ -41,14 +47,14 @@ pub(super) fn identify(tree: &Tree, root: NodeId) -> Identity {
     let known = Kind::ALL.into_iter().find(|known| known.name() == kind);
     match known {
         Some(Kind::HttpRoute | Kind::GrpcRoute)
-            if version.starts_with(GATEWAY_GROUP) && !is_of_the_mesh(tree, root) =>
+            if is_of_the_gateway_api(version) && is_elsewhere(tree, root) =>
         {
             Identity::Ignored
         }
         Some(known) if known.api_version() == version => Identity::Read(known),
         Some(known)
             if known.is_gateway()
-                && (version.starts_with(GATEWAY_GROUP) || version.starts_with(GROUP)) =>
+                && (is_of_the_gateway_api(version) || version.starts_with(GROUP)) =>
         {
             Identity::Unclear(other_version(tree, version_at, version, known))
         }
@@ -61,18 +67,72 @@ pub(super) fn identify(tree: &Tree, root: NodeId) -> Identity {
             .help(format!("write apiVersion: {API_VERSION}")),
         ),
         _ if version.starts_with(GROUP) => Identity::Unclear(unknown_kind(tree, kind_at, kind)),
+        None if is_of_the_gateway_api(version) => misspelt(tree, root, kind_at, kind),
         _ => Identity::Ignored,
     }
 }
 
-/// Whether a route has a Service as parent: one that has Gateways only is somebody else's, whatever it says.
-fn is_of_the_mesh(tree: &Tree, root: NodeId) -> bool {
-    let parents = (tree.child(root, "spec")).and_then(|spec| tree.child(spec, "parentRefs"));
-    let parents = parents.map(|parents| tree.node(parents).value.children());
-    parents.into_iter().flatten().any(|parent| {
-        let kind = tree.child(*parent, "kind");
-        kind.and_then(|kind| tree.text(kind)) == Some("Service")
-    })
+/// By its group, though it be misspelt.
+fn is_of_the_gateway_api(version: &str) -> bool {
+    let group = version.split_once('/').map_or(version, |(group, _)| group);
+    suggest::nearest(group, &[GATEWAY_GROUP]).is_some()
+}
+
+/// Whether a route is clearly no Service's: that of Gateways is somebody else's, whatever it says. A slip where the Service
+/// is named must not make it look like one of these.
+fn is_elsewhere(tree: &Tree, root: NodeId) -> bool {
+    let Some(spec) = tree.child(root, "spec") else {
+        return !has_key_like(tree, root, "spec");
+    };
+    match tree.child(spec, "parentRefs") {
+        None => !has_key_like(tree, spec, "parentRefs"),
+        Some(parents) if is_null(tree, parents) => true,
+        Some(parents) => match &tree.node(parents).value {
+            Value::List(parents) => parents.iter().all(|parent| is_no_service(tree, *parent)),
+            Value::Scalar { .. } | Value::Map(_) => false,
+        },
+    }
+}
+
+/// Without a kind it is a Gateway, unless the kind is in a field that is not called so.
+fn is_no_service(tree: &Tree, parent: NodeId) -> bool {
+    match tree.child(parent, "kind") {
+        Some(kind) => tree
+            .text(kind)
+            .is_some_and(|kind| suggest::nearest(kind, &[SERVICE]).is_none()),
+        None => match &tree.node(parent).value {
+            Value::Map(fields) => fields.iter().all(|field| {
+                tree.key(*field)
+                    .is_some_and(|key| PARENT_FIELDS.contains(&key))
+            }),
+            Value::Scalar { .. } | Value::List(_) => false,
+        },
+    }
+}
+
+fn has_key_like(tree: &Tree, map: NodeId, name: &str) -> bool {
+    let mut keys = (tree.node(map).value.children().iter()).filter_map(|child| tree.key(*child));
+    keys.any(|key| suggest::nearest(key, &[name]).is_some())
+}
+
+/// A kind of the Gateway API that we do not know: one that has nearly the name of one that we do is a slip.
+fn misspelt(tree: &Tree, root: NodeId, at: NodeId, kind: &str) -> Identity {
+    let ours = Kind::ALL.into_iter().filter(|kind| kind.is_gateway());
+    let ours: Vec<&str> = ours.map(Kind::name).collect();
+    let named: Vec<&str> = ours.iter().copied().chain(OTHER_ROUTES).collect();
+    let meant = suggest::nearest(kind, &named).filter(|meant| ours.contains(meant));
+    let is_route = meant != Some(Kind::ReferenceGrant.name());
+    match meant {
+        Some(meant) if !(is_route && is_elsewhere(tree, root)) => Identity::Unclear(
+            Finding::error(
+                tree.caret(at),
+                format!("expected {}, found {kind:?}", listed(&ours, "or")),
+            )
+            .path("kind")
+            .help(format!("did you mean `{meant}`?")),
+        ),
+        _ => Identity::Ignored,
+    }
 }
 
 /// Of the Gateway API the newest version of each kind is read; the API server has them all.
@@ -154,4 +214,90 @@ pub(super) fn name_caret(tree: &Tree, root: NodeId) -> Range<usize> {
         .child(root, "metadata")
         .and_then(|metadata| tree.child(metadata, "name"));
     tree.caret(name.unwrap_or(root))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::parse;
+
+    /// Each of these was passed over as if it were of a Gateway, and called fine.
+    #[test]
+    fn a_slip_where_a_route_names_its_service_is_told() {
+        let head =
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: a}\n";
+        let service = "{group: \"\", kind: Service, name: cart}";
+        for (text, at, help) in [
+            (
+                format!("{head}spec: {{parentRefs: [{{group: \"\", kind: service, name: cart}}]}}"),
+                "spec.parentRefs[0].kind",
+                "did you mean `Service`?",
+            ),
+            (
+                format!("{head}spec: {{parentRefs: [{{group: \"\", knd: Service, name: cart}}]}}"),
+                "spec.parentRefs[0].knd",
+                "did you mean `kind`?",
+            ),
+            (
+                format!("{head}spec: {{parentRef: [{service}]}}"),
+                "spec.parentRef",
+                "did you mean `parentRefs`?",
+            ),
+            (
+                format!("{head}spec: {{parentRefs: {service}}}"),
+                "spec.parentRefs",
+                "begin each of its items with `- `",
+            ),
+            (
+                format!("{head}spce: {{parentRefs: [{service}]}}"),
+                "spce",
+                "did you mean `spec`?",
+            ),
+            (
+                format!("{head}spec: {{parentRefs: [{service}]}}").replace("HTTP", "Http"),
+                "kind",
+                "did you mean `HTTPRoute`?",
+            ),
+            (
+                format!("{head}spec: {{parentRefs: [{service}]}}").replace("working", "work"),
+                "apiVersion",
+                "write apiVersion: gateway.networking.k8s.io/v1",
+            ),
+        ] {
+            let errors = parse("route.yaml", &text).expect_err(&text);
+            let told = (errors.iter()).any(|it| it.path == at && it.help.as_deref() == Some(help));
+            assert!(told, "{text}\n{errors:#?}");
+        }
+    }
+
+    #[test]
+    fn a_route_of_gateways_is_passed_over_whatever_it_says() {
+        for (kind, spec) in [
+            ("HTTPRoute", "{parentRefs: [{name: gateway}], rulez: 1}"),
+            (
+                "HTTPRoute",
+                "{parentRefs: [{kind: Gateway, nam: gateway, port: x}], rules: {a: b}}",
+            ),
+            (
+                "GRPCRoute",
+                "{parentRefs: [{kind: XListenerSet, name: a}, {kind: TCPRoute}]}",
+            ),
+            ("HTTPRoute", "{parentRefs: [], rulez: 1}"),
+            ("HTTPRoute", "{parentRefs: , rulez: 1}"),
+            ("HTTPRoute", "{rulez: 1}"),
+            ("HttpRoute", "{parentRefs: [{name: gateway}]}"),
+            (
+                "TCPRoute",
+                "{parentRefs: [{group: \"\", kind: Service, name: cart}]}",
+            ),
+            (
+                "TLSRoute",
+                "{parentRefs: [{group: \"\", kind: Service, name: cart}]}",
+            ),
+        ] {
+            let text = format!(
+                "apiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\nmetadata: {{name: a}}\nspec: {spec}\n"
+            );
+            assert_eq!(parse("route.yaml", &text), Ok(Vec::new()), "{text}");
+        }
+    }
 }

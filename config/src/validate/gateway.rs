@@ -9,6 +9,7 @@ use crate::resource::{
     BackendRef, GrpcRoute, GrpcRouteRule, HttpRoute, HttpRouteRule, ParentRef, RouteFilter,
     RouteRule, RouteSpec,
 };
+use crate::suggest;
 
 /// The bounds of the standard.
 const PARENTS_MAX: usize = 32;
@@ -114,6 +115,15 @@ fn check_parents(parents: &[ParentRef], found: &mut Vec<Contradiction>) {
             found.push(
                 Contradiction::error(format!("spec.parentRefs[{index}]"), message)
                     .help("write group: \"\""),
+            );
+        }
+        if let Some(kind) = parent.kind.as_deref()
+            && let Some(meant) = suggest::nearest(kind, &["Service"]).filter(|meant| *meant != kind)
+        {
+            let message = format!("expected `{meant}`, or another kind of parent, found {kind:?}");
+            found.push(
+                Contradiction::error(format!("spec.parentRefs[{index}].kind"), message)
+                    .help(format!("did you mean `{meant}`?")),
             );
         }
     }
