@@ -42,7 +42,7 @@ pub enum Severity {
 /// A place in a file with the line around it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Excerpt {
-    /// From 1.
+    /// From 1; 0 where no line can be named.
     pub line: usize,
     /// From 1, in characters.
     pub column: usize,

@@ -40,6 +40,8 @@ pub struct Reading {
     pub errors: Vec<Diagnostic>,
     /// Documents that were refused, as far as they say who they are: for these the last good one stays in force.
     pub refused: Vec<ResourceRef>,
+    /// With something in them, those that were passed over included.
+    pub documents: usize,
 }
 
 impl<T> Deref for Located<T> {
@@ -121,11 +123,13 @@ impl Reader<'_> {
             problems,
         } = document;
         let root = tree.root();
+        let is_empty = root.is_none_or(|root| is_null(&tree, root));
+        self.reading.documents += usize::from(broken.is_some() || !is_empty);
         if let Some(broken) = broken {
             let who = root.and_then(|root| identify::reference(&tree, root));
             return self.refuse(vec![broken], who);
         }
-        if let Some(root) = root.filter(|root| !is_null(&tree, *root)) {
+        if let Some(root) = root.filter(|_| !is_empty) {
             self.resource(&tree, root, &problems);
         }
     }

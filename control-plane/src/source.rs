@@ -29,7 +29,7 @@ pub use self::memory::Memory;
 
 const POLL_EVERY: Duration = Duration::from_millis(150);
 /// Larger than any mesh's objects in one file; a bomb otherwise.
-const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+pub(crate) const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 const DEPTH_MAX: usize = 16;
 /// A file written this shortly before it was read may change again without its times telling.
 const TIMES_SETTLE: Duration = Duration::from_millis(50);

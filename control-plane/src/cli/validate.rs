@@ -1,14 +1,22 @@
 //! `weir validate`: the control plane's own checks, before the control plane sees the files.
 
-use std::collections::HashMap;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+mod files;
 
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use weir_config::diagnostic::Excerpt;
 use weir_config::index::{Attachment, Index, Parent, ROUTES_MAX, Target, Unresolved};
-use weir_config::resource::{GatewayRoute, ResiliencePolicy, TargetRef, Targeting};
-use weir_config::{Diagnostic, Resource, ResourceRef, compile, parse};
+use weir_config::resource::{
+    FaultPolicy, GatewayRoute, ObjectName, ResiliencePolicy, TargetRef, Targeting,
+};
+use weir_config::units::Moment;
+use weir_config::{Diagnostic, Kind, Resource, ResourceRef, Severity, compile, read_bytes};
 
+use self::files::{File, Files};
 use super::{Failure, Output, print};
+use crate::time::rfc3339;
 
 /// Check files before anybody applies them; needs no control plane
 ///
@@ -19,7 +27,7 @@ use super::{Failure, Output, print};
   weir validate -f policies/ -f services.yaml
   kubectl get resiliencepolicies -A -o yaml | weir validate -f -")]
 pub(super) struct Arguments {
-    /// A file, a directory, or - for stdin; may be given several times
+    /// A file, a directory (its .yaml, .yml and .json files), or - for stdin; may be given several times
     #[arg(short, long = "filename", value_name = "PATH", required = true, num_args = 1..)]
     filename: Vec<PathBuf>,
 
@@ -30,53 +38,48 @@ pub(super) struct Arguments {
 
 #[derive(Default)]
 struct Found {
-    files: usize,
+    files: Vec<String>,
+    /// With something in them, those that were passed over included.
+    documents: usize,
     policies: usize,
     diagnostics: Vec<Diagnostic>,
-    /// Mistakes between files, which no single one has.
-    between: Vec<String>,
+    /// What is said of whole files and of several at once: no line shows it.
+    remarks: Vec<Diagnostic>,
     index: Index,
-    places: HashMap<ResourceRef, String>,
+    places: BTreeMap<ResourceRef, Place>,
+    /// They are there, though nothing is known of them.
+    refused: HashSet<ResourceRef>,
+}
+
+#[derive(Clone)]
+struct Place {
+    file: String,
+    line: usize,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let mut found = Found::default();
+    let mut files = Files::default();
     for path in &arguments.filename {
-        for (name, text) in read(path)? {
-            found.file(&name, &text);
-        }
+        files.add(path);
     }
-    let mut errors = found
-        .diagnostics
-        .iter()
-        .filter(|diagnostic| diagnostic.is_error())
-        .count();
-    for diagnostic in &found.diagnostics {
-        match arguments.output {
-            Output::Text => eprintln!("{diagnostic}"),
-            Output::Json => print(&format!(
-                "{}\n",
-                serde_json::to_string(diagnostic).expect("plain data")
-            ))?,
-        }
+    let mut found = Found::default();
+    for file in files.found {
+        found.file(file);
     }
-    for problem in &found.between {
-        eprintln!("error: {problem}");
-        errors += 1;
-    }
-    for warning in found.unattached() {
-        eprintln!("warning: {warning}");
-    }
+    found.finish();
+    found.tell(arguments.output)?;
+    let said = found.diagnostics.iter().chain(&found.remarks);
+    let errors = said.filter(|diagnostic| diagnostic.is_error()).count();
     if errors > 0 {
         return Err(Failure::Failed(format!(
             "{} in {}",
             count(errors, "mistake"),
-            count(found.files, "file")
+            count(found.files.len(), "file")
         )));
     }
     let summary = format!(
         "{}, {}: fine\n",
-        count(found.files, "file"),
+        count(found.files.len(), "file"),
         plural(found.policies, "policy", "policies")
     );
     match arguments.output {
@@ -86,27 +89,123 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 impl Found {
-    fn file(&mut self, name: &str, text: &str) {
-        self.files += 1;
-        let located = match parse(name, text) {
-            Ok(located) => located,
-            Err(diagnostics) => return self.diagnostics.extend(diagnostics),
+    fn file(&mut self, file: File) {
+        let name = file.name;
+        self.files.push(name.clone());
+        let reading = match file.content {
+            Ok(bytes) => read_bytes(&name, &bytes),
+            Err(why) => {
+                let nowhere = Place {
+                    file: name,
+                    line: 0,
+                };
+                self.remarks
+                    .push(remark(Severity::Error, &nowhere, None, why));
+                // Something was to be checked; that it cannot be is said.
+                self.documents += 1;
+                return;
+            }
         };
-        for resource in located {
+        self.documents += reading.documents.max(reading.errors.len());
+        self.diagnostics.extend(reading.errors);
+        self.refused.extend(reading.refused);
+        for resource in reading.resources {
             self.diagnostics.extend(resource.warnings);
             self.policies += usize::from(resource.value.kind().is_strict());
-            let reference = resource.value.reference();
-            if let Some(other) = self.places.insert(reference.clone(), name.to_owned()) {
-                self.between.push(format!(
-                    "{reference} is in {other} and in {name}: the second would be refused"
-                ));
-            }
-            self.index.apply(resource.value);
+            let place = Place {
+                file: name.clone(),
+                line: resource.line,
+            };
+            self.define(resource.value, place);
         }
     }
 
+    fn define(&mut self, resource: Resource, place: Place) {
+        let reference = resource.reference();
+        if let Some(other) = self.places.insert(reference.clone(), place.clone()) {
+            let message = format!(
+                "{reference} is in {} and in {}: the second would be refused",
+                other.file, place.file
+            );
+            let error = remark(Severity::Error, &place, Some(&reference), message);
+            self.remarks.push(error);
+        }
+        self.index.apply(resource);
+    }
+
+    /// What can be said only when all files are read.
+    fn finish(&mut self) {
+        if self.documents == 0 {
+            let why = "a policy was looked for, and there is nothing but space and comments";
+            let told = self.files.iter().map(|file| {
+                let nowhere = Place {
+                    file: file.clone(),
+                    line: 0,
+                };
+                remark(Severity::Error, &nowhere, None, why.to_owned())
+            });
+            self.remarks.extend(told);
+        }
+        let mut told = self.unattached();
+        told.extend(self.over());
+        told.extend(self.outranked());
+        self.remarks.extend(told);
+    }
+
+    fn tell(&self, output: Output) -> Result<(), Failure> {
+        if output == Output::Json {
+            for diagnostic in self.diagnostics.iter().chain(&self.remarks) {
+                let object = serde_json::to_string(diagnostic).expect("plain data");
+                print(&format!("{object}\n"))?;
+            }
+            return Ok(());
+        }
+        for diagnostic in &self.diagnostics {
+            eprintln!("{diagnostic}");
+        }
+        for remark in &self.remarks {
+            let severity = match remark.severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+            };
+            eprintln!("{severity}: {}: {}", remark.file, remark.message);
+        }
+        Ok(())
+    }
+
+    /// Faults that have been: the policy does nothing any more.
+    fn over(&self) -> Vec<Diagnostic> {
+        let now_ms = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |now| now.as_millis());
+        let over = self.index.fault_policies().filter_map(|policy| {
+            let end_ms = end_ms(policy).filter(|end| u128::from(*end) <= now_ms)?;
+            let reference = Resource::FaultPolicy((**policy).clone()).reference();
+            let why = format!("has no effect: it was over at {}", rfc3339(end_ms));
+            Some(self.warning(&reference, &why))
+        });
+        over.collect()
+    }
+
+    /// Of several MeshConfigs one is in force.
+    fn outranked(&self) -> Vec<Diagnostic> {
+        let meshes = self.places.keys().filter(|it| it.kind == Kind::MeshConfig);
+        let outranked = meshes.filter_map(|reference| {
+            let Attachment::Conflicted { winner } = self.index.mesh_attachment(&reference.name)
+            else {
+                return None;
+            };
+            let why = format!(
+                "has no effect: {} comes first, as the older one or by its name",
+                winner.name
+            );
+            Some(self.warning(reference, &why))
+        });
+        outranked.collect()
+    }
+
     /// Policies that would have no effect. Only told when there are services to compare with.
-    fn unattached(&self) -> Vec<String> {
+    fn unattached(&self) -> Vec<Diagnostic> {
         if self.index.services().next().is_none() {
             return Vec::new();
         }
@@ -143,18 +242,19 @@ impl Found {
     }
 
     /// Parents and backends of a route that are not there, or not to be had.
-    fn unattached_route<R: GatewayRoute>(&self, route: &R) -> Vec<String> {
+    fn unattached_route<R: GatewayRoute>(&self, route: &R) -> Vec<Diagnostic> {
         let (namespace, kind) = (route.metadata().namespace(), R::KIND.name());
         let reference = ResourceRef {
             kind: R::KIND,
             name: route.metadata().object_name(),
         };
-        let file = self.place(&reference);
         let parents = self.index.parents(route).into_iter();
-        let mut told: Vec<String> = parents
+        let mut told: Vec<Diagnostic> = parents
             .filter_map(|(parent, fares)| {
+                let service = parent.service(namespace);
                 let why = match fares {
                     Parent::Accepted => return None,
+                    Parent::NoMatchingParent if self.is_refused(&service) => return None,
                     Parent::NoMatchingParent => {
                         "none of these files has it, or no such port of it".to_owned()
                     }
@@ -164,29 +264,29 @@ impl Found {
                     Parent::NoAddress(why) => why.to_string(),
                     Parent::Opaque(by) => by.to_string(),
                 };
-                let service = parent.service(namespace);
-                Some(format!(
-                    "{file}: {reference} is attached to {service}: {why}"
-                ))
+                let why = format!("is attached to {service}: {why}");
+                Some(self.warning(&reference, &why))
             })
             .collect();
         for backend in route.backend_refs() {
-            let title = backend.title(namespace);
-            told.extend(match self.index.resolve(backend, kind, namespace) {
-                Ok(_) => None,
-                Err(Unresolved::InvalidKind) => {
-                    Some(format!("{file}: {reference} names {title}, which is no Service"))
+            let why = match self.index.resolve(backend, kind, namespace) {
+                Ok(_) => continue,
+                Err(Unresolved::BackendNotFound)
+                    if self.is_refused(&backend.service(namespace)) =>
+                {
+                    continue;
                 }
-                Err(Unresolved::RefNotPermitted) => Some(format!(
-                    "{file}: {reference} names {title}, where no ReferenceGrant lets it in"
-                )),
-                Err(Unresolved::BackendNotFound) => Some(format!(
-                    "{file}: {reference} names {title}, which none of these files has, or no such port of it"
-                )),
-                Err(Unresolved::ExternalName) => Some(format!(
-                    "{file}: {reference} names {title}, which is of type ExternalName: no call is sent there"
-                )),
-            });
+                Err(Unresolved::InvalidKind) => "which is no Service",
+                Err(Unresolved::RefNotPermitted) => "where no ReferenceGrant lets it in",
+                Err(Unresolved::BackendNotFound) => {
+                    "which none of these files has, or no such port of it"
+                }
+                Err(Unresolved::ExternalName) => {
+                    "which is of type ExternalName: no call is sent there"
+                }
+            };
+            let why = format!("names {}, {why}", backend.title(namespace));
+            told.push(self.warning(&reference, &why));
         }
         told
     }
@@ -195,12 +295,13 @@ impl Found {
         &self,
         reference: &ResourceRef,
         attachments: Vec<(&TargetRef, Attachment)>,
-    ) -> Vec<String> {
-        let file = self.place(reference);
+    ) -> Vec<Diagnostic> {
         let told = attachments.into_iter().filter_map(|(target, attachment)| {
+            let service = ObjectName::new(&reference.name.namespace, &target.name);
             let target = &target.name;
             let why = match attachment {
                 Attachment::Accepted => return None,
+                Attachment::TargetNotFound if self.is_refused(&service) => return None,
                 Attachment::TargetNotFound => {
                     format!("targets {target}, which none of these files has")
                 }
@@ -214,34 +315,30 @@ impl Found {
                     format!("has no effect on {target}: its ports are opaque, and there is no call to tell from another")
                 }
             };
-            Some(format!("{file}: {reference} {why}"))
+            Some(self.warning(reference, &why))
         });
         told.collect()
     }
 
     /// What a policy says for callers whom it does not reach.
-    fn uncalled(&self, reference: &ResourceRef, policy: &impl Targeting) -> Vec<String> {
-        let file = self.place(reference);
+    fn uncalled(&self, reference: &ResourceRef, policy: &impl Targeting) -> Vec<Diagnostic> {
         let told = policy.target_refs().iter().filter_map(|target| {
             let why = self.index.no_address(&Target::of(policy, target))?;
-            let target = &target.name;
-            Some(format!(
-                "{file}: {reference} says something for callers of {target}: {why}"
-            ))
+            let why = format!("says something for callers of {}: {why}", target.name);
+            Some(self.warning(reference, &why))
         });
         told.collect()
     }
 
-    fn exceptions(&self, reference: &ResourceRef, policy: &ResiliencePolicy) -> Vec<String> {
-        let file = self.place(reference);
+    fn exceptions(&self, reference: &ResourceRef, policy: &ResiliencePolicy) -> Vec<Diagnostic> {
         let accepted = self.index.attachments(policy).into_iter();
         let accepted = accepted.filter(|(_, attachment)| *attachment == Attachment::Accepted);
         let exceptions = accepted.flat_map(|(target, _)| {
             let of = Target::of(policy, target);
             let exceptions = compile::exceptions(&self.index, policy, &of).into_iter();
             exceptions.map(|it| {
-                let target = &target.name;
-                format!("{file}: {reference} does not hold everywhere in {target}: {it}")
+                let why = format!("does not hold everywhere in {}: {it}", target.name);
+                self.warning(reference, &why)
             })
         });
         exceptions.collect()
@@ -251,55 +348,61 @@ impl Found {
         &self,
         reference: &ResourceRef,
         policy: &ResiliencePolicy,
-    ) -> Vec<String> {
-        let file = self.place(reference);
+    ) -> Vec<Diagnostic> {
         let missing = self.index.missing_alternates(policy).into_iter();
-        missing
-            .map(|key| {
-                format!("{file}: {reference} falls back on {key}, which none of these files has")
-            })
-            .collect()
+        let missing =
+            missing.filter(|key| !self.is_refused(&ObjectName::new(&key.namespace, &key.name)));
+        let told = missing.map(|key| {
+            let why = format!("falls back on {key}, which none of these files has");
+            self.warning(reference, &why)
+        });
+        told.collect()
     }
 
-    fn place(&self, reference: &ResourceRef) -> &str {
-        let place = self.places.get(reference);
-        place.map(String::as_str).unwrap_or_default()
+    /// A Service that has a mistake is not one that nobody has.
+    fn is_refused(&self, service: &ObjectName) -> bool {
+        self.refused.contains(&ResourceRef {
+            kind: Kind::Service,
+            name: service.clone(),
+        })
+    }
+
+    fn warning(&self, reference: &ResourceRef, why: &str) -> Diagnostic {
+        let place = &self.places[reference];
+        let message = format!("{reference} {why}");
+        remark(Severity::Warning, place, Some(reference), message)
     }
 }
 
-/// Name and text of a file, or of every YAML file below a directory.
-fn read(path: &Path) -> Result<Vec<(String, String)>, Failure> {
-    let fail = |error: std::io::Error| Failure::Failed(format!("{}: {error}", path.display()));
-    if path == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map_err(fail)?;
-        return Ok(vec![("<stdin>".to_owned(), text)]);
+/// When the faults of a policy are over, as far as its file tells.
+fn end_ms(policy: &FaultPolicy) -> Option<u64> {
+    let said = policy.spec.ends_at.map(Moment::unix_millis);
+    [said, compile::fault_end(policy)]
+        .into_iter()
+        .flatten()
+        .min()
+}
+
+/// `place.line` is 0 where there is none.
+fn remark(
+    severity: Severity,
+    place: &Place,
+    resource: Option<&ResourceRef>,
+    message: String,
+) -> Diagnostic {
+    Diagnostic {
+        severity,
+        message,
+        file: place.file.clone(),
+        at: Excerpt {
+            line: place.line,
+            ..Excerpt::default()
+        },
+        path: String::new(),
+        resource: resource.map(ToString::to_string),
+        secondary: None,
+        help: None,
     }
-    let metadata = std::fs::metadata(path).map_err(fail)?;
-    if !metadata.is_dir() {
-        return Ok(vec![(
-            path.display().to_string(),
-            std::fs::read_to_string(path).map_err(fail)?,
-        )]);
-    }
-    let mut entries = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(fail)? {
-        entries.push(entry.map_err(fail)?.path());
-    }
-    entries.sort();
-    let mut files = Vec::new();
-    for entry in entries {
-        let hidden = entry
-            .file_name()
-            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        let yaml = entry
-            .extension()
-            .is_some_and(|extension| extension == "yaml" || extension == "yml");
-        if !hidden && (yaml || entry.is_dir()) {
-            files.extend(read(&entry)?);
-        }
-    }
-    Ok(files)
 }
 
 fn count(number: usize, noun: &str) -> String {

@@ -3,6 +3,7 @@
 mod files;
 mod program;
 mod questions;
+mod validate;
 #[path = "../world/mod.rs"]
 mod world;
 
