@@ -150,7 +150,7 @@ pub fn is_unasked(pod: &Value, namespace: &NamespaceContext, settings: &Injector
 }
 
 fn skip(pod: &Value, namespace: &NamespaceContext, settings: &InjectorSettings) -> Option<Skip> {
-    if all_containers(pod).any(|container| name(container) == PROXY_CONTAINER) {
+    if sidecar(pod).is_some() {
         return Some(Skip::AlreadyInjected);
     }
     match asked(pod, namespace, settings) {
@@ -201,7 +201,7 @@ fn refuse(pod: &Value, knobs: &Knobs) -> Result<(), Refusal> {
                 port,
             });
         }
-        if [INIT_CONTAINER, VALIDATE_CONTAINER].contains(&name(container)) {
+        if [INIT_CONTAINER, VALIDATE_CONTAINER, PROXY_CONTAINER].contains(&name(container)) {
             return Err(Refusal::NameTaken {
                 what: "container",
                 name: name(container).to_owned(),
@@ -237,6 +237,16 @@ fn probed_before_sidecar<'a>(pod: &'a Value, knobs: &Knobs) -> Option<&'a Value>
     items(pod.pointer("/spec/initContainers"))
         .filter(|container| container["restartPolicy"] == "Always")
         .find(|container| probes::are_rewritten(container))
+}
+
+/// The one that an injector put in: a container of a user's own may have its name, and is not to be taken for it, or out.
+/// Annotations get lost where pods are copied, and the environment stays.
+fn sidecar(pod: &Value) -> Option<&Value> {
+    let proxy = all_containers(pod).find(|container| name(container) == PROXY_CONTAINER)?;
+    let annotations = pod.pointer("/metadata/annotations");
+    let is_marked = annotations.is_some_and(|them| them.get(STATUS_ANNOTATION).is_some());
+    let is_told = items(proxy.get("env")).any(|variable| name(variable).starts_with("WEIR_"));
+    (is_marked || is_told).then_some(proxy)
 }
 
 /// Init containers first, as they start.
@@ -306,6 +316,33 @@ mod tests {
         assert_eq!(refused, Refusal::NeverEnds("Never".to_owned()));
     }
 
+    /// It was said to be in the mesh, and `weir uninject` deleted it, and the volume.
+    #[test]
+    fn a_users_own_container_with_the_name_of_the_sidecar_is_not_taken_for_it() {
+        let spec = |env: Value| {
+            json!({
+                "containers": [{ "name": "app" }, { "name": PROXY_CONTAINER, "image": "own", "env": env }],
+                "volumes": [{ "name": IDENTITY_VOLUME, "emptyDir": {} }],
+            })
+        };
+        let taken = Refusal::NameTaken {
+            what: "container",
+            name: PROXY_CONTAINER.to_owned(),
+        };
+        let own = spec(json!([{ "name": "PORT", "value": "80" }]));
+        assert_eq!(injected("enabled", own.clone()), Err(taken));
+        assert_eq!(uninject(&json!({ "spec": own })), None);
+        let marked = json!({
+            "metadata": { "annotations": { STATUS_ANNOTATION: "{}" } },
+            "spec": spec(json!([])),
+        });
+        assert!(uninject(&marked).is_some());
+        let told = spec(json!([{ "name": "WEIR_POD_NAME" }]));
+        let skipped = Ok(Outcome::Skipped(Skip::AlreadyInjected));
+        assert_eq!(injected("enabled", told.clone()), skipped);
+        assert!(uninject(&json!({ "spec": told })).is_some());
+    }
+
     #[test]
     fn who_said_no_is_left_alone() {
         let skipped = injected("disabled", json!({ "containers": [{ "name": "app" }] }));
@@ -329,7 +366,8 @@ mod tests {
         let plain = pod(json!({}), "app");
         for namespace in [None, Some("disabled"), Some("false"), Some("Enabled")] {
             assert!(unasked(namespace, plain.clone()), "{namespace:?}");
-            let injected = pod(json!({}), PROXY_CONTAINER);
+            let mut injected = pod(json!({}), PROXY_CONTAINER);
+            injected["spec"]["containers"][0]["env"] = json!([{ "name": "WEIR_POD_NAME" }]);
             assert!(!unasked(namespace, injected), "{namespace:?}: it is done");
         }
         assert!(!unasked(Some("enabled"), plain));

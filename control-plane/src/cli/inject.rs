@@ -12,7 +12,7 @@ use crate::injector::{InjectorSettings, NamespaceContext, Outcome, inject, uninj
 /// Add the sidecar to every pod in a file; needs no control plane
 ///
 /// Reads Pods and whatever makes pods (Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob), alone or in a
-/// List, and writes everything in the file but comments, with the sidecar where it belongs. A pod that opts out, is in the mesh
+/// List of any kind, and writes everything in the file but comments, with the sidecar where it belongs. A pod that opts out, is in the mesh
 /// already, or cannot be (hostNetwork) is left as it is; stderr says which and why. Nothing is written when a pod
 /// is refused.
 #[derive(clap::Args)]
@@ -56,8 +56,9 @@ pub(super) struct Removal {
 
 pub(super) fn remove(arguments: &Removal) -> Result<(), Failure> {
     let mut documents = documents(&arguments.filename)?;
+    let mut without_pod = 0;
     for document in &mut documents {
-        each_pod(document, &mut |pod, _, name| match uninject(pod) {
+        without_pod += each_pod(document, &mut |pod, _, name| match uninject(pod) {
             Some(bare) => {
                 *pod = bare;
                 eprintln!("{name}: taken out");
@@ -65,7 +66,10 @@ pub(super) fn remove(arguments: &Removal) -> Result<(), Failure> {
             None => eprintln!("{name}: left as it is: there is no sidecar in it"),
         });
     }
-    print(&yaml(&documents)?)
+    match without_pod {
+        0 => print(&yaml(&documents)?),
+        _ => Err(Failure::Failed("nothing is written".to_owned())),
+    }
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -83,9 +87,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         refused: 0,
     };
     for document in &mut documents {
-        each_pod(document, &mut |pod, namespace, name| {
+        let without_pod = each_pod(document, &mut |pod, namespace, name| {
             injection.pod(pod, namespace, name);
         });
+        injection.refused += without_pod;
     }
     match injection.refused {
         0 => print(&yaml(&documents)?),
@@ -126,32 +131,49 @@ impl Injection {
     }
 }
 
-/// Calls `visit` with each pod of an object, its namespace, and a name for people.
-fn each_pod(object: &mut Value, visit: &mut impl FnMut(&mut Value, &str, &str)) {
+/// Calls `visit` with each pod of an object, its namespace, and a name for people. Returns how many should have a pod and have
+/// none.
+fn each_pod(object: &mut Value, visit: &mut impl FnMut(&mut Value, &str, &str)) -> usize {
     let kind = object["kind"].as_str().unwrap_or_default().to_owned();
-    if kind == "List" {
+    if let Some(of) = kind.strip_suffix("List") {
         let items = object.get_mut("items").and_then(Value::as_array_mut);
-        for item in items.into_iter().flatten() {
-            each_pod(item, visit);
-        }
-        return;
+        let items = items.into_iter().flatten();
+        return items
+            .map(|item| match item.get("kind") {
+                // As the API server writes a DeploymentList: what its items are is said once.
+                None if !of.is_empty() => pod_of(item, of, visit),
+                _ => each_pod(item, visit),
+            })
+            .sum();
     }
+    pod_of(object, &kind, visit)
+}
+
+fn pod_of(object: &mut Value, kind: &str, visit: &mut impl FnMut(&mut Value, &str, &str)) -> usize {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
     let namespace = text("/metadata/namespace").unwrap_or("default").to_owned();
     let name = text("/metadata/name")
         .or(text("/metadata/generateName"))
         .unwrap_or("(no name)");
     let name = format!("{} {namespace}/{name}", kind.to_lowercase());
-    let Some(pointer) = template(&kind) else {
+    let Some(pointer) = template(kind) else {
         if object.pointer("/spec/template/spec/containers").is_some() {
             eprintln!(
                 "{name}: left as it is: weir does not know this kind. The webhook sees its pods when they are made"
             );
         }
-        return;
+        return 0;
     };
-    if let Some(pod) = object.pointer_mut(pointer) {
-        visit(pod, &namespace, &name);
+    match object.pointer_mut(pointer).filter(|pod| pod.is_object()) {
+        Some(pod) => {
+            visit(pod, &namespace, &name);
+            0
+        }
+        None => {
+            let place = pointer.trim_start_matches('/').replace('/', ".");
+            eprintln!("{name}: refused: there is no pod at {place}");
+            1
+        }
     }
 }
 
@@ -175,7 +197,7 @@ fn namespaces(objects: &[Value]) -> HashMap<String, NamespaceContext> {
     let mut known = HashMap::new();
     for object in objects {
         match object["kind"].as_str() {
-            Some("List") => {
+            Some(kind) if kind.ends_with("List") => {
                 let items = object["items"].as_array();
                 known.extend(namespaces(items.map_or(&[], Vec::as_slice)));
             }
@@ -201,7 +223,12 @@ fn documents(path: &Path) -> Result<Vec<Value>, Failure> {
     let mut documents =
         parsed.map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
     documents.retain(|document| !document.is_null());
-    Ok(documents)
+    let wrong = match documents.iter().find(|document| !document.is_object()) {
+        Some(_) => "expected objects of Kubernetes only, maps with apiVersion and kind",
+        None if documents.is_empty() => "there is nothing in it: expected a pod or what makes pods",
+        None => return Ok(documents),
+    };
+    Err(Failure::Failed(format!("{}: {wrong}", path.display())))
 }
 
 fn yaml(documents: &[Value]) -> Result<String, Failure> {

@@ -5,10 +5,8 @@ use serde_json::Value;
 use super::asked::{is_unclear, is_unheard};
 use super::knobs::Knobs;
 use super::{
-    HASH_ANNOTATION, InjectorSettings, NamespaceContext, STATUS_ANNOTATION, all_containers, patch,
-    skip,
+    HASH_ANNOTATION, InjectorSettings, NamespaceContext, STATUS_ANNOTATION, patch, sidecar, skip,
 };
-use super::{PROXY_CONTAINER, name};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Made {
@@ -25,7 +23,7 @@ pub enum Made {
 }
 
 pub fn made_by(pod: &Value, namespace: &NamespaceContext, settings: &InjectorSettings) -> Made {
-    if !all_containers(pod).any(|container| name(container) == PROXY_CONTAINER) {
+    if sidecar(pod).is_none() {
         return match skip(pod, namespace, settings) {
             _ if is_unheard(pod, namespace, settings) => Made::Unheard,
             // No restart brings it a sidecar: its namespace is what is wrong.

@@ -8,12 +8,12 @@ use serde_json::{Map, Value};
 use super::probes;
 use super::{
     HASH_ANNOTATION, IDENTITY_VOLUME, INIT_CONTAINER, PROXY_CONTAINER, STATUS_ANNOTATION,
-    VALIDATE_CONTAINER, all_containers, items, name,
+    VALIDATE_CONTAINER, items, name, sidecar,
 };
 
 /// `None`: there is no sidecar in it.
 pub fn uninject(pod: &Value) -> Option<Value> {
-    let proxy = all_containers(pod).find(|container| name(container) == PROXY_CONTAINER)?;
+    let proxy = sidecar(pod)?;
     let originals = items(proxy.get("env"))
         .find(|variable| name(variable) == "WEIR_APP_PROBERS")
         .and_then(|variable| variable.get("value")?.as_str())

@@ -314,3 +314,53 @@ async fn validate_warns_where_a_policy_does_not_hold_though_it_has_its_target() 
     }
     assert!(!told.contains("shop/one does not"), "{told}");
 }
+
+/// They went through as they were, and nobody was told.
+#[tokio::test]
+async fn inject_and_uninject_do_not_pass_over_what_should_have_a_pod() {
+    let folder = folder();
+    let file = folder.path().join("objects.yaml");
+    let path = file.to_str().expect("text");
+    let item = "metadata: {name: cart}, spec: {template: {spec: {containers: [{name: cart}]}}}";
+    let list =
+        |item: &str| format!("apiVersion: apps/v1\nkind: DeploymentList\nitems: [{{{item}}}]\n");
+    for text in [
+        list(item),
+        list(&format!("apiVersion: apps/v1, kind: Deployment, {item}")),
+    ] {
+        std::fs::write(&file, text).expect("written");
+        let output = weir(folder.path(), &["inject", "-f", path]).await;
+        let told = stderr(&output);
+        assert!(told.contains("deployment default/cart: injected"), "{told}");
+        assert!(stdout(&output).contains("weir-proxy"));
+        std::fs::write(&file, &output.stdout).expect("written");
+        let output = weir(folder.path(), &["uninject", "-f", path]).await;
+        assert!(
+            !stdout(&output).contains("weir-proxy"),
+            "{}",
+            stderr(&output)
+        );
+    }
+    for (text, words) in [
+        (
+            "kind: Deployment\nmetadata: {name: a}\nspec: {tmeplate: {}}",
+            "deployment default/a: refused: there is no pod at spec.template",
+        ),
+        (
+            "kind: CronJob\nmetadata: {name: a}\nspec: {}",
+            "there is no pod at spec.jobTemplate.spec.template",
+        ),
+        ("# nothing\n", "there is nothing in it"),
+        ("- a\n", "expected objects of Kubernetes only"),
+    ] {
+        std::fs::write(&file, text).expect("written");
+        for command in ["inject", "uninject"] {
+            let output = weir(folder.path(), &[command, "-f", path]).await;
+            assert_eq!(
+                (output.status.code(), stdout(&output).as_str()),
+                (Some(1), "")
+            );
+            assert!(stderr(&output).contains(words), "{}", stderr(&output));
+        }
+    }
+}
