@@ -188,7 +188,7 @@ pub struct Attempt<B = Body> {
     shared: Arc<Mutex<Shared<B>>>,
     number: u64,
     /// Kept frames that it has given out, where that is not what the newest has.
-    beside: Option<usize>,
+    beside: Option<u32>,
     trailers_sent: bool,
 }
 
@@ -199,7 +199,8 @@ impl<B> Attempt<B> {
     }
 
     fn position(&self, shared: &Shared<B>) -> usize {
-        self.beside.unwrap_or(shared.position)
+        self.beside
+            .map_or(shared.position, |position| position as usize)
     }
 }
 
@@ -228,7 +229,7 @@ impl<B: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Unpin> Attempt<B
         if shared.newest != *number {
             return Poll::Ready(Some(Err(Superseded.into())));
         }
-        let position = beside.unwrap_or(shared.position);
+        let position = beside.map_or(shared.position, |position| position as usize);
         let mut advance = |shared: &mut Shared<B>| match beside {
             Some(position) => *position += 1,
             None => shared.position += 1,
