@@ -10,6 +10,16 @@ use crate::pipeline::Stack;
 /// More of its own mistakes than any h2 forgives on one connection.
 const HEADS: usize = 1_100;
 
+fn to_app(stack: Stack) -> Connection {
+    Connection {
+        target: Target::App(stack),
+        service: "app".into(),
+        worker: 0,
+        caller: None,
+        destination: ([127, 0, 0, 1], 8080).into(),
+    }
+}
+
 /// A sidecar before an app that never answers a `GET` of `/slow`, and refuses the rest.
 async fn caller() -> SendRequest<Bytes> {
     let (near, far) = tokio::io::duplex(1024 * 1024);
@@ -25,13 +35,7 @@ async fn caller() -> SendRequest<Bytes> {
             })
         },
     ));
-    let connection = Connection {
-        target: Target::App(stack),
-        service: "app".into(),
-        worker: 0,
-        caller: None,
-        destination: ([127, 0, 0, 1], 8080).into(),
-    };
+    let connection = to_app(stack);
     tokio::spawn(async move {
         let (_signal, drain) = drain::channel();
         serve(far, connection, drain).await
@@ -94,13 +98,7 @@ async fn unread(
             Ok(answer)
         }
     }));
-    let connection = Connection {
-        target: Target::App(stack),
-        service: "app".into(),
-        worker: 0,
-        caller: None,
-        destination: ([127, 0, 0, 1], 8080).into(),
-    };
+    let connection = to_app(stack);
     tokio::spawn(async move {
         let (_signal, drain) = drain::channel();
         serve(far, connection, drain).await
