@@ -39,5 +39,5 @@ mod validate;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
-pub use parse::{Located, Reading, parse, read, read_bytes};
+pub use parse::{Located, Reading, parse, read, read_bytes, yaml_text};
 pub use resource::{Kind, Resource, ResourceRef};

@@ -15,7 +15,7 @@ use crate::validate::{self, Contradiction};
 use crate::yaml::decode;
 use crate::yaml::documents::{FILE_BYTES_MAX, each_document};
 use crate::yaml::scalar::{Plain, resolve};
-use crate::yaml::tree::{Document, NodeId, Tree, Value};
+use crate::yaml::tree::{Document, NodeId, Stop, Tree, Value};
 use identify::Identity;
 
 /// After that many mistakes the rest of a file is not read: it is no policy.
@@ -72,11 +72,7 @@ pub fn read(file_name: &str, text: &str) -> Reading {
         defined: HashMap::new(),
     };
     if text.len() > FILE_BYTES_MAX {
-        let message = format!(
-            "the file has {} bytes; {FILE_BYTES_MAX} are the most that are read",
-            text.len()
-        );
-        reader.refuse(vec![Finding::error(0..0, message).help("split it")], None);
+        reader.refuse(vec![too_long(text)], None);
         return reader.reading;
     }
     each_document(text, |document| {
@@ -89,22 +85,60 @@ pub fn read(file_name: &str, text: &str) -> Reading {
 
 /// The same for a file as it lies on the disk.
 pub fn read_bytes(file_name: &str, bytes: &[u8]) -> Reading {
-    match std::str::from_utf8(bytes) {
+    match utf8(file_name, bytes) {
         Ok(text) => read(file_name, text),
-        Err(error) => {
-            let good = bytes
-                .get(..error.valid_up_to())
-                .map(String::from_utf8_lossy)
-                .unwrap_or_default();
-            let end = good.len()..good.len();
-            let finding =
-                Finding::error(end, "the file is not UTF-8 from here on").help("save it as UTF-8");
-            Reading {
-                errors: vec![Source::new(file_name, &good).diagnose(finding, None)],
-                ..Reading::default()
-            }
-        }
+        Err(error) => Reading {
+            errors: vec![*error],
+            ..Reading::default()
+        },
     }
+}
+
+/// The text of a file that is YAML, whatever it is about: for whoever hands it on rather than reads it.
+pub fn yaml_text<'a>(file_name: &str, bytes: &'a [u8]) -> Result<&'a str, Vec<Diagnostic>> {
+    let text = utf8(file_name, bytes).map_err(|error| vec![*error])?;
+    let source = Source::new(file_name, text);
+    let mut findings = Vec::new();
+    if text.len() > FILE_BYTES_MAX {
+        findings.push(too_long(text));
+    } else {
+        each_document(text, |document| {
+            if let Some(Stop::Broken(finding)) = document.stop {
+                findings.push(finding);
+            }
+            findings.extend(document.problems);
+            match findings.len() < MISTAKES_MAX {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        });
+    }
+    let mistakes = findings.into_iter();
+    let mistakes: Vec<Diagnostic> = mistakes.map(|it| source.diagnose(it, None)).collect();
+    if mistakes.is_empty() {
+        Ok(text)
+    } else {
+        Err(mistakes)
+    }
+}
+
+fn utf8<'a>(file_name: &str, bytes: &'a [u8]) -> Result<&'a str, Box<Diagnostic>> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
+        let good = String::from_utf8_lossy(good);
+        let end = good.len()..good.len();
+        let finding =
+            Finding::error(end, "the file is not UTF-8 from here on").help("save it as UTF-8");
+        Box::new(Source::new(file_name, &good).diagnose(finding, None))
+    })
+}
+
+fn too_long(text: &str) -> Finding {
+    let message = format!(
+        "the file has {} bytes; {FILE_BYTES_MAX} are the most that are read",
+        text.len()
+    );
+    Finding::error(0..0, message).help("split it")
 }
 
 struct Reader<'a> {
@@ -119,15 +153,21 @@ impl Reader<'_> {
     fn document(&mut self, document: Document) {
         let Document {
             tree,
-            broken,
-            problems,
+            stop,
+            mut problems,
+            merges,
         } = document;
+        problems.extend(merges);
         let root = tree.root();
         let is_empty = root.is_none_or(|root| is_null(&tree, root));
-        self.reading.documents += usize::from(broken.is_some() || !is_empty);
-        if let Some(broken) = broken {
-            let who = root.and_then(|root| identify::reference(&tree, root));
-            return self.refuse(vec![broken], who);
+        self.reading.documents += usize::from(stop.is_some() || !is_empty);
+        match stop {
+            None => {}
+            Some(Stop::TooLarge(_)) if root.is_some_and(|root| is_ignored(&tree, root)) => return,
+            Some(Stop::Broken(finding) | Stop::TooLarge(finding)) => {
+                let who = root.and_then(|root| identify::reference(&tree, root));
+                return self.refuse(vec![finding], who);
+            }
         }
         if let Some(root) = root.filter(|_| !is_empty) {
             self.resource(&tree, root, &problems);
@@ -266,6 +306,10 @@ fn place(tree: &Tree, contradiction: Contradiction) -> Finding {
         secondary: (contradiction.secondary).map(|(path, text)| Box::new((caret(&path), text))),
         path: contradiction.path,
     }
+}
+
+fn is_ignored(tree: &Tree, root: NodeId) -> bool {
+    matches!(identify::identify(tree, root), Identity::Ignored)
 }
 
 fn is_null(tree: &Tree, node: NodeId) -> bool {

@@ -20,14 +20,15 @@ mod probes;
 mod quantity;
 mod removal;
 mod settings;
+mod warnings;
 
 use serde_json::Value;
 
 pub use self::age::{Made, made_by};
 pub use self::asked::asks;
-pub use self::knobs::warnings;
 pub use self::removal::uninject;
 pub use self::settings::{InjectorSettings, NamespaceContext};
+pub use self::warnings::{misplaced, warnings};
 
 use self::asked::{Asked, asked};
 use self::knobs::Knobs;
@@ -103,6 +104,19 @@ pub enum Refusal {
         found: String,
     },
     #[error(
+        "annotation {KNOB_PREFIX}{knob}: expected text, found {found}. Write it in quotes: an API server takes nothing else"
+    )]
+    NotText { knob: &'static str, found: String },
+    #[error(
+        "annotations {KNOB_PREFIX}proxy-{resource}-request and -limit: {request} asked for and {limit} allowed. No request \
+         may be above its limit"
+    )]
+    AboveLimit {
+        resource: &'static str,
+        request: String,
+        limit: String,
+    },
+    #[error(
         "annotation {KNOB_PREFIX}native-sidecar: disabled, in a pod that ends by itself (restartPolicy {0}): \
          a classic sidecar would keep it from ever ending"
     )]
@@ -172,9 +186,21 @@ fn skip(pod: &Value, namespace: &NamespaceContext, settings: &InjectorSettings) 
 
 /// `spec.os` may be left out; a pod without it is led to its nodes by the label that each kubelet gives its own.
 fn runs_on_windows(pod: &Value) -> bool {
-    ["/spec/os/name", "/spec/nodeSelector/kubernetes.io~1os"]
+    let is_said = ["/spec/os/name", "/spec/nodeSelector/kubernetes.io~1os"]
         .into_iter()
-        .any(|said| pod.pointer(said).and_then(Value::as_str) == Some("windows"))
+        .any(|said| pod.pointer(said).and_then(Value::as_str) == Some("windows"));
+    let terms = "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
+    let mut terms = items(pod.pointer(terms)).peekable();
+    // Any of the terms is enough for a node, so each must say it.
+    is_said || terms.peek().is_some() && terms.all(is_for_windows)
+}
+
+fn is_for_windows(term: &Value) -> bool {
+    items(term.get("matchExpressions")).any(|wanted| {
+        wanted["key"] == "kubernetes.io/os"
+            && wanted["operator"] == "In"
+            && wanted["values"] == serde_json::json!(["windows"])
+    })
 }
 
 fn refuse(pod: &Value, knobs: &Knobs) -> Result<(), Refusal> {

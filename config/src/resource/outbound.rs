@@ -296,12 +296,12 @@ impl<'de> Deserialize<'de> for Deadline {
                         Duration::EXPECTED,
                         Deadline::NONE_HELP
                     ))),
-                    _ => Err(Duration::without_unit(number)),
+                    _ => Err(Duration::without_unit(number as f64)),
                 }
             }
 
             fn visit_i64<E: de::Error>(self, number: i64) -> Result<Deadline, E> {
-                Err(Duration::without_unit(number))
+                Err(Duration::without_unit(number as f64))
             }
 
             fn visit_f64<E: de::Error>(self, number: f64) -> Result<Deadline, E> {

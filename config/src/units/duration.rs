@@ -170,11 +170,11 @@ impl<'de> Deserialize<'de> for Duration {
             }
 
             fn visit_u64<E: de::Error>(self, number: u64) -> Result<Duration, E> {
-                Err(Duration::without_unit(number))
+                Err(Duration::without_unit(number as f64))
             }
 
             fn visit_i64<E: de::Error>(self, number: i64) -> Result<Duration, E> {
-                Err(Duration::without_unit(number))
+                Err(Duration::without_unit(number as f64))
             }
 
             fn visit_f64<E: de::Error>(self, number: f64) -> Result<Duration, E> {
@@ -191,28 +191,64 @@ impl Duration {
     pub(crate) const EXPECTED: &str = "a duration such as 250ms, 2s or 1m30s";
 
     pub(crate) fn from_text<E: de::Error>(text: &str) -> Result<Self, E> {
-        text.parse().map_err(|reason| match Self::meant(text) {
-            Some(meant) => {
-                let shown: String = text.chars().take(40).collect();
-                E::custom(format!(
-                    "expected {}, found {shown:?}\nwrite it as {meant}",
-                    Self::EXPECTED
-                ))
-            }
-            None => E::custom(reason),
+        text.parse().map_err(|reason: String| {
+            let shown: String = text.chars().take(40).collect();
+            let found = format!("expected {}, found {shown:?}", Self::EXPECTED);
+            E::custom(match (Self::meant(text), Self::millis_meant(text)) {
+                (Some(meant), _) => format!("{found}\nwrite it as {meant}"),
+                (None, Some(millis)) => format!("{found}: {}", Self::out_of_bounds(millis)),
+                (None, None) => match text.trim().parse::<f64>() {
+                    Ok(number) => format!("{found}: {}", Self::with_unit(number)),
+                    Err(_) => reason,
+                },
+            })
         })
     }
 
-    pub(crate) fn without_unit<E: de::Error>(number: impl fmt::Display) -> E {
+    pub(crate) fn without_unit<E: de::Error>(number: f64) -> E {
         E::custom(format!(
-            "expected {}, found the number {number}\nwrite the unit: {number}s or {number}ms",
-            Self::EXPECTED
+            "expected {}, found the number {number}: {}",
+            Self::EXPECTED,
+            Self::with_unit(number)
         ))
+    }
+
+    /// Why a number is none, and below it what it may have been meant for, as far as that can be read again.
+    fn with_unit(number: f64) -> String {
+        let seconds = Self::meant(&format!("{number}s"));
+        let millis = Self::meant(&format!("{number}ms")).filter(|_| number.fract() == 0.0);
+        match (seconds, millis) {
+            (Some(seconds), Some(millis)) => {
+                format!("the unit is missing\nwrite {seconds} or {millis}")
+            }
+            (Some(only), None) | (None, Some(only)) => {
+                format!("the unit is missing\nwrite {only}")
+            }
+            (None, None) => Self::out_of_bounds(number).to_owned(),
+        }
+    }
+
+    fn out_of_bounds(millis: f64) -> &'static str {
+        match millis {
+            long if long >= 1.0 => "it is longer than 99999h",
+            short if short > 0.0 => "the shortest is 1ms",
+            _ => "it must be longer than zero",
+        }
     }
 
     /// `2 seconds`, `1.5s`, `2S`, `1d`: what is surely a duration, written otherwise.
     fn meant(text: &str) -> Option<Self> {
+        let longest = Self::LONGEST.as_millis() as f64;
+        let millis = Self::millis_meant(text).filter(|it| (1.0..=longest).contains(it))?;
+        // `1500ms` stays as it is written.
+        Some((text.parse()).unwrap_or_else(|_| Self::from_millis(millis.round() as u64)))
+    }
+
+    fn millis_meant(text: &str) -> Option<f64> {
         let mut rest = text.trim();
+        if rest.is_empty() {
+            return None;
+        }
         let mut millis = 0.0;
         while !rest.is_empty() {
             let number = rest.len()
@@ -233,10 +269,7 @@ impl Duration {
             millis += amount * scale;
             rest = rest[letters..].trim_start();
         }
-        let longest = Self::LONGEST.as_millis() as f64;
-        (1.0..=longest)
-            .contains(&millis)
-            .then(|| Self::from_millis(millis.round() as u64))
+        Some(millis)
     }
 }
 
@@ -258,6 +291,8 @@ impl JsonSchema for Duration {
 
 #[cfg(test)]
 mod tests {
+    use serde::de::value;
+
     use super::*;
 
     #[test]
@@ -322,6 +357,52 @@ mod tests {
         }
         for text in ["soon", "2", "", "2 lightyears", ".s", "999999999d"] {
             assert_eq!(Duration::meant(text), None, "{text:?}");
+        }
+    }
+
+    /// `-5` was to be written as `-5s`, and `1000000` as `1000000s`, and neither is a duration.
+    #[test]
+    fn advice_for_a_number_without_a_unit_is_a_duration() {
+        let numbers = [
+            (5.0, "the unit is missing\nwrite 5s or 5ms"),
+            (1500.0, "the unit is missing\nwrite 1500s or 1500ms"),
+            (1.5, "the unit is missing\nwrite 1s500ms"),
+            (0.5, "the unit is missing\nwrite 500ms"),
+            (1e6, "the unit is missing\nwrite 277h46m40s or 16m40s"),
+            (1e11, "the unit is missing\nwrite 27777h46m40s"),
+            (1e15, "it is longer than 99999h"),
+            (f64::INFINITY, "it is longer than 99999h"),
+            (0.0, "it must be longer than zero"),
+            (-5.0, "it must be longer than zero"),
+            (-1.5, "it must be longer than zero"),
+            (f64::NAN, "it must be longer than zero"),
+            (1e-7, "the shortest is 1ms"),
+        ];
+        let texts = [
+            ("5", "the unit is missing\nwrite 5s or 5ms"),
+            ("0.5ms", "the shortest is 1ms"),
+            ("0s", "it must be longer than zero"),
+            ("999999999d", "it is longer than 99999h"),
+        ];
+        let numbers = numbers.map(|(number, told)| (Duration::without_unit(number), told));
+        let texts = texts.map(|(text, told)| (Duration::from_text(text).expect_err(text), told));
+        for (error, told) in numbers.into_iter().chain(texts) {
+            let error: value::Error = error;
+            let error = error.to_string();
+            let (_, after) = error.split_once(": ").expect("what was found, and why not");
+            assert!(after.starts_with(told), "{error}");
+            for advised in told
+                .rsplit("write ")
+                .next()
+                .unwrap_or_default()
+                .split(" or ")
+            {
+                assert_eq!(
+                    told.contains("write "),
+                    advised.parse::<Duration>().is_ok(),
+                    "{error}: {advised}"
+                );
+            }
         }
     }
 }

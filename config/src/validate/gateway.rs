@@ -117,6 +117,18 @@ fn check_parents(parents: &[ParentRef], found: &mut Vec<Contradiction>) {
                     .help("write group: \"\""),
             );
         }
+        if parent.kind.as_deref() == Some("Service")
+            && let Some(group) = &parent.group
+            && !parent.is_service()
+        {
+            let message = format!(
+                "a Service of the group {group:?} is passed over: it is not the cluster's own"
+            );
+            found.push(
+                Contradiction::warning(format!("spec.parentRefs[{index}].group"), message)
+                    .help("write group: \"\" if that is meant"),
+            );
+        }
         if let Some(kind) = parent.kind.as_deref()
             && let Some(meant) = suggest::nearest(kind, &["Service"]).filter(|meant| *meant != kind)
         {

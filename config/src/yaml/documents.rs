@@ -6,13 +6,13 @@ use std::ops::{ControlFlow, Range};
 use granit_parser::{Event, Parser, ScalarStyle, Span, StrInput, options};
 
 use super::syntax;
-use super::tree::{Document, Node, NodeId, Step, Tree, Value};
+use super::tree::{Document, Node, NodeId, Step, Stop, Tree, Value};
 use crate::source::Finding;
 
-/// Policies are small; so is a slice of a thousand endpoints.
-pub(crate) const FILE_BYTES_MAX: usize = 1 << 20;
-/// Maps and lists within each other. A pod needs about ten.
-pub(crate) const DEPTH_MAX: usize = 32;
+/// Policies are small; the definitions of other people's kinds, which may lie beside them, are not.
+pub(crate) const FILE_BYTES_MAX: usize = 16 << 20;
+/// Maps and lists within each other. A pod needs about ten, the schema of a kind with a pod in it about forty.
+pub(crate) const DEPTH_MAX: usize = 64;
 /// Values of one document, those that aliases repeat included: a bomb of aliases ends here.
 pub(crate) const VALUES_MAX: usize = 100_000;
 
@@ -72,19 +72,21 @@ struct Builder {
     keys: Vec<Option<Step>>,
     anchors: HashMap<usize, NodeId>,
     problems: Vec<Finding>,
+    merges: Vec<Finding>,
 }
 
 impl Builder {
-    fn finish(mut self, broken: Option<Finding>) -> Document {
+    fn finish(mut self, stop: Option<Stop>) -> Document {
         self.report_repeated_keys();
         Document {
             tree: Tree { nodes: self.nodes },
-            broken,
+            stop,
             problems: self.problems,
+            merges: self.merges,
         }
     }
 
-    fn event(&mut self, event: Event<'_>, span: &Span) -> Result<(), Finding> {
+    fn event(&mut self, event: Event<'_>, span: &Span) -> Result<(), Stop> {
         let at = range(span);
         match event {
             Event::Scalar(text, style, anchor, tag) => {
@@ -118,7 +120,8 @@ impl Builder {
                     at,
                     format!("the alias `*{name}` names no anchor `&{name}` before it"),
                 )
-                .help("write the value out, or put the anchor before what it is to repeat"));
+                .help("write the value out, or put the anchor before what it is to repeat")
+                .into());
             }
             _ => {}
         }
@@ -133,8 +136,8 @@ impl Builder {
     }
 
     fn set_key(&mut self, name: String, plain: bool, span: Range<usize>) {
-        if plain && name == "<<" {
-            self.problems.push(
+        if plain && name == "<<" && self.merges.len() < PROBLEMS_MAX {
+            self.merges.push(
                 Finding::error(span.clone(), "merging maps with `<<` is not supported")
                     .help("write the fields out: YAML 1.2 has no merge key"),
             );
@@ -144,12 +147,11 @@ impl Builder {
         }
     }
 
-    fn open(&mut self, at: Range<usize>, value: Value, anchor: usize) -> Result<(), Finding> {
+    fn open(&mut self, at: Range<usize>, value: Value, anchor: usize) -> Result<(), Stop> {
         if self.expects_key() {
-            return Err(Finding::error(
-                at,
-                "expected a field's name, found a map or a list",
-            ));
+            return Err(
+                Finding::error(at, "expected a field's name, found a map or a list").into(),
+            );
         }
         if self.open.len() >= DEPTH_MAX {
             return Err(too_deep(at));
@@ -162,7 +164,7 @@ impl Builder {
     }
 
     /// Hangs a value below the map or list that is open.
-    fn add(&mut self, span: Range<usize>, value: Value) -> Result<NodeId, Finding> {
+    fn add(&mut self, span: Range<usize>, value: Value) -> Result<NodeId, Stop> {
         let id = NodeId(self.nodes.len());
         let parent = self.open.last().copied();
         let step = match parent.map(|parent| &self.nodes[parent.0].value) {
@@ -187,12 +189,15 @@ impl Builder {
         Ok(id)
     }
 
-    fn push(&mut self, node: Node) -> Result<(), Finding> {
+    fn push(&mut self, node: Node) -> Result<(), Stop> {
         if self.nodes.len() >= VALUES_MAX {
             let message = format!(
                 "this document has more than {VALUES_MAX} values, those that aliases repeat included"
             );
-            return Err(Finding::error(node.span, message).help("write it as several documents"));
+            let finding = Finding::error(node.span, message);
+            return Err(Stop::TooLarge(
+                finding.help("write it as several documents"),
+            ));
         }
         self.nodes.push(node);
         Ok(())
@@ -205,21 +210,24 @@ impl Builder {
     }
 
     /// Repeats what the anchor marked. The values keep their places; the alias itself is the place of the whole.
-    fn alias(&mut self, anchor: usize, at: Range<usize>) -> Result<(), Finding> {
+    fn alias(&mut self, anchor: usize, at: Range<usize>) -> Result<(), Stop> {
         if self.expects_key() {
             return Err(
                 Finding::error(at, "expected a field's name, found an alias")
-                    .help("write the name out"),
+                    .help("write the name out")
+                    .into(),
             );
         }
         let Some(&original) = self.anchors.get(&anchor) else {
             return Err(Finding::error(at, "this alias names no anchor before it")
-                .help("write the value out"));
+                .help("write the value out")
+                .into());
         };
         if self.open.contains(&original) {
             return Err(
                 Finding::error(at, "an alias cannot stand inside what it repeats")
-                    .help("write the value out"),
+                    .help("write the value out")
+                    .into(),
             );
         }
         let value = self.nodes[original.0].value.emptied();
@@ -233,7 +241,7 @@ impl Builder {
         to: NodeId,
         depth: usize,
         at: &Range<usize>,
-    ) -> Result<(), Finding> {
+    ) -> Result<(), Stop> {
         let children = self.nodes[from.0].value.children().to_vec();
         if !children.is_empty() && depth >= DEPTH_MAX {
             return Err(too_deep(at.clone()));
@@ -248,10 +256,7 @@ impl Builder {
             };
             let id = NodeId(self.nodes.len());
             // The alias is to blame, not what it repeats.
-            self.push(node).map_err(|mut finding| {
-                finding.at = at.clone();
-                finding
-            })?;
+            self.push(node).map_err(|stop| stop.at(at.clone()))?;
             self.nodes[to.0].adopt(id);
             self.copy_children(child, id, depth + 1, at)?;
         }
@@ -299,10 +304,8 @@ fn range(span: &Span) -> Range<usize> {
     span.byte_range().unwrap_or_default()
 }
 
-fn too_deep(at: Range<usize>) -> Finding {
-    Finding::error(
-        at,
-        format!("maps and lists are nested deeper than {DEPTH_MAX} levels"),
-    )
-    .help("no resource of ours is as deep: check the brackets")
+pub(super) fn too_deep(at: Range<usize>) -> Stop {
+    let message = format!("maps and lists are nested deeper than {DEPTH_MAX} levels");
+    let finding = Finding::error(at, message);
+    Stop::TooLarge(finding.help("no resource of ours is as deep: check the brackets"))
 }

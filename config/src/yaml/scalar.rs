@@ -24,6 +24,9 @@ pub(crate) struct Trap {
     pub(crate) text: String,
 }
 
+/// Up to here a float has room for every whole number.
+const WHOLE_MAX: f64 = (1_u64 << f64::MANTISSA_DIGITS) as f64;
+
 pub(crate) fn resolve(word: &str) -> Plain<'_> {
     match word {
         "" | "~" | "null" | "Null" | "NULL" => return Plain::Null,
@@ -82,6 +85,10 @@ fn number<'a>(word: &'a str, unsigned: &str) -> Plain<'a> {
         && (unsigned.bytes())
             .all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'+' | b'-'));
     match word.parse::<f64>() {
+        // JSON, as which it comes to an API server, has one sort of number.
+        Ok(value) if is_float && value.fract() == 0.0 && value.abs() <= WHOLE_MAX => {
+            Plain::Int(value as i128)
+        }
         Ok(value) if is_float => Plain::Float(value),
         _ => Plain::Text(word),
     }
@@ -135,7 +142,10 @@ mod tests {
             ("+5", Plain::Int(5)),
             ("0.1", Plain::Float(0.1)),
             (".5", Plain::Float(0.5)),
-            ("1e3", Plain::Float(1000.0)),
+            ("1e3", Plain::Int(1000)),
+            ("2.0", Plain::Int(2)),
+            ("-2.", Plain::Int(-2)),
+            ("1e17", Plain::Float(1e17)),
             ("2s", Plain::Text("2s")),
             ("1.2.3", Plain::Text("1.2.3")),
             ("-", Plain::Text("-")),

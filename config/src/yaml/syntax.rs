@@ -2,20 +2,23 @@
 
 use granit_parser::{ErrorKind, ScanError};
 
-use super::documents::DEPTH_MAX;
+use super::documents::too_deep;
+use super::tree::Stop;
 use crate::source::Finding;
 
-pub(super) fn explain(error: &ScanError, text: &str) -> Finding {
+pub(super) fn explain(error: &ScanError, text: &str) -> Stop {
     let at = error
         .marker()
         .byte_offset()
         .unwrap_or(text.len())
         .min(text.len());
     if let Some(tab) = indenting_tab(text, at) {
-        return Finding::error(tab..tab + 1, "a tab cannot indent YAML").help("indent with spaces");
+        let finding = Finding::error(tab..tab + 1, "a tab cannot indent YAML");
+        return finding.help("indent with spaces").into();
     }
     let here = at..at + text[at..].chars().next().map_or(0, char::len_utf8);
-    match error.kind() {
+    let finding = match error.kind() {
+        ErrorKind::RecursionLimitExceeded => return too_deep(here),
         ErrorKind::TabNotAllowed
         | ErrorKind::TabInBlockIndentation
         | ErrorKind::TabInIndentation
@@ -23,11 +26,6 @@ pub(super) fn explain(error: &ScanError, text: &str) -> Finding {
         | ErrorKind::TabInPlainScalar => {
             Finding::error(here, "a tab cannot stand here in YAML").help("write spaces instead")
         }
-        ErrorKind::RecursionLimitExceeded => Finding::error(
-            here,
-            format!("maps and lists are nested deeper than {DEPTH_MAX} levels"),
-        )
-        .help("no resource of ours is as deep: check the brackets"),
         ErrorKind::UnclosedFlowCollection { open } => {
             Finding::error(here, format!("this `{open}` is never closed"))
                 .help("write what closes it at the end of its line")
@@ -49,7 +47,8 @@ pub(super) fn explain(error: &ScanError, text: &str) -> Finding {
             .help("check the indentation, and that each field has its `:` and a space after it"),
         _ => Finding::error(here, format!("this is not YAML: {}", error.info()))
             .help("check commas, brackets and quotes just before this place"),
-    }
+    };
+    finding.into()
 }
 
 /// The first tab of the indentation of the line of `at`, when it has one: whatever the parser says then, this is why.

@@ -48,10 +48,35 @@ pub(crate) enum Value {
 pub(crate) struct Document {
     /// Empty when the document is.
     pub(crate) tree: Tree,
-    /// The parser stopped here: what is in the tree is only the beginning.
-    pub(crate) broken: Option<Finding>,
-    /// Mistakes in the form of maps: the same key twice, and the like.
+    /// Where reading stopped: what is in the tree is only the beginning.
+    pub(crate) stop: Option<Stop>,
+    /// The same key twice in a map.
     pub(crate) problems: Vec<Finding>,
+    /// Maps that are merged into others, as YAML 1.1 had it.
+    pub(crate) merges: Vec<Finding>,
+}
+
+/// Why a document was not read to its end.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// It is not YAML.
+    Broken(Finding),
+    /// It is more than we read. Whoever it is meant for may read more.
+    TooLarge(Finding),
+}
+
+impl From<Finding> for Stop {
+    fn from(finding: Finding) -> Self {
+        Self::Broken(finding)
+    }
+}
+
+impl Stop {
+    pub(super) fn at(mut self, at: Range<usize>) -> Self {
+        let (Self::Broken(finding) | Self::TooLarge(finding)) = &mut self;
+        finding.at = at;
+        self
+    }
 }
 
 impl Tree {

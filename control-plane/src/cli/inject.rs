@@ -5,9 +5,14 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use weir_config::yaml_text;
 
 use super::{Failure, print};
-use crate::injector::{InjectorSettings, NamespaceContext, Outcome, inject, uninject, warnings};
+use crate::injector::{
+    InjectorSettings, NamespaceContext, Outcome, inject, misplaced, uninject, warnings,
+};
+use crate::source::FILE_BYTES_MAX;
+use crate::spiffe;
 
 /// Add the sidecar to every pod in a file; needs no control plane
 ///
@@ -32,7 +37,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "ADDR", default_value_t = InjectorSettings::default().control_plane_addr)]
     control_plane_addr: String,
 
-    #[arg(long, value_name = "NAME", default_value_t = InjectorSettings::default().trust_domain)]
+    #[arg(long, value_name = "NAME", default_value_t = InjectorSettings::default().trust_domain,
+          value_parser = trust_domain)]
     trust_domain: String,
 
     /// For nodes with the CNI plugin (weir install --cni): no container gets NET_ADMIN
@@ -164,13 +170,18 @@ fn pod_of(object: &mut Value, kind: &str, visit: &mut impl FnMut(&mut Value, &st
         }
         return 0;
     };
+    let place = pointer.trim_start_matches('/').replace('/', ".");
+    if !place.is_empty() {
+        for warning in misplaced(object, kind, &place) {
+            eprintln!("warning: {name}: {warning}");
+        }
+    }
     match object.pointer_mut(pointer).filter(|pod| pod.is_object()) {
         Some(pod) => {
             visit(pod, &namespace, &name);
             0
         }
         None => {
-            let place = pointer.trim_start_matches('/').replace('/', ".");
             eprintln!("{name}: refused: there is no pod at {place}");
             1
         }
@@ -216,10 +227,27 @@ fn namespaces(objects: &[Value]) -> HashMap<String, NamespaceContext> {
 }
 
 fn documents(path: &Path) -> Result<Vec<Value>, Failure> {
-    // As kubectl reads it: `defaultMode: 0400` is 256.
-    let options = serde_saphyr::options! { legacy_octal_numbers: true };
-    let parsed: Result<Vec<Value>, _> =
-        serde_saphyr::from_multiple_with_options(&read(path)?, options);
+    let bytes = read(path)?;
+    let text = yaml_text(&path.to_string_lossy(), &bytes).map_err(|mistakes| {
+        for mistake in mistakes {
+            eprintln!("{mistake}");
+        }
+        Failure::Failed(format!(
+            "{} cannot be read: nothing is written",
+            path.display()
+        ))
+    })?;
+    let options = serde_saphyr::options! {
+        // As kubectl reads it: `defaultMode: 0400` is 256.
+        legacy_octal_numbers: true,
+        // The length of the file bounds these.
+        budget: serde_saphyr::budget! {
+            max_documents: usize::MAX,
+            max_nodes: usize::MAX,
+            max_events: usize::MAX,
+        },
+    };
+    let parsed: Result<Vec<Value>, _> = serde_saphyr::from_multiple_with_options(text, options);
     let mut documents =
         parsed.map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
     documents.retain(|document| !document.is_null());
@@ -235,12 +263,26 @@ fn yaml(documents: &[Value]) -> Result<String, Failure> {
     serde_saphyr::to_string_multiple(documents).map_err(|error| Failure::Failed(error.to_string()))
 }
 
-fn read(path: &Path) -> Result<String, Failure> {
-    let fail = |error: std::io::Error| Failure::Failed(format!("{}: {error}", path.display()));
-    if path == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map_err(fail)?;
-        return Ok(text);
+/// One byte more than is taken, so that too many are noticed.
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    let read = || {
+        let mut bytes = Vec::new();
+        if path == Path::new("-") {
+            std::io::stdin()
+                .take(FILE_BYTES_MAX + 1)
+                .read_to_end(&mut bytes)?;
+        } else {
+            let file = std::fs::File::open(path)?;
+            file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+        }
+        Ok(bytes)
+    };
+    read().map_err(|error: std::io::Error| Failure::Failed(format!("{}: {error}", path.display())))
+}
+
+fn trust_domain(text: &str) -> Result<String, String> {
+    match spiffe::is_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err("expected a DNS name in lower case, such as weir.local".to_owned()),
     }
-    std::fs::read_to_string(path).map_err(fail)
 }

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use self::set::Typing;
 use self::template::Templates;
 use super::{Failure, crds, print};
+use crate::spiffe;
 
 macro_rules! chart {
     ($file:literal) => {
@@ -83,7 +84,7 @@ pub(super) struct Uninstall {
 #[derive(clap::Args)]
 struct Release {
     /// Namespace of the control plane
-    #[arg(short, long, value_name = "NAME", default_value = "weir-system")]
+    #[arg(short, long, value_name = "NAME", default_value = "weir-system", value_parser = namespace)]
     namespace: String,
 
     /// Two replicas that take turns, spread over nodes and zones (the chart's values-ha.yaml)
@@ -106,6 +107,15 @@ struct Release {
     /// The same, and every value is a text, whatever it looks like: --set-string image.tag=7
     #[arg(long, value_name = "PATH=TEXT")]
     set_string: Vec<String>,
+}
+
+fn namespace(text: &str) -> Result<String, String> {
+    match spiffe::is_name(text) && !text.contains('.') && text.len() <= 63 {
+        true => Ok(text.to_owned()),
+        false => Err(
+            "expected at most 63 of a-z, 0-9 and -, a letter or digit first and last".to_owned(),
+        ),
+    }
 }
 
 pub(super) fn install(arguments: &Install) -> Result<(), Failure> {

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
+use tracing_subscriber::filter::Targets;
 use weir_config::units::PortRanges;
 
 use super::settings::{InjectorSettings, NamespaceContext};
 use super::{KNOB_PREFIX, Refusal, quantity};
 
 /// Every knob there is. One that is not here is a typing mistake and gets a warning.
-const KNOBS: [&str; 15] = [
+pub(super) const KNOBS: [&str; 15] = [
     "opaque-ports",
     "skip-inbound-ports",
     "skip-outbound-ports",
@@ -88,9 +89,8 @@ impl Knobs {
         let longest = if native_sidecar { u64::MAX } else { 1 };
         Ok(Self {
             proxy_image: annotations
-                .get("proxy-image")
-                .unwrap_or(&settings.proxy_image)
-                .to_owned(),
+                .parsed("proxy-image", IMAGE, image)?
+                .unwrap_or_else(|| settings.proxy_image.clone()),
             control_plane_addr: settings.control_plane_addr.clone(),
             trust_domain: settings.trust_domain.clone(),
             proxy_uid: settings.proxy_uid,
@@ -100,9 +100,8 @@ impl Knobs {
             grace_seconds,
             stop_delay_seconds: stop_delay.min(longest).min(grace_seconds / 3),
             log_level: annotations
-                .get("log-level")
-                .unwrap_or(&settings.log_level)
-                .to_owned(),
+                .parsed("log-level", LOG_FILTER, log_filter)?
+                .unwrap_or_else(|| settings.log_level.clone()),
             access_log: annotations.parsed("access-log", "off, json or text", access_log)?,
             opaque_ports: annotations.parsed("opaque-ports", PORTS, port_list)?,
             skip_inbound_ports: annotations.parsed("skip-inbound-ports", PORTS, port_list)?,
@@ -125,41 +124,9 @@ impl Knobs {
     }
 }
 
-/// Annotations that look like ours and are not, of the pod and of its namespace, and names that may not be found: shown
-/// to the user, never a reason to refuse.
-pub fn warnings(pod: &Value, namespace: &NamespaceContext) -> Vec<String> {
-    let own = pod
-        .pointer("/metadata/annotations")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten();
-    let own = own.map(|(key, _)| (key, "the pod".to_owned()));
-    let inherited = namespace.annotations.keys();
-    let inherited = inherited.map(|key| (key, format!("namespace {}", namespace.name)));
-    let unknown = own.chain(inherited).filter_map(|(key, whose)| {
-        let knob = key.strip_prefix(KNOB_PREFIX)?;
-        (!is_known(key)).then(|| {
-            format!(
-                "annotation {KNOB_PREFIX}{knob} of {whose} is unknown and has no effect; known: {}",
-                KNOBS.join(", ")
-            )
-        })
-    });
-    unknown.chain(names_are_elsewhere(pod)).collect()
-}
-
-fn is_known(annotation: &str) -> bool {
+pub(super) fn is_known(annotation: &str) -> bool {
     let knob = annotation.strip_prefix(KNOB_PREFIX);
     knob.is_some_and(|knob| KNOBS.contains(&knob))
-}
-
-fn names_are_elsewhere(pod: &Value) -> Option<String> {
-    let policy = pod.pointer("/spec/dnsPolicy").and_then(Value::as_str);
-    let policy = policy.filter(|policy| ["Default", "None"].contains(policy))?;
-    Some(format!(
-        "dnsPolicy {policy}: the sidecar asks for the control plane by its name in the cluster. Where that cannot be \
-         resolved the pod never becomes ready: see to it in dnsConfig"
-    ))
 }
 
 struct Annotations<'a> {
@@ -168,13 +135,16 @@ struct Annotations<'a> {
 }
 
 impl Annotations<'_> {
-    fn get(&self, knob: &str) -> Option<&str> {
+    fn get(&self, knob: &'static str) -> Result<Option<&str>, Refusal> {
         let key = format!("{KNOB_PREFIX}{knob}");
-        let own = self
-            .own
-            .and_then(|own| own.get(&key))
-            .and_then(Value::as_str);
-        own.or_else(|| self.namespace.annotations.get(&key).map(String::as_str))
+        match self.own.and_then(|own| own.get(&key)) {
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(other) => Err(Refusal::NotText {
+                knob,
+                found: other.to_string(),
+            }),
+            None => Ok(self.namespace.annotations.get(&key).map(String::as_str)),
+        }
     }
 
     fn parsed<T>(
@@ -183,7 +153,7 @@ impl Annotations<'_> {
         expected: &'static str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> Result<Option<T>, Refusal> {
-        let Some(text) = self.get(knob) else {
+        let Some(text) = self.get(knob)? else {
             return Ok(None);
         };
         let refusal = || Refusal::Annotation {
@@ -196,18 +166,31 @@ impl Annotations<'_> {
 
     fn resources(&self) -> Result<Value, Refusal> {
         // Small enough not to matter to a scheduler, large enough for an idle sidecar.
-        let cpu = ["10m", "proxy-cpu-request", "proxy-cpu-limit"];
-        let memory = ["32Mi", "proxy-memory-request", "proxy-memory-limit"];
+        let cpu = ("10m", CPU, quantity::cpu as fn(&str) -> Option<String>);
+        let memory = ("32Mi", MEMORY, quantity::memory as _);
+        let cpu = (["cpu", "proxy-cpu-request", "proxy-cpu-limit"], cpu);
+        let memory = (
+            ["memory", "proxy-memory-request", "proxy-memory-limit"],
+            memory,
+        );
         let mut resources = Value::Null;
-        for (resource, [default, request, limit]) in [("cpu", cpu), ("memory", memory)] {
-            let request = self.parsed(request, QUANTITY, quantity::parse)?;
-            let limit = self.parsed(limit, QUANTITY, quantity::parse)?;
-            // Nothing may ask for more than it may have.
-            let default = match &limit {
-                Some(limit) => quantity::smaller(default, limit).to_owned(),
-                None => default.to_owned(),
+        for ([resource, request, limit], (default, expected, parse)) in [cpu, memory] {
+            let request = self.parsed(request, expected, parse)?;
+            let limit = self.parsed(limit, expected, parse)?;
+            // Nothing may ask for more than it may have: an API server would not take the pod.
+            let request = match (request, &limit) {
+                (Some(request), Some(limit)) if quantity::smaller(&request, limit) != request => {
+                    return Err(Refusal::AboveLimit {
+                        resource,
+                        request,
+                        limit: limit.clone(),
+                    });
+                }
+                (Some(request), _) => request,
+                (None, Some(limit)) => quantity::smaller(default, limit).to_owned(),
+                (None, None) => default.to_owned(),
             };
-            resources["requests"][resource] = request.unwrap_or(default).into();
+            resources["requests"][resource] = request.into();
             if let Some(limit) = limit {
                 resources["limits"][resource] = limit.into();
             }
@@ -234,7 +217,10 @@ const PORTS: &str = "ports and port ranges, such as 25,3306-3310";
 const CIDRS: &str = "networks, such as 10.0.0.0/8,fd00::/8";
 const SECONDS: &str = "seconds, such as 30";
 const SWITCH: &str = "enabled or disabled";
-const QUANTITY: &str = "a quantity, such as 100m or 64Mi";
+const CPU: &str = "cores, such as 100m or 0.5";
+const MEMORY: &str = "memory of 1Mi at least, such as 64Mi";
+const IMAGE: &str = "an image, such as registry.example/weir-proxy:1.0";
+const LOG_FILTER: &str = "a level (off, error, warn, info, debug or trace), or levels by module, such as weir_proxy=debug,info";
 
 fn switch(text: &str) -> Option<bool> {
     match text {
@@ -246,6 +232,23 @@ fn switch(text: &str) -> Option<bool> {
 
 fn access_log(text: &str) -> Option<String> {
     matches!(text, "off" | "json" | "text").then(|| text.to_owned())
+}
+
+fn image(text: &str) -> Option<String> {
+    let is_one_word =
+        !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control());
+    is_one_word.then(|| text.to_owned())
+}
+
+/// As the sidecar reads it, to which a word that is no level is a module of which it logs everything, and of others nothing.
+fn log_filter(text: &str) -> Option<String> {
+    let directive = |directive: &str| {
+        let (module, level) = directive.split_once('=').unwrap_or(("all", directive));
+        let known = ["off", "error", "warn", "info", "debug", "trace"];
+        let is_level = known.iter().any(|known| known.eq_ignore_ascii_case(level));
+        !module.is_empty() && is_level
+    };
+    (text.split(',').all(directive) && text.parse::<Targets>().is_ok()).then(|| text.to_owned())
 }
 
 /// Normalised, because it becomes an argument of a program that runs as root.
@@ -263,4 +266,65 @@ fn cidr_list(text: &str) -> Option<String> {
     };
     let cidrs: Option<Vec<String>> = text.split(',').map(cidr).collect();
     cidrs.map(|cidrs| cidrs.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolved(annotations: Value) -> Result<Knobs, Refusal> {
+        let pod = json!({ "metadata": { "annotations": annotations }, "spec": {} });
+        Knobs::resolve(
+            &pod,
+            &NamespaceContext::enabled("shop"),
+            &InjectorSettings::default(),
+        )
+    }
+
+    /// Each of these became a pod that an API server refuses, that is killed at once, or that logs nothing.
+    #[test]
+    fn what_no_api_server_or_sidecar_could_use_is_refused_and_told_why() {
+        for (knob, value, why) in [
+            ("drain-seconds", json!(30), "expected text, found 30"),
+            ("rewrite-probes", json!(false), "expected text, found false"),
+            ("proxy-image", json!(""), "expected an image"),
+            ("proxy-image", json!("a b"), "expected an image"),
+            ("log-level", json!("loud"), "expected a level"),
+            ("log-level", json!("info,,debug"), "expected a level"),
+            ("log-level", json!("=debug"), "expected a level"),
+            ("proxy-memory-limit", json!("64"), "expected memory"),
+            ("proxy-memory-request", json!("100m"), "expected memory"),
+        ] {
+            let key = format!("{KNOB_PREFIX}{knob}");
+            let refused = resolved(json!({ &key: value })).expect_err(why).to_string();
+            assert!(refused.contains(&key) && refused.contains(why), "{refused}");
+        }
+        let above = json!({
+            "config.weir.dev/proxy-cpu-request": "200m",
+            "config.weir.dev/proxy-cpu-limit": "0.1",
+        });
+        let refused = resolved(above).expect_err("above its limit").to_string();
+        assert!(
+            refused.contains("proxy-cpu-request and -limit: 200m asked for"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn what_a_sidecar_can_use_is_taken() {
+        for (knob, value) in [
+            ("log-level", "weir_proxy::push=debug,info"),
+            ("log-level", "WARN"),
+            ("proxy-image", "weir-proxy@sha256:12"),
+            ("proxy-memory-limit", "64Mi"),
+        ] {
+            let taken = resolved(json!({ format!("{KNOB_PREFIX}{knob}"): value }));
+            assert!(taken.is_ok(), "{knob}: {value}");
+        }
+        let equal = json!({
+            "config.weir.dev/proxy-cpu-request": "100m",
+            "config.weir.dev/proxy-cpu-limit": "0.1",
+        });
+        assert!(resolved(equal).is_ok());
+    }
 }

@@ -1,8 +1,14 @@
 //! Kubernetes' quantities, as far as a sidecar's share is written in them: `100m`, `0.5`, `64Mi`.
 
-/// `text`, if it is a quantity above zero.
-pub(super) fn parse(text: &str) -> Option<String> {
+/// `text`, if it is an amount above zero.
+pub(super) fn cpu(text: &str) -> Option<String> {
     amount(text).map(|_| text.to_owned())
+}
+
+/// `text`, if it is one that a program can live in: `64` is as many bytes, and `100m` a tenth of one.
+pub(super) fn memory(text: &str) -> Option<String> {
+    let fits = amount(text).is_some_and(|bytes| bytes >= MEMORY_MIN);
+    fits.then(|| text.to_owned())
 }
 
 /// The smaller of two, as it is written.
@@ -17,6 +23,8 @@ pub(super) fn smaller<'a>(a: &'a str, b: &'a str) -> &'a str {
 pub(super) fn are_equal(a: &str, b: &str) -> bool {
     amount(a).is_some_and(|a| Some(a) == amount(b))
 }
+
+const MEMORY_MIN: f64 = 1024.0 * 1024.0;
 
 fn amount(text: &str) -> Option<f64> {
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -44,10 +52,20 @@ mod tests {
     #[test]
     fn a_quantity_is_a_number_above_zero_with_a_suffix_that_is_known() {
         for text in ["100m", "0.5", "64Mi", "1e3", "2", "1Gi", "500k"] {
-            assert_eq!(parse(text).as_deref(), Some(text));
+            assert_eq!(cpu(text).as_deref(), Some(text));
         }
         for text in ["", "0", "-1", "64MB", "Mi", "much", "1 Gi", "inf", "1e999"] {
-            assert_eq!(parse(text), None, "{text:?}");
+            assert_eq!(cpu(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn memory_that_no_program_has_room_in_is_none() {
+        for text in ["64", "100m", "1e3", "500k", "1023Ki"] {
+            assert_eq!(memory(text), None, "{text:?}");
+        }
+        for text in ["64Mi", "1Mi", "67108864", "64e6", "1G"] {
+            assert_eq!(memory(text).as_deref(), Some(text));
         }
     }
 

@@ -364,3 +364,96 @@ async fn inject_and_uninject_do_not_pass_over_what_should_have_a_pod() {
         }
     }
 }
+
+/// The library that reads the file spoke of its own settings.
+#[tokio::test]
+async fn inject_shows_where_a_file_is_broken_as_validate_does() {
+    let folder = folder();
+    let file = folder.path().join("pods.yaml");
+    let path = file.to_str().expect("text");
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a}]}\n";
+    for (text, words) in [
+        (
+            format!("{pod}spec: {{}}\n").into_bytes(),
+            "`spec` is written twice in the same map",
+        ),
+        (
+            format!("{pod}---\na: [\n").into_bytes(),
+            "this `[` is never closed",
+        ),
+        (
+            [pod.as_bytes(), b"# \xff\n"].concat(),
+            "the file is not UTF-8",
+        ),
+    ] {
+        std::fs::write(&file, text).expect("written");
+        for command in ["inject", "uninject"] {
+            let output = weir(folder.path(), &[command, "-f", path]).await;
+            let told = stderr(&output);
+            assert_eq!(output.status.code(), Some(1), "{told}");
+            assert_eq!(stdout(&output), "");
+            assert!(told.contains(words), "{told}");
+            assert!(told.contains("nothing is written"), "{told}");
+        }
+    }
+}
+
+/// 1,024 documents were too many for it, and a merged map is what kubectl reads, too.
+#[tokio::test]
+async fn inject_takes_what_kubectl_would() {
+    let folder = folder();
+    let file = folder.path().join("pods.yaml");
+    let path = file.to_str().expect("text");
+    let pod = |n| {
+        format!(
+            "kind: Pod\nmetadata: {{name: p{n}}}\nbase: &base {{image: a}}\nspec: {{containers: [{{<<: *base, name: a}}]}}\n"
+        )
+    };
+    let many: Vec<String> = (0..1500).map(pod).collect();
+    std::fs::write(&file, many.join("---\n")).expect("written");
+    let output = weir(folder.path(), &["inject", "-f", path]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(stdout(&output).matches("name: weir-proxy").count(), 1500);
+    let merged = "  - name: a\n    image: a\n";
+    assert_eq!(stdout(&output).matches(merged).count(), 1500);
+}
+
+/// Policies lie beside the definitions of other people's kinds, which are large and deep.
+#[tokio::test]
+async fn validate_passes_over_what_is_large_deep_or_merged_and_somebody_elses() {
+    let folder = folder();
+    let policy = "apiVersion: weir.dev/v1alpha1\nkind: ResiliencePolicy\nmetadata: {name: a}\nspec: {targetRefs: [{kind: Service, name: a}], outbound: {deadline: 2s}}\n";
+    let head = "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: x}\n";
+    let deep = format!("{head}spec: {}1{}\n", "{a: ".repeat(80), "}".repeat(80));
+    let block: String = (0..70)
+        .map(|depth| format!("{}a:\n", "  ".repeat(depth + 1)))
+        .collect();
+    let block = format!("{head}spec:\n{block}");
+    let wide = format!("{head}spec: [{}]\n", "1, ".repeat(120_000));
+    let long = format!("{head}spec: {:?}\n", "x".repeat(2 << 20));
+    let merged = format!("{head}base: &base {{a: 1}}\nspec: {{<<: *base, b: 2}}\n");
+    for (name, other) in [
+        ("deep", deep),
+        ("block", block),
+        ("wide", wide),
+        ("long", long),
+        ("merged", merged),
+    ] {
+        let file = folder.path().join(format!("{name}.yaml"));
+        // What comes after it is still read.
+        let bad = policy
+            .replace("2s", "soon")
+            .replace("{name: a}", "{name: b}");
+        std::fs::write(&file, [other.as_str(), policy, bad.as_str()].join("---\n"))
+            .expect("written");
+        let output = weir(
+            folder.path(),
+            &["validate", "-f", file.to_str().expect("text")],
+        )
+        .await;
+        let told = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{name}: {told}");
+        assert!(told.contains("found \"soon\""), "{name}: {told}");
+        assert!(told.ends_with("1 mistake in 1 file\n"), "{name}: {told}");
+    }
+}

@@ -136,8 +136,24 @@ impl<'de> Deserialize<'de> for RouteTimeout {
                 if matches!(text, "0s" | "0ms" | "0m" | "0h") {
                     return Ok(RouteTimeout(None));
                 }
-                let duration = text.parse().map_err(E::custom)?;
-                Ok(RouteTimeout(Some(duration)))
+                Duration::from_text(text).map(|duration| RouteTimeout(Some(duration)))
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<RouteTimeout, E> {
+                self.visit_f64(number as f64)
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<RouteTimeout, E> {
+                self.visit_f64(number as f64)
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<RouteTimeout, E> {
+                Err(match number {
+                    0.0 => E::custom(
+                        "expected a duration such as 250ms, or 0s for none, found the number 0\nwrite 0s",
+                    ),
+                    _ => Duration::without_unit(number),
+                })
             }
         }
         deserializer.deserialize_str(Timeout)

@@ -13,6 +13,7 @@ use crate::yaml::tree::{NodeId, Tree};
 const LISTED_MAX: usize = 7;
 /// What [`crate::units::Ratio`] expects.
 const RATIO: &str = "a number above 0 and at most 1";
+const BOOLEAN: &str = "true or false";
 /// Longer words are not quoted whole.
 const QUOTED_MAX: usize = 60;
 
@@ -140,15 +141,11 @@ impl de::Error for Error {
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
         let expected = expectation(&expected.to_string());
         let error = Self::new(format!("expected {expected}, found {}", described(&found)));
-        let percent = match found {
-            Unexpected::Str(text) => text
-                .strip_suffix('%')
-                .and_then(|it| it.trim().parse::<f64>().ok()),
-            _ => None,
+        let Unexpected::Str(text) = found else {
+            return error;
         };
-        match percent {
-            Some(percent) if expected == RATIO => error.help(format!("write {}", percent / 100.0)),
-            Some(percent) => error.help(format!("write {percent}, without the percent sign")),
+        match instead_of_text(text, &expected) {
+            Some(help) => error.help(help),
             None => error,
         }
     }
@@ -223,13 +220,50 @@ pub(super) fn map_with(fields: &[&str]) -> String {
 fn expectation(expected: &str) -> String {
     match expected {
         "a string" => "text".to_owned(),
-        "a boolean" => "true or false".to_owned(),
+        "a boolean" => BOOLEAN.to_owned(),
         "a sequence" => "a list".to_owned(),
         "a map" => "a map of fields".to_owned(),
         "i64" | "u64" | "i32" | "u32" => "a whole number".to_owned(),
         "u16" => "a whole number from 0 to 65535".to_owned(),
         "f64" => "a number".to_owned(),
         other => other.to_owned(),
+    }
+}
+
+/// What to write instead of a text where a number or a switch belongs, if that would be taken.
+fn instead_of_text(text: &str, expected: &str) -> Option<String> {
+    if expected == BOOLEAN {
+        return matches!(text, "true" | "false")
+            .then(|| format!("write {text}, without the quotes"));
+    }
+    if let Some(percent) = text.strip_suffix('%') {
+        let percent: f64 = percent.trim().parse().ok()?;
+        let ratio = percent / 100.0;
+        return match expected {
+            RATIO => takes(expected, ratio).then(|| format!("write {ratio}")),
+            _ => takes(expected, percent)
+                .then(|| format!("write {percent}, without the percent sign")),
+        };
+    }
+    let number: f64 = text.parse().ok()?;
+    takes(expected, number).then(|| format!("write {number}, without the quotes"))
+}
+
+/// Whether a number is what a sentence such as `a whole number from 1 to 65535` expects.
+fn takes(expected: &str, number: f64) -> bool {
+    if expected == RATIO {
+        return number > 0.0 && number <= 1.0;
+    }
+    let is_whole = number.fract() == 0.0;
+    match expected.split_once(" from ") {
+        Some(("a whole number" | "a percentage", bounds)) => {
+            let bounds = bounds.split_once(" to ");
+            let bounds = bounds
+                .and_then(|(low, high)| Some(low.parse::<f64>().ok()?..=high.parse::<f64>().ok()?));
+            is_whole && bounds.is_some_and(|bounds| bounds.contains(&number))
+        }
+        Some(_) => false,
+        None => expected == "a number" || is_whole && expected == "a whole number",
     }
 }
 
@@ -289,3 +323,41 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `101%` was to be written as `101`, which is no percentage either.
+    #[test]
+    fn what_is_to_be_written_instead_of_a_text_would_be_taken() {
+        for (text, expected, instead) in [
+            (
+                "8080",
+                "a whole number from 1 to 65535",
+                Some("write 8080, without the quotes"),
+            ),
+            ("70000", "a whole number from 1 to 65535", None),
+            ("1.5", "a whole number from 1 to 65535", None),
+            ("http", "a whole number from 1 to 65535", None),
+            ("7", "a whole number", Some("write 7, without the quotes")),
+            ("0.5", "a number", Some("write 0.5, without the quotes")),
+            (
+                "50%",
+                "a percentage from 0 to 100",
+                Some("write 50, without the percent sign"),
+            ),
+            ("101%", "a percentage from 0 to 100", None),
+            ("0.5%", "a percentage from 0 to 100", None),
+            ("10%", RATIO, Some("write 0.1")),
+            ("150%", RATIO, None),
+            ("0.1", RATIO, Some("write 0.1, without the quotes")),
+            ("true", BOOLEAN, Some("write true, without the quotes")),
+            ("yes", BOOLEAN, None),
+            ("5", "a list", None),
+        ] {
+            let told = instead_of_text(text, expected);
+            assert_eq!(told.as_deref(), instead, "{text} for {expected}");
+        }
+    }
+}
