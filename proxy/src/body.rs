@@ -89,6 +89,11 @@ impl Body {
         Self::of(Source::Attempt(attempt))
     }
 
+    /// Who waits for the end of a call that goes on after its answer, which has no body.
+    pub fn goes_on(&mut self) -> Option<GoingOn> {
+        self.watch.take().map(GoingOn)
+    }
+
     /// Ends the body with `deadline` unless it has turned out to be a stream by then.
     pub fn end_at(&mut self, deadline: Pin<Box<Sleep>>) {
         if let Some(watch) = &mut self.watch
@@ -187,6 +192,15 @@ impl Body {
             true => Ok(Frame::trailers(error.trailers())),
             false => Err(error.into()),
         }))
+    }
+}
+
+/// A call after the end of HTTP in its connection. Dropped, it was given up.
+pub struct GoingOn(Box<Watch>);
+
+impl GoingOn {
+    pub fn complete(mut self) {
+        self.0.complete();
     }
 }
 

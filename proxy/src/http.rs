@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use crate::backend::Backend;
-use crate::body::{Body, BodyError, outcome};
+use crate::body::{Body, BodyError, GoingOn, outcome};
 use crate::connector;
 use crate::drain::Drain;
 use crate::error::Error;
@@ -245,6 +245,8 @@ struct Switched {
     right: Option<Right>,
     /// With the app, which it leaves when it ends.
     _place: Option<Arc<Admitted>>,
+    /// It is in flight for as long as it lasts.
+    call: Option<GoingOn>,
 }
 
 impl Switched {
@@ -254,6 +256,7 @@ impl Switched {
             upstream: hyper::upgrade::on(&mut *response),
             right: response.extensions_mut().remove(),
             _place: response.extensions_mut().remove(),
+            call: response.body_mut().goes_on(),
         }
     }
 
@@ -281,9 +284,13 @@ impl Switched {
             () = taken_away => None,
             carried = carried => Some(carried.end),
         };
-        if !matches!(end, Some(tcp::End::Closed)) {
-            cut::<Interjected<I>>(downstream);
-            cut::<connector::Stream>(upstream);
+        match (end, self.call) {
+            (Some(tcp::End::Closed), Some(call)) => call.complete(),
+            (Some(tcp::End::Closed), None) => {}
+            _ => {
+                cut::<Interjected<I>>(downstream);
+                cut::<connector::Stream>(upstream);
+            }
         }
     }
 }

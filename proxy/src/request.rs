@@ -5,14 +5,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tokio::time::Instant;
 
 use crate::body::Body;
+use crate::head;
 use crate::interim::Interim;
 use crate::layer::inherit::Heir;
 use crate::policy::budget::Budget;
-use crate::policy::deadline::Deadline;
+use crate::policy::deadline::{Deadline, GrpcTimeout, format_millis};
 use crate::policy::priority::Priority;
 use crate::policy::terms::Terms;
 use crate::race::Race;
@@ -73,6 +74,28 @@ pub struct Context {
     pub terms: Option<Arc<Terms>>,
     /// Outbound: it is made because of a call to the app, and has inherited from that.
     pub heir: Option<Heir>,
+}
+
+// Names rather than text: inserting a name copies nothing.
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+impl Request {
+    /// The next hop learns how much time is left, in the form that its protocol uses; clocks are not compared.
+    pub fn tell_deadline(&mut self, now: Instant) {
+        let Some(left) = self.context.deadline.forward(now) else {
+            return;
+        };
+        let headers = &mut self.head.headers;
+        if self.context.grpc {
+            let value = HeaderValue::from_bytes(GrpcTimeout::new(left).as_bytes());
+            headers.insert(GRPC_TIMEOUT, value.expect("digits and a letter"));
+        } else {
+            headers.insert(
+                &head::REQUEST_TIMEOUT_MS,
+                HeaderValue::from(format_millis(left)),
+            );
+        }
+    }
 }
 
 /// What one try may take of the time of a call, so that others can follow: as soon as one is paid for.

@@ -1,10 +1,12 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tower::service_fn;
 
 use super::*;
 use crate::ahead::ReadAhead;
+use crate::body::{Duty, Guard};
 use crate::drain;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: app\r\n\r\n";
@@ -28,10 +30,14 @@ fn app() -> Target {
 
 /// A caller of `app`, and what its connection comes to.
 fn caller() -> (DuplexStream, JoinHandle<Result<(), String>>) {
+    caller_of(app())
+}
+
+fn caller_of(app: Target) -> (DuplexStream, JoinHandle<Result<(), String>>) {
     let (near, far) = tokio::io::duplex(64 * 1024);
     let serving = async move {
         let (_signal, drain) = drain::channel();
-        let served = serve(far, Protocol::Http1, connection(app()), drain).await;
+        let served = serve(far, Protocol::Http1, connection(app), drain).await;
         served.map_err(|error| error.to_string())
     };
     (near, tokio::spawn(serving))
@@ -118,15 +124,18 @@ struct Websocket {
     app: TcpStream,
     signal: drain::Signal,
     serving: JoinHandle<()>,
+    ended: mpsc::UnboundedReceiver<Outcome>,
 }
 
 async fn websocket() -> Websocket {
     let (mut caller, near) = pair().await;
     let (far, mut app) = pair().await;
     let far = Arc::new(Mutex::new(Some(far)));
+    let (told, ended) = mpsc::unbounded_channel();
     let target = Target::App(Stack::new(service_fn(
         move |request: Box<crate::request::Request>| {
             let far = far.lock().expect("no panic").take().expect("asked once");
+            let ended = Ended(told.clone());
             async move {
                 let stream = connector::Stream::Plain(ReadAhead::new(far));
                 let (mut sender, connection) =
@@ -136,7 +145,7 @@ async fn websocket() -> Websocket {
                 tokio::spawn(connection.with_upgrades());
                 let request = http::Request::from_parts(request.head, request.body);
                 let response = sender.send_request(request).await.expect("an answer");
-                Ok(response.map(Body::from))
+                Guard::new(ended).settle(Ok(response.map(Body::from)))
             }
         },
     )));
@@ -159,6 +168,32 @@ async fn websocket() -> Websocket {
         app,
         signal,
         serving,
+        ended,
+    }
+}
+
+/// A layer that wants to know when a call is over.
+struct Ended(mpsc::UnboundedSender<Outcome>);
+
+impl Duty for Ended {
+    fn done(self, outcome: Outcome, _: tokio::time::Instant) {
+        let _ = self.0.send(outcome);
+    }
+}
+
+/// It was in flight until its head: no limit on calls counted it, nor the load of its endpoint.
+#[tokio::test]
+async fn an_upgraded_connection_is_a_call_in_flight_until_it_ends() {
+    for (cut, outcome) in [(false, Outcome::Success), (true, Outcome::Cancelled)] {
+        let mut socket = websocket().await;
+        let early = tokio::time::timeout(Duration::from_millis(200), socket.ended.recv()).await;
+        assert!(early.is_err(), "{early:?}");
+        if cut {
+            tcp::reset(&socket.app);
+        }
+        drop((socket.caller, socket.app));
+        let ended = tokio::time::timeout(SOON, socket.ended.recv()).await;
+        assert_eq!(ended.expect("it is told"), Some(outcome));
     }
 }
 
@@ -170,6 +205,7 @@ async fn an_upgraded_connection_counts_and_is_waited_for_until_it_ends() {
         mut app,
         signal,
         serving,
+        ..
     } = websocket().await;
     signal.start();
     let drained = tokio::time::timeout(Duration::from_millis(200), signal.finished()).await;
@@ -193,6 +229,54 @@ async fn an_upgraded_connection_that_is_cut_does_not_look_complete() {
     let end = tokio::time::timeout(SOON, caller.read_u8()).await;
     let end = end.expect("it ends").map_err(|error| error.kind());
     assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset));
+}
+
+/// Were both to go on, the app might read as the next request what the sidecar took for the body (RFC 9112 section 6.3).
+#[tokio::test(start_paused = true)]
+async fn of_two_lengths_of_one_request_the_app_hears_of_the_one_that_counts() {
+    for fields in [
+        "content-length: 4\r\ntransfer-encoding: chunked",
+        "transfer-encoding: chunked\r\ncontent-length: 4",
+        "content-length: 4\r\ntransfer-encoding: chunked\r\ncontent-length: 30",
+    ] {
+        let (heard, mut hears) = mpsc::unbounded_channel();
+        let app = Target::App(Stack::new(service_fn(
+            move |request: Box<crate::request::Request>| {
+                let heard = heard.clone();
+                async move {
+                    let path = request.head.uri.path().to_owned();
+                    let length = request
+                        .head
+                        .headers
+                        .get(http::header::CONTENT_LENGTH)
+                        .cloned();
+                    let body = http_body_util::BodyExt::collect(request.body).await;
+                    let body = body.expect("it is whole").to_bytes();
+                    let _ = heard.send((path, length, body));
+                    Ok(Response::new(Body::empty()))
+                }
+            },
+        )));
+        let (mut caller, _serving) = caller_of(app);
+        let smuggled = "GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
+        let request = format!(
+            "POST /first HTTP/1.1\r\nhost: a\r\n{fields}\r\n\r\n{:x}\r\n{smuggled}\r\n0\r\n\r\n",
+            smuggled.len()
+        );
+        caller
+            .write_all(request.as_bytes())
+            .await
+            .expect("it is open");
+        answered(&mut caller).await;
+        let first = hears.recv().await.expect("one request");
+        assert_eq!(
+            first,
+            ("/first".to_owned(), None, smuggled.into()),
+            "{fields}"
+        );
+        drop(caller);
+        assert_eq!(hears.recv().await, None, "{fields}");
+    }
 }
 
 /// `chunked` was taken off, and with it went the word that the rest is compressed.

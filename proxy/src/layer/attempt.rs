@@ -5,7 +5,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::Either;
-use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 use tower::Service;
 
@@ -13,13 +12,9 @@ use super::{Answer, AnswerFuture, fault};
 use crate::body::{Body, Guard};
 use crate::endpoints::Endpoints;
 use crate::error::Error;
-use crate::head;
 use crate::member::Member;
-use crate::policy::deadline::{Deadline, GrpcTimeout, format_millis};
+use crate::policy::deadline::Deadline;
 use crate::request::{Request, Share};
-
-// Names rather than text: inserting a name copies nothing.
-const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 #[derive(Clone)]
 pub struct Attempt<T = Sockets> {
@@ -69,7 +64,10 @@ impl<T: Transport> Service<Box<Request>> for Attempt<T> {
                 request.context.begun = Instant::now();
             }
             // Before the choice: whoever is chosen counts as in flight until its guard is settled.
-            forward_deadline(&mut request)?;
+            if request.context.deadline.is_over(request.context.begun) {
+                return Err(Error::DeadlineExceeded { at: None });
+            }
+            request.tell_deadline(request.context.begun);
             let mut chosen = endpoints.choose_for_request(&request)?;
             if let Some(race) = &request.context.race {
                 race.chose(chosen.member.address());
@@ -184,28 +182,6 @@ async fn until(deadline: Deadline) {
         Some(instant) => tokio::time::sleep_until(instant).await,
         None => std::future::pending().await,
     }
-}
-
-/// The next hop learns how much time is left, in the form that its protocol uses; clocks are not compared.
-fn forward_deadline(request: &mut Request) -> Result<(), Error> {
-    let (deadline, now) = (request.context.deadline, request.context.begun);
-    if deadline.is_over(now) {
-        return Err(Error::DeadlineExceeded { at: None });
-    }
-    let Some(left) = deadline.forward(now) else {
-        return Ok(());
-    };
-    let headers = &mut request.head.headers;
-    if request.context.grpc {
-        let value = HeaderValue::from_bytes(GrpcTimeout::new(left).as_bytes());
-        headers.insert(GRPC_TIMEOUT, value.expect("digits and a letter"));
-    } else {
-        headers.insert(
-            &head::REQUEST_TIMEOUT_MS,
-            HeaderValue::from(format_millis(left)),
-        );
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Refuses what the app cannot answer in time, just before it would begin. Costs a request without a deadline nothing,
+//! Refuses what the app cannot answer in time, just before it would begin, and tells the app what time is left to a call that
+//! waited for its place. Costs a request without a deadline nothing,
 //! any other one a comparison before the app is asked and a count after it.
 
 use std::pin::Pin;
@@ -18,6 +19,9 @@ use crate::error::Error;
 use crate::policy::doomed::Doomed as Policy;
 use crate::request::Request;
 use crate::telemetry::{self, Direction};
+
+/// Who waited less for its place is told nothing new: what was said on arrival holds as well.
+const WAITED_MIN: Duration = Duration::from_millis(1);
 
 #[derive(Clone)]
 pub struct DoomedLayer(Arc<Shared>);
@@ -103,7 +107,7 @@ impl<S: Call> Service<Box<Request>> for Doomed<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Box<Request>) -> Self::Future {
+    fn call(&mut self, mut request: Box<Request>) -> Self::Future {
         let context = &request.context;
         let mut timed = None;
         // An upgrade lasts for as long as it likes.
@@ -112,6 +116,9 @@ impl<S: Call> Service<Box<Request>> for Doomed<S> {
             let left = context.deadline.remaining(now).unwrap_or(Duration::MAX);
             if let Err(error) = self.shared.admit(left, now) {
                 return Either::Right(std::future::ready(Err(error)));
+            }
+            if now.saturating_duration_since(context.begun) >= WAITED_MIN {
+                request.tell_deadline(now);
             }
             timed = Some((self.shared.clone(), now));
         }
@@ -205,6 +212,42 @@ mod tests {
         call(&mut app, None)
             .await
             .expect("who has no deadline is not asked");
+    }
+
+    /// It was told what the caller had when it asked, and calls of its own would have waited for nobody.
+    #[tokio::test(start_paused = true)]
+    async fn who_waited_for_a_place_is_told_what_time_is_left() {
+        for (waited, grpc, header, told) in [
+            (700, true, "grpc-timeout", "300000u"),
+            (700, false, "x-request-timeout-ms", "300"),
+            (0, true, "grpc-timeout", "1S"),
+        ] {
+            let admission = admission::Shared::new(&InboundLimits::default());
+            let layer = DoomedLayer::new("a/b:1".into(), Arc::new(admission), Mode::Enforce);
+            let mut app = layer.layer(service_fn(async |request: Box<Request>| {
+                let mut response = http::Response::new(Body::empty());
+                *response.headers_mut() = request.head.headers.clone();
+                Ok(response)
+            }));
+            let begun = Instant::now();
+            let mut head = http::Request::new(()).into_parts().0;
+            let said = if grpc { "1S" } else { "1000" };
+            head.headers.insert(header, said.parse().expect("text"));
+            let request = Box::new(Request {
+                head,
+                body: Body::empty(),
+                context: RequestContext {
+                    deadline: Deadline::after(Duration::from_secs(1), begun),
+                    upgrade: false,
+                    begun,
+                    grpc,
+                    ..RequestContext::opaque(0)
+                },
+            });
+            tokio::time::advance(Duration::from_millis(waited)).await;
+            let heard = app.call(request).await.expect("there is time");
+            assert_eq!(heard.headers()[header], told, "after {waited} ms");
+        }
     }
 
     #[tokio::test(start_paused = true)]

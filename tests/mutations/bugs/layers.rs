@@ -56,14 +56,24 @@ pub(crate) const BUGS: &[Bug] = bugs! {
         "a call is given up with its endpoint with nothing to follow":
             "share.until_another(Instant::now())" => "Some(Duration::ZERO)",
             "layer::attempt::tests::who_waits_for_an_endpoint_that_is_ejected_stays_while_no_other_try_is_paid_for";
-        "the next hop has as much time as we had":
-            "deadline.forward(now)" => "Some(std::time::Duration::from_secs(15))",
-            "layer::attempt::tests::the_next_hop_is_told_what_is_left_and_not_asked_when_nothing_is";
         "the wait for the first endpoint takes none of the call's time":
             "request.context.begun = Instant::now();" => "()",
             "layer::attempt::tests::who_has_waited_for_the_first_endpoint_has_so_much_less_time_left";
     }
+    "request.rs" {
+        "the next hop has as much time as we had":
+            "self.context.deadline.forward(now)" => "Some(std::time::Duration::from_secs(15))",
+            "layer::attempt::tests::the_next_hop_is_told_what_is_left_and_not_asked_when_nothing_is";
+    }
+    "http.rs" {
+        "an upgraded connection is in flight until its head":
+            "call: response.body_mut().goes_on()" => "call: { drop(response.body_mut().goes_on()); None }",
+            "http::tests::an_upgraded_connection_is_a_call_in_flight_until_it_ends";
+    }
     "layer/doomed.rs" {
+        "who waited for a place is told what time it had before":
+            "request.tell_deadline(now);" => "()",
+            "layer::doomed::tests::who_waited_for_a_place_is_told_what_time_is_left";
         "work begins that cannot end in time":
             "!left.is_zero() && left >= typical" => "true",
             "layer::doomed::tests::what_cannot_be_answered_in_time_does_not_begin_and_may_be_tried_elsewhere";
