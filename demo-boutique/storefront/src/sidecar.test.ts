@@ -54,7 +54,8 @@ test('what makes no sense is no report', () => {
   }
 });
 
-test('however many look, a sidecar is asked once a second', async () => {
+test('however many look, a sidecar is asked once a second', async (context) => {
+  context.mock.timers.enable({ apis: ['Date'], now: Date.now() });
   let asked = 0;
   const sidecar = new Sidecar(await listening((request, response) => {
     asked += Number(request.url === '/state');
@@ -63,7 +64,7 @@ test('however many look, a sidecar is asked once a second', async () => {
   await Promise.all(Array.from({ length: 20 }, () => sidecar.report()));
   await sidecar.report();
   assert.equal(asked, 1);
-  await new Promise((resolve) => setTimeout(resolve, 1_050)); // its second is over
+  context.mock.timers.tick(1_050); // its second is over
   await sidecar.report();
   assert.equal(asked, 2);
 });
