@@ -108,17 +108,35 @@ fn count(direction: Direction, served: Result<(), Rejected>) {
 }
 
 /// Where it was going. A connection that is refused is reset: a clean end would look like an answer.
-fn original_destination(stream: &TcpStream, proxy: &Proxy) -> Result<SocketAddr, Rejected> {
+fn original_destination(
+    stream: &TcpStream,
+    proxy: &Proxy,
+    direction: Direction,
+) -> Result<SocketAddr, Rejected> {
     // It may be gone already.
     let _ = socket::configure(stream);
     let address = socket::original_destination(stream);
     match address {
-        Ok(address) if proxy.own_ports.contains(&address.port()) => {
+        Ok(address)
+            if proxy.own_ports.contains(&address.port())
+                && (direction == Inbound || is_of_this_pod(address, stream)) =>
+        {
             Err(reset(stream, Rejected::OwnPort))
         }
         Ok(address) => Ok(address),
         Err(_) => Err(reset(stream, Rejected::NoOriginalDestination)),
     }
+}
+
+/// Whoever asks another pod's sidecar for its metrics is led back by nobody.
+fn is_of_this_pod(address: SocketAddr, stream: &TcpStream) -> bool {
+    let ip = address.ip().to_canonical();
+    // From the pod, or redirected to it: in doubt it is its own.
+    let ends = [stream.peer_addr(), stream.local_addr()];
+    ip.is_loopback()
+        || ends
+            .into_iter()
+            .any(|end| end.map_or(true, |end| end.ip().to_canonical() == ip))
 }
 
 fn reset(stream: &TcpStream, reason: Rejected) -> Rejected {

@@ -174,13 +174,49 @@ impl Endpoint {
     }
 }
 
-/// RFC 9113 section 8.7: REFUSED_STREAM, and streams above the last one that a graceful GOAWAY names, were not
-/// processed.
+/// RFC 9113 section 8.7: REFUSED_STREAM, and streams above the last one that a GOAWAY names, whatever its reason, were not
+/// processed. h2 tells no others of a GOAWAY.
 fn is_refusal(error: &h2::Error) -> bool {
-    error.is_remote()
-        && match error.reason() {
-            Some(h2::Reason::REFUSED_STREAM) => true,
-            Some(h2::Reason::NO_ERROR) => error.is_go_away(),
-            _ => false,
+    let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    error.is_remote() && (refused || error.is_go_away())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// What a request fails with whose peer says `frame` once it has asked.
+    async fn failed_with(frame: &[u8]) -> h2::Error {
+        let (near, mut far) = tokio::io::duplex(64 * 1024);
+        let (client, connection) = h2::client::handshake(near).await.expect("a connection");
+        tokio::spawn(connection);
+        let mut client: h2::client::SendRequest<bytes::Bytes> = client.ready().await.expect("room");
+        let request = http::Request::get("http://a/").body(()).expect("a request");
+        let (answer, _) = client.send_request(request, true).expect("it is sent");
+        let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        far.write_all(&settings).await.expect("it is open");
+        let asked = tokio::time::timeout(std::time::Duration::from_millis(50), async {
+            while far.read_u8().await.is_ok() {}
+        });
+        let _ = asked.await;
+        far.write_all(frame).await.expect("it is open");
+        answer.await.expect_err("no answer")
+    }
+
+    /// Calls that may not be repeated failed, though nobody had seen them.
+    #[tokio::test]
+    async fn a_stream_above_the_last_of_a_goaway_was_not_processed_whatever_the_reason() {
+        for code in [0, 2, 11] {
+            let goaway = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, code];
+            let error = failed_with(&goaway).await;
+            assert!(is_refusal(&error), "{error}");
         }
+        for (code, refused) in [(7, true), (2, false), (8, false)] {
+            let reset = [0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, code];
+            let error = failed_with(&reset).await;
+            assert_eq!(is_refusal(&error), refused, "{error}");
+        }
+    }
 }

@@ -180,6 +180,7 @@ impl Error {
         #[rustfmt::skip]
         let facts = match self {
             Self::NoEndpoints { .. } => row(S::SERVICE_UNAVAILABLE, UNAVAILABLE, "no-endpoints", "NoHealthyUpstream", Upstream, V::Final),
+            Self::NoEndpointAvailable { busy: 1.., .. } => row(S::SERVICE_UNAVAILABLE, RESOURCE_EXHAUSTED, "no-endpoint-available", "UpstreamOverflow", Proxy, V::Final),
             Self::NoEndpointAvailable { .. } => row(S::SERVICE_UNAVAILABLE, UNAVAILABLE, "no-endpoint-available", "NoHealthyUpstream", Upstream, V::Final),
             Self::Connect(ConnectError::Io { .. }) => row(S::BAD_GATEWAY, UNAVAILABLE, "connect-failed", "UpstreamConnectionFailure", Upstream, V::Unprocessed),
             Self::Connect(ConnectError::Timeout { .. }) => row(S::BAD_GATEWAY, UNAVAILABLE, "connect-timeout", "UpstreamConnectionFailure", Upstream, V::Unprocessed),

@@ -113,7 +113,7 @@ async fn stream(
     if request
         .headers()
         .get(header::EXPECT)
-        .is_some_and(|expected| expected == "100-continue")
+        .is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"))
     {
         // If it fails, so does what follows.
         let _ = respond.send_informational(informational(StatusCode::CONTINUE));

@@ -81,6 +81,8 @@ pub struct Ended {
     pub connect_failed: bool,
     /// For how long the endpoint, which failed, asked to be left alone.
     pub retry_after: Option<Duration>,
+    /// We have asked more often than we may, which says nothing about its health.
+    pub over_quota: bool,
     /// Another try of the same request was faster: that is no word about this one, and hedges are not to move traffic.
     pub lost: bool,
 }
@@ -231,7 +233,11 @@ impl Learnt {
             self.gate
                 .connect_failed(call.ticket, now, rand, pool.may_open);
         } else {
-            self.gate.record(call.ticket, end.outcome, now, rand, pool);
+            let of_health = match end.over_quota {
+                true => Outcome::Success,
+                false => end.outcome,
+            };
+            self.gate.record(call.ticket, of_health, now, rand, pool);
         }
         if let Some(retry_after) = end.retry_after {
             self.gate.raise(retry_after, now);

@@ -331,20 +331,24 @@ impl InboundPort {
     /// the new policy.
     fn new(policy: &snapshot::Inbound, before: Option<&Self>, standing: Standing) -> Self {
         let service = service_of(policy);
-        let (admission, priorities) = match before {
+        let (admission, priorities, doomed) = match before {
             Some(before) => {
                 before.admission.reconfigure(&policy.limits);
                 before.priorities.reconfigure(&policy.priorities);
-                (before.admission.clone(), before.priorities.clone())
+                before.doomed.reconfigure(policy.mode);
+                let (admission, priorities) = (before.admission.clone(), before.priorities.clone());
+                (admission, priorities, before.doomed.clone())
             }
-            None => (
-                Arc::new(admission::Shared::new(&policy.limits)),
-                PriorityLayer::new(&policy.priorities),
-            ),
+            None => {
+                let admission = Arc::new(admission::Shared::new(&policy.limits));
+                let doomed = DoomedLayer::new(service.clone(), admission.clone(), policy.mode);
+                (admission, PriorityLayer::new(&policy.priorities), doomed)
+            }
         };
+        admission.set_mode(policy.mode);
         Self {
             protocol: policy.protocol,
-            doomed: DoomedLayer::new(service.clone(), admission.clone(), policy.mode),
+            doomed,
             admission,
             priorities,
             standing,

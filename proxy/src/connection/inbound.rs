@@ -41,7 +41,7 @@ pub(super) async fn serve(
     proxy: &Proxy,
     mut drain: Drain,
 ) -> Result<(), Rejected> {
-    let address = original_destination(&stream, proxy)?;
+    let address = original_destination(&stream, proxy, Direction::Inbound)?;
     if !proxy.pod_addresses.are_meant_by(&stream, address.ip()) {
         return Err(reset(&stream, Rejected::NotThisPod));
     }

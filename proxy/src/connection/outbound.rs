@@ -33,7 +33,7 @@ pub(super) async fn serve(
     proxy: &Proxy,
     drain: Drain,
 ) -> Result<(), Rejected> {
-    let address = original_destination(&stream, proxy)?;
+    let address = original_destination(&stream, proxy, Direction::Outbound)?;
     let backend = match proxy.mesh.resolve(address).await {
         Ok(Destination::Service(backend)) => backend,
         Ok(Destination::Outside) => return outside(stream, address, &proxy.mesh).await,

@@ -190,6 +190,7 @@ impl Endpoints {
             is_connection: false,
             connect_failed: false,
             retry_after: None,
+            over_quota: false,
         }
     }
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
+use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::Endpoints;
-use crate::body::Duty;
-use crate::error::Error;
+use crate::body::{self, Duty};
+use crate::error::{Error, PROXY_ERROR};
 use crate::head;
 use crate::layer::Answer;
 use crate::learnt::{Ended, Started};
@@ -33,6 +34,18 @@ pub struct Chosen {
     pub(super) connect_failed: bool,
     /// For how long the endpoint, which failed, asked to be left alone.
     pub(super) retry_after: Option<Duration>,
+    /// We have asked too often: the endpoint is well.
+    pub(super) over_quota: bool,
+}
+
+/// How busy the other sidecar says that its app is. `None`: it answered in the app's place and says nothing of that. One that
+/// sends calls away has no room, which is as busy as there is.
+fn load_said(headers: &HeaderMap) -> Option<f64> {
+    let said = headers.get(&head::LOAD);
+    if said.is_some() || !headers.contains_key(&PROXY_ERROR) {
+        return Some(load::read(said));
+    }
+    headers.contains_key(&head::OVERLOAD).then_some(1.0)
 }
 
 impl Chosen {
@@ -87,11 +100,13 @@ impl Duty for Chosen {
         };
         let now = Instant::now();
         let headers = response.headers();
-        let outcome = crate::body::outcome(response);
+        let outcome = body::outcome(response);
+        self.over_quota = body::is_over_quota(response);
         let took = {
             let mut learnt = self.member.learnt();
-            if self.member.endpoint.identity.is_some() {
-                let said = load::read(headers.get(&head::LOAD));
+            if self.member.endpoint.identity.is_some()
+                && let Some(said) = load_said(headers)
+            {
                 learnt.load.observe(said, now);
             }
             learnt.answered(&mut self.call, outcome, now)
@@ -123,6 +138,7 @@ impl Duty for Chosen {
             is_connection: _,
             connect_failed,
             retry_after,
+            over_quota,
         } = self;
         endpoints.metrics.attempt(outcome);
         // Only a failure can open a gate.
@@ -138,11 +154,35 @@ impl Duty for Chosen {
             outcome,
             connect_failed,
             retry_after,
+            over_quota,
             lost: race.is_some_and(|race| race.is_over()),
         };
         let mut learnt = member.learnt();
         let rand = fastrand::u64(..);
         learnt.ended(call, end, || endpoints.p99(), pool, now, rand);
         endpoints.publish(&member, &mut learnt);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    /// Who sent most of its calls away looked idle: an answer without the word was taken for one of no load.
+    #[test]
+    fn who_sends_calls_away_is_as_busy_as_there_is() {
+        let said = |headers: &[(&HeaderName, &'static str)]| {
+            let headers = headers.iter();
+            let headers =
+                headers.map(|(name, value)| ((*name).clone(), HeaderValue::from_static(value)));
+            load_said(&headers.collect())
+        };
+        let error = (&PROXY_ERROR, "queue-full");
+        assert_eq!(said(&[(&head::LOAD, "50")]), Some(0.5));
+        assert_eq!(said(&[]), Some(0.0), "an app with nothing to do");
+        assert_eq!(said(&[error, (&head::OVERLOAD, "local")]), Some(1.0));
+        assert_eq!(said(&[error]), None, "its sidecar had another reason");
     }
 }

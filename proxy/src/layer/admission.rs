@@ -96,6 +96,13 @@ impl Shared {
         self.with(now, |policy| policy.reconfigure(config(limits), now));
     }
 
+    pub fn set_mode(self: &Arc<Self>, mode: Mode) {
+        let now = Instant::now();
+        self.with(now, |policy| {
+            policy.set_observes(mode == Mode::Observe, now)
+        });
+    }
+
     /// In flight over the limit: 0.0 idle, 1.0 full, above it where nothing is enforced. Reads two numbers, locks nothing.
     pub fn utilisation(&self) -> f32 {
         let limit = self.limit.load(Ordering::Relaxed).max(1);

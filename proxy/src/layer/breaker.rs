@@ -13,7 +13,7 @@ use weir_config::snapshot::{Breaker as Config, Mode};
 
 use super::{Answer, Call, Guarded};
 use crate::body::{self, Duty};
-use crate::error::Error;
+use crate::error::{Blame, Error};
 use crate::facts::Facts;
 use crate::policy::breaker::{Breaker as Policy, Forced, Ticket};
 use crate::policy::deadline::Deadline;
@@ -181,6 +181,7 @@ impl<S: Call> Service<Box<Request>> for Breaker<S> {
                 enough: enough(&request.context, self.deadline),
                 answered: None,
                 over_quota: false,
+                own: false,
             }),
             Err(_) if breaker.status().observed => {
                 breaker.metrics.would_refuse("circuit-breaker-open");
@@ -217,13 +218,21 @@ pub struct Admitted {
     answered: Option<Duration>,
     /// The caller has asked too often: the service is well.
     over_quota: bool,
+    /// This sidecar has refused it: the service was not asked.
+    own: bool,
 }
 
 impl Duty for Admitted {
     fn answered(&mut self, answer: &Answer) {
         let elapsed = self.started.elapsed();
         self.answered = Some(elapsed);
-        let Ok(response) = answer else { return };
+        let response = match answer {
+            Ok(response) => response,
+            Err(error) => {
+                self.own = error.facts().blame == Blame::Proxy;
+                return;
+            }
+        };
         self.over_quota = body::is_over_quota(response);
         if self.ticket.is_probe() && body::outcome(response) == Outcome::Success {
             let ticket = &mut self.ticket;
@@ -237,6 +246,7 @@ impl Duty for Admitted {
             .unwrap_or_else(|| now.saturating_duration_since(self.started));
         let rand = fastrand::u64(..);
         let outcome = match outcome {
+            _ if self.own => Outcome::Cancelled,
             Outcome::Failure(Fault::Overload) if self.over_quota => Outcome::Success,
             Outcome::Failure(Fault::Deadline) if self.enough.is_over(now) => {
                 Outcome::Failure(Fault::Hard)

@@ -3,7 +3,7 @@
 //! any other one a comparison before the app is asked and a count after it.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -31,7 +31,7 @@ struct Shared {
     service: Arc<str>,
     /// Whether somebody waits for a place.
     admission: Arc<admission::Shared>,
-    mode: Mode,
+    observes: AtomicBool,
     policy: Mutex<Policy>,
     /// In nanoseconds, as of the last answer: whoever has more time than this is not looked at further.
     typical: AtomicU64,
@@ -42,10 +42,25 @@ impl DoomedLayer {
         Self(Arc::new(Shared {
             service,
             admission,
-            mode,
+            observes: AtomicBool::new(mode == Mode::Observe),
             policy: Mutex::new(Policy::new(Instant::now())),
             typical: AtomicU64::new(0),
         }))
+    }
+}
+
+impl DoomedLayer {
+    /// A new policy: what was learnt stays, and it holds for connections that are open.
+    pub fn reconfigure(&self, mode: Mode) {
+        let observes = mode == Mode::Observe;
+        self.0.observes.store(observes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+impl DoomedLayer {
+    pub fn observes(&self) -> bool {
+        self.0.observes.load(Ordering::Relaxed)
     }
 }
 
@@ -62,7 +77,7 @@ impl Shared {
         }
         let service = self.service.to_string();
         let refused = Error::Doomed { service, left };
-        if self.mode == Mode::Observe {
+        if self.observes.load(Ordering::Relaxed) {
             telemetry::would_refuse(Direction::Inbound, &self.service, refused.facts().code);
             return Ok(());
         }

@@ -1,4 +1,7 @@
 use super::*;
+use crate::policy::gate::ProbeResult;
+use crate::policy::outcome::Fault;
+use crate::policy::transition::Phase;
 
 /// An endpoint that hangs is dearer with every moment in which it answers nothing.
 #[test]
@@ -46,6 +49,7 @@ fn silence_costs_as_much_as_the_answer_would_that_does_not_come() {
         outcome: Outcome::Cancelled,
         connect_failed: false,
         retry_after: None,
+        over_quota: false,
         lost: false,
     };
     let later = now + 18 * second;
@@ -175,4 +179,45 @@ fn a_try_has_its_share_of_the_deadline_or_less() {
 fn half_of_a_pool_may_be_out_but_never_the_last_and_one_of_three() {
     let max = |n| open_max(n, Percent::of(50));
     assert_eq!([0, 1, 2, 3, 4, 7].map(max), [0, 0, 1, 1, 2, 3]);
+}
+
+/// Who asked twice as often as it may kept a replica out that was well again.
+#[test]
+fn a_probe_that_meets_a_rate_limit_has_found_the_endpoint_well() {
+    for (over_quota, phase) in [(true, Phase::Ramping), (false, Phase::Open)] {
+        let mut now = Instant::now();
+        let mut learnt = Learnt::new(&Config::of(&Outbound::default()), true, None, now);
+        let pool = Pool {
+            may_open: true,
+            ..Pool::default()
+        };
+        let mut end = |learnt: &mut Learnt, outcome, over_quota, now| {
+            let call = learnt.start(true, now);
+            let end = Ended {
+                outcome,
+                connect_failed: false,
+                retry_after: None,
+                over_quota,
+                lost: false,
+            };
+            learnt.ended(call, end, || P99, pool.clone(), now, 0);
+        };
+        while learnt.gate.state() != Phase::Open {
+            end(&mut learnt, Outcome::Failure(Fault::Hard), false, now);
+        }
+        now += Duration::from_secs(60);
+        let probe = learnt.gate.wants_probe(now);
+        assert!(probe.is_some());
+        learnt.gate.probe_result(ProbeResult::Passed, now, 0);
+        while learnt.gate.state() == Phase::HalfOpen {
+            now += Duration::from_secs(1);
+            end(
+                &mut learnt,
+                Outcome::Failure(Fault::Overload),
+                over_quota,
+                now,
+            );
+        }
+        assert_eq!(learnt.gate.state(), phase);
+    }
 }

@@ -87,6 +87,44 @@ async fn a_new_policy_keeps_the_buckets_and_who_is_in_the_app() {
     assert_eq!(new.admission.load().in_flight, 0);
 }
 
+/// On connections that were there before, too: the layer that they hold went on refusing.
+#[tokio::test]
+async fn a_new_policy_that_only_observes_refuses_nobody_any_more() {
+    let with = |mode, in_flight| {
+        let mut workload = workload(0);
+        workload.ports[0].mode = mode;
+        workload.ports[0].limits.in_flight = Count::of(in_flight);
+        workload
+    };
+    let (mesh, _) = Mesh::new(environment());
+    let mesh = Arc::new(mesh);
+    let app = TestApp::start(200).await;
+    mesh.set_workload(with(snapshot::Mode::Enforce, 1));
+    let old = mesh.inbound_port(PORT).expect("it has a policy");
+    app.answers.forget_permits(1000);
+    let begin = || {
+        let (mesh, old, app) = (mesh.clone(), old.clone(), app.clone());
+        tokio::spawn(async move { call(&mesh, &old, &app).await })
+    };
+    let first = begin();
+    while old.admission.load().in_flight == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let refused = call(&mesh, &old, &app).await;
+    assert!(matches!(refused, Err(Error::Shed { .. })), "{refused:?}");
+    mesh.set_workload(with(snapshot::Mode::Observe, 1));
+    let new = mesh.inbound_port(PORT).expect("it has a policy");
+    assert!(old.doomed.observes() && new.doomed.observes());
+    let second = begin();
+    while old.admission.load().in_flight == 1 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    app.answers.add_permits(1000);
+    for call in [first, second] {
+        assert_eq!(call.await.expect("no panic").expect("an answer"), 200);
+    }
+}
+
 /// On connections that were there before: what they hold of the port is what the new policy says.
 #[tokio::test]
 async fn a_new_policy_that_takes_a_right_away_holds_for_connections_that_are_open() {

@@ -113,6 +113,8 @@ pub struct Admission<T> {
     counting: bool,
     callers: Callers,
     places: Places,
+    /// Everybody gets in, and what would have been refused is counted.
+    observes: bool,
     in_flight: u32,
     /// The same, by tier.
     of_tier: [u32; Tier::COUNT],
@@ -134,6 +136,7 @@ impl<T> Admission<T> {
             counting: false,
             callers: Callers::default(),
             places: Places::default(),
+            observes: false,
             in_flight: 0,
             of_tier: [0; Tier::COUNT],
             headroom: Headroom::default(),
@@ -152,6 +155,12 @@ impl<T> Admission<T> {
         self.config = config;
         self.knee.reconfigure(config.bounds(), config.enforced);
         self.queue.set_length_max(config.queue_length_max);
+        self.admit_next(now);
+    }
+
+    /// Those who wait when it begins to observe wait no longer.
+    pub fn set_observes(&mut self, observes: bool, now: Instant) {
+        self.observes = observes;
         self.admit_next(now);
     }
 
@@ -234,7 +243,10 @@ impl<T> Admission<T> {
 
     /// What would be done, if it were.
     fn observe(&mut self, tier: Tier) {
-        let (limit, queue) = (self.knee.limit(), self.config.queue_length_max);
+        let (mut limit, queue) = (self.knee.limit(), self.config.queue_length_max);
+        if self.observes {
+            limit = limit.min(self.config.in_flight_max);
+        }
         let room = self.in_flight < limit;
         self.ticks.saturated |= !room;
         self.knee
@@ -253,7 +265,7 @@ impl<T> Admission<T> {
     /// For one of this tier.
     fn has_room(&self, tier: Tier) -> bool {
         let limit = self.limit();
-        self.in_flight + self.headroom.kept_from(tier, limit) < limit
+        self.observes || self.in_flight + self.headroom.kept_from(tier, limit) < limit
     }
 
     fn enter(&mut self, caller: CallerIndex, tier: Tier, now: Instant) -> Place {

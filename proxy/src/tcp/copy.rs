@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 use super::{Failure, Pump};
 use crate::piece::Piece;
@@ -64,6 +65,11 @@ impl Copy {
         self.pending.is_empty() && !self.pending.is_unique()
     }
 
+    /// Nothing more is read: what is left is to deliver what was, and to say how it ended.
+    pub(super) fn has_read_all(&self) -> bool {
+        self.at_eof || self.broken.is_some()
+    }
+
     /// Reads what is there and writes once. Ready when there may be more to do.
     pub(super) fn poll_move<R, W>(
         &mut self,
@@ -79,15 +85,56 @@ impl Copy {
         let mut piece = Piece::borrow();
         // TLS gives a record at a time, and each would be a system call for the writer.
         while !piece.is_full() {
-            match piece.poll_fill(cx, reader) {
-                Poll::Ready(Ok(0)) => self.at_eof = true,
-                Poll::Ready(Ok(_)) => continue,
-                Poll::Ready(Err(error)) => self.broken = Some(error),
+            match self.poll_read(cx, &mut piece, reader) {
+                Poll::Ready(true) => continue,
                 Poll::Pending if piece.is_empty() => return Poll::Pending,
-                Poll::Pending => {}
+                Poll::Ready(false) | Poll::Pending => {}
             }
             break;
         }
+        Poll::Ready(self.write(cx, &piece, writer, moved))
+    }
+
+    /// Reads once and writes once: a socket gives what it has at once. Ready when there may be more to do, with how much
+    /// was read.
+    pub(super) fn poll_move_once(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut TcpStream,
+        writer: &mut TcpStream,
+        moved: &mut u64,
+    ) -> Poll<Result<usize, Failure>> {
+        let mut piece = Piece::borrow();
+        if !ready!(self.poll_read(cx, &mut piece, reader)) {
+            return Poll::Ready(Ok(0));
+        }
+        let read = piece.left().len();
+        Poll::Ready(self.write(cx, &piece, writer, moved).map(|()| read))
+    }
+
+    /// Whether there was something, and not the end.
+    fn poll_read<R: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        piece: &mut Piece,
+        reader: &mut R,
+    ) -> Poll<bool> {
+        match ready!(piece.poll_fill(cx, reader)) {
+            Ok(0) => self.at_eof = true,
+            Ok(_) => return Poll::Ready(true),
+            Err(error) => self.broken = Some(error),
+        }
+        Poll::Ready(false)
+    }
+
+    /// What the writer does not take now is kept.
+    fn write<W: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        piece: &Piece,
+        writer: &mut W,
+        moved: &mut u64,
+    ) -> Result<(), Failure> {
         let read = piece.left();
         let written = match read {
             [] => 0,
@@ -101,7 +148,7 @@ impl Copy {
         if written < read.len() {
             self.pending = Bytes::copy_from_slice(&read[written..]);
         }
-        Poll::Ready(Ok(()))
+        Ok(())
     }
 
     /// TLS holds back what was written until it is flushed.
@@ -132,7 +179,7 @@ where
     ) -> Poll<Result<(), Failure>> {
         for _ in 0..PIECES_PER_TURN {
             ready!(self.poll_deliver(cx, writer, moved))?;
-            if self.at_eof || self.broken.is_some() {
+            if self.has_read_all() {
                 ready!(self.poll_flush(cx, writer))?;
                 return Poll::Ready(
                     self.broken

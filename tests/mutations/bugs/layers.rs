@@ -67,7 +67,7 @@ pub(crate) const BUGS: &[Bug] = bugs! {
     }
     "http.rs" {
         "an upgraded connection is in flight until its head":
-            "call: response.body_mut().goes_on()" => "call: { drop(response.body_mut().goes_on()); None }",
+            "response.body_mut().goes_on()" => "{ drop(response.body_mut().goes_on()); None }",
             "http::tests::an_upgraded_connection_is_a_call_in_flight_until_it_ends";
     }
     "layer/doomed.rs" {
@@ -229,5 +229,38 @@ pub(crate) const BUGS: &[Bug] = bugs! {
         "a code that a rule names is worth no other try":
             "return Some(Verdict::Named)" => "return Some(Verdict::Final)",
             "layer::dispatch::tests::a_code_that_the_rule_names_is_tried_again_whatever_the_method_and_no_other_is";
+    }
+    "endpoints/chosen.rs" {
+        "who sends calls away looks idle":
+            "headers.contains_key(&head::OVERLOAD).then_some(1.0)" => "Some(0.0)",
+            "endpoints::chosen::tests::who_sends_calls_away_is_as_busy_as_there_is";
+    }
+    "learnt.rs" {
+        "a probe that meets a rate limit keeps an endpoint out":
+            "match end.over_quota {\n                true => Outcome::Success,\n                false => end.outcome,\n            }" => "end.outcome",
+            "learnt::tests::a_probe_that_meets_a_rate_limit_has_found_the_endpoint_well";
+    }
+    "endpoint.rs" {
+        "a stream above the last of a GOAWAY with a reason was processed":
+            "refused || error.is_go_away()" => "refused",
+            "endpoint::tests::a_stream_above_the_last_of_a_goaway_was_not_processed_whatever_the_reason";
+    }
+    "layer/breaker.rs" {
+        "what the sidecar refuses itself opens the breaker":
+            "self.own = error.facts().blame == Blame::Proxy" => "()",
+            "layer::breaker::tests::what_this_sidecar_refuses_is_no_word_about_the_service";
+    }
+    "mesh.rs" {
+        "a limit that somebody wrote refuses where the policy only observes":
+            "admission.set_mode(policy.mode)" => "()",
+            "mesh::tests::a_new_policy_that_only_observes_refuses_nobody_any_more";
+        "connections that are open are refused by the mode of before":
+            "before.doomed.reconfigure(policy.mode)" => "()",
+            "mesh::tests::a_new_policy_that_only_observes_refuses_nobody_any_more";
+    }
+    "policy/admission/streams.rs" {
+        "streams are refused where the policy only observes":
+            "if !self.observes {\n                return refused;\n            }" => "return refused",
+            "policy::admission::tests::a_policy_that_observes_refuses_nobody_and_counts_whom_it_would_have";
     }
 };

@@ -158,6 +158,38 @@ async fn who_asks_more_often_than_it_may_is_no_reason_to_stop_asking() {
     }
 }
 
+/// A burst of one caller's own opened it, with nothing wrong with the service.
+#[tokio::test(start_paused = true)]
+async fn what_this_sidecar_refuses_is_no_word_about_the_service() {
+    let full: fn() -> Error = || Error::QueueFull {
+        service: "a/b:1".into(),
+    };
+    let busy: fn() -> Error = || Error::NoEndpointAvailable {
+        service: "a/b:1".into(),
+        ejected: 0,
+        draining: 0,
+        busy: 2,
+    };
+    let gone: fn() -> Error = || Error::NoEndpointAvailable {
+        service: "a/b:1".into(),
+        ejected: 2,
+        draining: 0,
+        busy: 0,
+    };
+    for (error, then) in [
+        (full, Phase::Closed),
+        (busy, Phase::Closed),
+        (gone, Phase::Open),
+    ] {
+        let world = world();
+        for _ in 0..2 {
+            let refused = world.ask(service_fn(move |_: Box<Request>| ready(Err(error()))));
+            assert!(refused.await.is_err());
+        }
+        assert_eq!(world.state(), (then, false), "{}", error());
+    }
+}
+
 fn request() -> Box<Request> {
     Box::new(Request {
         head: http::Request::new(()).into_parts().0,

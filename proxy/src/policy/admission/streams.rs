@@ -20,7 +20,10 @@ impl<T> Admission<T> {
         now: Instant,
     ) -> Entry {
         if self.streams >= self.config.streams_max {
-            return self.shed(arrival.priority.tier, Reason::Streams);
+            let refused = self.shed(arrival.priority.tier, Reason::Streams);
+            if !self.observes {
+                return refused;
+            }
         }
         self.streams += 1;
         self.counts.admitted += 1;

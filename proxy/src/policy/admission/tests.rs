@@ -323,6 +323,39 @@ fn the_hard_cap_holds_whatever_is_only_observed() {
     );
 }
 
+/// `mode: Observe` held for what the limiter found out, and not for the limits that somebody wrote.
+#[test]
+fn a_policy_that_observes_refuses_nobody_and_counts_whom_it_would_have() {
+    let now = Instant::now();
+    let config = Config {
+        in_flight_max: 2,
+        enforced: false,
+        ..config(100, 1)
+    };
+    let mut admission = Admission::new(config, now);
+    let _places = [1, 2].map(|who| admitted(admission.arrive(from(1, Tier::Default), now, || who)));
+    let waits = admission.arrive(from(1, Tier::Default), now, || 3);
+    assert!(matches!(waits, Entry::Queued { .. }), "{waits:?}");
+    admission.set_observes(true, now);
+    assert!(matches!(decided(&mut admission)[..], [(3, Ok(_))]));
+    for who in 4..14 {
+        let _place = admitted(admission.arrive(from(1, Tier::Default), now, || who));
+    }
+    let stream = Arrival {
+        stream: true,
+        ..from(1, Tier::Default)
+    };
+    for who in 0..5 {
+        let _place = admitted(admission.arrive(stream, now, || who));
+    }
+    let shed = admission.counts().shed[Tier::Default.index()];
+    assert_eq!(shed[Reason::QueueFull as usize], 10);
+    assert_eq!(shed[Reason::Streams as usize], 3, "two of them may be");
+    admission.set_observes(false, now);
+    let late = admission.arrive(stream, now, || 0);
+    assert_eq!(late, Entry::Shed(Reason::Streams));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Arrive(u8, u64, bool),

@@ -47,6 +47,36 @@ async fn an_idle_direction_owns_no_buffer_and_no_pipe() {
     );
 }
 
+/// A question and its answer took three calls of splice a direction.
+#[tokio::test]
+async fn little_is_copied_and_much_goes_through_the_kernel() {
+    let ((mut client, mut downstream), (mut upstream, mut server)) = (pair().await, pair().await);
+    let mut splice = Splice::default();
+    // As much as the buffers of two sockets hold.
+    for (bytes, was_bulk, is_bulk) in [
+        (100, false, false),
+        (60_000, false, true),
+        (100, true, false),
+        (100, false, false),
+    ] {
+        assert_eq!(splice.is_bulk(), was_bulk);
+        client.write_all(&pattern(bytes)).await.expect("write");
+        let mut moved = 0;
+        while moved < bytes as u64 {
+            downstream.readable().await.expect("readable");
+            let pumped = poll_fn(|cx| {
+                Poll::Ready(splice.poll_pump(cx, &mut downstream, &mut upstream, &mut moved))
+            });
+            assert!(pumped.await.is_pending());
+        }
+        let mut arrived = vec![0; bytes];
+        server.read_exact(&mut arrived).await.expect("arrived");
+        assert_eq!(arrived, pattern(bytes));
+        assert!(splice.holds_nothing());
+        assert_eq!(splice.is_bulk(), is_bulk, "after {bytes} bytes");
+    }
+}
+
 /// A direction that cannot have a pipe copies.
 #[tokio::test]
 async fn without_a_pipe_it_copies() {
