@@ -34,7 +34,7 @@ const MODE: &str = "mode";
 pub struct Endpoint {
     pub host: Host,
     pub port: u16,
-    /// SPIFFE id that its sidecar must prove; `None`: no sidecar, plain text.
+    /// SPIFFE id that its sidecar must prove; `None`: no sidecar that takes this port, plain text.
     pub identity: Option<String>,
     /// Finishing its work: gets nothing new unless nobody else is left.
     pub draining: bool,
@@ -138,7 +138,7 @@ pub fn endpoints(index: &Index, key: &ServiceKey) -> Vec<Endpoint> {
                         host,
                         port: number,
                         identity: pod
-                            .filter(|pod| pod.is_meshed())
+                            .filter(|pod| pod.is_meshed_on(number))
                             .map(|pod| pod.identity(trust_domain)),
                         draining,
                         weight: pod.map_or(WEIGHT_DEFAULT, Pod::weight),
@@ -170,7 +170,7 @@ pub fn direct_endpoint(index: &Index, pod: &Pod, address: SocketAddr) -> Endpoin
     Endpoint {
         host: Host::Ip(address.ip()),
         port: address.port(),
-        identity: pod.is_meshed().then(|| pod.identity(index.trust_domain())),
+        identity: (pod.is_meshed_on(address.port())).then(|| pod.identity(index.trust_domain())),
         draining: pod.is_terminating(),
         weight: pod.weight(),
         zone: pod.zone().map(str::to_owned),

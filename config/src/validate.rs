@@ -119,7 +119,8 @@ fn check_pod(pod: &Pod, found: &mut Vec<Contradiction>) {
             ),
         );
     }
-    if let Some(Err(message)) = pod.opaque_ports_said() {
+    let ports_said = [pod.opaque_ports_said(), pod.skip_inbound_ports_said()];
+    for message in ports_said.into_iter().flatten().filter_map(Result::err) {
         found.push(
             Contradiction::warning("metadata.annotations", message)
                 .help("it says nothing now, and the injector refuses such a pod"),

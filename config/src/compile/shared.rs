@@ -102,7 +102,8 @@ fn observed(index: &Index, policy: &ResiliencePolicy, target: &Target) -> Option
     })
 }
 
-/// The service ports that lead to each port of a pod, by the names of their services.
+/// The service ports that lead to each port of a pod, by the names of their services; without those that pass by its
+/// sidecar, which does nothing there.
 pub(super) fn leading<'a>(
     index: &'a Index,
     pod: &Pod,
@@ -113,7 +114,8 @@ pub(super) fn leading<'a>(
             continue;
         };
         for port in service.spec.ports.iter().filter(|port| port.is_tcp()) {
-            if let Some(number) = target_port(index, &name, port, pod) {
+            let number = target_port(index, &name, port, pod);
+            if let Some(number) = number.filter(|number| !pod.skips_inbound(*number)) {
                 leading
                     .entry(number)
                     .or_default()

@@ -49,7 +49,7 @@ pub use outbound::{
 };
 pub use pod::{
     Container, ContainerPort, OPAQUE_PORTS_ANNOTATION, Pod, PodCondition, PodIp, PodSpec,
-    PodStatus, SIDECAR_CONTAINER, WEIGHT_ANNOTATION, WEIGHT_DEFAULT,
+    PodStatus, SIDECAR_CONTAINER, SKIP_INBOUND_PORTS_ANNOTATION, WEIGHT_ANNOTATION, WEIGHT_DEFAULT,
 };
 pub use rate_limit::{RateLimit, RateLimitKey};
 pub use resilience_policy::{

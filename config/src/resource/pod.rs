@@ -1,6 +1,7 @@
 //! Pod (v1): the part that says who it is, where it is, and whether it has a sidecar.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,12 @@ const WEIGHT_MAX: u32 = 1000;
 
 /// An annotation: ports of the pod on which nobody looks for calls. The injector copies its namespace's to it.
 pub const OPAQUE_PORTS_ANNOTATION: &str = "config.weir.dev/opaque-ports";
+
+/// An annotation: ports of the pod whose connections pass by its sidecar. The injector copies its namespace's to it.
+pub const SKIP_INBOUND_PORTS_ANNOTATION: &str = "config.weir.dev/skip-inbound-ports";
+
+/// Those of a sidecar's own, for probes and scrapers without one: no redirection takes connections to them.
+const SIDECARS_OWN_PORTS: RangeInclusive<u16> = 14190..=14191;
 
 /// The label of the zone that a pod's node is in. Kubernetes copies it from the node (KEP-4742, the PodTopologyLabels
 /// admission plugin); elsewhere whoever writes the pod may.
@@ -111,6 +118,17 @@ impl Pod {
             .any(|container| container.name == SIDECAR_CONTAINER)
     }
 
+    /// Whether its sidecar takes the connections to a port. To others callers speak as to a pod that has none.
+    pub fn is_meshed_on(&self, port: u16) -> bool {
+        self.is_meshed() && !self.skips_inbound(port)
+    }
+
+    /// Whether connections to a port pass by the sidecar; an annotation that cannot be read says nothing.
+    pub fn skips_inbound(&self, port: u16) -> bool {
+        let said = self.skip_inbound_ports_said().and_then(Result::ok);
+        SIDECARS_OWN_PORTS.contains(&port) || said.is_some_and(|ports| ports.contains(port))
+    }
+
     pub fn service_account(&self) -> &str {
         match self.spec.service_account_name.as_deref() {
             None | Some("") => "default",
@@ -153,9 +171,17 @@ impl Pod {
 
     /// What its annotation says, or what is wrong with that.
     pub(crate) fn opaque_ports_said(&self) -> Option<Result<PortRanges, String>> {
-        let text = self.metadata.annotations.get(OPAQUE_PORTS_ANNOTATION)?;
-        let ports = text.parse();
-        Some(ports.map_err(|error: String| format!("{OPAQUE_PORTS_ANNOTATION}: {error}")))
+        self.ports_said(OPAQUE_PORTS_ANNOTATION)
+    }
+
+    /// The same of the ports that pass by its sidecar.
+    pub(crate) fn skip_inbound_ports_said(&self) -> Option<Result<PortRanges, String>> {
+        self.ports_said(SKIP_INBOUND_PORTS_ANNOTATION)
+    }
+
+    fn ports_said(&self, annotation: &str) -> Option<Result<PortRanges, String>> {
+        let ports = self.metadata.annotations.get(annotation)?.parse();
+        Some(ports.map_err(|error: String| format!("{annotation}: {error}")))
     }
 
     pub fn is_ready(&self) -> bool {

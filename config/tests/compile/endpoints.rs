@@ -299,3 +299,53 @@ fn a_port_is_opaque_to_callers_when_any_pod_behind_it_says_so_and_to_a_pod_when_
         assert_eq!(spoken(&index, "cart-0"), http2, "{nothing:?}");
     }
 }
+
+/// The annotation reached the pod's rules alone: callers spoke mutual TLS to a port where only the app listens.
+#[test]
+fn a_port_that_passes_by_the_sidecar_has_no_identity_and_no_policy() {
+    let mut index = index(&[SHOP]);
+    let metrics = ServiceKey {
+        port: 9090,
+        ..cart()
+    };
+    let says = |ports: &str| {
+        let pod = format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: cart-0, namespace: boutique, labels: {{app: cart}},
+               annotations: {{config.weir.dev/skip-inbound-ports: {ports:?}}}}},
+              spec: {{serviceAccountName: cart, initContainers: [{{name: weir-proxy}}],
+                containers: [{{name: cart, ports: [{{name: api, containerPort: 7070}}]}}]}},
+              status: {{podIP: 10.1.0.7}}}}"
+        );
+        resources(&pod).remove(0)
+    };
+    let identified = |index: &Index| {
+        let of_service = |key| compile::endpoints(index, key)[0].identity.is_some();
+        let pod = index.pod(&name("cart-0")).expect("the pod");
+        let direct = |port: u16| {
+            let address = SocketAddr::new([10, 1, 0, 7].into(), port);
+            let endpoint = compile::direct_endpoint(index, pod, address);
+            endpoint.identity.is_some()
+        };
+        let workload = compile::workload(index, &name("cart-0")).expect("the pod");
+        let served: Vec<u16> = workload.ports.iter().map(|it| it.port).collect();
+        let services = [of_service(&cart()), of_service(&metrics)];
+        (services, [7070, 9090].map(direct), served)
+    };
+    let all = ([true, true], [true, true], vec![7070, 9090]);
+    assert_eq!(identified(&index), all);
+    let touched = index.apply(says("22, 9000-9099"));
+    assert!(touched.services.contains(&name("cart")), "{touched:?}");
+    let but_metrics = ([true, false], [true, false], vec![7070]);
+    assert_eq!(identified(&index), but_metrics);
+    // What cannot be read says nothing.
+    for nothing in ["9090;", ""] {
+        index.apply(says(nothing));
+        assert_eq!(identified(&index), all, "{nothing:?}");
+    }
+    let pod = index.pod(&name("cart-0")).expect("the pod");
+    for (port, is_taken) in [(14189, true), (14190, false), (14191, false), (14192, true)] {
+        let endpoint =
+            compile::direct_endpoint(&index, pod, SocketAddr::new([10, 1, 0, 7].into(), port));
+        assert_eq!(endpoint.identity.is_some(), is_taken, "{port}");
+    }
+}

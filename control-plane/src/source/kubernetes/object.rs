@@ -3,11 +3,17 @@
 use kube::api::{DynamicObject, ObjectMeta};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
-use weir_config::resource::{Metadata, OPAQUE_PORTS_ANNOTATION, ObjectName};
+use weir_config::resource::{
+    Metadata, OPAQUE_PORTS_ANNOTATION, ObjectName, SKIP_INBOUND_PORTS_ANNOTATION,
+};
 use weir_config::{Kind, Resource, parse};
 
 /// Annotations that anybody here reads; `kubectl apply` leaves a second copy of each object in another.
-const READ_ANNOTATIONS: [&str; 2] = ["weir.dev/", OPAQUE_PORTS_ANNOTATION];
+const READ_ANNOTATIONS: [&str; 3] = [
+    "weir.dev/",
+    OPAQUE_PORTS_ANNOTATION,
+    SKIP_INBOUND_PORTS_ANNOTATION,
+];
 const SLICE_LABELS: [&str; 1] = ["kubernetes.io/service-name"];
 
 /// What an object says: one of ours, or a route, in the words of `weir validate`.
@@ -214,6 +220,7 @@ mod tests {
                 "annotations": {
                     "kubectl.kubernetes.io/last-applied-configuration": "{}", "weir.dev/weight": "50",
                     "config.weir.dev/opaque-ports": "7070", "config.weir.dev/log-level": "debug",
+                    "config.weir.dev/skip-inbound-ports": "9090",
                 },
                 "managedFields": [{ "manager": "kubectl", "operation": "Update" }],
             },
@@ -229,7 +236,11 @@ mod tests {
         };
         assert_eq!(
             pod.metadata.annotations.keys().collect::<Vec<_>>(),
-            ["config.weir.dev/opaque-ports", "weir.dev/weight"]
+            [
+                "config.weir.dev/opaque-ports",
+                "config.weir.dev/skip-inbound-ports",
+                "weir.dev/weight"
+            ]
         );
         assert_eq!(
             pod.metadata.creation_timestamp.as_deref(),
