@@ -156,7 +156,11 @@ fn answers_ready(port: u16) -> io::Result<bool> {
 
 /// A pod whose service account is its name without the last part; `label`: what services select it by.
 pub fn pod(name: &str, label: &str, address: &str, meshed: bool) -> String {
-    let sidecar = if meshed { "[{name: weir-proxy}]" } else { "[]" };
+    let sidecar = if meshed {
+        "[{name: weir-proxy, env: [{name: WEIR_POD_NAME}]}]"
+    } else {
+        "[]"
+    };
     let app = name.rsplit_once('-').map_or(name, |(app, _)| app);
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: bench, labels: {{app: {label}}}}}\n\

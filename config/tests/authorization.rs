@@ -15,7 +15,7 @@ const SHOP: &str = "
   clusterIP: 10.96.0.11, selector: {app: cart}, ports: [{name: grpc, port: 7001, targetPort: 7070}]}}
 ---
 {apiVersion: v1, kind: Pod, metadata: {name: cart-0, namespace: boutique, labels: {app: cart}},
-  spec: {serviceAccountName: cart, initContainers: [{name: weir-proxy}]}, status: {phase: Running, podIP: 10.1.0.7}}
+  spec: {serviceAccountName: cart, initContainers: [{name: weir-proxy, env: [{name: WEIR_POD_NAME}]}]}, status: {phase: Running, podIP: 10.1.0.7}}
 ";
 
 fn policy(name: &str, target: &str, rest: &str) -> String {

@@ -79,7 +79,7 @@ async fn no_pod_gets_the_control_planes_own_identity() {
             &format!("{name}.yaml"),
             &format!(
                 "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: weir-system}}, \
-                 spec: {{serviceAccountName: {account}, containers: [{{name: weir-proxy}}]}}}}"
+                 spec: {{serviceAccountName: {account}, containers: [{{name: weir-proxy, env: [{{name: WEIR_POD_NAME}}]}}]}}}}"
             ),
         );
         let tokens = world.path("tokens/weir-system");

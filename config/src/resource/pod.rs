@@ -3,14 +3,18 @@
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Metadata;
 use super::null::or_empty;
 use crate::units::PortRanges;
 
-/// A pod is in the mesh when a container or init container has this name.
+/// A pod is in the mesh when a container or init container has this name, and is the injector's: a user's own may be called so.
 pub const SIDECAR_CONTAINER: &str = "weir-proxy";
+
+/// An annotation of the injector. It gets lost where pods are copied, and the environment of the sidecar stays.
+const STATUS_ANNOTATION: &str = "weir.dev/inject-status";
+const SIDECAR_ENV_PREFIX: &str = "WEIR_";
 
 /// An annotation: the share of its service's calls that the pod gets, 100 being an ordinary one's.
 pub const WEIGHT_ANNOTATION: &str = "weir.dev/weight";
@@ -61,6 +65,18 @@ pub struct Container {
     pub name: String,
     #[serde(deserialize_with = "or_empty", skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<ContainerPort>,
+    /// The first of those that an injector gives a sidecar; nobody here reads the others, and there are many pods.
+    #[serde(
+        deserialize_with = "first_of_sidecars",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub env: Vec<EnvVar>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EnvVar {
+    pub name: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,8 +130,10 @@ impl ContainerPort {
 impl Pod {
     pub fn is_meshed(&self) -> bool {
         let spec = &self.spec;
-        (spec.containers.iter().chain(&spec.init_containers))
-            .any(|container| container.name == SIDECAR_CONTAINER)
+        let is_marked = self.metadata.annotations.contains_key(STATUS_ANNOTATION);
+        (spec.containers.iter().chain(&spec.init_containers)).any(|container| {
+            container.name == SIDECAR_CONTAINER && (is_marked || !container.env.is_empty())
+        })
     }
 
     /// Whether its sidecar takes the connections to a port. To others callers speak as to a pod that has none.
@@ -220,4 +238,10 @@ impl Pod {
         .find(|port| port.is_tcp() && port.name.as_deref() == Some(name))
         .map(|port| port.container_port)
     }
+}
+
+fn first_of_sidecars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<EnvVar>, D::Error> {
+    let env: Vec<EnvVar> = or_empty(deserializer)?;
+    let of_sidecars = |variable: &EnvVar| variable.name.starts_with(SIDECAR_ENV_PREFIX);
+    Ok(env.into_iter().find(of_sidecars).into_iter().collect())
 }

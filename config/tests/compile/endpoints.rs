@@ -312,7 +312,7 @@ fn a_port_that_passes_by_the_sidecar_has_no_identity_and_no_policy() {
         let pod = format!(
             "{{apiVersion: v1, kind: Pod, metadata: {{name: cart-0, namespace: boutique, labels: {{app: cart}},
                annotations: {{config.weir.dev/skip-inbound-ports: {ports:?}}}}},
-              spec: {{serviceAccountName: cart, initContainers: [{{name: weir-proxy}}],
+              spec: {{serviceAccountName: cart, initContainers: [{{name: weir-proxy, env: [{{name: WEIR_POD_NAME}}]}}],
                 containers: [{{name: cart, ports: [{{name: api, containerPort: 7070}}]}}]}},
               status: {{podIP: 10.1.0.7}}}}"
         );
@@ -348,4 +348,29 @@ fn a_port_that_passes_by_the_sidecar_has_no_identity_and_no_policy() {
             compile::direct_endpoint(&index, pod, SocketAddr::new([10, 1, 0, 7].into(), port));
         assert_eq!(endpoint.identity.is_some(), is_taken, "{port}");
     }
+}
+
+/// Whoever called the pod spoke mutual TLS to a container that has nothing to do with the mesh.
+#[test]
+fn a_users_own_container_with_the_name_of_the_sidecar_is_none() {
+    let is_meshed = |annotations: &str, env: &str| {
+        let text = format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: cart-0, annotations: {{{annotations}}}}},
+               spec: {{containers: [{{name: weir-proxy, env: {env}}}]}}}}"
+        );
+        let Resource::Pod(pod) = resources(&text).remove(0) else {
+            panic!("a pod")
+        };
+        pod.is_meshed()
+    };
+    let marked = "weir.dev/inject-status: \"{}\"";
+    assert!(is_meshed(marked, "[]"));
+    assert!(is_meshed(
+        "",
+        "[{name: PORT}, {name: WEIR_POD_NAME, value: a}]"
+    ));
+    for env in ["null", "[]", "[{name: PORT, value: \"80\"}]"] {
+        assert!(!is_meshed("", env), "{env}");
+    }
+    assert!(!is_meshed("weir.dev/weight: \"10\"", "[]"));
 }

@@ -31,7 +31,7 @@ const SHOP: &str = r#"
   ports: [{name: grpc, port: 7070}, {name: metrics, port: 9090}]}
 ---
 {apiVersion: v1, kind: Pod, metadata: {name: cart-0, namespace: boutique, labels: {app: cart, version: v1}},
-  spec: {serviceAccountName: cart, initContainers: [{name: weir-proxy}],
+  spec: {serviceAccountName: cart, initContainers: [{name: weir-proxy, env: [{name: WEIR_POD_NAME}]}],
     containers: [{name: cart, ports: [{name: api, containerPort: 7070}]}]},
   status: {phase: Running, podIP: 10.1.0.7}}
 ---

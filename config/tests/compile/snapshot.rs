@@ -56,7 +56,7 @@ fn a_large_mesh_compiles_at_once() {
         }
         for pod in 0..5 {
             let text = format!(
-                "{{apiVersion: v1, kind: Pod, metadata: {{name: s{number}-{pod}, namespace: boutique, labels: {{app: s{number}}}}}, spec: {{containers: [{{name: weir-proxy}}]}}, status: {{podIP: 10.{}.{}.{pod}}}}}",
+                "{{apiVersion: v1, kind: Pod, metadata: {{name: s{number}-{pod}, namespace: boutique, labels: {{app: s{number}}}}}, spec: {{containers: [{{name: weir-proxy, env: [{{name: WEIR_POD_NAME}}]}}]}}, status: {{podIP: 10.{}.{}.{pod}}}}}",
                 number / 250,
                 number % 250
             );

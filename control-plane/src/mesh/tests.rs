@@ -224,7 +224,7 @@ fn whom_a_route_sends_calls_to_comes_and_goes_with_it_and_so_does_who_stands_in(
 #[test]
 fn the_meshs_trust_domain_is_the_certificates() {
     let mesh = Mesh::new("shop.example", Versions::in_memory());
-    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: shop}\nspec: {initContainers: [{name: weir-proxy}]}\nstatus: {podIP: 10.0.0.9}\n";
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: shop}\nspec: {initContainers: [{name: weir-proxy, env: [{name: WEIR_POD_NAME}]}]}\nstatus: {podIP: 10.0.0.9}\n";
     let own = "apiVersion: weir.dev/v1alpha1\nkind: MeshConfig\nmetadata: {name: mesh}\nspec: {mtls: Strict}\n";
     mesh.change(apply(&format!("{pod}---\n{own}")));
     let member = mesh.join(&ObjectName::new("shop", "p"));
@@ -250,7 +250,7 @@ fn of_a_headless_service_what_is_said_for_callers_is_known_to_hold_for_nobody() 
         "clusterIP: 10.96.0.1",
         "clusterIP: None, selector: {app: a}",
     );
-    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: shop, labels: {app: a}}\nspec: {initContainers: [{name: weir-proxy}]}\nstatus: {podIP: 10.0.0.9}\n";
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: shop, labels: {app: a}}\nspec: {initContainers: [{name: weir-proxy, env: [{name: WEIR_POD_NAME}]}]}\nstatus: {podIP: 10.0.0.9}\n";
     let policy = |kind: &str, name: &str, says: &str| {
         format!(
             "apiVersion: weir.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}, namespace: shop}}\n\
@@ -302,7 +302,7 @@ fn where_a_policy_does_not_hold_though_it_has_its_target_is_known() {
             "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: shop}}\nspec: {{selector: {{app: a}}, ports: [{{port: 80}}]}}\n"
         )
     };
-    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: shop, labels: {app: a}}\nspec: {initContainers: [{name: weir-proxy}]}\nstatus: {podIP: 10.0.0.9}\n";
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: shop, labels: {app: a}}\nspec: {initContainers: [{name: weir-proxy, env: [{name: WEIR_POD_NAME}]}]}\nstatus: {podIP: 10.0.0.9}\n";
     let policy = |name: &str, target: &str, says: &str| {
         format!(
             "apiVersion: weir.dev/v1alpha1\nkind: ResiliencePolicy\nmetadata: {{name: {name}, namespace: shop}}\n\
@@ -456,7 +456,7 @@ fn of_two_services_before_one_port_only_the_one_that_speaks_is_told_of() {
                 "selector: {app: a}, ports: [{port: 80, targetPort: 8080}]",
             )
     };
-    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: shop, labels: {app: a}}\nspec: {initContainers: [{name: weir-proxy}]}\nstatus: {podIP: 10.0.0.9}\n";
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: shop, labels: {app: a}}\nspec: {initContainers: [{name: weir-proxy, env: [{name: WEIR_POD_NAME}]}]}\nstatus: {podIP: 10.0.0.9}\n";
     let limits = "apiVersion: weir.dev/v1alpha1\nkind: ResiliencePolicy\nmetadata: {name: it, namespace: shop}\n\
                   spec: {targetRefs: [{kind: Service, name: b}], inbound: {limits: {inFlight: 9}}}\n";
     mesh.change(apply(
@@ -483,7 +483,7 @@ fn of_two_services_before_one_port_only_the_one_that_speaks_is_told_of() {
 #[test]
 fn what_holds_for_the_whole_mesh_and_on_ports_that_no_service_names_is_told_of() {
     let mesh = mesh();
-    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: shop}\nspec: {initContainers: [{name: weir-proxy}]}\nstatus: {podIP: 10.0.0.9}\n";
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: shop}\nspec: {initContainers: [{name: weir-proxy, env: [{name: WEIR_POD_NAME}]}]}\nstatus: {podIP: 10.0.0.9}\n";
     let limits = "apiVersion: weir.dev/v1alpha1\nkind: ResiliencePolicy\nmetadata: {name: it, namespace: shop}\n\
                   spec: {targetRefs: [{kind: Namespace, name: shop}], inbound: {limits: {inFlight: 9}}}\n";
     let told = |service: &str, field: &str| {

@@ -160,7 +160,7 @@ impl Cluster {
         self.apply(&format!(
             "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: boutique, labels: {{app: {app}}}}}\n\
              spec: {{serviceAccountName: {app}, containers: [{{name: {app}, {image}}}], \
-             initContainers: [{{name: weir-proxy, {image}}}]}}\n"
+             initContainers: [{{name: weir-proxy, {image}, env: [{{name: WEIR_POD_NAME}}]}}]}}\n"
         ))
         .await;
         let status = json!({ "status": {

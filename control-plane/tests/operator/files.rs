@@ -298,7 +298,7 @@ async fn validate_warns_where_a_policy_does_not_hold_though_it_has_its_target() 
         policy("two", "Service, name: second", inbound),
         policy("all", "Namespace, name: shop", "outbound: {deadline: 1s}"),
         "apiVersion: v1\nkind: Pod\nmetadata: {name: it-0, namespace: shop, labels: {app: it}}\n\
-         spec: {initContainers: [{name: weir-proxy}], containers: [{name: it}]}\nstatus: {podIP: 10.0.0.9}\n"
+         spec: {initContainers: [{name: weir-proxy, env: [{name: WEIR_POD_NAME}]}], containers: [{name: it}]}\nstatus: {podIP: 10.0.0.9}\n"
             .to_owned(),
     ];
     std::fs::write(&file, texts.concat()).expect("written");

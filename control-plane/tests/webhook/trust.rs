@@ -153,7 +153,7 @@ async fn a_pod_that_is_in_the_mesh_by_itself_does_not_wait_for_its_trust_bundle(
     cluster
         .apply(&format!(
             "apiVersion: v1\nkind: Pod\nmetadata: {{name: job-0, namespace: plain}}\n\
-             spec: {{containers: [{{name: job, {image}}}], initContainers: [{{name: weir-proxy, {image}}}]}}\n"
+             spec: {{containers: [{{name: job, {image}}}], initContainers: [{{name: weir-proxy, {image}, env: [{{name: WEIR_POD_NAME}}]}}]}}\n"
         ))
         .await;
     let made = tokio::time::Instant::now();

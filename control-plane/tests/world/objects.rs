@@ -18,7 +18,7 @@ pub fn pod(name: &str, ip: &str) -> String {
     let app = name.rsplit_once('-').map_or(name, |(app, _)| app);
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: boutique, labels: {{app: {app}}}}}\n\
-         spec: {{serviceAccountName: {app}, containers: [{{name: {app}}}], initContainers: [{{name: weir-proxy}}]}}\n\
+         spec: {{serviceAccountName: {app}, containers: [{{name: {app}}}], initContainers: [{{name: weir-proxy, env: [{{name: WEIR_POD_NAME}}]}}]}}\n\
          status: {{podIP: {ip}, phase: Running, conditions: [{{type: Ready, status: \"True\"}}]}}\n---\n"
     )
 }
