@@ -437,9 +437,8 @@ fn pod_behind<'a>(
     if let Some(name) = endpoint.pod(slice.metadata.namespace()) {
         return index.pod(&name).map(|pod| Some(pod.as_ref()));
     }
-    let address = endpoint.addresses.first();
-    let address = address.and_then(|address| address.parse().ok());
-    Some(address.and_then(|ip| index.pod_at(ip)).map(AsRef::as_ref))
+    let pod = endpoint.first_ip().and_then(|ip| index.pod_at(ip));
+    Some(pod.map(AsRef::as_ref))
 }
 
 /// The slice has it from the node; else what the pod's labels say.

@@ -43,6 +43,8 @@ pub struct Index {
     by_pod_ip: HashMap<IpAddr, BTreeSet<ObjectName>>,
     slices_of_service: HashMap<ObjectName, BTreeSet<ObjectName>>,
     services_of_pod: HashMap<ObjectName, BTreeMap<ObjectName, usize>>,
+    /// By addresses of endpoints that name no pod, behind which one may be all the same.
+    services_of_address: HashMap<IpAddr, BTreeMap<ObjectName, usize>>,
     /// By namespace and one label of the selector: enough to find the few that may select a pod.
     by_selector: HashMap<(String, String, String), BTreeSet<ObjectName>>,
 }

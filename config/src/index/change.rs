@@ -1,11 +1,14 @@
 //! The three verbs that change the index, and what each of them touched.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Index, Target, forget};
-use crate::resource::{EndpointSlice, Kind, ObjectName, Pod, Resource, ResourceRef, Service};
+use crate::resource::{
+    EndpointSlice, Kind, ObjectName, Pod, Resource, ResourceRef, Service, SliceEndpoint,
+};
 
 /// What a change may have changed for others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -169,12 +172,10 @@ impl Index {
     fn add_slice(&mut self, slice: Arc<EndpointSlice>, touched: &mut Touched) {
         let (name, service) = (slice.metadata.object_name(), slice.service());
         for pod in pods_in(&slice) {
-            *self
-                .services_of_pod
-                .entry(pod)
-                .or_default()
-                .entry(service.clone())
-                .or_default() += 1;
+            count(&mut self.services_of_pod, pod, &service);
+        }
+        for address in nameless_in(&slice) {
+            count(&mut self.services_of_address, address, &service);
         }
         self.slices_of_service
             .entry(service.clone())
@@ -190,18 +191,10 @@ impl Index {
         };
         let service = slice.service();
         for pod in pods_in(&slice) {
-            let Some(services) = self.services_of_pod.get_mut(&pod) else {
-                continue;
-            };
-            if let Some(count) = services.get_mut(&service) {
-                *count -= 1;
-                if *count == 0 {
-                    services.remove(&service);
-                }
-            }
-            if services.is_empty() {
-                self.services_of_pod.remove(&pod);
-            }
+            discount(&mut self.services_of_pod, &pod, &service);
+        }
+        for address in nameless_in(&slice) {
+            discount(&mut self.services_of_address, &address, &service);
         }
         forget(&mut self.slices_of_service, &service, name);
         touched.services.insert(service);
@@ -212,7 +205,7 @@ impl Index {
         for ip in own_addresses(&pod) {
             self.by_pod_ip.entry(ip).or_default().insert(name.clone());
         }
-        self.touch_pod(&name, touched);
+        self.touch_pod(&pod, touched);
         self.pods.insert(name, pod);
     }
 
@@ -223,19 +216,18 @@ impl Index {
         for ip in own_addresses(&pod) {
             forget(&mut self.by_pod_ip, &ip, name);
         }
-        self.touch_pod(name, touched);
+        self.touch_pod(&pod, touched);
     }
 
     /// Its identity and whether it is draining are part of its services' endpoints.
-    fn touch_pod(&self, name: &ObjectName, touched: &mut Touched) {
-        touched.pods.insert(name.clone());
-        touched.services.extend(
-            self.services_of_pod
-                .get(name)
-                .into_iter()
-                .flat_map(BTreeMap::keys)
-                .cloned(),
-        );
+    fn touch_pod(&self, pod: &Pod, touched: &mut Touched) {
+        let name = pod.metadata.object_name();
+        let by_name = self.services_of_pod.get(&name).into_iter();
+        let addresses = own_addresses(pod).into_iter();
+        let by_address = addresses.filter_map(|ip| self.services_of_address.get(&ip));
+        let services = by_name.chain(by_address).flat_map(BTreeMap::keys);
+        touched.services.extend(services.cloned());
+        touched.pods.insert(name);
     }
 }
 
@@ -298,6 +290,42 @@ fn pods_in(slice: &EndpointSlice) -> impl Iterator<Item = ObjectName> {
         .endpoints
         .iter()
         .filter_map(move |endpoint| endpoint.pod(namespace))
+}
+
+/// The addresses by which its endpoints without a pod's name are [looked up](crate::compile::endpoints).
+fn nameless_in(slice: &EndpointSlice) -> impl Iterator<Item = IpAddr> {
+    let namespace = slice.metadata.namespace();
+    let endpoints = (slice.endpoints.iter()).filter(move |it| it.pod(namespace).is_none());
+    endpoints.filter_map(SliceEndpoint::first_ip)
+}
+
+/// A service may list the same one in several slices.
+fn count<K: Hash + Eq>(
+    services: &mut HashMap<K, BTreeMap<ObjectName, usize>>,
+    key: K,
+    service: &ObjectName,
+) {
+    let services = services.entry(key).or_default();
+    *services.entry(service.clone()).or_default() += 1;
+}
+
+fn discount<K: Hash + Eq>(
+    services: &mut HashMap<K, BTreeMap<ObjectName, usize>>,
+    key: &K,
+    service: &ObjectName,
+) {
+    let Some(of_key) = services.get_mut(key) else {
+        return;
+    };
+    if let Some(count) = of_key.get_mut(service) {
+        *count -= 1;
+        if *count == 0 {
+            of_key.remove(service);
+        }
+    }
+    if of_key.is_empty() {
+        services.remove(key);
+    }
 }
 
 /// The pods of a slice that says where they are.

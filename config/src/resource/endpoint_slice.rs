@@ -115,6 +115,11 @@ impl SliceEndpoint {
         let namespace = target.namespace.as_deref().unwrap_or(slice_namespace);
         Some(ObjectName::new(namespace, &target.name))
     }
+
+    /// All its addresses are of the same one, so the first is enough to know who that is.
+    pub fn first_ip(&self) -> Option<IpAddr> {
+        self.addresses.first()?.parse().ok()
+    }
 }
 
 impl Conditions {

@@ -94,3 +94,34 @@ fn a_pod_whose_zone_becomes_known_is_told_and_the_others_are_not() {
     let touched = index.apply(slice.expect("the cart's slice"));
     assert_eq!(touched.pods, [name("cart-1")].into());
 }
+
+/// Slices that people or other controllers write may name no pod. Their identity is that of whoever has the address, and
+/// stayed what it was when the slice came.
+#[test]
+fn a_pod_that_comes_or_goes_touches_the_services_that_know_it_by_its_address_alone() {
+    let mut index = index(&[
+        "{apiVersion: v1, kind: Service, metadata: {name: cart, namespace: boutique}, spec: {ports: [{port: 7000}]}}",
+        "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: cart, namespace: boutique}, \
+         endpoints: [{addresses: [10.1.0.7]}, {addresses: [10.1.0.9]}], ports: [{port: 7070}]}",
+    ]);
+    let pod = "{apiVersion: v1, kind: Pod, metadata: {name: any, namespace: elsewhere}, \
+               spec: {initContainers: [{name: weir-proxy, env: [{name: WEIR_POD_NAME}]}]}, status: {podIP: 10.1.0.7}}";
+    let pod = resources(pod).remove(0);
+    let reference = pod.reference();
+    let is_known = |index: &Index| compile::endpoints(index, &cart())[0].identity.is_some();
+    assert!(!is_known(&index));
+    let came = index.apply(pod.clone());
+    assert!(is_known(&index));
+    let gone = index.delete(&reference);
+    assert!(!is_known(&index));
+    for touched in [came, gone] {
+        assert!(touched.services.contains(&name("cart")), "{touched:?}");
+    }
+    let slice = ResourceRef {
+        kind: Kind::EndpointSlice,
+        name: name("cart"),
+    };
+    index.delete(&slice);
+    let nobodys = index.apply(pod);
+    assert!(nobodys.services.is_empty(), "{nobodys:?}");
+}
