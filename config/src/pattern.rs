@@ -15,6 +15,10 @@ const TEXT_BYTES_MAX: usize = 4096;
 #[derive(Clone, Debug)]
 pub struct Pattern(Regex);
 
+/// Of all routes of the Gateway API that one caller meets. Each takes up to 64 KiB, and whoever may write routes writes them
+/// for others' sidecars.
+pub const PATTERNS_MAX: usize = 256;
+
 impl Pattern {
     pub fn new(pattern: &str) -> Result<Self, String> {
         if pattern.chars().count() > PATTERN_CHARS_MAX {

@@ -5,7 +5,7 @@ use weir_config::compile;
 use weir_config::index::{Index, OpaqueBy, Parent, Unresolved};
 use weir_config::parse;
 use weir_config::resource::{GatewayRoute, NoAddress, ObjectName};
-use weir_config::snapshot::{PathCondition, Routing, ServiceKey, Timeout};
+use weir_config::snapshot::{PathCondition, Routing, RuleMatch, ServiceKey, Timeout};
 
 const SERVICES: &str = "
 apiVersion: v1
@@ -322,6 +322,52 @@ fn the_33rd_route_of_a_namespace_has_no_place() {
     assert_eq!(index.parents(&**last)[0].1, Parent::TooMany);
 }
 
+/// They were compiled, and each sidecar refused the whole Service for them.
+#[test]
+fn a_route_whose_patterns_do_not_fit_beside_those_of_older_ones_has_no_place() {
+    let patterns = |count: usize| {
+        let one = "{path: {type: RegularExpression, value: /a}, headers: [{type: RegularExpression, name: b, value: c}]}";
+        let rule = |matches: usize| {
+            let matches = vec![one; matches].join(", ");
+            format!("{{matches: [{matches}], backendRefs: [{{name: next, port: 80}}]}}")
+        };
+        let mut rules = vec![rule(50); count / 100];
+        rules.push(rule(count % 100 / 2));
+        format!("[{}]", rules.join(", "))
+    };
+    let on = |second: u8| format!("2026-01-01T00:00:0{second}Z");
+    let mut yaml = SERVICES.to_owned();
+    for (second, count) in [(0, 200), (1, 58), (2, 56), (3, 2)] {
+        yaml += &route(
+            &format!("r{second}"),
+            "boutique",
+            &on(second),
+            &patterns(count),
+        );
+    }
+    yaml += &route("r4", "elsewhere", &on(4), &patterns(200));
+    yaml += "---\n{apiVersion: gateway.networking.k8s.io/v1, kind: GRPCRoute,
+      metadata: {name: g, namespace: boutique, creationTimestamp: \"2026-01-02T00:00:00Z\"},
+      spec: {parentRefs: [{group: \"\", kind: Service, name: cart}], rules: [
+        {matches: [{method: {type: RegularExpression, method: a}}], backendRefs: [{name: next, port: 80}]}]}}\n";
+    let index = index(&yaml);
+    for routing in routing(&index) {
+        let held: usize = routing.matches.iter().map(RuleMatch::patterns).sum();
+        let all = if routing.callers.is_none() { 256 } else { 200 };
+        assert_eq!(held, all, "{:?}", routing.callers);
+    }
+    let fares = |namespace: &str, name: &str| {
+        let route = index.http_route(&ObjectName::new(namespace, name));
+        index.parents(&**route.expect("it is there"))[0].1
+    };
+    let told = ["r0", "r1", "r2", "r3"].map(|name| fares("boutique", name));
+    let (fits, beyond) = (Parent::Accepted, Parent::TooManyPatterns);
+    assert_eq!(told, [fits, beyond, fits, beyond]);
+    assert_eq!(fares("elsewhere", "r4"), fits, "its callers meet no other");
+    let grpc = index.grpc_route(&ObjectName::new("boutique", "g"));
+    assert_eq!(index.parents(&**grpc.expect("it is there"))[0].1, beyond);
+}
+
 /// Path, whether a method is named, headers, query parameters.
 type Said = (u8, usize, bool, usize, usize);
 
@@ -488,4 +534,28 @@ fn a_route_with_more_matches_than_the_standard_allows_is_refused() {
         let found = parse("mesh.yaml", &rules(last));
         assert_eq!(found.is_ok(), is_sound, "{last}");
     }
+}
+
+#[test]
+fn a_route_with_more_patterns_than_a_sidecar_holds_is_refused() {
+    let refused = |patterns: usize| {
+        let pattern = |n: usize| format!("{{type: RegularExpression, name: h{n}, value: a}}");
+        let headers = |count: usize| (0..count).map(pattern).collect::<Vec<_>>().join(", ");
+        let of = |count: usize| format!("{{headers: [{}]}}", headers(count));
+        let mut matches = vec![of(16); patterns / 16];
+        matches.push(of(patterns % 16));
+        let rules = format!(
+            "[{{matches: [{}], backendRefs: [{{name: next, port: 80}}]}}]",
+            matches.join(", ")
+        );
+        parse(
+            "r.yaml",
+            &route("r", "boutique", "2026-01-01T00:00:00Z", &rules),
+        )
+        .err()
+    };
+    assert_eq!(refused(256), None);
+    let told = refused(257).expect("one too many");
+    assert_eq!(told[0].path, "spec.rules");
+    assert!(told[0].message.contains("found 257"), "{told:#?}");
 }

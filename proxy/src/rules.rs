@@ -10,11 +10,8 @@ use std::borrow::Cow;
 use http::request::Parts;
 use http::{HeaderName, Method, header};
 use weir_config::path;
-use weir_config::pattern::Pattern;
+use weir_config::pattern::{PATTERNS_MAX, Pattern};
 use weir_config::snapshot::{PathCondition, RuleMatch, TextCondition, ValueCondition};
-
-/// Of all routes that one caller meets. Each takes up to 64 KiB, and whoever may write routes writes them for others' sidecars.
-const PATTERNS_MAX: usize = 256;
 
 #[derive(Debug)]
 pub struct Rules(Vec<Condition>);

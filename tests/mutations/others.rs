@@ -22,8 +22,11 @@ pub(crate) const CONFIG: &[Bug] = bugs! {
             "self.no_address(&target) == Some(NoAddress::ExternalName)" => "false",
             "gateway::a_backend_may_be_headless_and_no_other_name";
         "a namespace may have any number of routes on a service":
-            "*count <= ROUTES_MAX" => "true",
+            "*count > ROUTES_MAX" => "false",
             "gateway::the_33rd_route_of_a_namespace_has_no_place";
+        "routes with more patterns than sidecars hold are sent to them":
+            "all > PATTERNS_MAX" => "false",
+            "gateway::a_route_whose_patterns_do_not_fit_beside_those_of_older_ones_has_no_place";
     }
     "compile/gateway.rs" {
         "matches are tried as they were written":

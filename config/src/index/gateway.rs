@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Index, Target, Touched, forget};
 use crate::compile::protocol;
+use crate::pattern::PATTERNS_MAX;
 use crate::resource::{
     BackendRef, GatewayRoute, GrpcRoute, HttpRoute, Kind, NoAddress, ObjectName, ParentRef,
     ReferenceGrant, Service, ServicePort,
@@ -19,6 +20,15 @@ pub const ROUTES_MAX: usize = 32;
 pub(super) struct RoutesOf<R> {
     by_name: BTreeMap<ObjectName, Arc<R>>,
     by_service: HashMap<ObjectName, BTreeSet<ObjectName>>,
+}
+
+/// What a route asks of the sidecars, in the order in which they are given it.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Claim<'a> {
+    /// Ends with its namespace and its name.
+    seniority: (bool, &'a str, &'a str, &'a str),
+    kind: Kind,
+    patterns: usize,
 }
 
 /// Why a reference of a route leads nowhere.
@@ -41,6 +51,8 @@ pub enum Parent {
     NoMatchingParent,
     /// As many older routes are attached there as may be.
     TooMany,
+    /// With those of older routes there it has more regular expressions than sidecars hold.
+    TooManyPatterns,
     /// Nobody calls it by an address of its own, so nobody would be routed.
     NoAddress(NoAddress),
     /// There are only ports where nobody looks for calls.
@@ -162,12 +174,25 @@ impl Index {
 
     /// HTTPRoutes on a service port, the oldest first.
     pub(crate) fn http_routes_on(&self, key: &ServiceKey, port: &ServicePort) -> Vec<&HttpRoute> {
-        routes_on(&self.http_routes, key, port)
+        self.routes_on(&self.http_routes, key, port)
     }
 
     /// GRPCRoutes on a service port, the oldest first.
     pub(crate) fn grpc_routes_on(&self, key: &ServiceKey, port: &ServicePort) -> Vec<&GrpcRoute> {
-        routes_on(&self.grpc_routes, key, port)
+        self.routes_on(&self.grpc_routes, key, port)
+    }
+
+    fn routes_on<'a, R: GatewayRoute + PartialEq>(
+        &self,
+        routes: &'a RoutesOf<R>,
+        key: &ServiceKey,
+        port: &ServicePort,
+    ) -> Vec<&'a R> {
+        let service = ObjectName::new(&key.namespace, &key.name);
+        let mut found = attached(routes, &service, port);
+        let beyond = self.beyond(&service, port);
+        found.retain(|route| !beyond.contains_key(&(R::KIND, route.metadata().object_name())));
+        found
     }
 
     /// Whom a reference of a route means. `kind` and `namespace` are the route's.
@@ -222,8 +247,7 @@ impl Index {
             match first {
                 // It is obeyed on those where calls are looked for.
                 Some(by) if opaque.all(|by| by.is_some()) => Parent::Opaque(by),
-                _ if self.is_beyond(route, parent, service) => Parent::TooMany,
-                _ => Parent::Accepted,
+                _ => self.place(route, parent, service),
             }
         };
         let services = route.services();
@@ -232,16 +256,43 @@ impl Index {
             .collect()
     }
 
-    /// Whether so many older ones of its kind and namespace are attached there that it has no place.
-    fn is_beyond<R: GatewayRoute>(&self, route: &R, parent: &ParentRef, service: &Service) -> bool {
-        let name = route.metadata().object_name();
+    /// How it fares among all that are attached there.
+    fn place<R: GatewayRoute>(&self, route: &R, parent: &ParentRef, service: &Service) -> Parent {
+        let own = (R::KIND, route.metadata().object_name());
         let ports = ports_of(parent, service);
         let service = service.metadata.object_name();
-        let ranks = ports.filter_map(|port| match R::KIND {
-            Kind::GrpcRoute => rank(&attached(&self.grpc_routes, &service, port), &name),
-            _ => rank(&attached(&self.http_routes, &service, port), &name),
-        });
-        ranks.max().is_some_and(|rank| rank >= ROUTES_MAX)
+        let mut beyond = ports.filter_map(|port| self.beyond(&service, port).remove(&own));
+        beyond.next().unwrap_or(Parent::Accepted)
+    }
+
+    /// The routes that have no place on a service port: each namespace has so many of a kind, and so many regular expressions
+    /// in those of both kinds. The older go before the younger, and one that is left out takes no place from others.
+    fn beyond(
+        &self,
+        service: &ObjectName,
+        port: &ServicePort,
+    ) -> HashMap<(Kind, ObjectName), Parent> {
+        let mut claims = claims_of(&attached(&self.http_routes, service, port));
+        claims.extend(claims_of(&attached(&self.grpc_routes, service, port)));
+        claims.sort_unstable();
+        let mut counts: HashMap<(&str, Kind), usize> = HashMap::new();
+        let mut held: HashMap<&str, usize> = HashMap::new();
+        let mut beyond = HashMap::new();
+        for claim in claims {
+            let count = counts.entry((claim.namespace(), claim.kind)).or_default();
+            let patterns = held.entry(claim.namespace()).or_default();
+            *count += 1;
+            let why = match *patterns + claim.patterns {
+                _ if *count > ROUTES_MAX => Parent::TooMany,
+                all if all > PATTERNS_MAX => Parent::TooManyPatterns,
+                all => {
+                    *patterns = all;
+                    continue;
+                }
+            };
+            beyond.insert((claim.kind, claim.name()), why);
+        }
+        beyond
     }
 
     /// A service has come, gone or changed its ports: routes that send calls to it follow.
@@ -270,22 +321,6 @@ impl Index {
     }
 }
 
-fn routes_on<'a, R: GatewayRoute + PartialEq>(
-    routes: &'a RoutesOf<R>,
-    key: &ServiceKey,
-    port: &ServicePort,
-) -> Vec<&'a R> {
-    let service = ObjectName::new(&key.namespace, &key.name);
-    let mut found = attached(routes, &service, port);
-    let mut counts: HashMap<&str, usize> = HashMap::new();
-    found.retain(|route| {
-        let count = counts.entry(route.metadata().namespace()).or_default();
-        *count += 1;
-        *count <= ROUTES_MAX
-    });
-    found
-}
-
 fn attached<'a, R: GatewayRoute + PartialEq>(
     routes: &'a RoutesOf<R>,
     service: &ObjectName,
@@ -299,11 +334,23 @@ fn attached<'a, R: GatewayRoute + PartialEq>(
     found
 }
 
-/// How many older ones of its own namespace there are; `None`: it is not among them.
-fn rank<R: GatewayRoute>(routes: &[&R], name: &ObjectName) -> Option<usize> {
-    let own = routes.iter().map(|route| route.metadata().object_name());
-    let mut own = own.filter(|other| other.namespace == name.namespace);
-    own.position(|other| other == *name)
+fn claims_of<'a, R: GatewayRoute>(routes: &[&'a R]) -> Vec<Claim<'a>> {
+    let claim = |route: &&'a R| Claim {
+        seniority: route.metadata().seniority(),
+        kind: R::KIND,
+        patterns: route.patterns_count(),
+    };
+    routes.iter().map(claim).collect()
+}
+
+impl<'a> Claim<'a> {
+    fn namespace(&self) -> &'a str {
+        self.seniority.2
+    }
+
+    fn name(&self) -> ObjectName {
+        ObjectName::new(self.namespace(), self.seniority.3)
+    }
 }
 
 fn ports_of<'a>(

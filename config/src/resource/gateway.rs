@@ -102,6 +102,12 @@ impl<'de> Deserialize<'de> for Unsupported {
     }
 }
 
+impl ValueMatch {
+    pub fn is_pattern(&self) -> bool {
+        self.match_type == Some(ValueMatchType::RegularExpression)
+    }
+}
+
 impl ParentRef {
     pub fn is_service(&self) -> bool {
         self.kind.as_deref() == Some(SERVICE) && matches!(self.group.as_deref(), Some("" | "core"))

@@ -5,6 +5,7 @@ mod matches;
 
 use super::Contradiction;
 use super::names::is_label;
+use crate::pattern::PATTERNS_MAX;
 use crate::resource::{
     BackendRef, GrpcRoute, GrpcRouteRule, HttpRoute, HttpRouteRule, ParentRef, RouteFilter,
     RouteRule, RouteSpec,
@@ -52,9 +53,24 @@ fn check<R: RouteRule>(
     let matches: usize = spec.rules.iter().map(R::matches_count).sum();
     let what = "matches in all rules together";
     at_most("spec.rules", what, matches, MATCHES_MAX, found);
+    check_patterns(&spec.rules, found);
     check_names(&spec.rules, found);
     for (index, rule) in spec.rules.iter().enumerate().take(RULES_MAX) {
         check_rule(rule, &format!("spec.rules[{index}]"), found);
+    }
+}
+
+/// A sidecar would take nothing of a Service that has a route with more.
+fn check_patterns<R: RouteRule>(rules: &[R], found: &mut Vec<Contradiction>) {
+    let patterns: usize = rules.iter().map(R::patterns_count).sum();
+    if patterns > PATTERNS_MAX {
+        let message = format!(
+            "there may be {PATTERNS_MAX} regular expressions in all rules together, found {patterns}"
+        );
+        found.push(
+            Contradiction::error("spec.rules", message)
+                .help("all routes of a Service share them: write one for several values"),
+        );
     }
 }
 

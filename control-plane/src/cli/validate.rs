@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use weir_config::diagnostic::Excerpt;
 use weir_config::index::{Attachment, Index, Parent, ROUTES_MAX, Target, Unresolved};
+use weir_config::pattern::PATTERNS_MAX;
 use weir_config::resource::{
     FaultPolicy, GatewayRoute, ObjectName, ResiliencePolicy, TargetRef, Targeting,
 };
@@ -261,6 +262,9 @@ impl Found {
                     Parent::TooMany => {
                         format!("{ROUTES_MAX} older routes of its namespace are, too")
                     }
+                    Parent::TooManyPatterns => format!(
+                        "with older routes of its namespace it has more than {PATTERNS_MAX} regular expressions"
+                    ),
                     Parent::NoAddress(why) => why.to_string(),
                     Parent::Opaque(by) => by.to_string(),
                 };

@@ -13,6 +13,7 @@ use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use weir_config::index::{Parent, ROUTES_MAX, Unresolved};
+use weir_config::pattern::PATTERNS_MAX;
 use weir_config::{Kind, ResourceRef};
 
 use super::status::CONTROLLER;
@@ -275,6 +276,9 @@ fn refused(entry: &Entry) -> Value {
 fn conditions(parent: &RouteParent) -> Vec<Value> {
     let name = &parent.parent.name;
     let too_many = format!("{ROUTES_MAX} older routes of its namespace are attached there");
+    let too_many_patterns = format!(
+        "with older routes of its namespace there it has more than {PATTERNS_MAX} regular expressions"
+    );
     let (holds, reason, message) = match parent.fares {
         Parent::Accepted => (true, "Accepted", "it is routed by".to_owned()),
         Parent::NoMatchingParent => {
@@ -282,6 +286,7 @@ fn conditions(parent: &RouteParent) -> Vec<Value> {
             (false, "NoMatchingParent", message)
         }
         Parent::TooMany => (false, "UnsupportedValue", too_many),
+        Parent::TooManyPatterns => (false, "UnsupportedValue", too_many_patterns),
         Parent::NoAddress(why) => (false, "UnsupportedValue", why.to_string()),
         // As of a Gateway that listens for TCP: a port is what a listener is there.
         Parent::Opaque(by) => (false, "NotAllowedByListeners", by.to_string()),
@@ -435,6 +440,12 @@ mod tests {
                 "ResolvedRefs",
             ),
             (Parent::TooMany, None, "UnsupportedValue", "ResolvedRefs"),
+            (
+                Parent::TooManyPatterns,
+                None,
+                "UnsupportedValue",
+                "ResolvedRefs",
+            ),
             (
                 Parent::NoAddress(NoAddress::Headless),
                 None,

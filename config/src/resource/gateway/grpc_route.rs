@@ -59,11 +59,31 @@ impl RouteRule for GrpcRouteRule {
         self.matches.len()
     }
 
+    fn patterns_count(&self) -> usize {
+        self.matches.iter().map(GrpcRouteMatch::patterns).sum()
+    }
+
     fn backend_refs(&self) -> &[BackendRef] {
         &self.backend_refs
     }
 
     fn filters(&self) -> &[RouteFilter] {
         &self.filters
+    }
+}
+
+impl GrpcRouteMatch {
+    fn patterns(&self) -> usize {
+        let of_method = self.method.as_ref().map_or(0, GrpcMethodMatch::patterns);
+        of_method + self.headers.iter().filter(|it| it.is_pattern()).count()
+    }
+}
+
+impl GrpcMethodMatch {
+    fn patterns(&self) -> usize {
+        match self.match_type.unwrap_or_default() {
+            ValueMatchType::RegularExpression => self.service.iter().chain(&self.method).count(),
+            ValueMatchType::Exact => 0,
+        }
     }
 }

@@ -103,12 +103,25 @@ impl RouteRule for HttpRouteRule {
         self.matches.len().max(1)
     }
 
+    fn patterns_count(&self) -> usize {
+        self.matches.iter().map(HttpRouteMatch::patterns).sum()
+    }
+
     fn backend_refs(&self) -> &[BackendRef] {
         &self.backend_refs
     }
 
     fn filters(&self) -> &[RouteFilter] {
         &self.filters
+    }
+}
+
+impl HttpRouteMatch {
+    fn patterns(&self) -> usize {
+        let values = self.headers.iter().chain(&self.query_params);
+        let path = self.path.as_ref().map(RoutePath::match_type);
+        usize::from(path == Some(PathMatchType::RegularExpression))
+            + values.filter(|it| it.is_pattern()).count()
     }
 }
 

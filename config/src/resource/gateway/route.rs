@@ -34,6 +34,9 @@ pub trait RouteRule {
     /// So many matches the API server sees.
     fn matches_count(&self) -> usize;
 
+    /// How many regular expressions its matches have.
+    fn patterns_count(&self) -> usize;
+
     fn backend_refs(&self) -> &[BackendRef];
 
     fn filters(&self) -> &[RouteFilter];
@@ -49,6 +52,9 @@ pub trait GatewayRoute {
 
     /// Of all rules, those of mirrors included.
     fn backend_refs(&self) -> Vec<&BackendRef>;
+
+    /// How many regular expressions a sidecar has to hold for it.
+    fn patterns_count(&self) -> usize;
 
     /// Its parents in the mesh, each with the Service's name.
     fn services(&self) -> impl Iterator<Item = (&ParentRef, ObjectName)> {
@@ -69,6 +75,10 @@ impl<R: RouteRule> GatewayRoute for Object<RouteSpec<R>> {
 
     fn parent_refs(&self) -> &[ParentRef] {
         &self.spec.parent_refs
+    }
+
+    fn patterns_count(&self) -> usize {
+        self.spec.rules.iter().map(R::patterns_count).sum()
     }
 
     fn backend_refs(&self) -> Vec<&BackendRef> {
