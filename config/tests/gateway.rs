@@ -5,7 +5,9 @@ use weir_config::compile;
 use weir_config::index::{Index, OpaqueBy, Parent, Unresolved};
 use weir_config::parse;
 use weir_config::resource::{GatewayRoute, NoAddress, ObjectName};
-use weir_config::snapshot::{PathCondition, Routing, RuleMatch, ServiceKey, Timeout};
+use weir_config::snapshot::{
+    PathCondition, Routing, RuleMatch, ServiceKey, TextCondition, Timeout, ValueCondition,
+};
 
 const SERVICES: &str = "
 apiVersion: v1
@@ -558,4 +560,47 @@ fn a_route_with_more_patterns_than_a_sidecar_holds_is_refused() {
     let told = refused(257).expect("one too many");
     assert_eq!(told[0].path, "spec.rules");
     assert!(told[0].message.contains("found 257"), "{told:#?}");
+}
+
+/// Such a route was refused. What must be ignored is no header more, either, when routes are put in order.
+#[test]
+fn of_a_name_that_is_matched_twice_the_first_counts() {
+    let to_next = "backendRefs: [{name: next, port: 80}]";
+    let twice = "headers: [{name: Foo, value: a}, {name: foo, value: b}], queryParams: [{name: q, value: a}, {name: q, value: b}, {name: Q, value: c}]";
+    let more = "headers: [{name: bar, value: a}], queryParams: [{name: q, value: a}, {name: r, value: a}, {name: s, value: a}]";
+    let rules =
+        format!("[{{matches: [{{{twice}}}], {to_next}}}, {{matches: [{{{more}}}], {to_next}}}]");
+    let http = route("r", "boutique", "2026-01-01T00:00:00Z", &rules);
+    let grpc = "---
+{apiVersion: gateway.networking.k8s.io/v1, kind: GRPCRoute, metadata: {name: g, namespace: boutique},
+ spec: {parentRefs: [{group: \"\", kind: Service, name: cart}], rules: [
+   {matches: [{headers: [{name: Foo, value: a}, {name: FOO, value: b}]}], backendRefs: [{name: next, port: 80}]}]}}
+";
+    let yaml = format!("{SERVICES}{http}{grpc}");
+    let warnings = parse("r.yaml", &yaml).expect("in order").into_iter();
+    let warnings: Vec<String> = warnings
+        .flat_map(|it| it.warnings)
+        .map(|it| it.path)
+        .collect();
+    assert_eq!(
+        warnings,
+        [
+            "spec.rules[0].matches[0].headers[1].name",
+            "spec.rules[0].matches[0].queryParams[1].name",
+            "spec.rules[0].matches[0].headers[1].name",
+        ]
+    );
+    let routing = routing(&index(&yaml));
+    let said = |name: &str, value: &str| (name.to_owned(), TextCondition::Exact(value.to_owned()));
+    let of = |values: &[ValueCondition]| {
+        let pairs = values.iter().map(|it| (it.name.clone(), it.value.clone()));
+        pairs.collect::<Vec<_>>()
+    };
+    let [grpc, most, twice] = &routing[0].matches[..] else {
+        panic!("three matches: {:#?}", routing[0].matches)
+    };
+    assert_eq!(of(&grpc.headers), [said("foo", "a")]);
+    assert_eq!(of(&most.headers), [said("bar", "a")], "of more parameters");
+    assert_eq!(of(&twice.headers), [said("foo", "a")]);
+    assert_eq!(of(&twice.query), [said("q", "a"), said("Q", "c")]);
 }

@@ -108,6 +108,19 @@ impl ValueMatch {
     }
 }
 
+/// Of equivalent names the first counts, and the others must be ignored, as the standard says.
+fn first_of_each(
+    values: &[ValueMatch],
+    is_same: fn(&str, &str) -> bool,
+) -> impl Iterator<Item = &ValueMatch> {
+    let is_first = move |place: usize, value: &ValueMatch| {
+        !(values[..place].iter()).any(|earlier| is_same(&earlier.name, &value.name))
+    };
+    (values.iter().enumerate())
+        .filter(move |(place, value)| is_first(*place, value))
+        .map(|(_, value)| value)
+}
+
 impl ParentRef {
     pub fn is_service(&self) -> bool {
         self.kind.as_deref() == Some(SERVICE) && matches!(self.group.as_deref(), Some("" | "core"))

@@ -124,8 +124,8 @@ pub(super) fn http_matches(said: &HttpRouteRule, rule: usize) -> Vec<RuleMatch> 
         rule,
         path: http_path(it),
         method: it.method.clone(),
-        headers: it.headers.iter().map(header).collect(),
-        query: it.query_params.iter().map(value).collect(),
+        headers: it.headers().map(header).collect(),
+        query: it.query_params().map(value).collect(),
     };
     match said.matches.as_slice() {
         [] => vec![matches(&HttpRouteMatch::default())],
@@ -148,7 +148,7 @@ pub(super) fn grpc_matches(said: &GrpcRouteRule, rule: usize) -> Vec<RuleMatch> 
         return vec![any(Vec::new())];
     }
     let matches = said.matches.iter().map(|it| {
-        let mut found = any(it.headers.iter().map(header).collect());
+        let mut found = any(it.headers().map(header).collect());
         if let Some(said) = &it.method {
             let kind = said.match_type.unwrap_or_default();
             let part =

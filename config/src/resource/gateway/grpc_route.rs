@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BackendRef, RouteFilter, RouteRule, RouteSpec, Unsupported, ValueMatch, ValueMatchType,
+    first_of_each,
 };
 use crate::resource::null::or_empty;
 use crate::resource::{Kind, Object};
@@ -73,9 +74,14 @@ impl RouteRule for GrpcRouteRule {
 }
 
 impl GrpcRouteMatch {
+    /// Those that count.
+    pub fn headers(&self) -> impl Iterator<Item = &ValueMatch> {
+        first_of_each(&self.headers, str::eq_ignore_ascii_case)
+    }
+
     fn patterns(&self) -> usize {
         let of_method = self.method.as_ref().map_or(0, GrpcMethodMatch::patterns);
-        of_method + self.headers.iter().filter(|it| it.is_pattern()).count()
+        of_method + self.headers().filter(|it| it.is_pattern()).count()
     }
 }
 

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{BackendRef, RouteFilter, RouteRule, RouteSpec, Unsupported, ValueMatch};
+use super::{
+    BackendRef, RouteFilter, RouteRule, RouteSpec, Unsupported, ValueMatch, first_of_each,
+};
 use crate::resource::null::or_empty;
 use crate::resource::{Kind, Object};
 use crate::units::{Count, Duration};
@@ -117,8 +119,18 @@ impl RouteRule for HttpRouteRule {
 }
 
 impl HttpRouteMatch {
+    /// Those that count.
+    pub fn headers(&self) -> impl Iterator<Item = &ValueMatch> {
+        first_of_each(&self.headers, str::eq_ignore_ascii_case)
+    }
+
+    /// Those that count.
+    pub fn query_params(&self) -> impl Iterator<Item = &ValueMatch> {
+        first_of_each(&self.query_params, str::eq)
+    }
+
     fn patterns(&self) -> usize {
-        let values = self.headers.iter().chain(&self.query_params);
+        let values = self.headers().chain(self.query_params());
         let path = self.path.as_ref().map(RoutePath::match_type);
         usize::from(path == Some(PathMatchType::RegularExpression))
             + values.filter(|it| it.is_pattern()).count()

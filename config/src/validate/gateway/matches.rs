@@ -107,10 +107,10 @@ fn check_path(said: &RoutePath, path: &str, found: &mut Vec<Contradiction>) {
     }
 }
 
-fn check_values(values: &[ValueMatch], path: &str, headers: bool, found: &mut Vec<Contradiction>) {
-    at_most(path, "of them", values.len(), VALUES_MAX, found);
+fn check_values(values: &[ValueMatch], all: &str, headers: bool, found: &mut Vec<Contradiction>) {
+    at_most(all, "of them", values.len(), VALUES_MAX, found);
     for (index, it) in values.iter().enumerate().take(VALUES_MAX) {
-        let path = format!("{path}[{index}]");
+        let path = format!("{all}[{index}]");
         let named = |other: &ValueMatch| match headers {
             true => other.name.eq_ignore_ascii_case(&it.name),
             false => other.name == it.name,
@@ -126,11 +126,11 @@ fn check_values(values: &[ValueMatch], path: &str, headers: bool, found: &mut Ve
             found.push(Contradiction::error(format!("{path}.name"), message));
         }
         if let Some(first) = values[..index].iter().position(named) {
-            let first = path.replace(&format!("[{index}]"), &format!("[{first}]"));
+            let message = "this name is there twice, and only the first one counts";
             found.push(
-                Contradiction::error(format!("{path}.name"), "this name is there twice")
-                    .also(first, "first here")
-                    .help("one value must hold: write one pattern for both, or two matches"),
+                Contradiction::warning(format!("{path}.name"), message)
+                    .also(format!("{all}[{first}]"), "first here")
+                    .help("write one pattern for both, or two matches"),
             );
         }
         if it.match_type == Some(ValueMatchType::RegularExpression) {
