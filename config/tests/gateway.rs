@@ -298,7 +298,7 @@ fn of_a_header_that_is_set_twice_the_first_counts() {
 
 #[test]
 fn timeouts_and_retries_are_what_the_route_says() {
-    let rules = "[{timeouts: {request: 0s, backendRequest: 300ms}, retry: {attempts: 2, codes: [503]}, backendRefs: [{name: next, port: 80}]}]";
+    let rules = "[{timeouts: {request: 0h0m0s, backendRequest: 100ms200ms}, retry: {attempts: 2, codes: [503], backoff: 10ms0s10ms}, backendRefs: [{name: next, port: 80}]}]";
     let yaml = route("cart", "boutique", "2026-01-01T00:00:00Z", rules);
     let routing = routing(&index(&format!("{SERVICES}{yaml}")));
     let rule = &routing[0].rules[0];
@@ -307,6 +307,7 @@ fn timeouts_and_retries_are_what_the_route_says() {
     assert_eq!(one.expect("a duration").as_millis(), 300);
     let retry = rule.retry.as_ref().expect("a retry");
     assert_eq!((retry.attempts, &retry.codes[..]), (Some(3), &[503][..]));
+    assert_eq!(retry.backoff.expect("a duration").as_millis(), 20);
 }
 
 #[test]

@@ -24,8 +24,8 @@ pub use filter::{
 };
 pub use grpc_route::{GrpcMethodMatch, GrpcRoute, GrpcRouteMatch, GrpcRouteRule};
 pub use http_route::{
-    HttpRoute, HttpRouteMatch, HttpRouteRule, PathMatchType, RoutePath, RouteRetry, RouteTimeout,
-    RouteTimeouts,
+    HttpRoute, HttpRouteMatch, HttpRouteRule, PathMatchType, RouteBackoff, RoutePath, RouteRetry,
+    RouteTimeout, RouteTimeouts,
 };
 pub use reference_grant::{GrantFrom, GrantTo, ReferenceGrant, ReferenceGrantSpec};
 pub use route::{GatewayRoute, RouteRule, RouteSpec};

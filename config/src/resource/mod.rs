@@ -34,8 +34,9 @@ pub use gateway::{
     BackendRef, FilterType, Fraction, GATEWAY_GROUP, GatewayRoute, GrantFrom, GrantTo,
     GrpcMethodMatch, GrpcRoute, GrpcRouteMatch, GrpcRouteRule, Header, HeaderChanges, HttpRoute,
     HttpRouteMatch, HttpRouteRule, Mirror, ParentRef, PathMatchType, PathRewrite, PathRewriteType,
-    Redirect, ReferenceGrant, ReferenceGrantSpec, RouteFilter, RoutePath, RouteRetry, RouteRule,
-    RouteSpec, RouteTimeout, RouteTimeouts, Unsupported, UrlRewrite, ValueMatch, ValueMatchType,
+    Redirect, ReferenceGrant, ReferenceGrantSpec, RouteBackoff, RouteFilter, RoutePath, RouteRetry,
+    RouteRule, RouteSpec, RouteTimeout, RouteTimeouts, Unsupported, UrlRewrite, ValueMatch,
+    ValueMatchType,
 };
 pub use grpc_status::GrpcStatus;
 pub use inbound::{Adaptive, Concurrency, InboundQueue, PriorityMatch, PriorityRule};

@@ -10,14 +10,18 @@ use std::time::Duration as StdDuration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A span of time written as `250ms`, `2s` or `1m30s` (Gateway API GEP-2257: `h`, `m`, `s`, `ms`, each at
-/// most once and in that order; at least 1 ms, at most 99999 h).
+/// A span of time written as `250ms`, `2s` or `1m30s` (Gateway API GEP-2257, of which `h`, `m`, `s`, `ms`, each at
+/// most once and in that order; at least 1 ms, at most 99999 h). Routes of that API have [all of it](Duration::from_route).
 #[derive(Clone, Copy)]
 pub struct Duration {
     time: StdDuration,
     /// How many of each of [`UNITS`], for `1500ms` to be told as `1500ms`.
     written: [u32; UNITS.len()],
 }
+
+/// Of GEP-2257: numbers with a unit, and digits of each.
+const PARTS_MAX: usize = 4;
+const DIGITS_MAX: usize = 5;
 
 /// From large to small, with their milliseconds.
 const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
@@ -97,16 +101,10 @@ impl FromStr for Duration {
         let mut written = [0; UNITS.len()];
         let mut next_unit = 0;
         while !rest.is_empty() {
-            let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-            let (number, tail) = rest.split_at(digits);
-            if number.is_empty() || number.len() > 5 {
+            let (number, unit, tail) = first_part(rest);
+            if !(1..=DIGITS_MAX).contains(&number.len()) {
                 return Err(wrong(""));
             }
-            let letters = tail.len()
-                - tail
-                    .trim_start_matches(|c: char| c.is_ascii_alphabetic())
-                    .len();
-            let (unit, tail) = tail.split_at(letters);
             let Some(place) = UNITS.iter().position(|(known, _)| *known == unit) else {
                 return Err(match unit {
                     "" => wrong(": the unit is missing"),
@@ -133,6 +131,14 @@ impl FromStr for Duration {
     }
 }
 
+/// A number, its unit, and what comes after it.
+fn first_part(text: &str) -> (&str, &str, &str) {
+    let tail = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let rest = tail.trim_start_matches(|c: char| c.is_ascii_alphabetic());
+    let (number, unit) = (text.len() - tail.len(), tail.len() - rest.len());
+    (&text[..number], &tail[..unit], rest)
+}
+
 impl fmt::Display for Duration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let said = self.written.iter().zip(UNITS);
@@ -157,31 +163,38 @@ impl Serialize for Duration {
 
 impl<'de> Deserialize<'de> for Duration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl de::Visitor<'_> for Text {
-            type Value = Duration;
+        deserializer.deserialize_str(Text { of_route: false })
+    }
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(Duration::EXPECTED)
-            }
+struct Text {
+    of_route: bool,
+}
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
-                Duration::from_text(text)
-            }
+impl de::Visitor<'_> for Text {
+    type Value = Duration;
 
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Duration, E> {
-                Err(Duration::without_unit(number as f64))
-            }
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(Duration::EXPECTED)
+    }
 
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Duration, E> {
-                Err(Duration::without_unit(number as f64))
-            }
-
-            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Duration, E> {
-                Err(Duration::without_unit(number))
-            }
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
+        match self.of_route {
+            true => Duration::from_route(text)?.map_or_else(|| Duration::from_text(text), Ok),
+            false => Duration::from_text(text),
         }
-        deserializer.deserialize_str(Text)
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Duration, E> {
+        Err(Duration::without_unit(number as f64))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Duration, E> {
+        Err(Duration::without_unit(number as f64))
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Duration, E> {
+        Err(Duration::without_unit(number))
     }
 }
 
@@ -203,6 +216,40 @@ impl Duration {
                 },
             })
         })
+    }
+
+    /// As fields of the Gateway API have it: up to four numbers with a unit, in any order, added up. `None`: they come to zero.
+    pub(crate) fn from_route<E: de::Error>(text: &str) -> Result<Option<Self>, E> {
+        if let Ok(duration) = text.parse() {
+            return Ok(Some(duration)); // told as it is written
+        }
+        match Self::sum(text) {
+            Some(0) => Ok(None),
+            // Eleven years or forty: nobody waits for either.
+            Some(millis) => Ok(Some(Self::from_millis(millis).min(Self::LONGEST))),
+            None => Self::from_text(text).map(Some),
+        }
+    }
+
+    /// The same of one that may not be zero.
+    pub(crate) fn of_route<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Text { of_route: true })
+    }
+
+    /// In milliseconds.
+    fn sum(text: &str) -> Option<u64> {
+        let (mut rest, mut parts, mut millis) = (text, 0, 0);
+        while !rest.is_empty() {
+            let (number, unit, tail) = first_part(rest);
+            let (_, scale) = UNITS.iter().find(|(known, _)| *known == unit)?;
+            parts += 1;
+            if parts > PARTS_MAX || number.len() > DIGITS_MAX {
+                return None;
+            }
+            millis += number.parse::<u64>().ok()? * scale;
+            rest = tail;
+        }
+        (parts > 0).then_some(millis)
     }
 
     pub(crate) fn without_unit<E: de::Error>(number: f64) -> E {
@@ -326,6 +373,52 @@ mod tests {
             "", "0s", "5", "s", "-1s", "1.5s", "1s1m", "1s1s", "123456s", "1d", "1 s", "1ns",
         ] {
             assert!(text.parse::<Duration>().is_err(), "{text:?} was accepted");
+        }
+    }
+
+    /// The examples of GEP-2257. Routes with the last few of them were refused.
+    #[test]
+    fn a_route_may_write_all_that_gep_2257_allows() {
+        let read = |text: &str| Duration::from_route::<value::Error>(text);
+        for (text, seconds) in [
+            ("1h", 3_600.0),
+            ("30m", 1_800.0),
+            ("10s", 10.0),
+            ("500ms", 0.5),
+            ("2h30m", 9_000.0),
+            ("150m", 9_000.0),
+            ("7230s", 7_230.0),
+            ("1h30m10s", 5_410.0),
+            ("10s30m1h", 5_410.0),
+            ("100ms200ms300ms", 0.6),
+            ("99999ms99999ms", 199.998),
+            ("99999h99999h", 359_996_400.0),
+        ] {
+            let duration = read(text).expect(text).expect("it is not zero");
+            assert_eq!(duration.as_secs_f64(), seconds, "{text}");
+            assert_eq!(
+                duration.to_string().parse(),
+                Ok(duration),
+                "{text}: told to sidecars"
+            );
+        }
+        for zero in ["0h", "0s", "0h0m0s", "00000ms", "0s0s0s0s"] {
+            assert_eq!(read(zero), Ok(None), "{zero}");
+        }
+        for text in [
+            "",
+            "1",
+            "1m1",
+            "1h30m10s20ms50h",
+            "999999h",
+            "1.5h",
+            "-15m",
+            "s",
+            "1d",
+            "1s 1s",
+            "0s0s0s0s0s",
+        ] {
+            assert!(read(text).is_err(), "{text:?} was accepted");
         }
     }
 

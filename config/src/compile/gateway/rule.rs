@@ -43,7 +43,7 @@ impl<'a> Compiler<'a> {
             codes: (retry.codes.iter())
                 .filter_map(|code| u16::try_from(code.get()).ok())
                 .collect(),
-            backoff: retry.backoff,
+            backoff: retry.backoff.map(|it| it.0),
         });
         rule
     }

@@ -74,7 +74,7 @@ pub struct RouteTimeouts {
     pub backend_request: Option<RouteTimeout>,
 }
 
-/// `None`: written as `0s`.
+/// `None`: `0s`, or otherwise zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouteTimeout(pub Option<Duration>);
 
@@ -90,8 +90,13 @@ pub struct RouteRetry {
     pub attempts: Option<Count<0, 4>>,
     /// The shortest; doubled from try to try.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub backoff: Option<Duration>,
+    pub backoff: Option<RouteBackoff>,
 }
+
+/// Written as a timeout is, and never zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct RouteBackoff(pub Duration);
 
 impl RouteRule for HttpRouteRule {
     const KIND: Kind = Kind::HttpRoute;
@@ -147,6 +152,12 @@ impl RoutePath {
     }
 }
 
+impl<'de> Deserialize<'de> for RouteBackoff {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Duration::of_route(deserializer).map(Self)
+    }
+}
+
 impl<'de> Deserialize<'de> for RouteTimeout {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Timeout;
@@ -158,10 +169,7 @@ impl<'de> Deserialize<'de> for RouteTimeout {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<RouteTimeout, E> {
-                if matches!(text, "0s" | "0ms" | "0m" | "0h") {
-                    return Ok(RouteTimeout(None));
-                }
-                Duration::from_text(text).map(|duration| RouteTimeout(Some(duration)))
+                Duration::from_route(text).map(RouteTimeout)
             }
 
             fn visit_u64<E: de::Error>(self, number: u64) -> Result<RouteTimeout, E> {
