@@ -15,6 +15,7 @@ pub mod draw;
 pub mod knobs;
 pub mod look;
 pub mod measure;
+pub mod orders;
 pub mod record;
 pub mod run;
 pub mod scenario;

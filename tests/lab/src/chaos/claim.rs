@@ -89,10 +89,11 @@ pub enum Measure {
     Facts,
     /// Orders that are neither confirmed nor cancelled some time after the end.
     OrdersOpen,
-    /// Confirmed, of those that were accepted in this run.
+    /// Confirmed, of those that the log took in this run or that visitors were told it took, whichever are more.
     OrdersConfirmed,
-    /// The most charges that any order has.
-    ChargesPerOrder,
+    /// The fewest and the most charges, less refunds, that any order has that was confirmed in this run.
+    FewestCharges,
+    MostCharges,
     /// MiB that the sidecars of a workload grew by.
     Memory,
     /// Streams that ended before they were to.

@@ -9,6 +9,7 @@ use tokio::time::{Instant, interval, sleep};
 
 use super::action::get;
 use super::claim::Measure;
+use super::orders::Orders;
 use super::record::Look;
 use super::scenario::Scenario;
 use super::stage::Stage;
@@ -160,44 +161,34 @@ fn sidecar_restarts(stage: &Stage) -> Result<f64> {
         .sum())
 }
 
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Stats {
-    // Protobuf's JSON has 64-bit numbers as text.
-    confirmed: String,
-    cancelled: String,
-    open: String,
-}
-
-/// What became of orders: confirmed, cancelled, still open. Waits until none is open, for a while.
-pub async fn orders(stage: &Stage) -> Result<(f64, f64, f64)> {
+/// The orders that were not there before. Waits until none of them is open, for a while.
+pub async fn orders_since(stage: &Stage, before: &Orders) -> Result<Orders> {
     let until = Instant::now() + SETTLED_WITHIN;
     let run = stage.root().join("demo-boutique/orderview/run");
     let run = std::path::absolute(run).map_err(|error| Error::Request(error.to_string()))?;
     let run = run.display().to_string();
     loop {
         let stage = stage.clone();
-        let argv = [run.clone(), "--rebuild".to_owned()];
+        let argv = [run.clone(), "--facts".to_owned()];
         let asked = tokio::task::spawn_blocking(move || {
             let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
             stage.shop().lab().exec(Some("orderview/0"), &argv)
         });
         let output = asked.await.expect("asking does not panic")?;
-        let stats: Result<Stats, _> = serde_json::from_str(output.stdout.trim());
-        let stats = stats.map_err(|error| {
-            Error::Request(format!("orderview --rebuild: {error}: {}", output.stderr))
-        })?;
-        let number = |text: &str| text.parse::<f64>().unwrap_or(f64::NAN);
-        let open = number(&stats.open);
-        if open == 0.0 || Instant::now() >= until {
-            return Ok((number(&stats.confirmed), number(&stats.cancelled), open));
+        if output.code != 0 {
+            let why = format!("orderview --facts: {}: {}", output.code, output.stderr);
+            return Err(Error::Request(why));
+        }
+        let orders = Orders::parse(&output.stdout)?.since(before);
+        if orders.open() == 0 || Instant::now() >= until {
+            return Ok(orders);
         }
         sleep(REOPEN).await;
     }
 }
 
-/// The most charges that any order has in payment's ledger.
-pub async fn charges_per_order(stage: &Stage) -> Result<f64> {
+/// Payment's, as it is in its file.
+pub async fn ledger(stage: &Stage) -> Result<String> {
     let stage = stage.clone();
     let read = move || {
         let ledger = "cat \"${LEDGER_FILE:-/var/lib/payment/ledger.txt}\"";
@@ -209,12 +200,11 @@ pub async fn charges_per_order(stage: &Stage) -> Result<f64> {
     let output = tokio::task::spawn_blocking(read)
         .await
         .expect("reading does not panic")?;
-    let mut charges: BTreeMap<&str, u32> = BTreeMap::new();
-    for line in output.stdout.lines() {
-        let mut words = line.split(' ');
-        if let (Some("CHARGE"), Some(order)) = (words.next(), words.next()) {
-            *charges.entry(order).or_default() += 1;
-        }
+    match output.code {
+        0 => Ok(output.stdout),
+        code => Err(Error::Request(format!(
+            "payment's ledger: {code}: {}",
+            output.stderr
+        ))),
     }
-    Ok(charges.into_values().max().map_or(0.0, f64::from))
 }

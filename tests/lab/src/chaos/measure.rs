@@ -7,6 +7,8 @@ use super::scenario::{Scenario, Sign};
 /// Visitors have what they had before when no stretch of this length is worse than that any more.
 const STRETCH: f64 = 0.25;
 const WORSE_MAX: f64 = 0.05;
+/// The journey that orders.
+const CHECKOUT: &str = "checkout";
 
 /// What the claim is about; none when there was nothing to measure.
 pub fn of(claim: &Claim, scenario: &Scenario, record: &Record) -> Option<f64> {
@@ -74,8 +76,9 @@ fn at(claim: &Claim, scenario: &Scenario, record: &Record, phase: Phase) -> Opti
             record.run.mesh.then(|| facts.count() as f64)
         }
         Measure::OrdersOpen => count("orders open"),
-        Measure::OrdersConfirmed => count("orders confirmed"),
-        Measure::ChargesPerOrder => count("charges per order"),
+        Measure::OrdersConfirmed => orders_confirmed(record),
+        Measure::FewestCharges => count("fewest charges"),
+        Measure::MostCharges => count("most charges"),
         Measure::Memory => count(&format!("memory of {}", claim.about.as_deref()?)),
         Measure::StreamBreaks => count("stream breaks"),
         Measure::StreamEvents => count("stream events"),
@@ -108,8 +111,22 @@ fn share(requests: &[&Request], which: impl Fn(&Request) -> bool) -> Option<f64>
 }
 
 fn served<'a>(requests: &'a [&'a Request]) -> impl Iterator<Item = &'a Request> {
-    let served = |one: &&Request| matches!(one.class.as_str(), "ok" | "degraded");
-    requests.iter().copied().filter(served)
+    requests.iter().copied().filter(|one| is_served(one))
+}
+
+fn is_served(request: &Request) -> bool {
+    matches!(request.class.as_str(), "ok" | "degraded")
+}
+
+/// The log alone would not miss an order that it lost, so visitors say how many there must be. It may have more than
+/// they know of: an order whose visitor got no answer.
+fn orders_confirmed(record: &Record) -> Option<f64> {
+    let count = |name: &str| record.run.counts.get(name).copied();
+    let checkouts = record.requests.iter().filter(|one| one.journey == CHECKOUT);
+    let taken = checkouts.filter(|one| is_served(one)).count() as f64;
+    let all = count("orders logged")?.max(taken);
+    let confirmed = count("orders confirmed")?;
+    (all > 0.0).then(|| confirmed / all)
 }
 
 /// What was dropped was never sent and has no latency.

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use super::action::{Action, Undo};
 use super::claim::Measure;
 use super::look::{self, Counts};
+use super::orders::{self, Orders};
 use super::record::{Fact, Marks, Record, Request, Run};
 use super::scenario::{Phases, Scenario};
 use super::stage::Stage;
@@ -20,6 +21,14 @@ use crate::shop::Mesh;
 /// More than any rate of ours can have waiting.
 const IN_FLIGHT_MAX: usize = 4000;
 const SEED: u64 = 1;
+/// What the order log is read for, and payment's ledger.
+const ORDERS: [Measure; 4] = [
+    Measure::OrdersOpen,
+    Measure::OrdersConfirmed,
+    Measure::FewestCharges,
+    Measure::MostCharges,
+];
+const CHARGES: [Measure; 2] = [Measure::FewestCharges, Measure::MostCharges];
 /// For the last facts to arrive.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -87,8 +96,8 @@ impl<'a> Performance<'a> {
     /// What outlasts the fault is left in `later`.
     async fn perform(mut self, later: &mut Vec<Undo>) -> Result<Record> {
         let (stage, scenario) = (self.stage, self.scenario);
-        let orders_before = match self.needs(Measure::OrdersConfirmed) {
-            true => Some(look::orders(stage).await?),
+        let orders_before = match self.needs_any(&ORDERS) {
+            true => Some(look::orders_since(stage, &Orders::default()).await?),
             false => None,
         };
         let plan = self.plan()?;
@@ -128,17 +137,19 @@ impl<'a> Performance<'a> {
             counts.insert("stream events".into(), (events - events_before) as f64);
             counts.insert("stream breaks".into(), breaks as f64);
         }
-        if let Some((confirmed, cancelled, _)) = orders_before {
-            let (sure, off, open) = look::orders(stage).await?;
-            let all = (sure - confirmed) + (off - cancelled) + open;
-            counts.insert("orders open".into(), open);
-            counts.insert("orders confirmed".into(), (sure - confirmed) / all.max(1.0));
-        }
-        if self.needs(Measure::ChargesPerOrder) {
-            counts.insert(
-                "charges per order".into(),
-                look::charges_per_order(stage).await?,
-            );
+        if let Some(before) = orders_before {
+            let orders = look::orders_since(stage, &before).await?;
+            let confirmed = orders.confirmed().count();
+            counts.insert("orders logged".into(), orders.len() as f64);
+            counts.insert("orders open".into(), orders.open() as f64);
+            counts.insert("orders confirmed".into(), confirmed as f64);
+            if self.needs_any(&CHARGES) {
+                let ledger = look::ledger(stage).await?;
+                if let Some((fewest, most)) = orders::charges(&ledger, orders.confirmed()) {
+                    counts.insert("fewest charges".into(), fewest as f64);
+                    counts.insert("most charges".into(), most as f64);
+                }
+            }
         }
         tokio::time::sleep(LINGER).await;
         let mut seen = Vec::new();
@@ -166,9 +177,9 @@ impl<'a> Performance<'a> {
         })
     }
 
-    fn needs(&self, measure: Measure) -> bool {
-        let claims = self.scenario.must.iter().chain(&self.scenario.without);
-        claims.into_iter().any(|claim| claim.measure == measure)
+    fn needs_any(&self, measures: &[Measure]) -> bool {
+        let mut claims = self.scenario.must.iter().chain(&self.scenario.without);
+        claims.any(|claim| measures.contains(&claim.measure))
     }
 
     fn plan(&self) -> Result<Plan> {

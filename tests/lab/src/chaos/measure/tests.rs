@@ -148,6 +148,37 @@ fn visitors_have_recovered_when_it_never_becomes_bad_again() {
     assert_eq!(recovered(&until(31.0)), None);
 }
 
+#[test]
+fn an_order_that_a_visitor_was_told_of_and_the_log_has_lost_is_not_confirmed() {
+    // 30 checkouts, one a second, also while nothing is measured yet; the one at 15 s fails.
+    let mut record = record(|t| if near(t, 15.0) { "error" } else { "ok" });
+    record.run.marks.base = 5.0;
+    let confirmed = |record: &mut Record, logged: f64, confirmed: f64| {
+        let counts = [("orders logged", logged), ("orders confirmed", confirmed)];
+        record.run.counts = counts.map(|(name, value)| (name.into(), value)).into();
+        of(&claim("measure: ordersConfirmed"), &scenario(), record)
+    };
+    assert_eq!(confirmed(&mut record, 29.0, 29.0), Some(1.0));
+    assert_eq!(confirmed(&mut record, 28.0, 28.0), Some(28.0 / 29.0));
+    assert_eq!(confirmed(&mut record, 29.0, 28.0), Some(28.0 / 29.0));
+    // The visitor of the one that failed got no answer, and the log has it all the same.
+    assert_eq!(confirmed(&mut record, 30.0, 30.0), Some(1.0));
+    record.requests.clear();
+    assert_eq!(confirmed(&mut record, 0.0, 0.0), None);
+}
+
+#[test]
+fn of_183_orders_that_were_taken_182_confirmed_are_not_all() {
+    let mut record = record(|_| "ok");
+    record.requests.truncate(183);
+    for request in &mut record.requests {
+        request.journey = CHECKOUT.into();
+    }
+    let counts = [("orders logged", 182.0), ("orders confirmed", 182.0)];
+    record.run.counts = counts.map(|(name, value)| (name.into(), value)).into();
+    assert!(measured("measure: ordersConfirmed", &record) < 1.0);
+}
+
 fn fact(t: f64, kind: &str) -> Fact {
     Fact {
         t,
