@@ -79,6 +79,8 @@ export function stepsOf(order: Order): Step[] {
   const steps = [PLACED_STEP];
   if (order.transactionId) steps.push(step(undefined, 'Paid', '', 'PAID'));
   if (order.trackingId) steps.push(step(undefined, 'Shipped', order.trackingId, 'SHIPPED'));
+  // One word for both failures: what had been reached before says which it was.
+  else if (order.reason) steps.push(step(undefined, order.transactionId ? 'Not shipped' : 'Declined', order.reason));
   if (order.refunded) steps.push(step(undefined, 'Refunded'));
   if (order.status === 'CONFIRMED') steps.push(step(undefined, 'Confirmed', '', 'CONFIRMED'));
   if (order.status === 'CANCELLED') steps.push(step(undefined, 'Cancelled', order.reason, 'CANCELLED'));

@@ -294,7 +294,7 @@ test('an order that is over has nothing to wait for', async () => {
   known('o-over', { status: 'CANCELLED', transactionId: 't', refunded: true, reason: 'nobody delivers to Atlantis' });
   const page = await (await visit('/orders/o-over', ANN)).text();
   assert.match(page, /Order cancelled[^]*nobody delivers to Atlantis[^]*Your money is on its way back/);
-  assert.deepEqual(chips(page), ['Placed', 'Paid', 'Refunded', 'Cancelled']);
+  assert.deepEqual(chips(page), ['Placed', 'Paid', 'Not shipped', 'Refunded', 'Cancelled']);
   assert.doesNotMatch(page, /data-timeline/);
 });
 

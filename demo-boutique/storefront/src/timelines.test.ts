@@ -3,7 +3,7 @@ import { EventEmitter } from 'node:events';
 import { test } from 'node:test';
 import { status } from '@grpc/grpc-js';
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
-import { OrderEvent, orderOf, PLACED_STEP, Step, stepsOf } from './facts';
+import { OrderEvent, orderOf, PLACED_STEP, Step, stepOf, stepsOf } from './facts';
 import { sinkOf } from './timeline';
 import { Log, Sink, Timelines } from './timelines';
 
@@ -262,8 +262,26 @@ test('a browser with 4 KiB unread is too slow, and one that is being closed gets
 
 test('the facts and the view of an order show the same chips', () => {
   const fact = (seq: number, what: object): OrderEvent => ({ seq, orderId: 'a', ...what });
-  const order = orderOf([fact(1, PLACED), fact(2, PAID), fact(3, SHIPPED), fact(4, CONFIRMED)])!;
-  assert.deepEqual(stepsOf(order).map(({ name }) => name), ['Placed', 'Paid', 'Shipped', 'Confirmed']);
+  const declined = { paymentDeclined: { reason: 'no funds' } };
+  const unshippable = { shipmentFailed: { reason: 'no such address' } };
+  const stories = [
+    [PLACED],
+    [PLACED, PAID],
+    [PLACED, PAID, SHIPPED, CONFIRMED],
+    [PLACED, declined],
+    [PLACED, declined, { orderCancelled: { reason: 'no funds' } }],
+    [PLACED, PAID, unshippable],
+    [PLACED, PAID, unshippable, { paymentRefunded: {} }, { orderCancelled: { reason: 'no such address' } }],
+  ];
+  for (const story of stories) {
+    const facts = story.map((what, index) => fact(index + 1, what));
+    const chips = (steps: (Step | undefined)[]) => steps.map((step) => ({ ...step, seq: undefined }));
+    assert.deepEqual(chips(stepsOf(orderOf(facts)!)), chips(facts.map(stepOf)));
+  }
+});
+
+test('an order that is cancelled without a reason keeps the one that was told before, and none is there before it was placed', () => {
+  const fact = (seq: number, what: object): OrderEvent => ({ seq, orderId: 'a', ...what });
   const declined = orderOf([fact(1, PLACED), fact(2, { paymentDeclined: { reason: 'no funds' } }), fact(3, { orderCancelled: { reason: '' } })])!;
   assert.deepEqual([declined.status, declined.reason], ['CANCELLED', 'no funds']);
   assert.equal(orderOf([fact(2, PAID)]), undefined);
