@@ -474,18 +474,22 @@ test('a web socket elsewhere is refused', async () => {
 
 test('a drain finishes the page in flight, ends streams and sockets, and accepts nothing more', async () => {
   const [own, at] = await open(settings, faults);
-  neighbours.currency.set({ ...NO_FAULTS, latencyMs: 200 });
+  // In flight for as long as the test wants it, on a machine of any speed.
+  neighbours.currency.set({ ...NO_FAULTS, freeze: true });
+  neighbours.calls.length = 0;
   const page = visit('/', {}, at);
+  assert.ok(await soon(() => neighbours.calls.includes('convert')), 'the page is not in flight');
   const events = await visit('/live', {}, at);
   neighbours.append('o-drained', placed);
   const timeline = await visit('/live/orders/o-drained', ANN, at);
   const socket = new WebSocket(`ws://127.0.0.1:${at}/ws`);
   await once(socket, 'open');
-  await new Promise((resolve) => setTimeout(resolve, 80));
 
   const closed = once(socket, 'close');
   const start = performance.now();
-  await own.drain(5_000);
+  const drained = own.drain(5_000);
+  neighbours.currency.set(NO_FAULTS);
+  await drained;
   assert.ok(performance.now() - start < 2_000, 'it waited for its grace');
   assert.equal((await page).status, 200);
   assert.match(await (await page).text(), /€20\.00/);
