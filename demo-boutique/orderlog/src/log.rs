@@ -80,6 +80,7 @@ impl Log {
             acks: Arc::clone(&acks),
             orders: Arc::clone(&orders),
             limits,
+            has_warned: false,
         };
         std::thread::spawn(move || writer.run(waiting));
         Ok(Self {
@@ -163,10 +164,13 @@ struct Writer {
     acks: Arc<Mutex<Acks>>,
     orders: Arc<AtomicU64>,
     limits: Limits,
+    has_warned: bool,
 }
 
 impl Writer {
-    fn run(self, mut queue: mpsc::Receiver<Waiting>) {
+    fn run(mut self, mut queue: mpsc::Receiver<Waiting>) {
+        // What was nearly full when the process ended is so when the next one begins.
+        self.warn();
         while let Some(first) = queue.blocking_recv() {
             let mut group = vec![first];
             while group.len() < GROUP_MAX
@@ -177,6 +181,7 @@ impl Writer {
             if self.write(group).is_err() {
                 self.recover(&mut queue);
             }
+            self.warn();
         }
         if let Err(error) = self.commit(&[]) {
             eprintln!("orderlog: the last acks were not written: {error}");
@@ -223,8 +228,7 @@ impl Writer {
             }
         };
         self.goes_on_at(batch.head);
-        let orders = self.orders.fetch_add(batch.new_orders, Ordering::Relaxed) + batch.new_orders;
-        self.warn(orders - batch.new_orders, orders);
+        self.orders.fetch_add(batch.new_orders, Ordering::Relaxed);
         Ok(batch.outcomes)
     }
 
@@ -237,12 +241,14 @@ impl Writer {
         self.limits.orders_max.saturating_sub(orders)
     }
 
-    /// Somebody has to make room before it is needed, and is told once.
-    fn warn(&self, before: u64, orders: u64) {
-        let soon = self.limits.orders_max / 10 * 9;
-        if before <= soon && orders > soon {
+    /// Once: nothing is ever taken out of it, so it stays nearly full for as long as the process runs.
+    fn warn(&mut self) {
+        let orders = self.orders.load(Ordering::Relaxed);
+        let nearly = self.limits.is_nearly_full(orders, self.store.bytes());
+        if nearly && !self.has_warned {
             let fullness = fullness(orders, &self.store, self.limits);
             eprintln!("orderlog: {fullness}; beyond that it takes no new orders");
+            self.has_warned = true;
         }
     }
 

@@ -20,6 +20,14 @@ pub struct Limits {
     pub bytes_max: u64,
 }
 
+impl Limits {
+    /// From nine tenths of either on: somebody has to make room before it is needed.
+    pub fn is_nearly_full(self, orders: u64, bytes: u64) -> bool {
+        let nearly = |is: u64, max: u64| is.saturating_mul(10) >= max.saturating_mul(9);
+        nearly(orders, self.orders_max) || nearly(bytes, self.bytes_max)
+    }
+}
+
 /// Payment's ledger has 100,000 entries, and an order may need two: to be paid, and to be paid back. An order
 /// that could not be paid for would never end.
 const ORDERS_MAX: u32 = 50_000;
@@ -39,5 +47,27 @@ impl Settings {
             },
         };
         env.check(settings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_is_nearly_full_from_nine_tenths_of_its_orders_on_and_of_its_bytes() {
+        let limits = Limits {
+            orders_max: 50_000,
+            bytes_max: 1 << 30,
+        };
+        assert!(!limits.is_nearly_full(44_999, 900 << 20));
+        assert!(limits.is_nearly_full(45_000, 0));
+        assert!(limits.is_nearly_full(0, 922 << 20));
+        assert!(limits.is_nearly_full(0, u64::MAX));
+        let one = Limits {
+            orders_max: 1,
+            ..limits
+        };
+        assert!(!one.is_nearly_full(0, 0));
     }
 }

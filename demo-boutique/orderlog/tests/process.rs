@@ -12,9 +12,10 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, pr
 use support::port::free_addr;
 use support::{
     all, append, assert_sound, client, event, listening, patient_client, spawn, start,
-    start_bounded,
+    start_bounded, start_heard,
 };
-use tokio::process::Child;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -86,6 +87,48 @@ async fn killed_again_and_again_it_loses_nothing_acknowledged_and_has_nothing_tw
         let seqs = acknowledged[&(event.order_id, event.idempotency_key)];
         assert_eq!(seqs, (event.seq, event.seq), "where it was acknowledged");
     }
+}
+
+/// The lines that a process says until one of them has this in it.
+async fn heard(lines: &mut Lines<BufReader<ChildStderr>>, word: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    while all.last().is_none_or(|line: &String| !line.contains(word)) {
+        let next = timeout(Duration::from_secs(10), lines.next_line()).await;
+        let next = next.unwrap_or_else(|_| panic!("{all:?} and no {word:?}"));
+        all.push(next.expect("a pipe").expect("it still runs"));
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_becomes_nearly_full_says_so_once_and_again_when_it_starts_anew() {
+    const NEARLY: &str = "9 of 10 orders";
+
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let (path, addr) = (folder.path().join("log"), free_addr().await);
+    let mut process = start_heard(addr, &path, 10);
+    let lines = |process: &mut Child| {
+        let stderr = process.stderr.take().expect("it is piped");
+        BufReader::new(stderr).lines()
+    };
+    let mut said = lines(&mut process);
+    listening(addr).await;
+    let mut log = client(addr).await;
+    for order in 0..9 {
+        let request = append(&format!("o{order}"), 0, &["k"]);
+        log.append(request).await.expect("appended");
+    }
+    heard(&mut said, NEARLY).await;
+    let last = append("o9", 0, &["k"]);
+    log.append(last).await.expect("there is room for one more");
+    kill_process(pid_of(&process), Signal::TERM).expect("our own child");
+    let rest = heard(&mut said, "drained").await;
+    let warnings = rest.iter().filter(|line| line.contains("LOG_ORDERS_MAX"));
+    assert_eq!(warnings.count(), 0, "it is told once: {rest:?}");
+    process.wait().await.expect("our own child");
+
+    let mut process = start_heard(addr, &path, 10);
+    heard(&mut lines(&mut process), "10 of 10 orders").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

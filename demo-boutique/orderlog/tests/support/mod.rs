@@ -116,13 +116,24 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_boutique-orderlog");
 
 /// The log as a process, killed with the test, from its first moment on.
 pub(crate) fn start(addr: SocketAddr, log_file: &Path) -> Child {
-    start_as(Command::new(PROGRAM), addr, log_file)
+    let mut command = Command::new(PROGRAM);
+    command.stderr(Stdio::null());
+    start_as(command, addr, log_file)
+}
+
+/// One whose words are read, with room for so many orders.
+pub(crate) fn start_heard(addr: SocketAddr, log_file: &Path, orders_max: u32) -> Child {
+    let mut command = Command::new(PROGRAM);
+    command.stderr(Stdio::piped());
+    command.env("LOG_ORDERS_MAX", orders_max.to_string());
+    start_as(command, addr, log_file)
 }
 
 /// One that is told of a file that became too large, in place of being killed: as on a disk that is full.
 pub(crate) fn start_bounded(addr: SocketAddr, log_file: &Path) -> Child {
     let mut command = Command::new("sh");
     command.args(["-c", "trap '' XFSZ && exec \"$0\"", PROGRAM]);
+    command.stderr(Stdio::null());
     start_as(command, addr, log_file)
 }
 
@@ -132,7 +143,6 @@ fn start_as(mut command: Command, addr: SocketAddr, log_file: &Path) -> Child {
         .env("CHAOS_PORT", "0")
         .env("DRAIN_DELAY_MS", "50")
         .env("LOG_FILE", log_file)
-        .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()
         .expect("the binary of this crate")
