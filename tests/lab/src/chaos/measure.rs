@@ -2,7 +2,7 @@
 
 use super::claim::{Claim, Measure, Phase, Relative};
 use super::record::{Record, Request};
-use super::scenario::{Scenario, Sign};
+use super::scenario::{By, Scenario, Sign};
 
 /// Visitors have what they had before when no stretch of this length is worse than that any more.
 const STRETCH: f64 = 0.25;
@@ -57,16 +57,14 @@ fn at(claim: &Claim, scenario: &Scenario, record: &Record, phase: Phase) -> Opti
         }
         Measure::AttemptsPerProbing => attempts_per_probing(scenario, record),
         Measure::Arrivals => per_request(count("arrivals")?),
-        Measure::Detected => after(
-            record,
-            scenario.detected_by.as_ref()?,
-            record.run.marks.fault,
-        ),
-        Measure::Healed => after(
-            record,
-            scenario.healed_by.as_ref()?,
-            record.run.marks.recovery,
-        ),
+        Measure::Detected => {
+            let sign = scenario.detected_by.as_ref()?;
+            after(scenario, record, sign, sign.by, record.run.marks.fault)
+        }
+        Measure::Healed => {
+            let sign = scenario.healed_by.as_ref()?;
+            after(scenario, record, sign, sign.by, record.run.marks.recovery)
+        }
         Measure::Recovered => recovered(record),
         Measure::Facts => {
             let kind = claim.fact.as_deref()?;
@@ -174,22 +172,24 @@ fn attempts_at(record: &Record, t: f64) -> Option<f64> {
     }
 }
 
-fn matching<'a>(
-    record: &'a Record,
-    sign: &'a Sign,
-) -> impl Iterator<Item = &'a super::record::Fact> {
-    let facts = record.facts.iter();
-    facts.filter(|fact| sign.facts.contains(&fact.kind) && fact.subject.contains(&sign.about))
-}
-
 /// Seconds from this moment to the first such fact.
-fn after(record: &Record, sign: &Sign, since: f64) -> Option<f64> {
-    matching(record, sign)
+fn after(scenario: &Scenario, record: &Record, sign: &Sign, by: By, since: f64) -> Option<f64> {
+    let facts = record.facts.iter();
+    facts
+        .filter(|fact| sign.facts.contains(&fact.kind) && fact.subject.contains(&sign.about))
+        .filter(|fact| by == By::Any || scenario.watches(&fact.reporter))
         .map(|fact| fact.t - since)
         .find(|seconds| *seconds >= 0.0)
 }
 
-/// Times at which breakers of the focus changed, and to what.
+/// When the watched sidecars themselves detected it, whoever's sign counts in the scenario.
+pub fn detected_by_watched(scenario: &Scenario, record: &Record) -> Option<f64> {
+    let sign = scenario.detected_by.as_ref()?;
+    let since = record.run.marks.fault;
+    after(scenario, record, sign, By::Watched, since)
+}
+
+/// Times at which breakers of the focus changed, and to what. Those of the watched sidecars: it is their tries that are counted.
 fn breaker_changes(scenario: &Scenario, record: &Record) -> Vec<(f64, &'static str)> {
     let Some(focus) = scenario.focus.as_deref() else {
         return Vec::new();
@@ -197,7 +197,7 @@ fn breaker_changes(scenario: &Scenario, record: &Record) -> Vec<(f64, &'static s
     let facts = record
         .facts
         .iter()
-        .filter(|fact| fact.subject.starts_with(focus));
+        .filter(|fact| fact.subject.starts_with(focus) && scenario.watches(&fact.reporter));
     let change = |fact: &super::record::Fact| {
         let to = match fact.kind.as_str() {
             "BreakerOpened" => "open",

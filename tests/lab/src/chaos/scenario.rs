@@ -164,6 +164,17 @@ pub struct Sign {
     pub facts: Vec<String>,
     /// A part of what the fact is about, such as `boutique/catalog`.
     pub about: String,
+    #[serde(default)]
+    pub by: By,
+}
+
+/// Whose facts count. Every caller has a sidecar that finds out for itself: the first is not always the one that visitors call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum By {
+    #[default]
+    Any,
+    Watched,
 }
 
 fn patience() -> Duration {
@@ -225,6 +236,13 @@ impl Scenario {
             only_with_mesh: Some("Without the mesh nobody injects it.".to_owned()),
             ..self.clone()
         })
+    }
+
+    /// Whether this pod, such as `boutique/storefront-0`, is one of a watched workload.
+    pub fn watches(&self, pod: &str) -> bool {
+        let name = pod.rsplit('/').next().unwrap_or(pod);
+        let workload = name.rsplit_once('-').map_or(name, |(workload, _)| workload);
+        self.watch.iter().any(|watched| watched == workload)
     }
 
     /// What a type cannot say.

@@ -46,6 +46,16 @@ pub fn render(rows: &[(&Scenario, Comparison)]) -> String {
                     verdict.claim, verdict.measured, verdict.bound
                 );
             }
+            let later = summary
+                .as_ref()
+                .and_then(Summary::detected_later_by_watched);
+            if let Some(later) = later {
+                let (watched, later) = (&scenario.watch[0], with_unit(later, "s"));
+                let _ = writeln!(
+                    text,
+                    "  {mode:<4} told    {watched} itself detected it: {later}"
+                );
+            }
         }
     }
     text

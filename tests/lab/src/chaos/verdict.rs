@@ -25,6 +25,9 @@ pub struct Summary {
     pub p99_ms: Option<f64>,
     pub attempts_per_request: Option<f64>,
     pub detected_s: Option<f64>,
+    /// By the watched sidecars; told beside the other, and no claim is about it.
+    #[serde(default)]
+    pub detected_by_watched_s: Option<f64>,
     pub recovered_s: Option<f64>,
     pub verdicts: Vec<Verdict>,
 }
@@ -60,12 +63,19 @@ impl Summary {
             p99_ms: number(Measure::P99, Phase::Fault),
             attempts_per_request: number(Measure::Arrivals, Phase::Fault).or(attempts),
             detected_s: number(Measure::Detected, Phase::Fault),
+            detected_by_watched_s: measure::detected_by_watched(scenario, record),
             recovered_s: measure::recovered(record),
             verdicts: claims
                 .iter()
                 .map(|claim| judge(claim, scenario, record))
                 .collect(),
         }
+    }
+
+    /// Where it is another moment than that of whoever was first.
+    pub fn detected_later_by_watched(&self) -> Option<f64> {
+        let later = self.detected_by_watched_s;
+        later.filter(|_| later != self.detected_s)
     }
 
     pub fn all_held(&self) -> bool {

@@ -179,7 +179,7 @@ fn numbers(
     y
 }
 
-/// Offered, goodput, p99, attempts a request, time to detect, time to recover.
+/// Offered, goodput, p99, attempts a request, time to detect (by the first, by the watched), time to recover.
 pub(super) fn figures(summary: &Summary) -> String {
     let mut parts = vec![
         format!("offered {:.0}/s", summary.offered_per_second),
@@ -189,6 +189,11 @@ pub(super) fn figures(summary: &Summary) -> String {
         ("p99", summary.p99_ms, "ms"),
         ("attempts a request", summary.attempts_per_request, ""),
         ("detected after", summary.detected_s, "s"),
+        (
+            "by the watched after",
+            summary.detected_later_by_watched(),
+            "s",
+        ),
         ("recovered after", summary.recovered_s, "s"),
     ];
     for (name, value, unit) in some {

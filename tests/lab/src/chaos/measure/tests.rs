@@ -10,6 +10,7 @@ load: {rate: 10, capacity: 8}
 phases: {warm: 0s, base: 10s, fault: 10s, recovery: 10s}
 fault: [{do: {kill: payment}}]
 focus: boutique/payment:50051
+watch: [checkout]
 detectedBy: {facts: [BreakerOpened], about: payment}
 healedBy: {facts: [BreakerClosed], about: payment}
 must: [{claim: c, measure: failed, atMost: 1}]
@@ -210,6 +211,47 @@ fn a_sign_counts_from_its_own_phase_and_not_from_before() {
     // Without sidecars there is no journal, and no fact is no proof of anything.
     record.run.mesh = false;
     assert_eq!(of(&claim(opened), &scenario(), &record), None);
+}
+
+#[test]
+fn a_sign_is_that_of_the_first_caller_or_of_the_watched_one_as_the_scenario_says() {
+    let by = |mut fact: Fact, reporter: &str| {
+        fact.reporter = reporter.into();
+        fact
+    };
+    let mut record = record(|_| "ok");
+    record.facts = vec![
+        by(fact(10.3, "BreakerOpened"), "boutique/recommendation-0"),
+        by(fact(10.4, "BreakerOpened"), "boutique/checkout-canary-0"),
+        fact(11.5, "BreakerOpened"),
+        by(fact(21.0, "BreakerClosed"), "boutique/recommendation-0"),
+        fact(22.0, "BreakerClosed"),
+    ];
+    let any = scenario();
+    assert!(near(measured("measure: detected", &record), 0.3));
+    assert!(near(measured("measure: healed", &record), 1.0));
+    let own = detected_by_watched(&any, &record);
+    assert!(near(own.expect("it did"), 1.5));
+    let text = SCENARIO.replace("about: payment}", "about: payment, by: watched}");
+    let watched = Scenario::parse(&text, std::path::Path::new("test.yaml")).expect("valid");
+    let measured = |text: &str| of(&claim(text), &watched, &record).expect("something");
+    assert!(near(measured("measure: detected"), 1.5));
+    assert!(near(measured("measure: healed"), 2.0));
+}
+
+#[test]
+fn attempts_until_a_breaker_opens_are_those_until_the_watched_one_does() {
+    let mut record = record(|_| "ok");
+    let look = |tenth: u32| Look {
+        t: f64::from(tenth) / 10.0,
+        attempts: Some(f64::from(tenth)),
+        ..Look::default()
+    };
+    record.looks = (0..300).map(look).collect();
+    let mut other = fact(10.5, "BreakerOpened");
+    other.reporter = "boutique/fulfilment-0".into();
+    record.facts = vec![other, fact(12.0, "BreakerOpened")];
+    assert!(near(measured("measure: attemptsUntilOpen", &record), 20.0));
 }
 
 #[test]
