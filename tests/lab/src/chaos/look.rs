@@ -1,6 +1,6 @@
 //! Looks at the watched sidecars all the time, and at whatever else a claim is about before and after.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -93,11 +93,21 @@ async fn follow(
 
 /// What is counted before and after.
 #[derive(Clone, Debug, Default)]
-pub struct Counts(pub BTreeMap<String, f64>);
+pub struct Counts {
+    numbers: BTreeMap<String, f64>,
+    /// Of the workloads that a claim about memory names: their sidecars, none of one that does not run.
+    sidecars: BTreeMap<String, Vec<Option<Sidecar>>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Sidecar {
+    pid: i32,
+    mib: f64,
+}
 
 impl Counts {
     pub async fn of(stage: &Stage, scenario: &Scenario) -> Result<Self> {
-        let mut counts = BTreeMap::new();
+        let mut counts = Self::default();
         if let Some(counter) = &scenario.counter {
             let text = get(stage, &counter.pod, counter.port, &counter.path).await?;
             let number = text.trim().parse();
@@ -107,49 +117,70 @@ impl Counts {
                     counter.pod, counter.path
                 ))
             })?;
-            counts.insert("arrivals".to_owned(), number);
+            counts.numbers.insert("arrivals".to_owned(), number);
         }
         for claim in scenario.must.iter().chain(&scenario.without) {
             if let (Measure::Memory, Some(workload)) = (claim.measure, &claim.about) {
-                let name = format!("memory of {workload}");
-                counts.insert(name, sidecar_mib(stage, workload)?);
+                let sidecars = sidecars(stage, workload)?;
+                counts.sidecars.insert(workload.clone(), sidecars);
             }
         }
-        counts.insert("crashes".to_owned(), sidecar_restarts(stage)?);
-        Ok(Self(counts))
+        let crashes = sidecar_restarts(stage)?;
+        counts.numbers.insert("crashes".to_owned(), crashes);
+        Ok(counts)
     }
 
     pub fn since(&self, before: &Self) -> BTreeMap<String, f64> {
-        let mut grown = self.0.clone();
-        for (name, value) in &mut grown {
-            *value -= before.0.get(name).copied().unwrap_or_default();
+        let mut since = self.numbers.clone();
+        for (name, value) in &mut since {
+            *value -= before.numbers.get(name).copied().unwrap_or_default();
         }
-        grown
+        for (workload, after) in &self.sidecars {
+            let before = before.sidecars.get(workload);
+            if let Some(mib) = before.and_then(|before| grown(before, after)) {
+                since.insert(format!("memory of {workload}"), mib);
+            }
+        }
+        since
     }
 }
 
-/// What the sidecars of a workload have in memory.
-fn sidecar_mib(stage: &Stage, workload: &str) -> Result<f64> {
+/// By how many MiB these sidecars grew. None unless there are some, all of them run, and they are the same processes
+/// still: one that was started again in between is small, and proves nothing.
+fn grown(before: &[Option<Sidecar>], after: &[Option<Sidecar>]) -> Option<f64> {
+    let all = |sidecars: &[Option<Sidecar>]| -> Option<(BTreeSet<i32>, f64)> {
+        let all: Vec<Sidecar> = sidecars.iter().copied().collect::<Option<_>>()?;
+        let pids = all.iter().map(|one| one.pid).collect();
+        Some((pids, all.iter().map(|one| one.mib).sum()))
+    };
+    let ((then, mib_then), (now, mib_now)) = (all(before)?, all(after)?);
+    (!now.is_empty() && then == now).then_some(mib_now - mib_then)
+}
+
+/// The sidecars of a workload, and what they have in memory.
+fn sidecars(stage: &Stage, workload: &str) -> Result<Vec<Option<Sidecar>>> {
     let lab = stage.shop().lab();
     let pods = lab.status()?.pods.into_iter();
     let sidecars = pods
         .filter(|pod| pod.workload == workload)
         .flat_map(|pod| pod.containers)
         .filter(|container| container.name == "weir-proxy");
-    let mut kib = 0.0;
+    let mut all = Vec::new();
     for sidecar in sidecars {
         let Some(pid) = sidecar.state.pid else {
+            all.push(None);
             continue;
         };
         let path = format!("/proc/{pid}/status");
         let said = lab.exec(None, &["grep", "VmRSS", &path])?.stdout;
-        let number = said
+        let kib = said
             .split_whitespace()
             .nth(1)
             .and_then(|kib| kib.parse::<f64>().ok());
-        kib += number.ok_or_else(|| Error::Lab(format!("{path} has no VmRSS")))?;
+        let mib = kib.map(|kib| kib / 1024.0);
+        all.push(mib.map(|mib| Sidecar { pid, mib }));
     }
-    Ok(kib / 1024.0)
+    Ok(all)
 }
 
 fn sidecar_restarts(stage: &Stage) -> Result<f64> {
@@ -206,5 +237,37 @@ pub async fn ledger(stage: &Stage) -> Result<String> {
             "payment's ledger: {code}: {}",
             output.stderr
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the notifier's sidecars grew by, of which these were there.
+    fn growth(before: &[Option<(i32, f64)>], after: &[Option<(i32, f64)>]) -> Option<f64> {
+        let counts = |sidecars: &[Option<(i32, f64)>]| {
+            let sidecars = sidecars.iter();
+            let sidecars = sidecars.map(|one| one.map(|(pid, mib)| Sidecar { pid, mib }));
+            Counts {
+                numbers: [("crashes".to_owned(), 1.0)].into(),
+                sidecars: [("notifier".to_owned(), sidecars.collect())].into(),
+            }
+        };
+        let since = counts(after).since(&counts(before));
+        assert_eq!(since["crashes"], 0.0);
+        since.get("memory of notifier").copied()
+    }
+
+    #[test]
+    fn memory_that_was_not_measured_of_the_same_processes_is_not_measured() {
+        let (one, other) = (Some((7, 10.0)), Some((8, 20.0)));
+        assert_eq!(growth(&[one, other], &[Some((8, 20.5)), one]), Some(0.5));
+        assert_eq!(growth(&[one], &[Some((7, 9.0))]), Some(-1.0));
+        assert_eq!(growth(&[one], &[Some((9, 5.0))]), None, "started again");
+        assert_eq!(growth(&[one, other], &[one, None]), None, "does not run");
+        assert_eq!(growth(&[None], &[one]), None);
+        assert_eq!(growth(&[one, other], &[one]), None, "one is gone");
+        assert_eq!(growth(&[], &[]), None, "there is none");
     }
 }
