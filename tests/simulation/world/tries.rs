@@ -99,6 +99,7 @@ impl World {
             outcome: Outcome::Success,
             connect_failed: false,
             retry_after: None,
+            over_quota: false,
             lost: false,
         };
         let rng = &mut self.engine.rng;
@@ -125,6 +126,7 @@ impl World {
             outcome: failed.outcome,
             connect_failed: failed.connect_failed,
             retry_after: None,
+            over_quota: false,
             lost: false,
         };
         let ejected = sidecar.ended(
@@ -225,6 +227,7 @@ impl World {
             outcome: Outcome::Cancelled,
             connect_failed: false,
             retry_after: None,
+            over_quota: false,
             lost: false,
         };
         let sidecar = &mut self.sidecars[call.sidecar];
