@@ -12,7 +12,7 @@ use std::path::Path;
 
 use super::record::{Record, read_json};
 use super::scenario::{self, Scenario};
-use super::session::{About, Comparison, compare, record_folder};
+use super::session::{About, Comparison, compare, record_of};
 use crate::error::{Doing, Error, Result};
 use crate::shop::Mesh;
 
@@ -34,10 +34,7 @@ pub fn all(root: &Path, session: &Path) -> Result<()> {
         let scenario = scenario
             .ok_or_else(|| Error::Request(format!("{name} is no scenario any more")))?
             .clone();
-        let load = |mesh| {
-            let folder = record_folder(session, &scenario, mesh);
-            folder.exists().then(|| Record::load(&folder)).transpose()
-        };
+        let load = |mesh| record_of(session, &scenario, mesh);
         let subject = Subject {
             off: load(Mesh::Off)?,
             on: load(Mesh::On)?,

@@ -18,6 +18,9 @@ use serde::{Deserialize, Serialize};
 use super::claim::Phase;
 use crate::error::{Doing, Error, Result};
 
+/// The file that is written when all others are.
+const LAST: &str = "run.json";
+
 #[derive(Clone, Debug, Default)]
 pub struct Record {
     pub run: Run,
@@ -96,12 +99,17 @@ impl Record {
         write_lines(&folder.join("requests.jsonl"), &self.requests)?;
         write_lines(&folder.join("facts.jsonl"), &self.facts)?;
         write_lines(&folder.join("looks.jsonl"), &self.looks)?;
-        write_json(&folder.join("run.json"), &self.run)
+        write_json(&folder.join(LAST), &self.run)
+    }
+
+    /// Written to its end.
+    pub fn is_whole(folder: &Path) -> bool {
+        folder.join(LAST).exists()
     }
 
     pub fn load(folder: &Path) -> Result<Self> {
         Ok(Self {
-            run: read_json(&folder.join("run.json"))?,
+            run: read_json(&folder.join(LAST))?,
             requests: read_lines(&folder.join("requests.jsonl"))?,
             facts: read_lines(&folder.join("facts.jsonl"))?,
             looks: read_lines(&folder.join("looks.jsonl"))?,

@@ -18,7 +18,7 @@ use crate::error::{Doing, Error, Result};
 use crate::shop::Mesh;
 
 /// For all pods, breakers and gates to be as they were.
-const SETTLED_WITHIN: Duration = Duration::from_secs(20);
+const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 /// A few visitors meanwhile: a breaker closes only when somebody calls.
 const VISITORS_PER_SECOND: f64 = 10.0;
 
@@ -70,10 +70,11 @@ pub async fn session(root: &Path, session: &Session) -> Result<Vec<String>> {
             .collect(),
     };
     write_json(&session.folder.join("session.json"), &about)?;
-    for mesh in &session.modes {
-        rehearse(root, session, *mesh).await?;
-    }
     let mut broken = Vec::new();
+    for mesh in &session.modes {
+        let shops = Shops { root, session };
+        broken.extend(rehearse(&shops, &session.scenarios, *mesh).await);
+    }
     let mut rows = Vec::new();
     for scenario in &session.scenarios {
         let comparison = compare(&session.folder, scenario)?;
@@ -84,19 +85,60 @@ pub async fn session(root: &Path, session: &Session) -> Result<Vec<String>> {
         rows.push((scenario, comparison));
     }
     print!("{}", table::render(&rows));
-    draw::all(root, &session.folder)?;
+    if let Err(error) = draw::all(root, &session.folder) {
+        broken.push(format!("not all is drawn: {error}"));
+    }
     println!("Records and pictures: {}", session.folder.display());
     Ok(broken)
 }
 
-/// All scenarios in one mode; those that need the same shop have the same.
-async fn rehearse(root: &Path, session: &Session, mesh: Mesh) -> Result<()> {
-    let mut waiting: Vec<&Scenario> = session
-        .scenarios
+/// Where scenarios are shown: shops in the lab, outside of tests.
+trait Theatre {
+    type Stage;
+
+    async fn open(&self, setting: &Setting) -> Result<Self::Stage>;
+    async fn settle(&self, stage: &Self::Stage) -> Result<()>;
+    /// Leaves a record.
+    async fn show(&self, stage: &Self::Stage, scenario: &Scenario, mesh: Mesh) -> Result<()>;
+    async fn close(&self, stage: Self::Stage) -> Result<()>;
+}
+
+struct Shops<'a> {
+    root: &'a Path,
+    session: &'a Session,
+}
+
+impl Theatre for Shops<'_> {
+    type Stage = Stage;
+
+    async fn open(&self, setting: &Setting) -> Result<Stage> {
+        Stage::open(self.root, setting, self.session.rootless).await
+    }
+
+    async fn settle(&self, stage: &Stage) -> Result<()> {
+        settle(stage).await
+    }
+
+    async fn show(&self, stage: &Stage, scenario: &Scenario, mesh: Mesh) -> Result<()> {
+        let record = run(stage, scenario, self.session.quick).await?;
+        record.save(&record_folder(&self.session.folder, scenario, mesh))
+    }
+
+    async fn close(&self, stage: Stage) -> Result<()> {
+        let closed = tokio::task::spawn_blocking(move || stage.close()).await;
+        closed.expect("closing does not panic")
+    }
+}
+
+/// All scenarios in one mode; those that need the same shop have the same. Says which could not be shown, and why: that
+/// is no reason to throw away what the others showed.
+async fn rehearse<T: Theatre>(theatre: &T, scenarios: &[Scenario], mesh: Mesh) -> Vec<String> {
+    let mut broken = Vec::new();
+    let mut waiting: Vec<&Scenario> = scenarios
         .iter()
         .filter(|one| mesh == Mesh::On || one.only_with_mesh.is_none())
         .collect();
-    while let Some(first) = waiting.first() {
+    while let Some(first) = waiting.first().copied() {
         let setting = Setting::of(first, mesh);
         let (now, later): (Vec<&Scenario>, Vec<&Scenario>) = waiting
             .into_iter()
@@ -105,34 +147,68 @@ async fn rehearse(root: &Path, session: &Session, mesh: Mesh) -> Result<()> {
         let mut stage = None;
         for scenario in now {
             let here = match stage.take() {
-                Some(stage) => stage,
-                None => Stage::open(root, &setting, session.rootless).await?,
+                Some(stage) => Ok(stage),
+                None => theatre.open(&setting).await,
             };
-            if let Err(error) = settle(&here).await {
-                let name = &scenario.name;
-                return Err(Error::Lab(format!(
-                    "before {name} the shop is not well: {error}"
-                )));
-            }
-            eprintln!("  {} {} …", scenario.id, scenario.title);
-            let record = run(&here, scenario, session.quick).await?;
-            record.save(&record_folder(&session.folder, scenario, mesh))?;
-            match settle(&here).await {
-                Ok(()) => stage = Some(here),
-                // What does not heal shows in the scenario's own claims; the next one gets another shop.
-                Err(error) => {
-                    eprintln!("  the shop did not become well again: {error}");
-                    here.close()?;
-                }
+            let shown = match here {
+                Ok(here) => show(theatre, here, scenario, mesh).await,
+                Err(error) => Err(error),
+            };
+            match shown {
+                Ok(well) => stage = well,
+                Err(error) => broken.push(not_shown(scenario, mesh, &error)),
             }
         }
-        if let Some(stage) = stage {
-            tokio::task::spawn_blocking(move || stage.close())
-                .await
-                .expect("closing does not panic")?;
+        if let Some(stage) = stage
+            && let Err(error) = theatre.close(stage).await
+        {
+            broken.push(not_shown(first, mesh, &error));
         }
     }
-    Ok(())
+    broken
+}
+
+/// One scenario. Returns the stage if it is well enough for another.
+async fn show<T: Theatre>(
+    theatre: &T,
+    stage: T::Stage,
+    scenario: &Scenario,
+    mesh: Mesh,
+) -> Result<Option<T::Stage>> {
+    let shown = match theatre.settle(&stage).await {
+        Ok(()) => {
+            eprintln!("  {} {} …", scenario.id, scenario.title);
+            theatre.show(&stage, scenario, mesh).await
+        }
+        Err(error) => Err(Error::Lab(format!(
+            "before it the shop is not well: {error}"
+        ))),
+    };
+    let well = match &shown {
+        Ok(()) => theatre.settle(&stage).await,
+        Err(_) => Ok(()),
+    };
+    // What does not heal shows in the scenario's own claims; the next one gets another shop.
+    if let Err(error) = &well {
+        eprintln!("  the shop did not become well again: {error}");
+    }
+    if shown.is_ok() && well.is_ok() {
+        return Ok(Some(stage));
+    }
+    let closed = theatre.close(stage).await;
+    shown.and(closed).map(|()| None)
+}
+
+fn not_shown(scenario: &Scenario, mesh: Mesh, error: &Error) -> String {
+    let mode = if mesh == Mesh::On {
+        "in the mesh"
+    } else {
+        "without the mesh"
+    };
+    let (id, name) = (&scenario.id, &scenario.name);
+    let said = format!("{id} {name}: {mode} it was not shown to its end: {error}");
+    eprintln!("  {said}");
+    said
 }
 
 /// Until every pod is ready, every breaker closed and no endpoint ejected.
@@ -178,23 +254,26 @@ async fn acting(stage: &Stage) -> Option<String> {
     None
 }
 
+/// None where it was not run, or not to its end.
+pub fn record_of(session: &Path, scenario: &Scenario, mesh: Mesh) -> Result<Option<Record>> {
+    let folder = record_folder(session, scenario, mesh);
+    let is_whole = Record::is_whole(&folder);
+    is_whole.then(|| Record::load(&folder)).transpose()
+}
+
 /// Judges what is in the folder, and writes it there.
 pub fn compare(session: &Path, scenario: &Scenario) -> Result<Comparison> {
     let judged = |mesh| -> Result<Option<Summary>> {
-        let folder = record_folder(session, scenario, mesh);
-        if !folder.exists() {
-            return Ok(None);
-        }
-        Ok(Some(Summary::of(scenario, &Record::load(&folder)?)))
+        let record = record_of(session, scenario, mesh)?;
+        Ok(record.map(|record| Summary::of(scenario, &record)))
     };
     let comparison = Comparison {
         off: judged(Mesh::Off)?,
         on: judged(Mesh::On)?,
     };
-    write_json(
-        &session.join(&scenario.name).join("summary.json"),
-        &comparison,
-    )?;
+    let folder = session.join(&scenario.name);
+    fs::create_dir_all(&folder).doing(|| format!("create {}", folder.display()))?;
+    write_json(&folder.join("summary.json"), &comparison)?;
     Ok(comparison)
 }
 
@@ -247,3 +326,6 @@ fn date() -> String {
         |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
     )
 }
+
+#[cfg(test)]
+mod tests;
