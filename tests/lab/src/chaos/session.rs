@@ -59,6 +59,9 @@ pub fn record_folder(session: &Path, scenario: &Scenario, mesh: Mesh) -> PathBuf
 /// Runs them all, and says what did not hold.
 pub async fn session(root: &Path, session: &Session) -> Result<Vec<String>> {
     fs::create_dir_all(&session.folder).doing(|| format!("create {}", session.folder.display()))?;
+    for scenario in &session.scenarios {
+        forget(&session.folder, scenario, &session.modes)?;
+    }
     let about = About {
         command: session.command.clone(),
         machine: machine(),
@@ -252,6 +255,18 @@ async fn acting(stage: &Stage) -> Option<String> {
         }
     }
     None
+}
+
+/// A record of an earlier session would be drawn and judged as this one's where this one has none.
+fn forget(session: &Path, scenario: &Scenario, modes: &[Mesh]) -> Result<()> {
+    for mesh in modes {
+        let folder = record_folder(session, scenario, *mesh);
+        match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            removed => removed.doing(|| format!("remove {}", folder.display()))?,
+        }
+    }
+    Ok(())
 }
 
 /// None where it was not run, or not to its end.

@@ -110,3 +110,20 @@ fn what_goes_wrong_elsewhere_costs_one_scenario_too() {
         assert!(broken[0].contains("C0 a"), "{broken:?}");
     }
 }
+
+#[test]
+fn a_record_of_an_earlier_session_is_no_record_of_this_one() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let (session, one) = (folder.path(), scenario("a"));
+    let is_there = |mesh| record_of(session, &one, mesh).expect("read").is_some();
+    for mesh in [Mesh::Off, Mesh::On] {
+        let record = Record::default();
+        record
+            .save(&record_folder(session, &one, mesh))
+            .expect("saved");
+    }
+    // Only what is about to run: the other mode stays beside it.
+    forget(session, &one, &[Mesh::On]).expect("removed");
+    assert!(is_there(Mesh::Off) && !is_there(Mesh::On));
+    forget(session, &one, &[Mesh::On]).expect("nothing is there");
+}
