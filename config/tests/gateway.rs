@@ -109,8 +109,8 @@ spec:
     let fares = |index: &Index| {
         let route = index.http_route(&ObjectName::new("boutique", "cart"));
         let route = route.expect("it is there").clone();
-        let resolved = (route.backend_refs().into_iter())
-            .map(|it| index.resolve(it, "HTTPRoute", "boutique").err());
+        let resolved =
+            (route.backend_refs().into_iter()).map(|it| index.resolve(&*route, it).err());
         resolved.collect::<Vec<_>>()
     };
     let mut index = index(&format!("{SERVICES}{route}"));
@@ -254,7 +254,7 @@ fn a_backend_may_be_headless_and_no_other_name() {
         let index = index(&format!("{services}{yaml}"));
         let route = index.http_route(&ObjectName::new("boutique", "it"));
         let route = route.expect("it is there").clone();
-        let resolved = index.resolve(route.backend_refs()[0], "HTTPRoute", "boutique");
+        let resolved = index.resolve(&*route, route.backend_refs()[0]);
         let sent = routing(&index)[0].rules[0].backends[0].to.is_some();
         (resolved.err(), sent)
     };
@@ -500,7 +500,7 @@ fn the_canary_of_the_shop_is_in_order() {
     let route = route.expect("it is there");
     assert_eq!(index.parents(&**route)[0].1, Parent::Accepted);
     for backend in route.backend_refs() {
-        assert!(index.resolve(backend, "GRPCRoute", "boutique").is_ok());
+        assert!(index.resolve(&**route, backend).is_ok());
     }
     let key = ServiceKey {
         namespace: "boutique".into(),
@@ -604,4 +604,27 @@ fn of_a_name_that_is_matched_twice_the_first_counts() {
     assert_eq!(of(&most.headers), [said("bar", "a")], "of more parameters");
     assert_eq!(of(&twice.headers), [said("foo", "a")]);
     assert_eq!(of(&twice.query), [said("q", "a"), said("Q", "c")]);
+}
+
+/// It was answered 500: the conformance tests of the standard (MeshConsumerRoute) have such a route and no grant.
+#[test]
+fn a_consumers_route_may_send_calls_to_its_own_parent_without_a_grant() {
+    let rules = "[{backendRefs: [{name: cart, namespace: boutique, port: 80}, {name: cart, namespace: boutique, port: 90},
+                  {name: next, namespace: boutique, port: 80}]}]";
+    let yaml = route("r", "canary", "2026-01-01T00:00:00Z", rules);
+    let index = index(&format!("{SERVICES}{yaml}"));
+    let route = index.http_route(&ObjectName::new("canary", "r"));
+    let route = route.expect("it is there");
+    let resolved = (route.backend_refs().into_iter()).map(|it| index.resolve(&**route, it));
+    assert_eq!(
+        resolved.collect::<Vec<_>>(),
+        [Ok(cart(80)), Ok(cart(90)), Err(Unresolved::RefNotPermitted)]
+    );
+    let routing = routing(&index);
+    let backends: Vec<_> = routing[0].rules[0]
+        .backends
+        .iter()
+        .map(|it| it.to.clone())
+        .collect();
+    assert_eq!(backends, [Some(cart(80)), Some(cart(90)), None]);
 }

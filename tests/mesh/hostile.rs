@@ -437,6 +437,20 @@ async fn the_sidecars_own_ports_lead_nowhere() {
     assert_alive(&world).await;
 }
 
+/// Prometheus in the mesh could scrape no sidecar: its own took another pod's port for one of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_pods_metrics_can_be_asked_for_from_the_mesh() {
+    let world = World::new();
+    let address = world.lab.pod("server").unwrap().address;
+    let stream = world.dial(&format!("{address}:14191"));
+    let ask = b"GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    let answer = answer_to(stream, ask, SOON).await;
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
+    assert!(answer.contains("weir_"), "{answer:?}");
+    assert_alive(&world).await;
+}
+
 /// A neighbour on the node's link sends another host's connections by way of the pod: its sidecar made them, an open relay.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_was_meant_for_another_host_is_not_relayed() {

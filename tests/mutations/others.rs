@@ -7,8 +7,11 @@ use crate::bugs::bugs;
 pub(crate) const CONFIG: &[Bug] = bugs! {
     "index/gateway.rs" {
         "a route sends calls into another namespace that has not been asked":
-            "!grants.any(|grant| grant.permits(kind, namespace, &service.name))" => "false",
+            "service.namespace == namespace" => "true",
             "gateway::a_backend_elsewhere_needs_a_grant_and_one_that_is_not_there_is_known_as_such";
+        "a consumer's route needs leave to go where it is called to":
+            "route.services().any(|(_, parent)| parent == *service)" => "false",
+            "gateway::a_consumers_route_may_send_calls_to_its_own_parent_without_a_grant";
         "a route is attached to a port that is not there":
             "port.is_tcp() && leads_to(parent, port)" => "port.is_tcp()",
             "gateway::a_parent_that_is_not_there_is_told_from_one_that_is";

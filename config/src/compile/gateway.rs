@@ -55,7 +55,7 @@ pub(super) fn compile(
 
 impl Draft {
     fn add_http(&mut self, index: &Index, route: &HttpRoute, age: usize) {
-        let compiler = Compiler::new(index, route);
+        let compiler = Compiler { index, route };
         for (place, said) in route.spec.rules.iter().enumerate() {
             let number = self.rules.len();
             for matches in rule::http_matches(said, number) {
@@ -67,7 +67,7 @@ impl Draft {
     }
 
     fn add_grpc(&mut self, index: &Index, route: &GrpcRoute, age: usize) {
-        let compiler = Compiler::new(index, route);
+        let compiler = Compiler { index, route };
         for (place, said) in route.spec.rules.iter().enumerate() {
             let number = self.rules.len();
             for matches in rule::grpc_matches(said, number) {

@@ -195,23 +195,17 @@ impl Index {
         found
     }
 
-    /// Whom a reference of a route means. `kind` and `namespace` are the route's.
-    pub fn resolve(
+    /// Whom a reference of a route means.
+    pub fn resolve<R: GatewayRoute>(
         &self,
+        route: &R,
         backend: &BackendRef,
-        kind: &str,
-        namespace: &str,
     ) -> Result<ServiceKey, Unresolved> {
         if !backend.is_service() {
             return Err(Unresolved::InvalidKind);
         }
-        let service = backend.service(namespace);
-        let grants = self.grants.values();
-        let mut grants =
-            grants.filter(|grant| grant.metadata.namespace() == service.namespace.as_str());
-        if service.namespace != namespace
-            && !grants.any(|grant| grant.permits(kind, namespace, &service.name))
-        {
+        let service = backend.service(route.metadata().namespace());
+        if !self.lets_in(route, &service) {
             return Err(Unresolved::RefNotPermitted);
         }
         let key = ServiceKey {
@@ -227,6 +221,18 @@ impl Index {
             true => Ok(key),
             false => Err(Unresolved::BackendNotFound),
         }
+    }
+
+    /// Nobody needs leave to go where he is called to anyway: a consumer's route may name its parent (GEP-1294).
+    fn lets_in<R: GatewayRoute>(&self, route: &R, service: &ObjectName) -> bool {
+        let (kind, namespace) = (R::KIND.name(), route.metadata().namespace());
+        let mut grants = self.grants.values();
+        service.namespace == namespace
+            || route.services().any(|(_, parent)| parent == *service)
+            || grants.any(|grant| {
+                grant.metadata.namespace() == service.namespace
+                    && grant.permits(kind, namespace, &service.name)
+            })
     }
 
     /// How a route fares with its parents in the mesh.

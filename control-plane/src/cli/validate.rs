@@ -244,7 +244,7 @@ impl Found {
 
     /// Parents and backends of a route that are not there, or not to be had.
     fn unattached_route<R: GatewayRoute>(&self, route: &R) -> Vec<Diagnostic> {
-        let (namespace, kind) = (route.metadata().namespace(), R::KIND.name());
+        let namespace = route.metadata().namespace();
         let reference = ResourceRef {
             kind: R::KIND,
             name: route.metadata().object_name(),
@@ -273,7 +273,7 @@ impl Found {
             })
             .collect();
         for backend in route.backend_refs() {
-            let why = match self.index.resolve(backend, kind, namespace) {
+            let why = match self.index.resolve(route, backend) {
                 Ok(_) => continue,
                 Err(Unresolved::BackendNotFound)
                     if self.is_refused(&backend.service(namespace)) =>

@@ -31,7 +31,7 @@ impl Mesh {
 fn parents<R: GatewayRoute>(index: &Index, route: &R) -> Vec<RouteParent> {
     let namespace = route.metadata().namespace();
     let unresolved = route.backend_refs().into_iter().find_map(|backend| {
-        let why = index.resolve(backend, R::KIND.name(), namespace).err()?;
+        let why = index.resolve(route, backend).err()?;
         let port = backend
             .port
             .map_or(String::new(), |port| format!(" with a port {port}"));

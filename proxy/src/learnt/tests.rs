@@ -191,7 +191,7 @@ fn a_probe_that_meets_a_rate_limit_has_found_the_endpoint_well() {
             may_open: true,
             ..Pool::default()
         };
-        let mut end = |learnt: &mut Learnt, outcome, over_quota, now| {
+        let end = |learnt: &mut Learnt, outcome, over_quota, now| {
             let call = learnt.start(true, now);
             let end = Ended {
                 outcome,

@@ -17,21 +17,12 @@ use crate::snapshot::{
 const FOUND: u16 = 302;
 
 /// Knows whom the references of one route mean.
-pub(super) struct Compiler<'a> {
-    index: &'a Index,
-    kind: &'static str,
-    namespace: &'a str,
+pub(super) struct Compiler<'a, Route> {
+    pub(super) index: &'a Index,
+    pub(super) route: &'a Route,
 }
 
-impl<'a> Compiler<'a> {
-    pub(super) fn new<R: GatewayRoute>(index: &'a Index, route: &'a R) -> Self {
-        Self {
-            index,
-            kind: R::KIND.name(),
-            namespace: route.metadata().namespace(),
-        }
-    }
-
+impl<Route: GatewayRoute> Compiler<'_, Route> {
     pub(super) fn http(&self, said: &HttpRouteRule) -> Rule {
         let prefix = said.matches.iter().find_map(prefix_of);
         let mut rule = self.rule(&said.filters, &said.backend_refs, prefix.as_deref());
@@ -90,7 +81,7 @@ impl<'a> Compiler<'a> {
     fn backend(&self, said: &BackendRef) -> RuleBackend {
         let (request, response) = header_changes(&said.filters);
         RuleBackend {
-            to: self.index.resolve(said, self.kind, self.namespace).ok(),
+            to: self.index.resolve(self.route, said).ok(),
             weight: said.weight(),
             request,
             response,
@@ -100,9 +91,7 @@ impl<'a> Compiler<'a> {
     /// `None`: it is none, or there is nobody to send copies to, which its status says.
     fn mirror(&self, filter: &RouteFilter) -> Option<Mirror> {
         let said = filter.request_mirror.as_ref()?;
-        let to = self
-            .index
-            .resolve(&said.backend_ref, self.kind, self.namespace);
+        let to = self.index.resolve(self.route, &said.backend_ref);
         let (numerator, denominator) = match (said.percent, said.fraction) {
             (Some(percent), _) => (u32::from(percent.get()), 100),
             (None, Some(fraction)) => (
