@@ -200,7 +200,7 @@ fn a_probe_that_meets_a_rate_limit_has_found_the_endpoint_well() {
                 over_quota,
                 lost: false,
             };
-            learnt.ended(call, end, || P99, pool.clone(), now, 0);
+            learnt.ended(call, end, || P99, pool, now, 0);
         };
         while learnt.gate.state() != Phase::Open {
             end(&mut learnt, Outcome::Failure(Fault::Hard), false, now);

@@ -42,7 +42,7 @@ impl Orders {
         self
     }
 
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.0.len()
     }
 
@@ -109,7 +109,7 @@ mod tests {
         ];
         let after = orders(&[&before[..], &since[..]].concat());
         let run = after.since(&orders(&before));
-        assert_eq!((run.len(), run.open()), (3, 1));
+        assert_eq!((run.count(), run.open()), (3, 1));
         assert_eq!(run.confirmed().collect::<Vec<_>>(), ["c"]);
         Orders::parse("orderview: UNAVAILABLE").expect_err("no fact");
     }

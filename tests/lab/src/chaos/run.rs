@@ -140,7 +140,7 @@ impl<'a> Performance<'a> {
         if let Some(before) = orders_before {
             let orders = look::orders_since(stage, &before).await?;
             let confirmed = orders.confirmed().count();
-            counts.insert("orders logged".into(), orders.len() as f64);
+            counts.insert("orders logged".into(), orders.count() as f64);
             counts.insert("orders open".into(), orders.open() as f64);
             counts.insert("orders confirmed".into(), confirmed as f64);
             if self.needs_any(&CHARGES) {
