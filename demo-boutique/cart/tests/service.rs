@@ -140,7 +140,6 @@ async fn a_dead_redis_fails_calls_at_once_and_a_new_one_is_found() {
         .expect("added");
 
     let port = redis.kill().await;
-    let mut took = Vec::new();
     for _ in 0..20 {
         let start = Instant::now();
         let status = client
@@ -148,11 +147,12 @@ async fn a_dead_redis_fails_calls_at_once_and_a_new_one_is_found() {
             .await
             .expect_err("no redis");
         assert_eq!(status.code(), Code::Unavailable, "{status}");
-        took.push(start.elapsed());
+        assert!(
+            start.elapsed() < Duration::from_millis(200),
+            "{:?}",
+            start.elapsed()
+        );
     }
-    took.sort();
-    // Of all of them: one may meet a machine that does something else.
-    assert!(took[10] < Duration::from_millis(200), "{took:?}");
 
     let _redis = Redis::start_at(port).await;
     let patience = Instant::now() + Duration::from_secs(3);

@@ -90,7 +90,7 @@ class FaultsTest {
     }
     CompletableFuture.allOf(calls.toArray(CompletableFuture[]::new)).orTimeout(5, SECONDS).join();
     long tookMs = (System.nanoTime() - start) / 1_000_000;
-    assertTrue(tookMs >= 299, tookMs + " ms for six calls on two slots of 100 ms");
+    assertTrue(tookMs >= 299 && tookMs < 1500, tookMs + " ms for six calls on two slots of 100 ms");
   }
 
   @Test
