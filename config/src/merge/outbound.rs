@@ -4,6 +4,7 @@ use super::fallback::fallback;
 use super::{Effective, Layer, Merge};
 use crate::resource::{Deadline, HashAttribute, Outbound, RetryCause};
 use crate::snapshot::{self, BalanceAlgorithm, HashBy};
+use crate::units::Duration;
 
 /// `prefix` stands before each path, such as `routes[2].`.
 pub(crate) fn outbound(
@@ -18,7 +19,7 @@ pub(crate) fn outbound(
     let retries = retries(&mut merge, default.retries);
     let hedging = hedging(&mut merge);
     let gate = gate(&mut merge, default.gate);
-    let breaker = breaker(&mut merge);
+    let breaker = breaker(&mut merge, deadline);
     let balance = balance(&mut merge, default.balance);
     let value = snapshot::Outbound {
         deadline,
@@ -109,7 +110,10 @@ fn gate(merge: &mut Merge<'_, Outbound>, default: snapshot::Gate) -> snapshot::G
 }
 
 /// There is a breaker when any layer has the block; its fields then merge like all others.
-fn breaker(merge: &mut Merge<'_, Outbound>) -> Option<snapshot::Breaker> {
+fn breaker(
+    merge: &mut Merge<'_, Outbound>,
+    deadline: Option<Duration>,
+) -> Option<snapshot::Breaker> {
     let block = merge.block("outbound.circuitBreaker", |o| o.circuit_breaker.as_ref());
     let (mut breaker, default) = (block.if_said()?, snapshot::Breaker::default());
     Some(snapshot::Breaker {
@@ -119,7 +123,9 @@ fn breaker(merge: &mut Merge<'_, Outbound>) -> Option<snapshot::Breaker> {
         slow_call_rate: breaker.field("slowCallRate", default.slow_call_rate, |it| {
             it.slow_call_rate
         }),
-        slow_call_duration: breaker.said("slowCallDuration", |it| it.slow_call_duration),
+        slow_call_duration: breaker.field("slowCallDuration", deadline.map(Duration::half), |it| {
+            Some(Some(it.slow_call_duration?))
+        }),
         open_for: breaker.field("openFor", default.open_for, |it| it.open_for),
         half_open_calls: breaker.field("halfOpenCalls", default.half_open_calls, |it| {
             it.half_open_calls

@@ -145,7 +145,7 @@ pub struct CircuitBreaker {
     /// Percent of slow calls that opens it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow_call_rate: Option<Percent>,
-    /// A call that takes longer is slow. Absent: slowness does not open it.
+    /// A call whose answer takes longer to begin is slow. Default: half of the deadline; without one, no call is slow.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow_call_duration: Option<Duration>,
     #[serde(skip_serializing_if = "Option::is_none")]

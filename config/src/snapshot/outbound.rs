@@ -160,7 +160,7 @@ pub struct Breaker {
     pub minimum_calls: Count<1, 100_000>,
     pub failure_rate: Percent,
     pub slow_call_rate: Percent,
-    /// `None`: slowness does not open it.
+    /// `None`: slowness does not open it. Unless said otherwise, half of the deadline.
     pub slow_call_duration: Option<Duration>,
     pub open_for: Duration,
     pub half_open_calls: Count<1, 100>,

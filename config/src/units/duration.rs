@@ -51,6 +51,12 @@ impl Duration {
     pub const fn get(self) -> StdDuration {
         self.time
     }
+
+    /// At least a millisecond, as all are.
+    pub fn half(self) -> Self {
+        let millis = u64::try_from(self.time.as_millis()).unwrap_or(u64::MAX);
+        Self::from_millis((millis / 2).max(1))
+    }
 }
 
 /// However it is written.

@@ -167,6 +167,19 @@ fn a_route_is_laid_over_what_holds_for_all_calls() {
         (breaker.window.to_string(), breaker.open_for.to_string()),
         ("20s".to_owned(), "9s".to_owned())
     );
+    let slow = |route: usize| {
+        let breaker = service.routes[route].outbound.breaker;
+        breaker
+            .and_then(|it| it.slow_call_duration)
+            .map(|it| it.to_string())
+    };
+    assert_eq!(
+        slow(0).as_deref(),
+        Some("1s"),
+        "half of the route's deadline"
+    );
+    assert_eq!(slow(1), None, "nothing is slow where nothing has to end");
+    assert_eq!(slow(5).as_deref(), Some("500ms"));
 
     assert_eq!(service.routes[1].outbound.deadline, None, "Unlimited");
     let quotes = service.routes[3]

@@ -50,7 +50,7 @@ impl Check<'_> {
         );
         let Some(slow) = breaker.slow_call_duration else {
             if self.is_said(rate) {
-                let message = "slowCallRate has no effect without slowCallDuration: no call is ever called slow";
+                let message = "slowCallRate has no effect without a deadline or slowCallDuration: no call is ever called slow";
                 let help = "say how long a call may take, such as slowCallDuration: 500ms";
                 self.tell(Severity::Warning, &[rate], message.to_owned(), help);
             }
@@ -58,6 +58,7 @@ impl Check<'_> {
         };
         if let Some(deadline) = self.effective.value.deadline
             && slow >= deadline
+            && self.is_said(duration)
         {
             let message = format!(
                 "a call is slow after {slow}, but every call has ended after {}: none is ever seen to be slow",
