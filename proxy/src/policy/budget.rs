@@ -15,7 +15,8 @@
 //! Savings are for one endpoint that fails, not for a service that does: spent at once by twenty sidecars, ten tokens
 //! each are a quarter more load in the very second in which the service falters. So failures take from them, as in A6,
 //! and retries take turns, also the last one that is saved for (G5 in `tests/simulation`). More turns than 30 % failures
-//! let come in, so that those are limited by what is earned (G8).
+//! let come in, so that those are limited by what is earned (G8). Who lets more be earned or saved than by default lets
+//! as many more turns come.
 //!
 //! Counted in thousandths, in integers: no rounding error lets a retry through.
 
@@ -36,10 +37,12 @@ pub const TRANSPARENT: Millitokens = Millitokens(100);
 /// eleven fail, all that the eleventh brings in.
 const FAILURE: Millitokens = Millitokens(10);
 
-/// Retries take turns: there is one for so many first attempts of the last second …
-const CALLS_A_TURN: f64 = 12.5;
-/// … and at least one a second.
+/// Retries take turns: there is one for so many first attempts of the last second as earn this much, 12.5 of them by
+/// default …
+const EARNED_A_TURN: f64 = 1.25;
+/// … and at least one a second, or as many more as can be saved up more than by default.
 const TURN_MAX: Duration = Duration::from_secs(1);
+const BURST_OF_TURN_MAX: Duration = Duration::from_secs(10);
 
 /// Nobody says when a success will pay for a try.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
@@ -121,10 +124,16 @@ impl Budget {
     pub fn withdraw_in_turn(&mut self, now: Instant) -> bool {
         let paid = self.withdraw(ATTEMPT, now);
         if paid {
-            let wait = TURN_MAX.mul_f64(CALLS_A_TURN / self.calls.a_second());
-            self.turn = self.turn.max(now) + wait.min(TURN_MAX);
+            self.turn = self.turn.max(now) + self.between_turns();
         }
         paid
+    }
+
+    fn between_turns(&self) -> Duration {
+        let earned_a_second = self.calls.a_second() * f64::from(self.per_success) / 1000.0;
+        let of_calls = Duration::from_secs(1).mul_f64(EARNED_A_TURN / earned_a_second);
+        let of_burst = BURST_OF_TURN_MAX * 1000 / self.burst;
+        of_calls.min(of_burst).min(TURN_MAX)
     }
 
     /// How long a try that is still waited for goes on: as long as no other one would be paid for, it is all there is.
@@ -194,7 +203,7 @@ fn burst(config: Config) -> u32 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use weir_config::units::Count;
+    use weir_config::units::{Count, Ratio};
 
     fn budget() -> (Budget, Instant) {
         let now = Instant::now();
@@ -268,6 +277,32 @@ mod tests {
                 );
             }
             assert_eq!(budget.turn(now + Duration::from_secs(3)), Duration::ZERO);
+        }
+    }
+
+    /// They were paced by what is earned by default, whatever was earned.
+    #[test]
+    fn who_earns_or_saves_more_has_more_turns_and_who_earns_less_has_fewer() {
+        for (per_success, burst, calls, wait) in [
+            (0.1, 10, 1000, 12.5),
+            (1.0, 10, 1000, 1.25),
+            (0.01, 10, 1000, 125.0),
+            (0.1, 100, 1, 100.0),
+            (1.0, 1000, 1, 10.0),
+            (0.01, 1, 1, 1000.0),
+        ] {
+            let (_, now) = budget();
+            let config = Config {
+                per_success: Ratio::try_from(per_success).expect("a ratio"),
+                burst: Count::of(burst),
+            };
+            let mut budget = Budget::new(config, now);
+            for _ in 0..calls {
+                budget.deposit(now);
+            }
+            assert!(budget.withdraw_in_turn(now));
+            let waits = budget.turn(now).as_secs_f64() * 1000.0;
+            assert!((waits - wait).abs() < 0.01, "{config:?}: {waits} ms");
         }
     }
 
@@ -385,7 +420,7 @@ mod tests {
             let within = |of: &[Instant], from: Instant| of.iter().filter(|&&at| at >= from && at < from + second).count();
             let busiest = calls.iter().map(|&from| within(&calls, from)).max().unwrap_or(0);
             for &from in &sent {
-                prop_assert!(within(&sent, from) as f64 <= 2.0 + busiest as f64 / CALLS_A_TURN);
+                prop_assert!(within(&sent, from) as f64 <= 2.0 + busiest as f64 / 12.5);
             }
         }
 
