@@ -361,7 +361,14 @@ fn request(
             priority = Priority::parse(said.as_bytes(), priority).unwrap_or(priority);
         }
     }
+    // What strangers say of it has been taken off their calls, so an app has it of nobody but itself.
+    let mut says_tier = false;
     if mentions.own {
+        let said = head.headers.get(&head::CRITICALITY).filter(|_| outbound);
+        if let Some(said) = said.and_then(|said| Priority::parse(said.as_bytes(), priority)) {
+            priority.tier = said.tier;
+            says_tier = true;
+        }
         head::strip_own_headers(&mut head.headers);
     }
     let context = Context {
@@ -389,6 +396,7 @@ fn request(
         stands_in: false,
         interim,
         priority,
+        says_tier,
         caller: connection.caller.clone(),
         names,
         terms: None,

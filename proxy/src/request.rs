@@ -66,6 +66,8 @@ pub struct Context {
     pub interim: Option<Interim>,
     /// What goes first when not all can be served.
     pub priority: Priority,
+    /// Outbound: the app says itself how much its call matters.
+    pub says_tier: bool,
     /// Who called, as proven by mutual TLS.
     pub caller: Option<Arc<str>>,
     /// For the flight recorder.
@@ -162,6 +164,7 @@ impl Context {
             stands_in: false,
             interim: None,
             priority: Priority::default(),
+            says_tier: false,
             caller: None,
             names: Names::default(),
             terms: None,

@@ -6,6 +6,7 @@ use tower::service_fn;
 
 use super::*;
 use crate::ahead::ReadAhead;
+use crate::backend::tests::backend;
 use crate::body::{Duty, Guard};
 use crate::drain;
 
@@ -303,4 +304,34 @@ async fn a_coding_that_would_get_lost_is_refused() {
             "{coding}"
         );
     }
+}
+
+/// An app's own word was taken off with what strangers say.
+#[tokio::test]
+async fn an_app_says_how_much_its_calls_matter_and_a_stranger_says_it_of_nobody() {
+    let tier = |target: Target, caller: Option<&str>, said: &str| {
+        let connection = Connection {
+            caller: caller.map(Into::into),
+            ..connection(target)
+        };
+        let incoming = http::Request::get("/").header("host", "a");
+        let incoming = incoming.header("x-weir-criticality", said);
+        let incoming = incoming.body(Body::empty()).expect("a request");
+        let mentions = Mentions::of(incoming.headers());
+        let names = Names::none(0);
+        let request = request(&connection, incoming, names, mentions, false, None);
+        let request = request.expect("it is fine");
+        assert!(!request.head.headers.contains_key("x-weir-criticality"));
+        (request.context.priority.tier, request.context.says_tier)
+    };
+    let to = || Target::Service(backend(weir_config::snapshot::Outbound::default(), &[]));
+    assert_eq!(tier(to(), None, "sheddable"), (Tier::Sheddable, true));
+    assert_eq!(
+        tier(to(), None, "critical; cohort=3"),
+        (Tier::Critical, true)
+    );
+    assert_eq!(tier(to(), None, "utmost"), (Tier::Default, false));
+    assert_eq!(tier(app(), None, "critical"), (Tier::Default, false));
+    let proven = Some("spiffe://weir.local/ns/a/sa/b");
+    assert_eq!(tier(app(), proven, "critical"), (Tier::Critical, false));
 }

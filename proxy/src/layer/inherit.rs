@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::head;
 use crate::policy::inheritance::{End, Inheritance, Inherited};
 use crate::policy::outcome::Outcome;
+use crate::policy::priority::Priority;
 use crate::request::Request;
 use crate::telemetry;
 use crate::trace::TraceKey;
@@ -101,7 +102,13 @@ impl Shared {
             context.deadline = context.deadline.min(inherited.deadline);
         }
         context.is_retry |= inherited.is_retry;
-        context.priority = inherited.priority;
+        context.priority = match context.says_tier {
+            true => Priority {
+                tier: context.priority.tier,
+                ..inherited.priority
+            },
+            false => inherited.priority,
+        };
         context.heir = Some(Heir {
             shared: self.clone(),
             key,

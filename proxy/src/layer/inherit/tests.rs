@@ -5,6 +5,7 @@ use tower::service_fn;
 use super::*;
 use crate::body::Body;
 use crate::policy::deadline::Deadline;
+use crate::policy::priority::Tier;
 use crate::request::Context as RequestContext;
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -173,4 +174,21 @@ async fn a_failure_is_marked_when_a_call_below_it_was_retried_in_vain_and_a_succ
             "{status}"
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_app_says_of_its_call_counts_more_than_what_it_inherits() {
+    let shared = Arc::new(Shared::default());
+    let mut incoming = request(Some(TRACE), Some("spiffe://a/ns/b/sa/c"), Some(SPAN));
+    let priority = |tier, cohort| Priority { tier, cohort };
+    incoming.context.priority = priority(Tier::Critical, 17);
+    let bequest = shared.bequest(&incoming).expect("noted");
+    for (says_tier, expected) in [(false, Tier::Critical), (true, Tier::Sheddable)] {
+        let mut own = request(Some(TRACE), None, None);
+        own.context.priority = priority(Tier::Sheddable, 99);
+        own.context.says_tier = says_tier;
+        shared.inherit(&mut own, true);
+        assert_eq!(own.context.priority, priority(expected, 17));
+    }
+    drop(bequest);
 }
