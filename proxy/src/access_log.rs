@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 use weir_config::snapshot::AccessLog as Format;
 
-use crate::body::Body;
+use crate::body::{Body, says_status};
 use crate::error::Error;
 use crate::policy::outcome::Outcome;
 use crate::request::{Protocol, Request};
@@ -204,8 +204,7 @@ impl Entry {
 
     pub fn answered(&mut self, response: &Response<Body>) {
         self.status = response.status().as_u16();
-        self.grpc_status = response
-            .headers()
+        self.grpc_status = says_status(response)
             .get(&crate::head::GRPC_STATUS)
             .and_then(|value| value.to_str().ok())
             .map(str::to_owned);

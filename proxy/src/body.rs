@@ -14,9 +14,10 @@ mod watch;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
@@ -28,6 +29,7 @@ use crate::http1;
 use crate::layer::authorize::Held;
 use crate::layer::fault::Injection;
 use crate::policy::outcome::{Fault, Outcome};
+use crate::policy::pushback::Pushback;
 use crate::replay::{Attempt, Replay};
 
 pub use copy::{Copy, Room};
@@ -87,6 +89,21 @@ impl Body {
     /// One try's view of a request body that may have to be sent again.
     pub fn attempt(attempt: Attempt) -> Self {
         Self::of(Source::Attempt(attempt))
+    }
+
+    /// Of an answer: ready when there is something behind its head, which stays there to be read.
+    pub fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.source {
+            Source::Download(download) => download.poll_first(cx),
+            _ => Poll::Ready(()),
+        }
+    }
+
+    fn trailers_alone(&self) -> Option<&HeaderMap> {
+        match &self.source {
+            Source::Download(download) => download.trailers_alone(),
+            _ => None,
+        }
     }
 
     /// Who waits for the end of a call that goes on after its answer, which has no body.
@@ -263,11 +280,23 @@ impl Drop for Body {
     }
 }
 
+/// Where a gRPC call says how it went: in its head, or in trailers that are known to follow with no message between.
+pub fn says_status(response: &Response<Body>) -> &HeaderMap {
+    let trailers = response.body().trailers_alone();
+    trailers.unwrap_or_else(|| response.headers())
+}
+
+/// When whoever answered wants to be asked again.
+pub fn pushback(response: &Response<Body>, today: SystemTime) -> Option<Pushback> {
+    let of = |headers| Pushback::of_headers(headers, today);
+    of(says_status(response)).or_else(|| of(response.headers()))
+}
+
 /// What the head of an answer says about how the call went. Looked up once for all the layers that ask.
 pub fn outcome(response: &Response<Body>) -> Outcome {
     match &response.body().watch {
         Some(watch) => watch.outcome,
-        None => watch::of_head(response.status(), response.headers()),
+        None => watch::of_head(response.status(), says_status(response)),
     }
 }
 

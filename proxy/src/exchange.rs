@@ -266,6 +266,8 @@ pub struct Download {
     left: Option<u64>,
     data_ended: bool,
     ended: bool,
+    /// What came behind the head, where somebody wanted to know before it is read.
+    first: Option<BodyFrame>,
     /// The rest of the request that this answers.
     upload: Option<Rest>,
     /// Given back when the stream is gone.
@@ -279,6 +281,7 @@ impl Download {
             left: length.and_then(|length| length.to_str().ok()?.parse().ok()),
             data_ended: false,
             ended: false,
+            first: None,
             stream,
             upload: None,
             slot: None,
@@ -286,7 +289,23 @@ impl Download {
     }
 
     pub fn is_end_stream(&self) -> bool {
-        self.ended || self.stream.is_end_stream()
+        match &self.first {
+            Some(first) => first.is_none(),
+            None => self.ended || self.stream.is_end_stream(),
+        }
+    }
+
+    /// Ready when there is something behind the head; it is read as if nobody had looked.
+    pub fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.first.is_none() {
+            self.first = Some(ready!(self.poll_next(cx)));
+        }
+        Poll::Ready(())
+    }
+
+    /// Those that came behind the head with nothing before them, as far as is known.
+    pub fn trailers_alone(&self) -> Option<&HeaderMap> {
+        self.first.as_ref()?.as_ref()?.as_ref().ok()?.trailers_ref()
     }
 
     pub fn size_hint(&self) -> SizeHint {
@@ -297,16 +316,26 @@ impl Download {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = match self.first.take() {
+            Some(first) => first,
+            None => ready!(self.poll_next(cx)),
+        };
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            // It fails only for a stream that is gone.
+            let _ = self.stream.flow_control().release_capacity(data.len());
+            if let Some(left) = &mut self.left {
+                *left = left.saturating_sub(data.len() as u64);
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<BodyFrame> {
         while !self.data_ended {
             match ready!(self.stream.poll_data(cx)) {
-                Some(Ok(data)) => {
-                    // It fails only for a stream that is gone.
-                    let _ = self.stream.flow_control().release_capacity(data.len());
-                    if let Some(left) = &mut self.left {
-                        *left = left.saturating_sub(data.len() as u64);
-                    }
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
-                }
+                Some(Ok(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
                 Some(Err(error)) => return self.broken(error),
                 None => self.data_ended = true,
             }
@@ -320,7 +349,7 @@ impl Download {
         }
     }
 
-    fn broken(&mut self, error: h2::Error) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn broken(&mut self, error: h2::Error) -> Poll<BodyFrame> {
         self.ended = true;
         Poll::Ready(Some(Err(error.into())))
     }

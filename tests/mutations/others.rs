@@ -5,6 +5,11 @@ use crate::bugs::bugs;
 
 #[rustfmt::skip]
 pub(crate) const CONFIG: &[Bug] = bugs! {
+    "merge/outbound.rs" {
+        "no call is slow unless a policy says when":
+            "deadline.map(Duration::half)" => "deadline.and(None)",
+            "compile::outbound::a_route_is_laid_over_what_holds_for_all_calls";
+    }
     "index/gateway.rs" {
         "a route sends calls into another namespace that has not been asked":
             "service.namespace == namespace" => "true",

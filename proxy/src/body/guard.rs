@@ -47,7 +47,7 @@ impl<D: Duty> Guard<D> {
         if let Ok(response) = &mut result
             && response.body().watch.is_none()
         {
-            let watch = Watch::new(response.status(), response.headers());
+            let watch = Watch::of(response);
             response.body_mut().watch = Some(Box::new(watch));
         }
         duty.answered(&result);

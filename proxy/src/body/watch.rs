@@ -4,10 +4,11 @@ use std::pin::Pin;
 use std::task::Context;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Frame;
 use tokio::time::{Instant, Sleep};
 
+use super::Body;
 use super::copy::Copy;
 use super::guard::Guards;
 use crate::error::PROXY_ERROR;
@@ -27,6 +28,16 @@ pub(super) struct Watch {
 }
 
 impl Watch {
+    pub(super) fn of(response: &Response<Body>) -> Self {
+        let mut watch = Self::new(response.status(), response.headers());
+        if let Some(trailers) = response.body().trailers_alone()
+            && let Some(outcome) = of_grpc_status(trailers)
+        {
+            watch.outcome = outcome;
+        }
+        watch
+    }
+
     pub(super) fn new(status: StatusCode, headers: &HeaderMap) -> Self {
         let content_type = headers
             .get(http::header::CONTENT_TYPE)

@@ -120,7 +120,7 @@ impl Duty for Chosen {
             latency.record(took, now);
         } else {
             self.retry_after =
-                Pushback::of_headers(headers, SystemTime::now()).and_then(Pushback::delay);
+                body::pushback(response, SystemTime::now()).and_then(Pushback::delay);
         }
     }
 

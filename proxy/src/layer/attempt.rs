@@ -1,10 +1,12 @@
 //! Innermost: one try. Chooses an endpoint, sends the request, and tells the endpoint's gate and latency how it went.
 
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::future::Either;
+use http::Response;
 use tokio::time::Instant;
 use tower::Service;
 
@@ -15,6 +17,9 @@ use crate::error::Error;
 use crate::member::Member;
 use crate::policy::deadline::Deadline;
 use crate::request::{Request, Share};
+
+/// A message or trailers follow a head at once, or, where Nagle meets a delayed ACK, 40 ms later. The head waits no longer.
+const BEGUN_MAX: Duration = Duration::from_millis(50);
 
 #[derive(Clone)]
 pub struct Attempt<T = Sockets> {
@@ -48,7 +53,7 @@ impl Transport for Sockets {
 }
 
 impl<T: Transport> Service<Box<Request>> for Attempt<T> {
-    type Response = http::Response<Body>;
+    type Response = Response<Body>;
     type Error = Error;
     type Future = AnswerFuture;
 
@@ -74,6 +79,8 @@ impl<T: Transport> Service<Box<Request>> for Attempt<T> {
                 chosen.race = Some(race.clone());
             }
             let replayable = request.context.replayable;
+            let grpc = request.context.grpc;
+            let has_second = replayable || request.context.race.is_some();
             let deadline = request.context.deadline;
             let share = request.context.share.take();
             let ends = Ends {
@@ -95,7 +102,7 @@ impl<T: Transport> Service<Box<Request>> for Attempt<T> {
                     Either::Right(Box::pin(sent))
                 }
             });
-            let result = tokio::select! {
+            let mut result = tokio::select! {
                 biased;
                 result = &mut call => result,
                 () = left(ejected, share.as_ref()), if replayable => {
@@ -107,12 +114,33 @@ impl<T: Transport> Service<Box<Request>> for Attempt<T> {
                     Error::PerTryTimeout { address: member.address() }
                 }),
             };
+            let is_late = grpc && result.as_mut().is_ok_and(has_yet_to_begin);
+            if is_late && has_second {
+                result = Box::pin(begun(result)).await;
+            }
             guard.settle(match injected {
                 Some(policy) => result.map_err(|error| in_whose_time(error, &policy)),
                 None => result,
             })
         })
     }
+}
+
+/// A server may send the head of an answer before it knows that the call fails, and then says so in trailers. To whoever
+/// may try again that is the same as a status in the head, as long as no message has passed (gRFC A6 has it so for the
+/// head alone).
+fn has_yet_to_begin(response: &mut Response<Body>) -> bool {
+    let mut nobody = Context::from_waker(Waker::noop());
+    response.body_mut().poll_first(&mut nobody).is_pending()
+}
+
+/// Waits for what comes behind the head, but not for long: who streams may have nothing to say for hours.
+async fn begun(mut result: Answer) -> Answer {
+    if let Ok(response) = &mut result {
+        let first = poll_fn(|cx| response.body_mut().poll_first(cx));
+        let _ = tokio::time::timeout(BEGUN_MAX, first).await;
+    }
+    result
 }
 
 /// Who ran out of time while a fault held the call did so because of it.

@@ -138,7 +138,8 @@ impl Duty for Observation {
                 self.answer.status = response.status().as_u16();
                 self.answer.endpoint = response.body().endpoint;
                 if body::outcome(response) != Outcome::Success {
-                    self.answer.grpc_status = response.headers().get(&head::GRPC_STATUS).cloned();
+                    self.answer.grpc_status =
+                        body::says_status(response).get(&head::GRPC_STATUS).cloned();
                 }
                 if let Some(entry) = &mut self.entry {
                     entry.answered(response);

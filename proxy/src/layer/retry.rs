@@ -15,7 +15,7 @@ use weir_config::record::Try;
 use weir_config::snapshot::Retries;
 
 use super::{Answer, AnswerFuture, Call};
-use crate::body::{Body, outcome};
+use crate::body::{self, Body, outcome, says_status};
 use crate::endpoints::Endpoints;
 use crate::error::Error;
 use crate::head::{self, Kept};
@@ -394,7 +394,9 @@ fn verdict(result: &Answer, codes: Option<&[u16]>) -> Option<Verdict> {
     // A gRPC call has a status of its own, in which no rule of a route can be written.
     match named {
         Some(true) => return Some(Verdict::Named),
-        Some(false) if !headers.contains_key(&head::GRPC_STATUS) => return Some(Verdict::Final),
+        Some(false) if !says_status(response).contains_key(&head::GRPC_STATUS) => {
+            return Some(Verdict::Final);
+        }
         _ => {}
     }
     Some(match fault {
@@ -406,7 +408,7 @@ fn verdict(result: &Answer, codes: Option<&[u16]>) -> Option<Verdict> {
 }
 
 fn is_unavailable(response: &Response<Body>) -> bool {
-    match response.headers().get(&head::GRPC_STATUS) {
+    match says_status(response).get(&head::GRPC_STATUS) {
         Some(status) => status == "14",
         None => matches!(response.status().as_u16(), 502..=504),
     }
@@ -414,7 +416,7 @@ fn is_unavailable(response: &Response<Body>) -> bool {
 
 /// In the words of whoever answered.
 fn status(response: &Response<Body>) -> String {
-    let grpc = response.headers().get(&head::GRPC_STATUS);
+    let grpc = says_status(response).get(&head::GRPC_STATUS);
     match grpc.and_then(|status| status.to_str().ok()) {
         Some(status) => format!("gRPC status {}", recorder::cut(status)),
         None => response.status().as_u16().to_string(),
@@ -423,7 +425,7 @@ fn status(response: &Response<Body>) -> String {
 
 fn pushback(result: &Answer) -> Option<Pushback> {
     let response = result.as_ref().ok()?;
-    Pushback::of_headers(response.headers(), SystemTime::now())
+    body::pushback(response, SystemTime::now())
 }
 
 #[cfg(test)]

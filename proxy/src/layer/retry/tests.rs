@@ -182,3 +182,141 @@ async fn what_is_not_retried_earns_hedges_all_the_same() {
         assert_eq!(tokens(), before + earned);
     }
 }
+
+mod trailers {
+    //! A gRPC call that fails behind its head.
+
+    use bytes::Bytes;
+    use http::{HeaderMap, HeaderValue};
+    use http_body_util::BodyExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::endpoints::tests::pool_at;
+    use crate::layer::attempt::{Attempt, Sockets};
+    use crate::layer::fault;
+    use crate::request::Protocol;
+
+    #[derive(Clone, Copy)]
+    enum Says {
+        Nothing,
+        Message,
+        Wait(Duration),
+        Status(&'static str),
+    }
+    use Says::{Message, Nothing, Status, Wait};
+
+    /// An app whose answers have a head, and then each what it is told to say. It never says more.
+    async fn app(answers: Vec<Vec<Says>>) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let address = listener.local_addr().expect("it is bound");
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.expect("a sidecar");
+            stream.set_nodelay(true).expect("a socket");
+            let connection = h2::server::handshake(stream).await;
+            let mut connection = connection.expect("a connection");
+            let mut answers = answers.into_iter();
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                let said = answers.next().expect("no more calls than answers");
+                tokio::spawn(async move {
+                    let head = Response::builder().header("content-type", "application/grpc");
+                    let head = head.body(()).expect("a head");
+                    let mut stream = respond.send_response(head, false).expect("a stream");
+                    for says in said {
+                        match says {
+                            Nothing => std::future::pending().await,
+                            Wait(time) => tokio::time::sleep(time).await,
+                            Message => {
+                                let message = Bytes::from_static(&[0, 0, 0, 0, 1, b'm']);
+                                stream.send_data(message, false).expect("a stream");
+                            }
+                            Status(status) => {
+                                let status = HeaderValue::from_static(status);
+                                let status = [(head::GRPC_STATUS.clone(), status)];
+                                let status = HeaderMap::from_iter(status);
+                                stream.send_trailers(status).expect("a stream");
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        address
+    }
+
+    struct Called {
+        answer: Response<Body>,
+        budget: Arc<Mutex<Budget>>,
+    }
+
+    async fn call(idempotent: bool, answers: Vec<Vec<Says>>) -> Called {
+        let endpoints = pool_at(&[app(answers).await]);
+        let layer = RetryLayer {
+            endpoints: endpoints.clone(),
+            ..layer(2, None)
+        };
+        let budget = layer.budget.clone();
+        let mut request = request(Method::POST);
+        request.head.uri = "http://app/a.B/C".parse().expect("a path");
+        request.context.grpc = true;
+        request.context.protocol = Protocol::Http2;
+        request.context.idempotent = idempotent;
+        let attempt = Attempt {
+            endpoints,
+            faults: Arc::new(fault::Shared::new("a/b:1".into())),
+            transport: Sockets,
+        };
+        let answer = layer.layer(attempt).call(request).await;
+        Called {
+            answer: answer.unwrap_or_else(|error| panic!("{error}")),
+            budget,
+        }
+    }
+
+    impl Called {
+        /// Bytes of messages, and the status behind them.
+        async fn read(self) -> (usize, String) {
+            let whole = self.answer.into_body().collect().await.expect("no reset");
+            let status = whole.trailers().map(|it| it[&head::GRPC_STATUS].clone());
+            let status = status.expect("it has trailers");
+            let status = status.to_str().expect("a number").to_owned();
+            (whole.to_bytes().len(), status)
+        }
+    }
+
+    fn good() -> Vec<Says> {
+        vec![Message, Status("0")]
+    }
+
+    /// Only a status in the head was tried again, and the others were taken for success: they earned tokens.
+    #[tokio::test]
+    async fn a_status_behind_the_head_is_tried_again_while_no_message_has_passed() {
+        let soon = Duration::from_millis(2);
+        for failed in [vec![Status("14")], vec![Wait(soon), Status("14")]] {
+            let called = call(true, vec![failed, good()]).await;
+            assert_eq!(called.read().await, (6, "0".to_owned()));
+        }
+        let called = call(true, vec![vec![Message, Status("14")]]).await;
+        assert_eq!(called.read().await, (6, "14".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn what_may_not_be_tried_again_is_passed_on_as_it_came_and_earns_nothing() {
+        for (idempotent, status) in [(false, "14"), (true, "5")] {
+            let called = call(idempotent, vec![vec![Status(status)]]).await;
+            assert_eq!(called.read().await, (0, status.to_owned()));
+        }
+        let tokens = |called: &Called| called.budget.lock().expect("not poisoned").tokens();
+        let failed = call(true, vec![vec![Status("14")], vec![Status("14")]]).await;
+        assert!(tokens(&failed) < crate::policy::budget::Millitokens(9_050));
+        assert_eq!(failed.read().await, (0, "14".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn the_head_of_a_stream_that_says_nothing_yet_is_not_kept_from_its_caller() {
+        let begun = Instant::now();
+        let called = call(true, vec![vec![Nothing]]).await;
+        assert!(called.answer.headers().contains_key("content-type"));
+        assert!(begun.elapsed() < DEADLINE / 2);
+    }
+}
