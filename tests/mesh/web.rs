@@ -68,19 +68,23 @@ async fn a_keep_alive_connection_carries_bodies_of_every_shape() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_that_asks_before_it_sends_gets_100_continue() {
     let world = World::new();
-    let mut stream = world.dial("server:80");
-    // The app answers when it has read the body: an answer that is there before it may come without the 100.
-    let head =
-        "POST / HTTP/1.1\r\nhost: server\r\ncontent-length: 5\r\nexpect: 100-continue\r\n\r\n";
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let interim = read_until(&mut stream, "\r\n\r\n").await;
-    assert!(
-        interim.starts_with("HTTP/1.1 100 Continue\r\n"),
-        "{interim}"
-    );
-    stream.write_all(b"hello").await.unwrap();
-    let answer = read_until(&mut stream, "server-0").await;
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    // In whatever letters (RFC 9110 section 10.1.1).
+    for expectation in ["100-continue", "100-Continue"] {
+        let mut stream = world.dial("server:80");
+        // The app answers when it has read the body: an answer that is there before it may come without the 100.
+        let head = format!(
+            "POST / HTTP/1.1\r\nhost: server\r\ncontent-length: 5\r\nexpect: {expectation}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let interim = read_until(&mut stream, "\r\n\r\n").await;
+        assert!(
+            interim.starts_with("HTTP/1.1 100 Continue\r\n"),
+            "{expectation}: {interim}"
+        );
+        stream.write_all(b"hello").await.unwrap();
+        let answer = read_until(&mut stream, "server-0").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    }
 }
 
 /// 103 Early Hints, through hyper and h2 and hyper again, and each before the response that it belongs to.
