@@ -207,3 +207,30 @@ fn what_its_ports_say_themselves_overrides_what_a_service_allows() {
     let lost = policy("first", "{kind: Service, name: nobody}", ANY);
     assert_eq!(among(lost, &[]), Attachment::TargetNotFound);
 }
+
+/// It was said to be enforced, and anybody may send datagrams past it.
+#[test]
+fn a_policy_on_ports_that_no_sidecar_takes_is_not_in_force() {
+    let services = "{apiVersion: v1, kind: Service, metadata: {name: dns, namespace: boutique},
+                     spec: {ports: [{name: dns-tcp, port: 53}, {name: dns, port: 53, protocol: UDP}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: statsd, namespace: boutique},
+ spec: {ports: [{name: stats, port: 8125, protocol: UDP}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: bare, namespace: boutique}, spec: {clusterIP: None}}";
+    let nothing = Attachment::NotTcp;
+    let fine = Attachment::Accepted;
+    for (target, fares) in [
+        ("name: statsd", &nothing),
+        ("name: statsd, sectionName: stats", &nothing),
+        ("name: dns, sectionName: dns", &nothing),
+        ("name: dns, sectionName: dns-tcp", &fine),
+        ("name: dns", &fine),
+        ("name: bare", &fine),
+        ("name: dns, sectionName: web", &Attachment::TargetNotFound),
+    ] {
+        let targeting = policy("first", &format!("{{kind: Service, {target}}}"), ANY);
+        let found = attachment(&[services.to_owned(), targeting]);
+        assert_eq!(found, *fares, "{target}");
+    }
+}

@@ -10,7 +10,7 @@ use weir_config::{Resource, parse};
 
 const SHOP: &str = "
 {apiVersion: v1, kind: Service, metadata: {name: payment, namespace: boutique}, spec: {
-  clusterIP: 10.96.0.10, ports: [{name: http, port: 80}, {name: grpc, port: 7000}, {name: tcp-dump, port: 9000}]}}
+  clusterIP: 10.96.0.10, ports: [{name: http, port: 80}, {name: grpc, port: 7000}, {name: tcp-dump, port: 9000}, {name: stats, port: 8125, protocol: UDP}]}}
 ";
 
 fn policy(name: &str, created: &str, spec: &str) -> String {
@@ -208,6 +208,10 @@ fn faults_need_a_target_on_which_there_are_calls() {
         (
             "{kind: Service, name: payment, sectionName: tcp-dump}",
             Attachment::Opaque,
+        ),
+        (
+            "{kind: Service, name: payment, sectionName: stats}",
+            Attachment::NotTcp,
         ),
         (
             "{kind: Service, name: payment, sectionName: nix}",

@@ -48,8 +48,11 @@ pub(crate) const CONFIG: &[Bug] = bugs! {
         "of two policies on one target the newest wins":
             "self.policies.on(target).into_iter().next()" => "self.policies.on(target).into_iter().last()",
             "compile::outbound::of_two_policies_on_one_target_the_oldest_wins_and_the_other_is_told";
+        "a policy of a port that no sidecar takes is in force":
+            "(!ports.any(ServicePort::is_tcp)).then_some(Attachment::NotTcp)" => "None",
+            "authorization::a_policy_on_ports_that_no_sidecar_takes_is_not_in_force";
         "a port that is not there is a target":
-            "it.spec.ports.iter().any(|at| at.name() == port)" => "true",
+            "named.map(|_| Attachment::TargetNotFound)" => "None",
             "compile::outbound::of_two_policies_on_one_target_the_oldest_wins_and_the_other_is_told";
     }
     "resource/null.rs" {

@@ -36,6 +36,8 @@ pub enum Attachment {
     },
     /// A policy about calls, and there are only ports where nobody looks for calls.
     Opaque,
+    /// There are only ports of UDP or SCTP, which no sidecar takes.
+    NotTcp,
 }
 
 /// The policies of one kind, by name and by what they are attached to.
@@ -136,8 +138,10 @@ impl Index {
 
     /// The oldest has it.
     fn attachment(&self, policy: &ResiliencePolicy, target: &Target) -> Attachment {
+        if let Some(missing) = self.missing(target) {
+            return missing;
+        }
         match self.policy_on(target) {
-            _ if !self.exists(target) => Attachment::TargetNotFound,
             Some(winner) if winner.metadata.object_name() != policy.metadata.object_name() => {
                 let winner = winner.metadata.object_name();
                 Attachment::Conflicted { winner }
@@ -156,8 +160,10 @@ impl Index {
             let spoken = service.map(|service| protocol::of_service(self, service, port));
             spoken == Some(Protocol::Opaque)
         };
+        if let Some(missing) = self.missing(target) {
+            return missing;
+        }
         match self.ports_of(target) {
-            _ if !self.exists(target) => Attachment::TargetNotFound,
             ports if !ports.is_empty() && ports.iter().all(|port| opaque(port)) => {
                 Attachment::Opaque
             }
@@ -172,8 +178,8 @@ impl Index {
         policy: &AuthorizationPolicy,
         target: &Target,
     ) -> Attachment {
-        if !self.exists(target) {
-            return Attachment::TargetNotFound;
+        if let Some(missing) = self.missing(target) {
+            return missing;
         }
         let Target::Service(service) = target else {
             return Attachment::Accepted;
@@ -245,13 +251,23 @@ impl Index {
         service.is_some_and(|service| keys_of(service).any(|port| port == *key))
     }
 
-    fn exists(&self, target: &Target) -> bool {
-        match target {
+    /// What a target lacks for a policy to be about anything there; `None`: nothing.
+    fn missing(&self, target: &Target) -> Option<Attachment> {
+        let (service, named) = match target {
             // Namespaces are not read: one that holds a policy exists.
-            Target::Namespace(_) => true,
-            Target::Service(service) => self.services.contains_key(service),
-            Target::Port(service, port) => (self.services.get(service))
-                .is_some_and(|it| it.spec.ports.iter().any(|at| at.name() == port)),
+            Target::Namespace(_) => return None,
+            Target::Service(service) => (service, None),
+            Target::Port(service, port) => (service, Some(port)),
+        };
+        let Some(service) = self.services.get(service) else {
+            return Some(Attachment::TargetNotFound);
+        };
+        let is_meant = |port: &&ServicePort| named.is_none_or(|named| port.name() == named);
+        let mut ports = service.spec.ports.iter().filter(is_meant).peekable();
+        match ports.peek() {
+            // A Service that has no ports at all is there.
+            None => named.map(|_| Attachment::TargetNotFound),
+            Some(_) => (!ports.any(ServicePort::is_tcp)).then_some(Attachment::NotTcp),
         }
     }
 }

@@ -289,6 +289,20 @@ fn of_two_policies_on_one_target_the_oldest_wins_and_the_other_is_told() {
 }
 
 #[test]
+fn a_policy_on_ports_that_no_sidecar_takes_has_no_effect() {
+    const STATSD: &str =
+        "{apiVersion: v1, kind: Service, metadata: {name: statsd, namespace: boutique},
+        spec: {ports: [{name: stats, port: 8125, protocol: UDP}]}}";
+    let targeting = policy(
+        "nothing",
+        "{targetRefs: [{kind: Service, name: statsd}], outbound: {deadline: 1s}}",
+    );
+    let index = index(&[SHOP, STATSD, &targeting]);
+    let nothing = index.policy(&name("nothing")).expect("applied");
+    assert_eq!(index.attachments(nothing)[0].1, Attachment::NotTcp);
+}
+
+#[test]
 fn what_only_observes_never_acts_through_another_policy() {
     let observing = policy(
         "all",

@@ -315,6 +315,9 @@ impl Found {
                 Attachment::Overridden { by } => {
                     format!("has no effect on {target}: each of its ports has its own, such as {by}")
                 }
+                Attachment::NotTcp => {
+                    format!("has no effect on {target}: it has no TCP port there, and sidecars take nothing else")
+                }
                 Attachment::Opaque => {
                     format!("has no effect on {target}: its ports are opaque, and there is no call to tell from another")
                 }

@@ -154,6 +154,11 @@ fn in_force(enforcement: Option<&Enforcement>, now_ms: u64) -> Vec<Condition> {
             let without_effect = Condition::enforced("False", "OpaquePorts", message.to_owned());
             vec![accepted(), without_effect]
         }
+        Attachment::NotTcp => {
+            let message = "it has no TCP port there, and sidecars take nothing else";
+            let without_effect = Condition::enforced("False", "NotTCP", message.to_owned());
+            vec![accepted(), without_effect]
+        }
         Attachment::Accepted => {
             let mut conditions = vec![accepted(), enforced(found, now_ms)];
             conditions.extend(outages::condition(&found.outages));

@@ -98,6 +98,19 @@ async fn nothing_to_check_is_not_fine() {
     assert_eq!(fine.status.code(), Some(0), "{}", stderr(&fine));
 }
 
+/// It was fine, and no sidecar takes datagrams.
+#[tokio::test]
+async fn a_policy_on_datagrams_has_no_effect() {
+    let folder = folder();
+    let datagrams = service("cart", "10.0.0.1").replace("port: 3550", "port: 3550, protocol: UDP");
+    write(folder.path(), "services.yaml", &datagrams);
+    let told = stderr(&validate(folder.path(), &["services.yaml", "policies"]).await);
+    assert!(
+        told.contains("has no effect on cart: it has no TCP port there"),
+        "{told}"
+    );
+}
+
 /// The file of one mistake took its Services with it, so that each policy on them had no target.
 #[tokio::test]
 async fn a_service_beside_a_mistake_or_with_one_is_not_missing() {

@@ -176,6 +176,7 @@ fn what_others_say_in_its_place_and_what_cannot_take_effect_is_told() {
             "boutique/only-web",
         ),
         (Attachment::Opaque, "OpaquePorts", "opaque"),
+        (Attachment::NotTcp, "NotTCP", "no TCP port"),
     ] {
         let found = enforcement(attachment, 0, 0);
         let told = told(&ancestors(&resource(), &entry(), &[found], NOW));
