@@ -20,11 +20,13 @@ mod gateway;
 pub(crate) mod protocol;
 mod routes;
 mod shared;
+mod unmeshed;
 
 pub(crate) use authorization::whole_identity;
 pub use faults::end as fault_end;
 pub(crate) use routes::route_match;
 pub use shared::{Exception, exceptions};
+pub use unmeshed::{Unmeshed, unmeshed};
 
 /// A field of every policy, beside those of its blocks.
 const MODE: &str = "mode";

@@ -133,6 +133,14 @@ pub(crate) const CONTROL_PLANE: &[Bug] = bugs! {
         "what is said for callers of a headless service looks as if somebody might hold it":
             "self.index.no_address(&of).filter(|_| reach.callers)" => "None",
             "mesh::tests::of_a_headless_service_what_is_said_for_callers_is_known_to_hold_for_nobody";
+        "pods that are open to anybody are not told":
+            "compile::unmeshed(&self.index, &of)" => "None",
+            "mesh::tests::of_pods_without_a_sidecar_only_what_is_for_them_is_told";
+    }
+    "kubernetes/status.rs" {
+        "a policy is enforced on pods that have no sidecar":
+            "words.is_empty()" => "true",
+            "kubernetes::status::tests::pods_without_a_sidecar_are_told_and_what_is_for_them_is_not_enforced";
     }
     "mesh/published.rs" {
         "routes of one namespace are told to all":

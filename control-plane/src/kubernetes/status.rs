@@ -1,7 +1,9 @@
 //! What the status of our kinds says, after GEP-713: for each target whether the policy is accepted, how many sidecars
-//! have it in force, and what its callers hold [open](outages). Pure but for the [writer].
+//! have it in force, before which pods [nobody has](unmeshed), and what its callers hold [open](outages). Pure but for the
+//! [writer].
 
 mod outages;
+mod unmeshed;
 pub mod writer;
 
 use serde_json::{Value, json};
@@ -62,7 +64,7 @@ pub fn ancestors(
                 None => resource.kind == Kind::MeshConfig,
             };
             let of_target = enforcement.iter().find(is_meant);
-            in_force(of_target, now_ms)
+            in_force(of_target, resource.kind, now_ms)
         } else {
             vec![refused(entry)]
         };
@@ -124,7 +126,7 @@ fn refused(entry: &Entry) -> Condition {
     Condition::accepted("False", "Invalid", message)
 }
 
-fn in_force(enforcement: Option<&Enforcement>, now_ms: u64) -> Vec<Condition> {
+fn in_force(enforcement: Option<&Enforcement>, kind: Kind, now_ms: u64) -> Vec<Condition> {
     let accepted = || Condition::accepted("True", "Accepted", "it is in order".to_owned());
     let Some(found) = enforcement else {
         return vec![accepted()];
@@ -160,7 +162,7 @@ fn in_force(enforcement: Option<&Enforcement>, now_ms: u64) -> Vec<Condition> {
             vec![accepted(), without_effect]
         }
         Attachment::Accepted => {
-            let mut conditions = vec![accepted(), enforced(found, now_ms)];
+            let mut conditions = vec![accepted(), enforced(found, kind, now_ms)];
             conditions.extend(outages::condition(&found.outages));
             conditions
         }
@@ -178,25 +180,15 @@ fn not_found(target: Option<&TargetRef>) -> String {
     }
 }
 
-fn enforced(found: &Enforcement, now_ms: u64) -> Condition {
+fn enforced(found: &Enforcement, kind: Kind, now_ms: u64) -> Condition {
     let (proxies, acknowledged) = (found.proxies, found.acknowledged);
     let message = format!("acknowledged by {acknowledged} of {proxies} proxies");
     if let Some(until) = found.until_ms.filter(|until| *until <= now_ms) {
         let message = format!("it was over at {}", rfc3339(until));
         return Condition::enforced("False", "Ended", message);
     }
-    if let Some(why) = found.no_address {
-        return match proxies {
-            0 => Condition::enforced("False", "NoClusterIP", why.to_string()),
-            _ => Condition::enforced(
-                "False",
-                "PartiallyEnforced",
-                format!("{message}, but {why}"),
-            ),
-        };
-    }
-    if proxies > 0 && !found.exceptions.is_empty() {
-        return excepted(&found.exceptions, &message);
+    if let Some(condition) = lacking(found, kind, &message) {
+        return condition;
     }
     match (&found.behind, &found.untold) {
         (Some(pod), _) => {
@@ -218,17 +210,33 @@ fn enforced(found: &Enforcement, now_ms: u64) -> Condition {
     }
 }
 
-fn excepted(exceptions: &[Exception], acknowledged: &str) -> Condition {
-    let words: Vec<String> = exceptions.iter().map(Exception::to_string).collect();
-    let message = format!("{acknowledged}, but {}", words.join(", and "));
-    let without_effect = exceptions
-        .iter()
-        .any(|it| matches!(it, Exception::SpokenFor { without_effect, .. } if *without_effect));
-    let reason = match without_effect {
-        true => "Overridden",
-        false => "PartiallyEnforced",
+/// `None`: it is in force wherever its sidecars have it.
+fn lacking(found: &Enforcement, kind: Kind, acknowledged: &str) -> Option<Condition> {
+    let exceptions = match found.proxies {
+        0 => &[],
+        _ => found.exceptions.as_slice(),
     };
-    Condition::enforced("False", reason, message)
+    let words = (found.no_address.iter().map(ToString::to_string))
+        .chain(exceptions.iter().map(Exception::to_string))
+        .chain(found.unmeshed.iter().map(|it| unmeshed::words(it, kind)));
+    let words: Vec<String> = words.collect();
+    if words.is_empty() {
+        return None;
+    }
+    let without_effect = |it: &Exception| matches!(it, Exception::SpokenFor { without_effect, .. } if *without_effect);
+    let has_no_sidecars = (found.unmeshed.as_ref()).is_some_and(|it| it.pods.len() == it.of);
+    let reason = match found.proxies {
+        0 if found.no_address.is_some() => "NoClusterIP",
+        0 if has_no_sidecars => "NoSidecars",
+        _ if exceptions.iter().any(without_effect) => "Overridden",
+        _ => "PartiallyEnforced",
+    };
+    let words = words.join(", and ");
+    let message = match found.proxies {
+        0 => words,
+        _ => format!("{acknowledged}, but {words}"),
+    };
+    Some(Condition::enforced("False", reason, message))
 }
 
 /// With the time since when its status is what it is.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use weir_config::compile::Exception;
+use weir_config::compile::{Exception, Unmeshed};
 use weir_config::index::{Attachment, Target};
 use weir_config::resource::{NoAddress, ObjectName, TargetRef, Targeting};
 use weir_config::snapshot::ServiceKey;
@@ -34,6 +34,8 @@ pub struct Enforcement {
     pub no_address: Option<NoAddress>,
     /// Where it does not hold though this is its target.
     pub exceptions: Vec<Exception>,
+    /// Where nobody does what its target's own sidecars would do.
+    pub unmeshed: Option<Unmeshed>,
 }
 
 /// Which sidecars a policy is for.
@@ -145,6 +147,9 @@ impl State {
             let concerned = || self.concerned(reach, Some(&of));
             let mut answer = self.answer(Some(target), attachment, concerned);
             answer.no_address = self.index.no_address(&of).filter(|_| reach.callers);
+            if reach.own && answer.attachment == Attachment::Accepted {
+                answer.unmeshed = compile::unmeshed(&self.index, &of);
+            }
             answer
         });
         answers.collect()
@@ -172,6 +177,7 @@ impl State {
             outages: Vec::new(),
             no_address: None,
             exceptions: Vec::new(),
+            unmeshed: None,
         }
     }
 

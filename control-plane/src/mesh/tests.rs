@@ -368,6 +368,102 @@ fn where_a_policy_does_not_hold_though_it_has_its_target_is_known() {
     assert_eq!(exceptions("all"), [observed]);
 }
 
+/// A namespace was labelled, and a Deployment in it not started anew: its pods let anybody in, and nobody said so.
+#[test]
+fn of_pods_without_a_sidecar_only_what_is_for_them_is_told() {
+    let mesh = mesh();
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: shop}\n\
+                   spec: {clusterIP: 10.96.0.1, ports: [{name: web, port: 80}, {name: ops, port: 81}]}\n";
+    let sidecar = "initContainers: [{name: weir-proxy, env: [{name: WEIR_POD_NAME}]}]";
+    let pod = |name: &str, metadata: &str, spec: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: shop, {metadata}}}\nspec: {{{spec}}}\nstatus: {{phase: Running}}\n"
+        )
+    };
+    let to = |name: &str, ip: u8, conditions: &str| {
+        format!(
+            "{{addresses: [10.0.0.{ip}], conditions: {{{conditions}}}, targetRef: {{kind: Pod, name: {name}}}}}"
+        )
+    };
+    let endpoints = [
+        to("in", 1, ""),
+        to("out", 2, "ready: false"),
+        to("by", 3, ""),
+        // It is on its way out, and was replaced by one that has a sidecar.
+        to("old", 4, "ready: false, serving: true, terminating: true"),
+        // Nobody can tell yet.
+        to("unknown", 5, ""),
+        // Not of ours: what holds there is not for us to say.
+        "{addresses: [192.0.2.1]}".to_owned(),
+    ];
+    let slice = format!(
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: a, namespace: shop}}\naddressType: IPv4\n\
+         ports: [{{name: web, port: 8080}}, {{name: ops, port: 9090}}]\nendpoints: [{}]\n",
+        endpoints.join(", ")
+    );
+    let policy = |kind: &str, name: &str, target: &str, says: &str| {
+        format!(
+            "apiVersion: weir.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}, namespace: shop}}\n\
+             spec: {{targetRefs: [{{kind: {target}}}], {says}}}\n"
+        )
+    };
+    let (rights, limits) = ("rules: [{}]", "inbound: {limits: {inFlight: 9}}");
+    let (access, resilience) = ("AuthorizationPolicy", "ResiliencePolicy");
+    let skips = "annotations: {config.weir.dev/skip-inbound-ports: '9090'}";
+    let texts = [
+        service.to_owned(),
+        slice,
+        pod("in", "", sidecar),
+        pod("out", "", ""),
+        pod("by", skips, sidecar),
+        pod("old", "", ""),
+        policy(access, "all", "Namespace, name: shop", rights),
+        policy(access, "one", "Service, name: a", rights),
+        policy(access, "web", "Service, name: a, sectionName: web", rights),
+        policy(access, "lost", "Service, name: b", rights),
+        policy(resilience, "one", "Service, name: a", limits),
+        policy(
+            resilience,
+            "callers",
+            "Namespace, name: shop",
+            "outbound: {deadline: 1s}",
+        ),
+    ];
+    mesh.change(apply(&texts.join("---\n")));
+    let told = |kind, name: &str| {
+        let name = ObjectName::new("shop", name);
+        let found = mesh.enforcement(&ResourceRef { kind, name }, &Default::default());
+        let unmeshed = found.expect("it is in force").remove(0).unmeshed;
+        unmeshed.map(|it| {
+            let names = it.pods.iter().map(|pod| pod.name.clone());
+            (names.collect::<Vec<_>>().join(" "), it.of)
+        })
+    };
+    let is = |names: &str| Some((names.to_owned(), 3));
+    let (access, resilience) = (
+        weir_config::Kind::AuthorizationPolicy,
+        weir_config::Kind::ResiliencePolicy,
+    );
+    assert_eq!(told(access, "one"), is("by out"));
+    assert_eq!(told(access, "all"), is("by out"));
+    assert_eq!(
+        told(access, "web"),
+        is("out"),
+        "its sidecar takes the calls to this port"
+    );
+    assert_eq!(told(resilience, "one"), is("by out"));
+    assert_eq!(
+        told(resilience, "callers"),
+        None,
+        "nothing is said for these pods"
+    );
+    assert_eq!(told(access, "lost"), None);
+    mesh.change(apply(
+        &[pod("out", "", sidecar), pod("by", "", sidecar)].join("---\n"),
+    ));
+    assert_eq!(told(access, "one"), None);
+}
+
 /// Whoever may write routes in a namespace reached the sidecars of all others: what they held, waited for and looked at.
 #[test]
 fn routes_of_one_namespace_are_told_to_its_own_callers_and_to_nobody_else() {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use weir_config::{Kind, pb};
 
 use super::cluster::Cluster;
-use super::world::{PATIENCE, policy};
+use super::world::{PATIENCE, policy, slice};
 use super::{CATALOG_ADDRESS, subscribed};
 
 /// Message of a condition, of the first target.
@@ -184,6 +184,7 @@ pub(super) async fn every_kind_says_how_far_it_has_come(cluster: &Cluster) {
         .delete("mesh", &kube::api::DeleteParams::default())
         .await
         .expect("deleted");
+    pods_without_a_sidecar_are_told(cluster).await;
     for (kind, name) in [
         (Kind::FaultPolicy, "slow"),
         (Kind::AuthorizationPolicy, "who"),
@@ -191,6 +192,27 @@ pub(super) async fn every_kind_says_how_far_it_has_come(cluster: &Cluster) {
         cluster.delete(kind, name).await;
     }
     plane.stop().await;
+}
+
+/// In the status of `who`, which says who may call the catalog.
+async fn pods_without_a_sidecar_are_told(cluster: &Cluster) {
+    const TOLD: &str =
+        "no sidecar stands before 1 of 3 pods, and anybody is let in there: boutique/catalog-7";
+    const BARE: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: catalog-7, namespace: boutique, labels: {app: catalog}}\n\
+                        spec: {serviceAccountName: catalog, containers: [{name: catalog, image: registry.invalid/none}]}\n";
+    let meshed = [("10.1.0.2", "catalog-0"), ("10.1.0.3", "catalog-1")];
+    let all = [&meshed[..], &[("10.1.0.7", "catalog-7")]].concat();
+    cluster.apply(BARE).await;
+    cluster.apply(&slice("catalog", &all)).await;
+    let told = |it: &Value| {
+        let (reason, message) = condition(it, "Enforced");
+        reason == "PartiallyEnforced" && message.ends_with(TOLD)
+    };
+    let who = Kind::AuthorizationPolicy;
+    cluster.until(who, "who", told).await;
+    cluster.apply(&slice("catalog", &meshed)).await;
+    cluster.until(who, "who", |it| !told(it)).await;
+    cluster.delete(Kind::Pod, "catalog-7").await;
 }
 
 #[tokio::test]

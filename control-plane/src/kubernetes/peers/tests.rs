@@ -43,6 +43,7 @@ fn sum(others: &Others) -> (usize, usize, Option<String>) {
         outages: Vec::new(),
         no_address: None,
         exceptions: Vec::new(),
+        unmeshed: None,
     }];
     others.add(&resource("cart"), Some(3), &mut all);
     let [found] = all;
@@ -125,6 +126,7 @@ fn more_than_there_is_room_for_is_left_out_and_said_to_be() {
         outages: Vec::new(),
         no_address: None,
         exceptions: Vec::new(),
+        unmeshed: None,
     }];
     holder
         .others

@@ -1,3 +1,4 @@
+use weir_config::compile::Unmeshed;
 use weir_config::resource::{NoAddress, ObjectName, TargetKind, TargetRef};
 
 use super::*;
@@ -37,6 +38,7 @@ fn enforcement(attachment: Attachment, acknowledged: usize, proxies: usize) -> E
         outages: Vec::new(),
         no_address: None,
         exceptions: Vec::new(),
+        unmeshed: None,
     }
 }
 
@@ -257,6 +259,59 @@ fn what_does_not_hold_everywhere_says_where_and_who_says_otherwise() {
             ("False", reason)
         );
         assert!(told[1][3].contains(words), "{told:?}");
+    }
+}
+
+/// It was said to be enforced, and a pod that was never started anew was open to anybody.
+#[test]
+fn pods_without_a_sidecar_are_told_and_what_is_for_them_is_not_enforced() {
+    let unmeshed = |names: &[&str], of| Unmeshed {
+        pods: (names.iter().map(|name| ObjectName::new("boutique", name))).collect(),
+        of,
+    };
+    let four = ["cart-0", "cart-1", "cart-2", "cart-3"];
+    for (kind, proxies, unmeshed, reason, message) in [
+        (
+            Kind::AuthorizationPolicy,
+            2,
+            unmeshed(&four[..1], 3),
+            "PartiallyEnforced",
+            "acknowledged by 2 of 2 proxies, but no sidecar stands before 1 of 3 pods, and anybody is let in there: \
+             boutique/cart-0",
+        ),
+        (
+            Kind::AuthorizationPolicy,
+            0,
+            unmeshed(&four, 4),
+            "NoSidecars",
+            "no sidecar stands before 4 of 4 pods, and anybody is let in there: \
+             boutique/cart-0, boutique/cart-1, boutique/cart-2 and 1 more",
+        ),
+        // Its callers have theirs.
+        (
+            Kind::ResiliencePolicy,
+            1,
+            unmeshed(&four[2..], 2),
+            "PartiallyEnforced",
+            "acknowledged by 1 of 1 proxies, but no sidecar stands before 2 of 2 pods, and what is said inbound does not hold \
+             there: boutique/cart-2, boutique/cart-3",
+        ),
+        // A sidecar that is not connected has something in force.
+        (
+            Kind::ResiliencePolicy,
+            0,
+            unmeshed(&four[3..], 2),
+            "PartiallyEnforced",
+            "no sidecar stands before 1 of 2 pods, and what is said inbound does not hold there: boutique/cart-3",
+        ),
+    ] {
+        let resource = ResourceRef { kind, ..resource() };
+        let found = Enforcement {
+            unmeshed: Some(unmeshed),
+            ..enforcement(Attachment::Accepted, proxies, proxies)
+        };
+        let told = told(&ancestors(&resource, &entry(), &[found], NOW));
+        is(&told[1], ["Enforced", "False", reason, message]);
     }
 }
 
