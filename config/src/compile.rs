@@ -43,6 +43,7 @@ pub struct Endpoint {
     /// 1 to 1000; 100 is an ordinary endpoint.
     pub weight: u32,
     pub zone: Option<String>,
+    pub node: Option<String>,
     pub pod: Option<ObjectName>,
 }
 
@@ -145,6 +146,7 @@ pub fn endpoints(index: &Index, key: &ServiceKey) -> Vec<Endpoint> {
                         draining,
                         weight: pod.map_or(WEIGHT_DEFAULT, Pod::weight),
                         zone: zone(of_slice, pod),
+                        node: node(of_slice, pod),
                         pod: pod.map(|pod| pod.metadata.object_name()),
                     });
                 }
@@ -152,6 +154,12 @@ pub fn endpoints(index: &Index, key: &ServiceKey) -> Vec<Endpoint> {
         }
     }
     endpoints
+}
+
+/// Whether callers of a service port are to have the endpoints of their own node only.
+pub fn is_node_local(index: &Index, key: &ServiceKey) -> bool {
+    let service = index.service(&ObjectName::new(&key.namespace, &key.name));
+    service.is_some_and(|service| service.spec.is_node_local())
 }
 
 /// A dual-stack Service has slices of both families, and the order of their names is chance. Its first address is of the
@@ -176,6 +184,7 @@ pub fn direct_endpoint(index: &Index, pod: &Pod, address: SocketAddr) -> Endpoin
         draining: pod.is_terminating(),
         weight: pod.weight(),
         zone: pod.zone().map(str::to_owned),
+        node: pod.node().map(str::to_owned),
         pod: Some(pod.metadata.object_name()),
     }
 }
@@ -447,6 +456,12 @@ fn pod_behind<'a>(
 fn zone(endpoint: &SliceEndpoint, pod: Option<&Pod>) -> Option<String> {
     let said = endpoint.zone.as_deref().filter(|zone| !zone.is_empty());
     said.or_else(|| pod?.zone()).map(str::to_owned)
+}
+
+fn node(endpoint: &SliceEndpoint, pod: Option<&Pod>) -> Option<String> {
+    let said = endpoint.node_name.as_deref();
+    let said = said.filter(|node| !node.is_empty());
+    said.or_else(|| pod?.node()).map(str::to_owned)
 }
 
 /// A sidecar cannot ask for its node's zone (the downward API has none), but slices that list its pod know it.

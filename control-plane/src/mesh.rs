@@ -323,7 +323,7 @@ impl Mesh {
     /// A sidecar has come. Its first news are its own workload and whom to trust.
     pub fn join(&self, pod: &ObjectName) -> Membership {
         let mailbox = Arc::new(Mailbox::default());
-        let id = self.state().board.join(pod.clone(), mailbox.clone());
+        let id = self.state().join(pod, mailbox.clone());
         mailbox.mark(|dirty| {
             dirty.workload = true;
             dirty.trust_bundle = true;
@@ -381,12 +381,23 @@ impl State {
             self.republish(&service);
         }
         self.board.mark_workloads(touched);
+        for pod in touched.pods.iter().filter_map(|pod| self.index.pod(pod)) {
+            self.board.place(pod);
+        }
         for (session, address) in self.board.wanted_addresses(moved) {
             let meaning = Meaning::of(&self.index, address);
             if self.board.means(session, address, meaning) {
                 self.publish_wanted(session, address);
             }
         }
+    }
+
+    fn join(&mut self, pod: &ObjectName, mailbox: Arc<Mailbox>) -> SessionId {
+        let id = self.board.join(pod.clone(), mailbox);
+        if let Some(pod) = self.index.pod(pod) {
+            self.board.place(pod);
+        }
+        id
     }
 
     fn subscribe(&mut self, session: SessionId, address: SocketAddr) {

@@ -143,6 +143,9 @@ pub(crate) const CONTROL_PLANE: &[Bug] = bugs! {
             "kubernetes::status::tests::pods_without_a_sidecar_are_told_and_what_is_for_them_is_not_enforced";
     }
     "mesh/published.rs" {
+        "a node-local service is called on other nodes where its own has none":
+            "of_node.nodes.get(node).unwrap_or(&of_node.elsewhere)" => "of_node.nodes.get(node).unwrap_or(self)",
+            "mesh::tests::callers_of_a_node_local_service_have_the_endpoints_of_their_own_node";
         "routes of one namespace are told to all":
             "policy.routing = of_everybody" => "policy.routing.extend(of_everybody)",
             "mesh::tests::routes_of_one_namespace_are_told_to_its_own_callers_and_to_nobody_else";

@@ -160,7 +160,13 @@ impl Pod {
         format!("spiffe://{trust_domain}/ns/{namespace}/sa/{account}")
     }
 
-    /// Where it runs, when its labels say so.
+    /// Where it runs; `None`: nowhere yet.
+    pub fn node(&self) -> Option<&str> {
+        let node = self.spec.node_name.as_deref();
+        node.filter(|node| !node.is_empty())
+    }
+
+    /// The zone of that, when its labels say so.
     pub fn zone(&self) -> Option<&str> {
         let zone = self.metadata.labels.get(ZONE_LABEL)?;
         Some(zone.as_str()).filter(|zone| !zone.is_empty())

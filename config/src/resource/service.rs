@@ -35,6 +35,8 @@ pub struct ServiceSpec {
     pub ports: Vec<ServicePort>,
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub service_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub internal_traffic_policy: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -90,6 +92,12 @@ impl ServiceSpec {
             return Some(NoAddress::ExternalName);
         }
         (self.cluster_ip.as_deref() == Some("None")).then_some(NoAddress::Headless)
+    }
+
+    /// Whether callers are to have the endpoints of their own node only (`internalTrafficPolicy: Local`), as those of
+    /// agents that run on each. It is about who answers to the Service's address, so of one that has none it says nothing.
+    pub fn is_node_local(&self) -> bool {
+        self.internal_traffic_policy.as_deref() == Some("Local") && self.no_address().is_none()
     }
 
     /// Every address of the service; a headless one has none.

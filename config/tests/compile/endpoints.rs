@@ -261,6 +261,42 @@ fn endpoints_and_workloads_know_their_zone_and_weight() {
     assert_eq!(zone_of(&index, "cart-1").as_deref(), Some("b"));
 }
 
+/// As its slice says, else its pod; and a Service whose callers stay on their node says so, where it has an address.
+#[test]
+fn endpoints_know_their_node() {
+    let mut index = index(&[SHOP]);
+    for text in [
+        "{apiVersion: v1, kind: Pod, metadata: {name: cart-0, namespace: boutique}, spec: {nodeName: of-pod}}",
+        "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4,
+          metadata: {name: cart-x1, namespace: boutique, labels: {kubernetes.io/service-name: cart}},
+          ports: [{name: grpc, port: 7070}], endpoints: [{addresses: [10.1.0.7], targetRef: {kind: Pod, name: cart-0}},
+          {addresses: [10.9.0.8], nodeName: of-slice}, {addresses: [10.9.0.9], nodeName: ''}]}",
+    ] {
+        index.apply(resources(text).into_iter().next().expect("one"));
+    }
+    let nodes: Vec<_> = (compile::endpoints(&index, &cart()).into_iter())
+        .map(|endpoint| endpoint.node)
+        .collect();
+    let some = |node: &str| Some(node.to_owned());
+    assert_eq!(nodes, [some("of-pod"), some("of-slice"), None]);
+
+    for (spec, expected) in [
+        ("clusterIP: 10.96.0.10", false),
+        (
+            "clusterIP: 10.96.0.10, internalTrafficPolicy: Cluster",
+            false,
+        ),
+        ("clusterIP: 10.96.0.10, internalTrafficPolicy: Local", true),
+        ("clusterIP: None, internalTrafficPolicy: Local", false),
+    ] {
+        let service = format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: cart, namespace: boutique}}, spec: {{{spec}}}}}"
+        );
+        index.apply(resources(&service).into_iter().next().expect("one"));
+        assert_eq!(compile::is_node_local(&index, &cart()), expected, "{spec}");
+    }
+}
+
 /// While a Deployment is rolled out some of its pods say so and some do not yet: bytes pass to both.
 #[test]
 fn a_port_is_opaque_to_callers_when_any_pod_behind_it_says_so_and_to_a_pod_when_it_says_so_itself()

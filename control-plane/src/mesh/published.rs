@@ -31,6 +31,16 @@ pub struct Published {
     /// The same for callers in namespaces that have routes of their own for it: nobody else is to be told of those, to wait
     /// for what they lead to, or to hold what they match.
     pub of_namespace: BTreeMap<String, Arc<Published>>,
+    /// The same for callers on each node, where they are to have its endpoints only; `None`: all have all.
+    pub of_node: Option<OfNode>,
+}
+
+/// Each endpoint is in one of them, so all nodes together cost what their endpoints do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OfNode {
+    nodes: BTreeMap<String, Arc<Published>>,
+    /// Without any endpoint.
+    elsewhere: Arc<Published>,
 }
 
 impl Published {
@@ -43,15 +53,22 @@ impl Published {
     ) -> Self {
         let mut names = BTreeSet::new();
         let mut endpoints = Vec::new();
+        let mut nodes = compile::is_node_local(index, key).then(HashMap::new);
         for endpoint in compile::endpoints(index, key) {
-            match &endpoint.host {
-                Host::Ip(ip) => endpoints.push(message(&endpoint, *ip, draining)),
+            let addresses = match &endpoint.host {
+                Host::Ip(ip) => std::slice::from_ref(ip),
                 Host::Name(name) => {
-                    let addresses = resolved.get(name).map(Vec::as_slice).unwrap_or_default();
-                    let addresses = addresses.iter().take(ADDRESSES_PER_NAME_MAX);
-                    endpoints.extend(addresses.map(|ip| message(&endpoint, *ip, draining)));
                     names.insert(name.clone());
+                    resolved.get(name).map(Vec::as_slice).unwrap_or_default()
                 }
+            };
+            for ip in addresses.iter().take(ADDRESSES_PER_NAME_MAX) {
+                let message = message(&endpoint, *ip, draining);
+                if let Some(nodes) = &mut nodes {
+                    let node = endpoint.node.clone().unwrap_or_default();
+                    nodes.entry(message.address.clone()).or_insert(node);
+                }
+                endpoints.push(message);
             }
         }
         endpoints.sort_by(|a, b| a.address.cmp(&b.address));
@@ -64,13 +81,47 @@ impl Published {
             alternates: BTreeSet::new(),
             backends: BTreeSet::new(),
             of_namespace: BTreeMap::new(),
+            of_node: None,
         };
         if let Some(mut policy) = compile::service(index, key) {
             policy.forced = forced;
             published.alternates = policy.alternates().cloned().collect();
             published.say(policy);
         }
+        if let Some(nodes) = nodes {
+            published.divide(&nodes);
+        }
         published
+    }
+
+    /// To the callers on each node its own endpoints; `nodes`: by their addresses.
+    fn divide(&mut self, nodes: &HashMap<String, String>) {
+        for own in self.of_namespace.values_mut() {
+            Arc::make_mut(own).divide(nodes);
+        }
+        let whole = std::mem::take(&mut self.endpoints);
+        let of_namespace = std::mem::take(&mut self.of_namespace);
+        let bare = self.clone();
+        (self.endpoints, self.of_namespace) = (whole, of_namespace);
+        let mut by_node: BTreeMap<&String, Vec<pb::Endpoint>> = BTreeMap::new();
+        for endpoint in &self.endpoints {
+            if let Some(node) = nodes.get(&endpoint.address) {
+                by_node.entry(node).or_default().push(endpoint.clone());
+            }
+        }
+        let with = |endpoints| {
+            Arc::new(Self {
+                endpoints,
+                ..bare.clone()
+            })
+        };
+        let by_node = by_node.into_iter();
+        self.of_node = Some(OfNode {
+            nodes: by_node
+                .map(|(node, own)| (node.clone(), with(own)))
+                .collect(),
+            elsewhere: with(Vec::new()),
+        });
     }
 
     /// To everybody what is for everybody, and to the callers of a namespace that has routes of its own those.
@@ -113,9 +164,17 @@ impl Published {
         others.into_iter().all(BTreeSet::is_empty) && self.of_namespace.is_empty()
     }
 
-    /// What callers in `namespace` are told.
+    /// What callers in `namespace` are told, but for the node they are on.
     pub fn for_callers_in(self: &Arc<Self>, namespace: &str) -> &Arc<Self> {
         self.of_namespace.get(namespace).unwrap_or(self)
+    }
+
+    /// Of what callers are told, what those on `node` are; "": on none, as where pods and endpoints have none at all.
+    pub fn for_callers_on(self: &Arc<Self>, node: &str) -> &Arc<Self> {
+        match &self.of_node {
+            None => self,
+            Some(of_node) => of_node.nodes.get(node).unwrap_or(&of_node.elsewhere),
+        }
     }
 }
 
@@ -208,6 +267,7 @@ mod tests {
             alternates: BTreeSet::new(),
             backends: BTreeSet::new(),
             of_namespace: BTreeMap::new(),
+            of_node: None,
         }
     }
 

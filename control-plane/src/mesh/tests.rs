@@ -65,6 +65,81 @@ fn only_those_who_want_it_hear_of_a_change() {
     );
 }
 
+/// An agent runs on each node for those on it, and calls went to the agents of all: what a node's agent knows of its own
+/// pods was asked of another.
+#[test]
+fn callers_of_a_node_local_service_have_the_endpoints_of_their_own_node() {
+    let mesh = mesh();
+    let service = |policy: &str| {
+        SERVICE.replace(
+            "spec: {",
+            &format!("spec: {{internalTrafficPolicy: {policy}, "),
+        )
+    };
+    let pod = |name: &str, node: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: shop}}\nspec: {{nodeName: {node}}}\nstatus: {{phase: Running}}\n"
+        )
+    };
+    let agents = |on_second: &str| {
+        let endpoints = [
+            "{addresses: [10.0.0.1], nodeName: first}".to_owned(),
+            format!("{{addresses: [{on_second}], targetRef: {{kind: Pod, name: agent}}}}"),
+            "{addresses: [10.0.0.9]}".to_owned(),
+        ];
+        format!(
+            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: a, namespace: shop}}\n\
+             addressType: IPv4\nports: [{{port: 8080}}]\nendpoints: [{}]\n",
+            endpoints.join(", ")
+        )
+    };
+    let texts = [
+        service("Local"),
+        agents("10.0.0.2"),
+        pod("agent", "second"),
+        pod("p", "first"),
+        pod("q", "second"),
+        pod("r", "third"),
+        pod("s", "''"),
+    ];
+    mesh.change(apply(&texts.join("---\n")));
+    let callers = ["p", "q", "r", "s"].map(|name| {
+        let member = mesh.join(&ObjectName::new("shop", name));
+        member.subscribe(address());
+        member
+    });
+    let told = || callers.each_ref().map(|caller| endpoints(caller).join(" "));
+    let none = "";
+    // An endpoint of which nobody knows a node is on nobody's.
+    let nobodys = "10.0.0.9:8080";
+    assert_eq!(told(), ["10.0.0.1:8080", "10.0.0.2:8080", none, nobodys]);
+
+    mesh.change(apply(&agents("10.0.0.3")));
+    assert_eq!(told(), ["10.0.0.1:8080", "10.0.0.3:8080", none, nobodys]);
+
+    // A sidecar was quicker than the news of where it is.
+    mesh.change(apply(&pod("s", "first")));
+    assert_eq!(told(), [none, none, none, "10.0.0.1:8080"]);
+
+    mesh.change(apply(&service("Cluster")));
+    let all = "10.0.0.1:8080 10.0.0.3:8080 10.0.0.9:8080";
+    assert_eq!(told(), [all, all, all, all]);
+    // A route's own namespace hears of the same endpoints.
+    let route = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: mine, namespace: m}\n\
+                 spec: {parentRefs: [{kind: Service, group: '', name: a, namespace: shop, port: 80}], rules: [{}]}\n";
+    let away = pod("t", "second").replace("namespace: shop", "namespace: m");
+    mesh.change(apply(
+        &[service("Local"), away, route.to_owned()].join("---\n"),
+    ));
+    let consumer = mesh.join(&ObjectName::new("m", "t"));
+    consumer.subscribe(address());
+    let news = consumer.collect(&consumer.mailbox().take());
+    let policy = String::from_utf8_lossy(&news.services[0].policy).into_owned();
+    assert!(policy.contains("m/mine"), "{policy}");
+    assert_eq!(news.services[0].endpoints.len(), 1);
+    assert_eq!(news.services[0].endpoints[0].address, "10.0.0.3:8080");
+}
+
 #[test]
 fn a_name_among_the_endpoints_is_watched_while_somebody_wants_it() {
     let mesh = mesh();

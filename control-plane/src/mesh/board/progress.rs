@@ -30,7 +30,7 @@ impl Board {
         self.acknowledgements
     }
 
-    /// What it should hold: as callers in its namespace are to have it.
+    /// What it should hold: as callers in its namespace and on its node are to have it.
     pub(in crate::mesh) fn published_to(
         &self,
         id: SessionId,
@@ -38,7 +38,8 @@ impl Board {
     ) -> Option<Arc<Published>> {
         let session = self.sessions.get(&id)?;
         let published = self.services.get(key)?.published.as_ref()?;
-        Some(published.for_callers_in(&session.pod.namespace).clone())
+        let published = published.for_callers_in(&session.pod.namespace);
+        Some(published.for_callers_on(&session.node).clone())
     }
 
     pub(in crate::mesh) fn holds(&self, id: SessionId, key: &ServiceKey) -> Option<&Bytes> {

@@ -19,6 +19,7 @@ fn service(name: &str, policy: &str, hosts: &[u8]) -> Arc<Published> {
         alternates: Default::default(),
         backends: Default::default(),
         of_namespace: Default::default(),
+        of_node: None,
         key: key(name),
         policy: policy.to_owned().into(),
         endpoints: hosts.iter().map(endpoint).collect(),
