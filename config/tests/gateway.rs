@@ -121,6 +121,12 @@ spec:
     let before = &routing(&index)[0].rules[0].backends;
     assert_eq!(before[0].to, None);
     let granted = parse("grant.yaml", grant).expect("a grant").remove(0).value;
+    let promoted = grant.replace("/v1beta1", "/v1");
+    let promoted = parse("grant.yaml", &promoted).expect("a grant").remove(0);
+    assert_eq!(promoted.value, granted, "as Gateway API 1.5 writes it");
+    let unknown = parse("grant.yaml", &grant.replace("/v1beta1", "/v1alpha2"));
+    let unknown = unknown.expect_err("nobody reads it");
+    assert_eq!(unknown[0].path, "apiVersion", "{unknown:?}");
     let touched = index.apply(granted.clone());
     assert!(
         touched

@@ -51,7 +51,11 @@ pub(super) fn identify(tree: &Tree, root: NodeId) -> Identity {
         {
             Identity::Ignored
         }
-        Some(known) if known.api_version() == version => Identity::Read(known),
+        Some(known)
+            if known.api_version() == version || known.newer_api_version() == Some(version) =>
+        {
+            Identity::Read(known)
+        }
         Some(known)
             if known.is_gateway()
                 && (is_of_the_gateway_api(version) || version.starts_with(GROUP)) =>
@@ -135,7 +139,7 @@ fn misspelt(tree: &Tree, root: NodeId, at: NodeId, kind: &str) -> Identity {
     }
 }
 
-/// Of the Gateway API the newest version of each kind is read; the API server has them all.
+/// Of the Gateway API those versions are read that say all we read; the API server has them.
 fn other_version(tree: &Tree, at: NodeId, version: &str, known: Kind) -> Finding {
     let wanted = known.api_version();
     let message = format!("{known} is read as `{wanted}`, found `{version}`");

@@ -145,6 +145,15 @@ impl Kind {
         }
     }
 
+    /// Another version in which the same is read, and which a server is asked for first. What Gateway API 1.5 made of
+    /// ReferenceGrant differs in nothing but its name; older ones have only the other.
+    pub const fn newer_api_version(self) -> Option<&'static str> {
+        match self {
+            Self::ReferenceGrant => Some("gateway.networking.k8s.io/v1"),
+            _ => None,
+        }
+    }
+
     /// Of the Gateway API, whose CRDs a cluster may have or not.
     pub const fn is_gateway(self) -> bool {
         matches!(

@@ -44,6 +44,7 @@ impl Namespaces {
     pub async fn follow(self, client: Client, contact: Contact, listed: watch::Sender<bool>) {
         let watched = Watched {
             resource: resource(),
+            newer: None,
             fields: None,
         };
         let mut listing = Known::new();

@@ -79,6 +79,7 @@ impl Routes {
         for kind in KINDS {
             let watched = Watched {
                 resource: resource(kind),
+                newer: None,
                 fields: None,
             };
             let routes = self.clone();

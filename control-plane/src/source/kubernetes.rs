@@ -114,14 +114,15 @@ impl KubernetesSource {
 
 /// The API's name for a kind.
 pub fn resource(kind: Kind) -> ApiResource {
-    let (group, version) = kind
-        .api_version()
-        .split_once('/')
-        .unwrap_or(("", kind.api_version()));
+    resource_at(kind, kind.api_version())
+}
+
+fn resource_at(kind: Kind, api_version: &str) -> ApiResource {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     ApiResource {
         group: group.to_owned(),
         version: version.to_owned(),
-        api_version: kind.api_version().to_owned(),
+        api_version: api_version.to_owned(),
         kind: kind.name().to_owned(),
         plural: plural(kind.name()),
     }
@@ -138,6 +139,8 @@ fn plural(kind: &str) -> String {
 /// What is asked of the API server.
 pub(crate) struct Watched {
     pub(crate) resource: ApiResource,
+    /// Another version of it, which is watched instead where the server has it.
+    pub(crate) newer: Option<ApiResource>,
     pub(crate) fields: Option<&'static str>,
 }
 
@@ -145,6 +148,9 @@ impl Watched {
     fn of(kind: Kind) -> Self {
         Self {
             resource: resource(kind),
+            newer: kind
+                .newer_api_version()
+                .map(|newer| resource_at(kind, newer)),
             fields: (kind == Kind::Pod).then_some(LIVE_PODS),
         }
     }
@@ -159,13 +165,16 @@ pub(crate) async fn follow(
     listed: watch::Sender<bool>,
 ) {
     let kind = watched.resource.kind.clone();
-    let api: Api<DynamicObject> = Api::all_with(client, &watched.resource);
+    let versions = watched.newer.iter().chain([&watched.resource]);
+    let apis = versions.map(|version| Api::all_with(client.clone(), version));
+    let apis: Vec<Api<DynamicObject>> = apis.collect();
     let mut config = watcher::Config::default()
         .timeout(WATCH_SECONDS)
         .page_size(PAGE_SIZE);
     config.field_selector = watched.fields.map(str::to_owned);
-    let watch = || watcher::watcher(api.clone(), config.clone()).boxed();
-    let mut events = watch();
+    let watch = |version: usize| watcher::watcher(apis[version].clone(), config.clone()).boxed();
+    let mut version = 0;
+    let mut events = watch(version);
     let mut retry = Retry(RETRY_AFTER);
     // Whether there may be objects of it, and whether the server said last that there is no such kind.
     let (mut known, mut absent) = (false, false);
@@ -189,6 +198,11 @@ pub(crate) async fn follow(
             }
             Err(error) if is_absent(&error) => {
                 contact.made();
+                version = (version + 1) % apis.len();
+                if version > 0 {
+                    events = watch(version);
+                    continue; // it is absent when no version of it is there
+                }
                 let is_first = !listed.send_replace(true);
                 if !absent && (known || is_first) {
                     tell_absent(&watched.resource, known);
@@ -199,7 +213,7 @@ pub(crate) async fn follow(
                 }
                 absent = true;
                 tokio::time::sleep(ABSENT_RETRY).await;
-                events = watch(); // a watch would go on asking for what came after its version
+                events = watch(version); // a watch would go on asking for what came after its version
             }
             Err(error) => {
                 let reason = chain(&error);
@@ -207,7 +221,7 @@ pub(crate) async fn follow(
                 contact.failed(&reason);
                 tokio::time::sleep(retry.after_failure()).await;
                 if is_gone(&error) {
-                    events = watch(); // it would ask for the same forgotten version for ever
+                    events = watch(version); // it would ask for the same forgotten version for ever
                 }
             }
         }

@@ -252,7 +252,8 @@ impl Cluster {
     }
 
     pub fn objects(&self, api_version: &str, kind: &str, namespace: &str) -> Api<DynamicObject> {
-        let known = Kind::ALL.into_iter().find(|known| known.name() == kind);
+        let is_meant = |known: &Kind| known.name() == kind && known.api_version() == api_version;
+        let known = Kind::ALL.into_iter().find(is_meant);
         let resource = known.map_or_else(|| self.other(api_version, kind), resource);
         if namespace.is_empty() {
             Api::all_with(self.client.clone(), &resource)

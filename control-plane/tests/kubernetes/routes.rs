@@ -168,5 +168,45 @@ pub(super) async fn a_route_says_in_its_status_what_becomes_of_it(cluster: &Clus
 
 #[tokio::test]
 async fn a_route_says_in_its_status_what_becomes_of_it_double() {
-    a_route_says_in_its_status_what_becomes_of_it(&Cluster::double().await).await;
+    let cluster = Cluster::double().await;
+    cluster.api().set_absent(&grants("v1"));
+    a_route_says_in_its_status_what_becomes_of_it(&cluster).await;
+}
+
+fn grants(version: &str) -> String {
+    format!("apis/gateway.networking.k8s.io/{version}/referencegrants")
+}
+
+/// Gateway API 1.5 has it at v1, those before it have v1beta1 alone, and one day v1beta1 goes.
+#[tokio::test]
+async fn a_grant_holds_in_whichever_version_the_server_has_it() {
+    let cluster = Cluster::double().await;
+    cluster.api().set_absent(&grants("v1"));
+    let grant = |version: &str| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/{version}\nkind: ReferenceGrant\nmetadata: {{name: all, namespace: elsewhere}}\n\
+             spec: {{from: [{{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: boutique}}], to: [{{group: \"\", kind: Service}}]}}\n"
+        )
+    };
+    let spare = "apiVersion: v1\nkind: Service\nmetadata: {name: spare, namespace: elsewhere}\n\
+                 spec: {clusterIP: 10.96.0.178, ports: [{name: http, port: 80}]}\n";
+    cluster.apply(spare).await;
+    let rules = "[{backendRefs: [{name: spare, namespace: elsewhere, port: 80}]}]";
+    cluster
+        .apply(&route("HTTPRoute", "far", "catalog", rules))
+        .await;
+    cluster.apply(&grant("v1beta1")).await;
+    let plane = cluster.start().await;
+    let (granted, not_granted) = (
+        ["Accepted", "ResolvedRefs"],
+        ["Accepted", "RefNotPermitted"],
+    );
+    until_reasons(&cluster, "HTTPRoute", "far", &granted).await;
+
+    cluster.api().install(&grants("v1"));
+    cluster.api().set_absent(&grants("v1beta1"));
+    until_reasons(&cluster, "HTTPRoute", "far", &not_granted).await;
+    cluster.apply(&grant("v1")).await;
+    until_reasons(&cluster, "HTTPRoute", "far", &granted).await;
+    plane.stop().await;
 }

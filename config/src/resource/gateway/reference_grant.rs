@@ -1,4 +1,4 @@
-//! ReferenceGrant (gateway.networking.k8s.io/v1beta1): whose routes may send calls to Services of its namespace.
+//! ReferenceGrant (gateway.networking.k8s.io/v1beta1, and v1, which is the same): whose routes may send calls to Services of its namespace.
 
 use serde::{Deserialize, Serialize};
 
