@@ -355,10 +355,17 @@ fn a_route_whose_patterns_do_not_fit_beside_those_of_older_ones_has_no_place() {
         );
     }
     yaml += &route("r4", "elsewhere", &on(4), &patterns(200));
-    yaml += "---\n{apiVersion: gateway.networking.k8s.io/v1, kind: GRPCRoute,
-      metadata: {name: g, namespace: boutique, creationTimestamp: \"2026-01-02T00:00:00Z\"},
-      spec: {parentRefs: [{group: \"\", kind: Service, name: cart}], rules: [
-        {matches: [{method: {type: RegularExpression, method: a}}], backendRefs: [{name: next, port: 80}]}]}}\n";
+    for (second, count) in [(0, 200), (1, 58)] {
+        let one = "{method: {type: RegularExpression, service: a, method: b}}";
+        let rule = |matches: usize| format!("{{matches: [{}]}}", vec![one; matches].join(", "));
+        let rules = [rule(count / 4), rule(count / 2 - count / 4)].join(", ");
+        yaml += &format!(
+            "---\n{{apiVersion: gateway.networking.k8s.io/v1, kind: GRPCRoute,
+              metadata: {{name: g{second}, namespace: rpc, creationTimestamp: {:?}}},
+              spec: {{parentRefs: [{{group: \"\", kind: Service, name: cart, namespace: boutique}}], rules: [{rules}]}}}}\n",
+            on(second)
+        );
+    }
     let index = index(&yaml);
     for routing in routing(&index) {
         let held: usize = routing.matches.iter().map(RuleMatch::patterns).sum();
@@ -373,8 +380,11 @@ fn a_route_whose_patterns_do_not_fit_beside_those_of_older_ones_has_no_place() {
     let (fits, beyond) = (Parent::Accepted, Parent::TooManyPatterns);
     assert_eq!(told, [fits, beyond, fits, beyond]);
     assert_eq!(fares("elsewhere", "r4"), fits, "its callers meet no other");
-    let grpc = index.grpc_route(&ObjectName::new("boutique", "g"));
-    assert_eq!(index.parents(&**grpc.expect("it is there"))[0].1, beyond);
+    let told = ["g0", "g1"].map(|name| {
+        let grpc = index.grpc_route(&ObjectName::new("rpc", name));
+        index.parents(&**grpc.expect("it is there"))[0].1
+    });
+    assert_eq!(told, [fits, beyond]);
 }
 
 /// Path, whether a method is named, headers, query parameters.
@@ -465,8 +475,92 @@ proptest! {
     }
 }
 
+/// On the http port of cart, with these rules as YAML of one line.
+fn grpc_route(name: &str, namespace: &str, rules: &str) -> String {
+    format!(
+        "{{apiVersion: gateway.networking.k8s.io/v1, kind: GRPCRoute, metadata: {{name: {name}, namespace: {namespace}}},
+  spec: {{parentRefs: [{{group: '', kind: Service, name: cart, namespace: boutique, port: 80}}], rules: {rules}}}}}
+---
+"
+    )
+}
+
+/// Both were obeyed, as if they were one: GEP-1294 has the GRPCRoutes only, whatever their age.
 #[test]
-fn a_grpc_call_meets_its_own_routes_first_the_most_exact_before_the_others() {
+fn on_a_port_with_grpc_routes_the_http_routes_of_their_namespace_are_not_obeyed() {
+    let http = |name: &str, namespace: &str| {
+        route(
+            name,
+            namespace,
+            "2025-01-01T00:00:00Z",
+            "[{backendRefs: [{name: next, namespace: boutique, port: 80}]}]",
+        )
+    };
+    let kinds = |yaml: &str| {
+        let index = index(&format!("{SERVICES}{yaml}"));
+        let fares = |namespace: &str, name: &str| {
+            let route = index.http_route(&ObjectName::new(namespace, name));
+            route.map(|route| index.parents(&**route)[0].1)
+        };
+        let fares = (fares("boutique", "http"), fares("canary", "http"));
+        let names = routing(&index).into_iter();
+        let names = names.map(|it| {
+            order(&it)
+                .into_iter()
+                .map(|(name, _)| name)
+                .collect::<Vec<_>>()
+        });
+        (fares, names.collect::<Vec<_>>())
+    };
+    let produced = http("http", "boutique");
+    let rule = |kind: &str, name: &str| format!("{kind} {name} rules[0]");
+    let (own, grpc) = (
+        rule("HTTPRoute", "boutique/http"),
+        rule("GRPCRoute", "boutique/grpc"),
+    );
+    assert_eq!(
+        kinds(&produced),
+        ((Some(Parent::Accepted), None), vec![vec![own]])
+    );
+
+    let both = produced.clone()
+        + &grpc_route(
+            "grpc",
+            "boutique",
+            "[{backendRefs: [{name: next, port: 80}]}]",
+        );
+    let conflicted = Some(Parent::Conflicted);
+    assert_eq!(kinds(&both), ((conflicted, None), vec![vec![grpc.clone()]]));
+
+    // On its other port, where there is no GRPCRoute, it is obeyed.
+    let more = "{apiVersion: v1, kind: Service, metadata: {name: cart, namespace: boutique},
+      spec: {clusterIP: 10.0.0.1, ports: [{name: http, port: 80}, {name: web, port: 81}]}}";
+    let mut index_of_both = index(&format!("{SERVICES}{both}"));
+    let more = parse("more.yaml", more).expect("a Service").remove(0).value;
+    index_of_both.apply(more);
+    let partly = index_of_both.http_route(&ObjectName::new("boutique", "http"));
+    let partly = index_of_both.parents(&**partly.expect("it is there"))[0].1;
+    assert_eq!(partly, Parent::PartlyConflicted);
+    let web = compile::service(&index_of_both, &cart(81)).expect("it is there");
+    assert_eq!(
+        web.routing[0].rules[0].name,
+        "HTTPRoute boutique/http rules[0]"
+    );
+
+    // Whose callers meet none of the others are in nobody's way.
+    let consumed = both + &http("http", "canary");
+    let of_canary = vec![rule("HTTPRoute", "canary/http")];
+    assert_eq!(
+        kinds(&consumed),
+        (
+            (conflicted, Some(Parent::Accepted)),
+            vec![vec![grpc], of_canary]
+        )
+    );
+}
+
+#[test]
+fn of_grpc_routes_the_most_exact_match_comes_first() {
     let grpc = "
 apiVersion: gateway.networking.k8s.io/v1
 kind: GRPCRoute
@@ -479,20 +573,13 @@ spec:
   - matches: [{method: {service: a.B, method: C}}, {method: {service: 'a[.]B', method: C, type: RegularExpression}}]
 ---
 ";
-    let http = route(
-        "http",
-        "boutique",
-        "2025-01-01T00:00:00Z",
-        "[{matches: [{path: {type: Exact, value: /a.B/C}}]}]",
-    );
-    let routing = routing(&index(&format!("{SERVICES}{grpc}{http}")));
+    let routing = routing(&index(&format!("{SERVICES}{grpc}")));
     let names: Vec<String> = order(&routing[0])
         .into_iter()
         .map(|(name, _)| name)
         .collect();
     let grpc = |place: usize| format!("GRPCRoute boutique/grpc rules[{place}]");
-    let http = "HTTPRoute boutique/http rules[0]".to_owned();
-    assert_eq!(names, [grpc(2), grpc(1), grpc(2), grpc(0), http]);
+    assert_eq!(names, [grpc(2), grpc(1), grpc(2), grpc(0)]);
 }
 
 /// Beside the shop as it is.
@@ -578,11 +665,11 @@ fn of_a_name_that_is_matched_twice_the_first_counts() {
     let rules =
         format!("[{{matches: [{{{twice}}}], {to_next}}}, {{matches: [{{{more}}}], {to_next}}}]");
     let http = route("r", "boutique", "2026-01-01T00:00:00Z", &rules);
-    let grpc = "---
-{apiVersion: gateway.networking.k8s.io/v1, kind: GRPCRoute, metadata: {name: g, namespace: boutique},
- spec: {parentRefs: [{group: \"\", kind: Service, name: cart}], rules: [
-   {matches: [{headers: [{name: Foo, value: a}, {name: FOO, value: b}]}], backendRefs: [{name: next, port: 80}]}]}}
-";
+    let grpc = grpc_route(
+        "g",
+        "canary",
+        "[{matches: [{headers: [{name: Foo, value: a}, {name: FOO, value: b}]}], backendRefs: [{name: cart, namespace: boutique, port: 80}]}]",
+    );
     let yaml = format!("{SERVICES}{http}{grpc}");
     let warnings = parse("r.yaml", &yaml).expect("in order").into_iter();
     let warnings: Vec<String> = warnings
@@ -603,10 +690,10 @@ fn of_a_name_that_is_matched_twice_the_first_counts() {
         let pairs = values.iter().map(|it| (it.name.clone(), it.value.clone()));
         pairs.collect::<Vec<_>>()
     };
-    let [grpc, most, twice] = &routing[0].matches[..] else {
-        panic!("three matches: {:#?}", routing[0].matches)
+    let [most, twice] = &routing[0].matches[..] else {
+        panic!("two matches: {:#?}", routing[0].matches)
     };
-    assert_eq!(of(&grpc.headers), [said("foo", "a")]);
+    assert_eq!(of(&routing[1].matches[0].headers), [said("foo", "a")]);
     assert_eq!(of(&most.headers), [said("bar", "a")], "of more parameters");
     assert_eq!(of(&twice.headers), [said("foo", "a")]);
     assert_eq!(of(&twice.query), [said("q", "a"), said("Q", "c")]);

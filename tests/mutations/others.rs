@@ -35,11 +35,14 @@ pub(crate) const CONFIG: &[Bug] = bugs! {
         "routes with more patterns than sidecars hold are sent to them":
             "all > PATTERNS_MAX" => "false",
             "gateway::a_route_whose_patterns_do_not_fit_beside_those_of_older_ones_has_no_place";
+        "routes of both kinds are obeyed on a port":
+            "claim.kind == Kind::HttpRoute && with_grpc.contains(claim.namespace())" => "false",
+            "gateway::on_a_port_with_grpc_routes_the_http_routes_of_their_namespace_are_not_obeyed";
     }
     "compile/gateway.rs" {
         "matches are tried as they were written":
             "self.matches.sort_by_key(|(a, _)| *a);" => "()",
-            "gateway::a_grpc_call_meets_its_own_routes_first_the_most_exact_before_the_others";
+            "gateway::of_grpc_routes_the_most_exact_match_comes_first";
         "a route of another namespace is for everybody's calls":
             "(namespace != key.namespace).then(|| namespace.to_owned())" => "None::<String>",
             "gateway::routes_of_the_own_namespace_are_for_all_and_those_of_another_for_its_own_callers";

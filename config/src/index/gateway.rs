@@ -1,6 +1,6 @@
 //! Routes of the Gateway API by the Services they are attached to, and what they may send calls to.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{Index, Target, Touched, forget};
@@ -53,6 +53,10 @@ pub enum Parent {
     TooMany,
     /// With those of older routes there it has more regular expressions than sidecars hold.
     TooManyPatterns,
+    /// Of several kinds on a port only one is obeyed (GEP-1294), and GRPCRoutes of its namespace are on all of its ports.
+    Conflicted,
+    /// They are on some of them; on the others it is obeyed.
+    PartlyConflicted,
     /// Nobody calls it by an address of its own, so nobody would be routed.
     NoAddress(NoAddress),
     /// There are only ports where nobody looks for calls.
@@ -265,28 +269,41 @@ impl Index {
     /// How it fares among all that are attached there.
     fn place<R: GatewayRoute>(&self, route: &R, parent: &ParentRef, service: &Service) -> Parent {
         let own = (R::KIND, route.metadata().object_name());
+        let name = service.metadata.object_name();
         let ports = ports_of(parent, service);
-        let service = service.metadata.object_name();
-        let mut beyond = ports.filter_map(|port| self.beyond(&service, port).remove(&own));
-        beyond.next().unwrap_or(Parent::Accepted)
+        let ports = ports.filter(|port| protocol::opaque_by(self, &name, port).is_none());
+        let fares = ports.map(|port| self.beyond(&name, port).remove(&own));
+        let fares: Vec<Option<Parent>> = fares.collect();
+        let is_conflicted = |fares: &Option<Parent>| *fares == Some(Parent::Conflicted);
+        let mut others = fares.iter().filter(|fares| !is_conflicted(fares));
+        match others.find_map(|fares| *fares) {
+            Some(why) => why,
+            None if !fares.iter().any(is_conflicted) => Parent::Accepted,
+            None if fares.iter().all(is_conflicted) => Parent::Conflicted,
+            None => Parent::PartlyConflicted,
+        }
     }
 
-    /// The routes that have no place on a service port: each namespace has so many of a kind, and so many regular expressions
-    /// in those of both kinds. The older go before the younger, and one that is left out takes no place from others.
+    /// The routes that have no place on a service port. Those of a namespace are of one kind there: with a GRPCRoute its
+    /// HTTPRoutes have none (GEP-1294). Of that it has so many, and so many regular expressions in them: the older go before
+    /// the younger, and one that is left out takes no place from others.
     fn beyond(
         &self,
         service: &ObjectName,
         port: &ServicePort,
     ) -> HashMap<(Kind, ObjectName), Parent> {
-        let mut claims = claims_of(&attached(&self.http_routes, service, port));
-        claims.extend(claims_of(&attached(&self.grpc_routes, service, port)));
+        let mut claims = claims_of(&attached(&self.grpc_routes, service, port));
+        let with_grpc: HashSet<&str> = claims.iter().map(Claim::namespace).collect();
+        claims.extend(claims_of(&attached(&self.http_routes, service, port)));
         claims.sort_unstable();
-        let mut counts: HashMap<(&str, Kind), usize> = HashMap::new();
-        let mut held: HashMap<&str, usize> = HashMap::new();
+        let mut counts: HashMap<&str, (usize, usize)> = HashMap::new();
         let mut beyond = HashMap::new();
         for claim in claims {
-            let count = counts.entry((claim.namespace(), claim.kind)).or_default();
-            let patterns = held.entry(claim.namespace()).or_default();
+            if claim.kind == Kind::HttpRoute && with_grpc.contains(claim.namespace()) {
+                beyond.insert((claim.kind, claim.name()), Parent::Conflicted);
+                continue;
+            }
+            let (count, patterns) = counts.entry(claim.namespace()).or_default();
             *count += 1;
             let why = match *patterns + claim.patterns {
                 _ if *count > ROUTES_MAX => Parent::TooMany,

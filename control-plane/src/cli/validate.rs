@@ -265,6 +265,12 @@ impl Found {
                     Parent::TooManyPatterns => format!(
                         "with older routes of its namespace it has more than {PATTERNS_MAX} regular expressions"
                     ),
+                    Parent::Conflicted => {
+                        "a GRPCRoute of its namespace is, too, and comes first".to_owned()
+                    }
+                    Parent::PartlyConflicted => {
+                        "on some ports a GRPCRoute of its namespace comes first".to_owned()
+                    }
                     Parent::NoAddress(why) => why.to_string(),
                     Parent::Opaque(by) => by.to_string(),
                 };

@@ -288,6 +288,15 @@ fn conditions(parent: &RouteParent) -> Vec<Value> {
         }
         Parent::TooMany => (false, "UnsupportedValue", too_many),
         Parent::TooManyPatterns => (false, "UnsupportedValue", too_many_patterns),
+        Parent::Conflicted => {
+            let message = "a GRPCRoute of its namespace is attached there, too: on a port one kind is routed by, and GRPCRoutes come first";
+            (false, "Conflicted", message.to_owned())
+        }
+        Parent::PartlyConflicted => {
+            let message =
+                "it is routed by, but for ports with GRPCRoutes of its namespace, which come first";
+            (true, "Accepted", message.to_owned())
+        }
         Parent::NoAddress(why) => (false, "UnsupportedValue", why.to_string()),
         // As of a Gateway that listens for TCP: a port is what a listener is there.
         Parent::Opaque(by) => (false, "NotAllowedByListeners", by.to_string()),
@@ -447,6 +456,8 @@ mod tests {
                 "UnsupportedValue",
                 "ResolvedRefs",
             ),
+            (Parent::Conflicted, None, "Conflicted", "ResolvedRefs"),
+            (Parent::PartlyConflicted, None, "Accepted", "ResolvedRefs"),
             (
                 Parent::NoAddress(NoAddress::Headless),
                 None,

@@ -101,8 +101,13 @@ pub(super) async fn a_route_says_in_its_status_what_becomes_of_it(cluster: &Clus
     until_reasons(cluster, "GRPCRoute", "bytes", &opaque).await;
     cluster.apply(&bytes("appProtocol: grpc")).await;
     until_reasons(cluster, "GRPCRoute", "bytes", &both).await;
-    until_reasons(cluster, "HTTPRoute", "good", &both).await;
     until_reasons(cluster, "GRPCRoute", "good", &both).await;
+    let conflicted = ["Conflicted", "ResolvedRefs"];
+    until_reasons(cluster, "HTTPRoute", "good", &conflicted).await;
+    let grpc_routes = cluster.objects(GATEWAY, "GRPCRoute", "boutique");
+    let gone = grpc_routes.delete("good", &DeleteParams::default()).await;
+    gone.expect("deleted");
+    until_reasons(cluster, "HTTPRoute", "good", &both).await;
     for (name, wanted) in [
         ("orphan", &["NoMatchingParent", "ResolvedRefs"][..]),
         ("lost", &["Accepted", "BackendNotFound"]),
@@ -150,7 +155,6 @@ pub(super) async fn a_route_says_in_its_status_what_becomes_of_it(cluster: &Clus
 
     for (kind, name) in [
         ("HTTPRoute", "good"),
-        ("GRPCRoute", "good"),
         ("GRPCRoute", "bytes"),
         ("HTTPRoute", "orphan"),
         ("HTTPRoute", "lost"),

@@ -273,6 +273,28 @@ async fn validate_warns_of_a_route_of_an_opaque_port_and_says_what_to_change() {
     }
 }
 
+/// Of the two kinds of routes on a port one is obeyed.
+#[tokio::test]
+async fn validate_warns_of_an_http_route_beside_a_grpc_route() {
+    let folder = folder();
+    let route = |kind: &str| {
+        format!(
+            "---\napiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\nmetadata: {{name: it, namespace: shop}}\n\
+             spec: {{parentRefs: [{{group: \"\", kind: Service, name: it}}], rules: [{{backendRefs: [{{name: it, port: 80}}]}}]}}\n"
+        )
+    };
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: it, namespace: shop}\n\
+                   spec: {clusterIP: 10.0.0.1, ports: [{name: http, port: 80}]}\n";
+    let file = folder.path().join("both.yaml");
+    let both = [service, &route("HTTPRoute"), &route("GRPCRoute")].concat();
+    std::fs::write(&file, both).expect("written");
+    let path = file.to_str().expect("text");
+    let told = stderr(&weir(folder.path(), &["validate", "-f", path]).await);
+    let words = "HTTPRoute shop/it is attached to shop/it: a GRPCRoute of its namespace is, too, and comes first";
+    assert!(told.contains(words), "{told}");
+    assert_eq!(told.lines().count(), 1, "{told}");
+}
+
 /// Each has its target, and holds where nobody would look for that.
 #[tokio::test]
 async fn validate_warns_where_a_policy_does_not_hold_though_it_has_its_target() {

@@ -2,8 +2,8 @@
 //!
 //! An exact path before a pattern before a prefix, the longer before the shorter; then what names a method, what asks for
 //! more headers, for more query parameters; then the older route, then its name (routes come in that order), then the
-//! place in the route. gRPC calls meet GRPCRoutes before HTTPRoutes: by service, then method, then headers. The standard
-//! leaves to us where patterns stand, and how the two kinds mix.
+//! place in the route. Of a GRPCRoute: service, then method, then headers. The standard leaves to us where patterns stand.
+//! The two kinds never meet: the callers of a port are routed by one of them.
 
 use std::cmp::Reverse;
 
@@ -22,9 +22,6 @@ pub(super) struct Precedence {
     place: usize,
 }
 
-/// gRPC's classes come before those of paths.
-const GRPC_CLASSES: u8 = 3;
-
 impl Precedence {
     pub(super) fn of(matches: &RuleMatch, age: usize, place: usize) -> Self {
         let (path, method) = match &matches.path {
@@ -32,7 +29,7 @@ impl Precedence {
             other => {
                 let (class, length) = path(other);
                 let method = (u8::from(matches.method.is_none()), Reverse(0));
-                ((GRPC_CLASSES + class, Reverse(length)), method)
+                ((class, Reverse(length)), method)
             }
         };
         Self {
