@@ -279,6 +279,37 @@ fn pods_that_must_start_anew_are_named() {
     }
 }
 
+/// Nobody said that calls which had gone to one pod would go to all.
+#[test]
+fn services_whose_affinity_callers_in_the_mesh_do_not_keep_to_are_named() {
+    let cluster = Cluster::installed();
+    let service = |name: &str, namespace: &str, ip: &str, affinity: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": { "name": name, "namespace": namespace },
+            "spec": { "clusterIP": ip, "sessionAffinity": affinity, "ports": [{ "port": 80 }] },
+        })
+    };
+    let fine = [
+        service("cart", "boutique", "10.96.0.1", "None"),
+        service("pods", "boutique", "None", "ClientIP"),
+        service("others", "elsewhere", "10.96.0.2", "ClientIP"),
+    ];
+    cluster.list("service", &fine);
+    let (_, text) = cluster.check(&[]);
+    assert!(!text.contains("warning"), "{text}");
+    let sticky = service("cart", "boutique", "10.96.0.1", "ClientIP");
+    cluster.list("service", &[&fine[1..], &[sticky]].concat());
+    let (code, text) = cluster.check(&[]);
+    assert_eq!(code, Some(0), "{text}");
+    for said in [
+        "warning 1 Services ask for sessionAffinity: ClientIP",
+        "do not keep to: boutique/cart\n",
+        "consistentHash: {attribute: SourceIdentity}",
+    ] {
+        assert!(text.contains(said), "{said}\n{text}");
+    }
+}
+
 /// They were said to be older than the label, for ever: no restart brings them a sidecar.
 #[test]
 fn pods_that_ask_for_a_sidecar_where_their_namespace_says_no_are_named() {

@@ -8,6 +8,7 @@ mod installed;
 mod kubectl;
 mod plugin;
 mod pods;
+mod services;
 
 use kubectl::Kubectl;
 
@@ -15,8 +16,9 @@ use super::{Failure, paint, print};
 
 /// Look whether a cluster can have Weir, or whether its Weir is in order; changes nothing
 ///
-/// Without --pre: definitions, control plane, webhooks and their certificate, and the pods that have to start anew,
-/// because they were made by another version or with other settings. Asks by kubectl.
+/// Without --pre: definitions, control plane, webhooks and their certificate, the pods that have to start anew, because
+/// they were made by another version or with other settings, and Services that ask for what the mesh does not do. Asks by
+/// kubectl.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   weir check --pre        before weir install
@@ -128,6 +130,8 @@ fn after(kubectl: &Kubectl, namespace: &str) -> Result<Vec<Finding>, String> {
             kubectl.list(&["daemonset", "-A", "-l", "app.kubernetes.io/name=weir-cni"])?;
         findings.extend(plugin::check(deployment, &plugins, &pods));
         findings.extend(pods::check(&pods, &namespaces, deployment, namespace));
+        let services = kubectl.list(&["service", "-A"])?;
+        findings.extend(services::check(&services, &pods));
     }
     Ok(findings)
 }
