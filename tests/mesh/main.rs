@@ -31,6 +31,7 @@ mod policy;
 mod pressure;
 mod routes;
 mod shop;
+mod shop_faults;
 mod stranger;
 mod web;
 mod world;

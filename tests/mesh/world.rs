@@ -428,7 +428,7 @@ pub(crate) async fn within(
     begun.elapsed()
 }
 
-fn of_the_runtime(stream: std::net::TcpStream) -> TcpStream {
+pub(crate) fn of_the_runtime(stream: std::net::TcpStream) -> TcpStream {
     stream
         .set_nonblocking(true)
         .expect("a socket can be told so");

@@ -3,6 +3,7 @@
 //! | method | kind | does |
 //! |---|---|---|
 //! | `/lab.Echo/Echo` | unary, client streaming, server streaming, bidirectional: all the same | sends back what it gets, as it comes |
+//! | `/…/Subscribe` | server streaming | the same, as what the shop's log would be called |
 //! | `/lab.Echo/Flood/NAME` | server streaming | messages without end, as fast as they are taken; counted in the ledger |
 //! | `/lab.Echo/Hold/NAME` | client streaming | answers with a head and never reads; in the ledger while it is open |
 //! | `/lab.Echo/Stuck/NAME` | unary | never answers; in the ledger while it is open |
@@ -48,7 +49,7 @@ async fn answer(request: Request<Incoming>) -> Reply {
     let (method, name) = (parts.next().unwrap_or_default(), parts.next());
     let name = name.unwrap_or_default();
     let body = match method {
-        "Echo" => echo(request.into_body()),
+        "Echo" | "Subscribe" => echo(request.into_body()),
         "Flood" => flood(name),
         "Hold" => hold(request.into_body(), Open::new(name)),
         "Stuck" => {
