@@ -16,6 +16,7 @@ pub mod knobs;
 pub mod look;
 pub mod measure;
 pub mod orders;
+pub mod provenance;
 pub mod record;
 pub mod run;
 pub mod scenario;

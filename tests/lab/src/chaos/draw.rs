@@ -1,6 +1,7 @@
 //! The pictures of a session: one for each scenario, and a sheet with all of them. Drawn from the records by code of
 //! our own, as text.
 
+mod caption;
 mod chart;
 mod overview;
 mod picture;
@@ -42,13 +43,10 @@ pub fn all(root: &Path, session: &Path) -> Result<()> {
             scenario,
         };
         let path = session.join(name).join("picture.svg");
-        write(&path, &picture::render(&subject, &about))?;
+        write(&path, &picture::render(&subject))?;
         subjects.push(subject);
     }
-    write(
-        &session.join("overview.svg"),
-        &overview::render(&subjects, &about),
-    )
+    write(&session.join("overview.svg"), &overview::render(&subjects))
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

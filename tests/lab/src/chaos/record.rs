@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::claim::Phase;
+use super::provenance::Provenance;
 use crate::error::{Doing, Error, Result};
 
 /// The file that is written when all others are.
@@ -31,6 +32,9 @@ pub struct Record {
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Run {
+    /// None in records that are older than it.
+    #[serde(default)]
+    pub provenance: Provenance,
     pub mesh: bool,
     /// Since 1970, in milliseconds; all times of the record are seconds since then.
     pub started_ms: u64,

@@ -12,6 +12,7 @@ use super::action::{Action, Undo};
 use super::claim::Measure;
 use super::look::{self, Counts};
 use super::orders::{self, Orders};
+use super::provenance::Provenance;
 use super::record::{Fact, Marks, Record, Request, Run};
 use super::scenario::{Phases, Scenario};
 use super::stage::Stage;
@@ -166,6 +167,8 @@ impl<'a> Performance<'a> {
         Ok(Record {
             facts: facts(stage, started_ms).await?,
             run: Run {
+                // Whoever saves it knows.
+                provenance: Provenance::default(),
                 mesh: stage.shop().mesh() == Mesh::On,
                 started_ms,
                 marks,

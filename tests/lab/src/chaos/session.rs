@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::draw;
+use super::provenance::Provenance;
 use super::record::{Record, write_json};
 use super::run::run;
 use super::scenario::Scenario;
@@ -30,16 +31,15 @@ pub struct Session {
     pub rootless: bool,
     /// Where records, summaries and pictures go.
     pub folder: PathBuf,
-    /// As it was typed, for the captions.
+    /// As it was typed.
     pub command: String,
 }
 
 /// Of the whole session, as `session.json` has it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct About {
-    pub command: String,
-    pub machine: String,
-    pub date: String,
+    #[serde(flatten)]
+    pub provenance: Provenance,
     pub scenarios: Vec<String>,
 }
 
@@ -63,9 +63,7 @@ pub async fn session(root: &Path, session: &Session) -> Result<Vec<String>> {
         forget(&session.folder, scenario, &session.modes)?;
     }
     let about = About {
-        command: session.command.clone(),
-        machine: machine(),
-        date: date(),
+        provenance: Provenance::of(&session.command, root),
         scenarios: session
             .scenarios
             .iter()
@@ -75,7 +73,11 @@ pub async fn session(root: &Path, session: &Session) -> Result<Vec<String>> {
     write_json(&session.folder.join("session.json"), &about)?;
     let mut broken = Vec::new();
     for mesh in &session.modes {
-        let shops = Shops { root, session };
+        let shops = Shops {
+            root,
+            session,
+            provenance: &about.provenance,
+        };
         broken.extend(rehearse(&shops, &session.scenarios, *mesh).await);
     }
     let mut rows = Vec::new();
@@ -109,6 +111,15 @@ trait Theatre {
 struct Shops<'a> {
     root: &'a Path,
     session: &'a Session,
+    provenance: &'a Provenance,
+}
+
+impl Shops<'_> {
+    /// Beside records of other sessions, perhaps.
+    fn keep(&self, mut record: Record, scenario: &Scenario, mesh: Mesh) -> Result<()> {
+        record.run.provenance = self.provenance.clone();
+        record.save(&record_folder(&self.session.folder, scenario, mesh))
+    }
 }
 
 impl Theatre for Shops<'_> {
@@ -124,7 +135,7 @@ impl Theatre for Shops<'_> {
 
     async fn show(&self, stage: &Stage, scenario: &Scenario, mesh: Mesh) -> Result<()> {
         let record = run(stage, scenario, self.session.quick).await?;
-        record.save(&record_folder(&self.session.folder, scenario, mesh))
+        self.keep(record, scenario, mesh)
     }
 
     async fn close(&self, stage: Stage) -> Result<()> {
@@ -303,43 +314,6 @@ fn broken_promises(scenario: &Scenario, comparison: &Comparison) -> Vec<String> 
             )
         })
         .collect()
-}
-
-fn machine() -> String {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let model = read("/proc/cpuinfo");
-    let model = model
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
-        .map_or("unknown", |(_, model)| model)
-        .to_owned();
-    let kib = read("/proc/meminfo");
-    let kib: f64 = kib
-        .split_whitespace()
-        .nth(1)
-        .and_then(|kib| kib.parse().ok())
-        .unwrap_or_default();
-    let profile = if cfg!(debug_assertions) {
-        "debug"
-    } else {
-        "release"
-    };
-    format!(
-        "{cores} × {model}, {:.0} GiB, {profile} build",
-        kib / 1_048_576.0
-    )
-}
-
-/// The day, without a library: `date` is everywhere.
-fn date() -> String {
-    let output = std::process::Command::new("date")
-        .args(["-u", "+%Y-%m-%d %H:%M UTC"])
-        .output();
-    output.map_or_else(
-        |_| String::new(),
-        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-    )
 }
 
 #[cfg(test)]

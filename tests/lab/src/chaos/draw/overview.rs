@@ -1,8 +1,8 @@
 //! All scenarios of a session on one sheet: what became of requests, without the mesh and in it.
 
-use super::super::session::About;
 use super::super::verdict::{Summary, with_unit};
 use super::Subject;
+use super::caption;
 use super::chart::Frame;
 use super::picture::round_up;
 use super::series;
@@ -17,7 +17,7 @@ const CELL: f64 = 158.0;
 const PAIR: f64 = 2.0 * CHART + GAP + 44.0;
 const TITLE: &str = "What visitors get when something fails: without the mesh, and in it";
 
-pub(super) fn render(subjects: &[Subject], about: &About) -> String {
+pub(super) fn render(subjects: &[Subject]) -> String {
     let mut page = Page::default();
     page.text("title", MARGIN, 34.0, TITLE);
     legend(&mut page, 56.0);
@@ -28,8 +28,9 @@ pub(super) fn render(subjects: &[Subject], about: &About) -> String {
     }
     let bottom = top + subjects.len().div_ceil(2) as f64 * CELL;
     let mut y = bottom + 4.0;
-    let caption = format!("{} · {} · {}", about.command, about.date, about.machine);
-    for line in wrap(&caption, WIDTH - 2.0 * MARGIN) {
+    let drawn = subjects.iter();
+    let drawn = drawn.flat_map(|subject| subject.off.iter().chain(&subject.on));
+    for line in wrap(&caption::of(drawn), WIDTH - 2.0 * MARGIN) {
         page.text("note", MARGIN, y, &line);
         y += 15.0;
     }

@@ -2,9 +2,9 @@
 
 use super::super::claim::Phase;
 use super::super::record::Record;
-use super::super::session::About;
 use super::super::verdict::{Summary, with_unit};
 use super::Subject;
+use super::caption;
 use super::chart::{Frame, RIBBON_STEP, RIBBONS_MAX};
 use super::series;
 use super::svg::{Page, wrap};
@@ -20,7 +20,7 @@ const LATENCY: f64 = 120.0;
 const FLIGHT: f64 = 46.0;
 const LINE: f64 = 15.0;
 
-pub(super) fn render(subject: &Subject, about: &About) -> String {
+pub(super) fn render(subject: &Subject) -> String {
     let scenario = &subject.scenario;
     let mut page = Page::default();
     let title = format!("{} · {}", scenario.id, scenario.title);
@@ -59,9 +59,27 @@ pub(super) fn render(subject: &Subject, about: &About) -> String {
         };
         bottom = f64::max(bottom, ended);
     }
-    let caption = format!("{} · {} · {}", about.command, about.date, about.machine);
-    page.text("note", MARGIN, bottom + 14.0, &caption);
-    page.finish(&title, WIDTH, bottom + 30.0)
+    let mut y = bottom + 14.0;
+    for caption in captions(subject) {
+        for line in wrap(&caption, WIDTH - 2.0 * MARGIN) {
+            page.text("note", MARGIN, y, &line);
+            y += LINE;
+        }
+    }
+    page.finish(&title, WIDTH, y + 1.0)
+}
+
+/// One for both columns, or one each where they are not of one session.
+fn captions(subject: &Subject) -> Vec<String> {
+    let both = subject.off.iter().chain(&subject.on);
+    let off = subject.off.as_ref().map(|one| &one.run.provenance);
+    let on = subject.on.as_ref().map(|one| &one.run.provenance);
+    if off.is_none() || on.is_none() || off == on {
+        return vec![caption::of(both)];
+    }
+    let each = both.zip(["without the mesh", "in the mesh"]);
+    each.map(|(record, column)| format!("{column}: {}", caption::of([record])))
+        .collect()
 }
 
 /// What both columns have the same.

@@ -127,3 +127,83 @@ fn a_record_of_an_earlier_session_is_no_record_of_this_one() {
     assert!(is_there(Mesh::Off) && !is_there(Mesh::On));
     forget(session, &one, &[Mesh::On]).expect("nothing is there");
 }
+
+fn of_a_session(folder: &Path, command: &str, day: u32) -> (Session, Provenance) {
+    let session = Session {
+        scenarios: Vec::new(),
+        modes: Vec::new(),
+        quick: true,
+        rootless: false,
+        folder: folder.to_owned(),
+        command: command.to_owned(),
+    };
+    let provenance = Provenance {
+        date: format!("2026-11-{day} 07:10 UTC"),
+        ..Provenance::of(command, folder)
+    };
+    (session, provenance)
+}
+
+#[test]
+fn pictures_say_of_each_run_where_it_comes_from_and_not_of_the_last_session() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let (root, folder) = (crate::build::root(), folder.path());
+    let one = &super::super::scenario::find(&root, &["C2".to_owned()]).expect("there is one")[0];
+    let mut record = Record::default();
+    record.run.marks = super::super::record::Marks {
+        base: 1.0,
+        fault: 2.0,
+        recovery: 3.0,
+        end: 4.0,
+    };
+    for (command, day, mesh) in [("both", 26, Mesh::Off), ("later", 28, Mesh::On)] {
+        let (session, provenance) = of_a_session(folder, command, day);
+        let about = About {
+            provenance: provenance.clone(),
+            scenarios: vec![one.name.clone()],
+        };
+        write_json(&folder.join("session.json"), &about).expect("written");
+        let shops = Shops {
+            root: &root,
+            session: &session,
+            provenance: &provenance,
+        };
+        record.run.mesh = mesh == Mesh::On;
+        shops.keep(record.clone(), one, mesh).expect("saved");
+        let kept = record_of(folder, one, mesh).expect("read").expect("there");
+        assert_eq!(kept.run.provenance, provenance);
+    }
+    draw::all(&root, folder).expect("drawn");
+    let read = |file: &str| fs::read_to_string(folder.join(file)).expect("drawn");
+    let picture = read(&format!("{}/picture.svg", one.name));
+    assert!(picture.contains("without the mesh: both · 2026-11-26 07:10 UTC · "));
+    assert!(picture.contains("in the mesh: later · 2026-11-28 07:10 UTC · "));
+    let overview = read("overview.svg");
+    assert!(overview.contains("2 sessions · both and later · 2026-11-26 07:10 UTC to 2026-11-28"));
+
+    // The same session again: told once.
+    let (session, provenance) = of_a_session(folder, "both", 26);
+    let shops = Shops {
+        root: &root,
+        session: &session,
+        provenance: &provenance,
+    };
+    shops.keep(record, one, Mesh::On).expect("saved");
+    draw::all(&root, folder).expect("drawn");
+    let picture = read(&format!("{}/picture.svg", one.name));
+    assert!(picture.contains(">both · 2026-11-26 07:10 UTC · ") && !picture.contains("mesh: both"));
+    assert!(read("overview.svg").contains(">both · 2026-11-26 07:10 UTC · "));
+}
+
+#[test]
+fn a_record_without_a_provenance_is_read_as_one_of_which_it_is_not_known() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    Record::default().save(folder.path()).expect("saved");
+    let path = folder.path().join("run.json");
+    let mut run: serde_json::Value = super::super::record::read_json(&path).expect("read");
+    let fields = run.as_object_mut().expect("an object");
+    fields.remove("provenance").expect("it has one");
+    write_json(&path, &run).expect("written");
+    let record = Record::load(folder.path()).expect("read all the same");
+    assert!(record.run.provenance.is_unknown());
+}
