@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
+use serde_json::Value;
+
 use crate::address::{NODE, VIRTUAL_NET, VIRTUAL_NET_V6};
 
 /// One port of one Service on one of its virtual addresses, with the endpoints that are ready.
@@ -125,6 +127,12 @@ pub fn faults(faults: &[Fault]) -> String {
             }
             Fault::Loss(0, _) => {}
             Fault::Loss(percent, pods) => {
+                // What there is to lose, before any of it is: see `lost`.
+                for direction in ["saddr", "daddr"] {
+                    for (family, set, _) in both_families(pods, pods) {
+                        let _ = writeln!(out, "    {family} {direction} {set} counter");
+                    }
+                }
                 // nft refuses a comparison that always holds.
                 let chance = match percent {
                     100.. => String::new(),
@@ -132,7 +140,8 @@ pub fn faults(faults: &[Fault]) -> String {
                 };
                 for direction in ["saddr", "daddr"] {
                     for (family, set, _) in both_families(pods, pods) {
-                        let _ = writeln!(out, "    {family} {direction} {set}{chance} drop");
+                        let _ =
+                            writeln!(out, "    {family} {direction} {set}{chance} counter drop");
                     }
                 }
             }
@@ -140,6 +149,20 @@ pub fn faults(faults: &[Fault]) -> String {
     }
     out.push_str("  }\n}\n");
     out
+}
+
+/// Packets that there were to lose and those that were lost, as `nft -j list table` has it.
+pub fn lost(listed: &Value) -> (u64, u64) {
+    let (mut seen, mut lost) = (0, 0);
+    let rules = listed["nftables"].as_array().into_iter().flatten();
+    for expressions in rules.filter_map(|one| one["rule"]["expr"].as_array()) {
+        let count = expressions
+            .iter()
+            .find_map(|one| one["counter"]["packets"].as_u64());
+        let drops = expressions.iter().any(|one| one.get("drop").is_some());
+        *(if drops { &mut lost } else { &mut seen }) += count.unwrap_or_default();
+    }
+    (seen, lost)
 }
 
 fn both_families(from: &[IpAddr], to: &[IpAddr]) -> Vec<(&'static str, String, String)> {
@@ -209,7 +232,37 @@ mod tests {
     #[test]
     fn a_loss_counts_packets_from_and_to_the_pod() {
         let rules = faults(&[Fault::Loss(20, vec!["10.244.0.2".parse().unwrap()])]);
-        assert!(rules.contains("ip saddr { 10.244.0.2 } numgen random mod 100 < 20 drop"));
-        assert!(rules.contains("ip daddr { 10.244.0.2 } numgen random mod 100 < 20 drop"));
+        for direction in ["saddr", "daddr"] {
+            let of_pod = format!("    ip {direction} {{ 10.244.0.2 }}");
+            let seen = rules.find(&format!("{of_pod} counter\n"));
+            let lost = rules.find(&format!(
+                "{of_pod} numgen random mod 100 < 20 counter drop\n"
+            ));
+            assert!(seen.expect("counted") < lost.expect("lost"), "{rules}");
+        }
+        let first = rules.find("drop").expect("some are lost");
+        assert!(
+            rules.rfind("} counter\n").expect("counted") < first,
+            "{rules}"
+        );
+    }
+
+    #[test]
+    fn what_was_lost_is_told_apart_from_what_there_was_to_lose() {
+        let listed = serde_json::json!({"nftables": [
+            {"metainfo": {"version": "1.0.6"}},
+            {"table": {"family": "inet", "name": "weir_faults"}},
+            {"rule": {"chain": "forward", "expr": [
+                {"match": {"op": "=="}}, {"counter": {"packets": 100, "bytes": 9000}},
+            ]}},
+            {"rule": {"chain": "forward", "expr": [{"counter": {"packets": 50, "bytes": 1}}]}},
+            {"rule": {"chain": "forward", "expr": [
+                {"match": {"op": "<"}}, {"counter": {"packets": 21, "bytes": 800}}, {"drop": null},
+            ]}},
+            {"rule": {"chain": "forward", "expr": [{"counter": {"packets": 9, "bytes": 8}}, {"drop": null}]}},
+            {"rule": {"chain": "forward", "expr": [{"drop": null}]}},
+        ]});
+        assert_eq!(lost(&listed), (150, 30));
+        assert_eq!(lost(&serde_json::json!({"nftables": []})), (0, 0));
     }
 }

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::scenario::Scenario;
+use super::action::Action;
+use super::scenario::{Scenario, Step};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -15,7 +16,7 @@ pub struct Claim {
     /// Only of this journey.
     #[serde(default)]
     pub journey: Option<String>,
-    /// Of `facts`: their kind, and a part of what they are about. Of `memory`: the workload.
+    /// Of `facts`: their kind, and a part of what they are about. Of `memory` and `replaced`: the workload.
     #[serde(default)]
     pub fact: Option<String>,
     #[serde(default)]
@@ -77,6 +78,10 @@ pub enum Measure {
     AttemptsUntilOpen,
     /// Tries to the focus while its breaker was open or half-open, for each time that it was half-open.
     AttemptsPerProbing,
+    /// Calls to the focus that the watched sidecars made a second time while the first had no answer, and those that they
+    /// made again after it had failed.
+    Hedges,
+    Retries,
     /// What the app itself counted (`counter`), a request offered.
     Arrivals,
     /// Seconds from the beginning of the fault to the first sign that the mesh acts on it.
@@ -104,13 +109,19 @@ pub enum Measure {
     Disconnected,
     /// Sidecars that had to be started again.
     Crashes,
+    /// Pods of a workload that were not there before the fault.
+    Replaced,
+    /// Of the packets from and to pods that lose some, the share that was lost.
+    PacketsLost,
 }
 
 impl Measure {
     pub fn unit(self) -> &'static str {
         match self {
             Self::Success | Self::Ok | Self::Degraded | Self::Shed | Self::Failed => "%",
-            Self::RetryAfter | Self::OrdersConfirmed | Self::Disconnected => "%",
+            Self::RetryAfter | Self::OrdersConfirmed | Self::Disconnected | Self::PacketsLost => {
+                "%"
+            }
             Self::Goodput => "/s",
             Self::P50 | Self::P99 | Self::ServedP99 => "ms",
             Self::Detected | Self::Healed | Self::Recovered => "s",
@@ -131,7 +142,11 @@ impl Claim {
         }
         let of_focus = matches!(
             self.measure,
-            Measure::Attempts | Measure::AttemptsUntilOpen | Measure::AttemptsPerProbing
+            Measure::Attempts
+                | Measure::AttemptsUntilOpen
+                | Measure::AttemptsPerProbing
+                | Measure::Hedges
+                | Measure::Retries
         );
         if of_focus && scenario.focus.is_none() {
             return refuse("counts calls to the focus, and there is none");
@@ -144,6 +159,13 @@ impl Claim {
         }
         if self.measure == Measure::Memory && self.about.is_none() {
             return refuse("is about memory, and does not say of whom");
+        }
+        if self.measure == Measure::Replaced && self.about.is_none() {
+            return refuse("is about other pods, and does not say whose");
+        }
+        let loses = |step: &Step| matches!(step.action, Action::Loss(_));
+        if self.measure == Measure::PacketsLost && !scenario.fault.iter().any(loses) {
+            return refuse("is about packets that are lost, and none are");
         }
         if self.measure == Measure::Arrivals && scenario.counter.is_none() {
             return refuse("is about what the app counts, and there is no `counter`");

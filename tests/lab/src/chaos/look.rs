@@ -14,6 +14,7 @@ use super::record::Look;
 use super::scenario::Scenario;
 use super::stage::Stage;
 use crate::error::{Error, Result};
+use crate::ruleset::lost;
 
 const EVERY: Duration = Duration::from_millis(200);
 /// After a stream broke, before the next is opened.
@@ -97,6 +98,8 @@ pub struct Counts {
     numbers: BTreeMap<String, f64>,
     /// Of the workloads that a claim about memory names: their sidecars, none of one that does not run.
     sidecars: BTreeMap<String, Vec<Option<Sidecar>>>,
+    /// Of the workloads that a claim about other pods names: their pods' uids.
+    pods: BTreeMap<String, BTreeSet<String>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -120,9 +123,26 @@ impl Counts {
             counts.numbers.insert("arrivals".to_owned(), number);
         }
         for claim in scenario.must.iter().chain(&scenario.without) {
-            if let (Measure::Memory, Some(workload)) = (claim.measure, &claim.about) {
-                let sidecars = sidecars(stage, workload)?;
-                counts.sidecars.insert(workload.clone(), sidecars);
+            match (claim.measure, &claim.about) {
+                (Measure::Memory, Some(workload)) => {
+                    let sidecars = sidecars(stage, workload)?;
+                    counts.sidecars.insert(workload.clone(), sidecars);
+                }
+                (Measure::Replaced, Some(workload)) => {
+                    let pods = stage.shop().lab().status()?.pods.into_iter();
+                    let pods = pods.filter(|pod| pod.workload == *workload && pod.ready);
+                    let uids = pods.map(|pod| pod.uid).collect();
+                    counts.pods.insert(workload.clone(), uids);
+                }
+                (Measure::Hedges | Measure::Retries, _) => {
+                    counts.numbers.extend(second_tries(stage, scenario).await);
+                }
+                (Measure::PacketsLost, _) => {
+                    let (packets, lost) = packets(stage)?;
+                    counts.numbers.insert("packets".into(), packets as f64);
+                    counts.numbers.insert("packets lost".into(), lost as f64);
+                }
+                _ => {}
             }
         }
         let crashes = sidecar_restarts(stage)?;
@@ -132,13 +152,21 @@ impl Counts {
 
     pub fn since(&self, before: &Self) -> BTreeMap<String, f64> {
         let mut since = self.numbers.clone();
+        // What was not known before is no growth.
+        since.retain(|name, _| before.numbers.contains_key(name));
         for (name, value) in &mut since {
-            *value -= before.numbers.get(name).copied().unwrap_or_default();
+            *value -= before.numbers[name];
         }
         for (workload, after) in &self.sidecars {
             let before = before.sidecars.get(workload);
             if let Some(mib) = before.and_then(|before| grown(before, after)) {
                 since.insert(format!("memory of {workload}"), mib);
+            }
+        }
+        for (workload, after) in &self.pods {
+            if let Some(before) = before.pods.get(workload) {
+                let replaced = after.difference(before).count() as f64;
+                since.insert(format!("replaced of {workload}"), replaced);
             }
         }
         since
@@ -181,6 +209,37 @@ fn sidecars(stage: &Stage, workload: &str) -> Result<Vec<Option<Sidecar>>> {
         all.push(mib.map(|mib| Sidecar { pid, mib }));
     }
     Ok(all)
+}
+
+/// Calls to the focus that the watched sidecars made more than once. Nothing when one of them does not answer.
+async fn second_tries(stage: &Stage, scenario: &Scenario) -> BTreeMap<String, f64> {
+    let watched = |workload: &str| scenario.watch.iter().any(|watched| watched == workload);
+    let all = stage.shop().metrics_where(watched).await;
+    let silent = all.is_empty() || all.iter().any(|(_, metrics)| metrics.is_empty());
+    let Some(focus) = scenario.focus.as_deref().filter(|_| !silent) else {
+        return BTreeMap::new();
+    };
+    let sum = |name: &str| {
+        all.iter()
+            .map(|(_, one)| one.sum(name, &[("service", focus)]))
+            .sum()
+    };
+    let families = [
+        ("hedges", "weir_hedges_total"),
+        ("retries", "weir_retries_total"),
+    ];
+    families
+        .map(|(name, family)| (name.to_owned(), sum(family)))
+        .into()
+}
+
+/// That there were to lose, and that were lost.
+fn packets(stage: &Stage) -> Result<(u64, u64)> {
+    let list = ["nft", "-j", "list", "table", "inet", "weir_faults"];
+    let output = stage.shop().lab().exec(None, &list)?;
+    let listed = serde_json::from_str(&output.stdout);
+    let listed = listed.map_err(|error| Error::Lab(format!("nft: {error}: {}", output.stderr)))?;
+    Ok(lost(&listed))
 }
 
 fn sidecar_restarts(stage: &Stage) -> Result<f64> {
@@ -252,6 +311,7 @@ mod tests {
             Counts {
                 numbers: [("crashes".to_owned(), 1.0)].into(),
                 sidecars: [("notifier".to_owned(), sidecars.collect())].into(),
+                ..Counts::default()
             }
         };
         let since = counts(after).since(&counts(before));
@@ -269,5 +329,24 @@ mod tests {
         assert_eq!(growth(&[None], &[one]), None);
         assert_eq!(growth(&[one, other], &[one]), None, "one is gone");
         assert_eq!(growth(&[], &[]), None, "there is none");
+    }
+
+    #[test]
+    fn pods_that_were_there_before_are_no_others_and_a_number_that_was_not_known_is_no_growth() {
+        let counts = |uids: &[&str], retries: Option<f64>| {
+            let uids = uids.iter().map(|uid| (*uid).to_owned()).collect();
+            let retries = retries.map(|retries| ("retries".to_owned(), retries));
+            Counts {
+                numbers: retries.into_iter().collect(),
+                pods: [("catalog".to_owned(), uids)].into(),
+                ..Counts::default()
+            }
+        };
+        let before = counts(&["a", "b", "c"], Some(4.0));
+        let since = counts(&["c", "d", "e"], Some(6.0)).since(&before);
+        assert_eq!((since["replaced of catalog"], since["retries"]), (2.0, 2.0));
+        assert_eq!(before.since(&before)["replaced of catalog"], 0.0);
+        let since = before.since(&counts(&["a"], None));
+        assert!(!since.contains_key("retries"), "{since:?}");
     }
 }

@@ -56,6 +56,8 @@ fn at(claim: &Claim, scenario: &Scenario, record: &Record, phase: Phase) -> Opti
             attempts_between(record, record.run.marks.fault, opened)
         }
         Measure::AttemptsPerProbing => attempts_per_probing(scenario, record),
+        Measure::Hedges => count("hedges"),
+        Measure::Retries => count("retries"),
         Measure::Arrivals => per_request(count("arrivals")?),
         Measure::Detected => {
             let sign = scenario.detected_by.as_ref()?;
@@ -91,6 +93,11 @@ fn at(claim: &Claim, scenario: &Scenario, record: &Record, phase: Phase) -> Opti
             (record.run.mesh && !looks.is_empty()).then(|| alone as f64 / looks.len() as f64)
         }
         Measure::Crashes => count("crashes"),
+        Measure::Replaced => count(&format!("replaced of {}", claim.about.as_deref()?)),
+        Measure::PacketsLost => {
+            let packets = count("packets").filter(|packets| *packets > 0.0)?;
+            Some(count("packets lost")? / packets)
+        }
     }
 }
 

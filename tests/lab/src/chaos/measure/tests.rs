@@ -180,6 +180,27 @@ fn of_183_orders_that_were_taken_182_confirmed_are_not_all() {
     assert!(measured("measure: ordersConfirmed", &record) < 1.0);
 }
 
+#[test]
+fn what_is_lost_is_a_share_of_what_there_was_to_lose() {
+    let mut record = record(|_| "ok");
+    let text = SCENARIO.replace("kill: payment", "loss: {pods: payment, percent: 20}");
+    let scenario = Scenario::parse(&text, std::path::Path::new("test.yaml")).expect("valid");
+    let lost = |record: &Record| of(&claim("measure: packetsLost"), &scenario, record);
+    assert_eq!(lost(&record), None);
+    record.run.counts = [
+        ("packets".to_owned(), 0.0),
+        ("packets lost".to_owned(), 0.0),
+    ]
+    .into();
+    assert_eq!(lost(&record), None, "there was nothing to lose");
+    record.run.counts = [
+        ("packets".to_owned(), 50.0),
+        ("packets lost".to_owned(), 9.0),
+    ]
+    .into();
+    assert!(near(lost(&record).expect("measured"), 0.18));
+}
+
 fn fact(t: f64, kind: &str) -> Fact {
     Fact {
         t,

@@ -74,6 +74,12 @@ fn a_scenario_that_cannot_fail_or_in_which_nothing_happens_is_refused() {
     assert!(said.contains("waits for a sign"), "{said}");
     let said = refusal("measure: failed", "measure: goodput, relativeTo: capacity");
     assert!(said.contains("`load` has none"), "{said}");
+    let said = refusal("measure: failed", "measure: replaced");
+    assert!(said.contains("does not say whose"), "{said}");
+    let said = refusal("measure: failed", "measure: packetsLost");
+    assert!(said.contains("none are"), "{said}");
+    let said = refusal("measure: failed", "measure: hedges");
+    assert!(said.contains("there is none"), "{said}");
     let said = refusal(
         "freeze: catalog/1",
         "knobs: {service: catalog, to: {errorPercent: 101}}",
