@@ -9,6 +9,7 @@
 //! A scenario says what must hold; the engine knows no scenario by name.
 
 pub mod action;
+pub mod backlog;
 pub mod claim;
 pub mod command;
 pub mod draw;

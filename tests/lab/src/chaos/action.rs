@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::backlog::Cancellations;
 use super::knobs::{self, Knobs};
 use super::stage::Stage;
 use crate::error::{Error, Result};
@@ -37,6 +38,8 @@ pub enum Action {
     Inject(String),
     /// A GET inside a pod; taken back: another one.
     Call(Call),
+    /// The order log is told facts about orders of nobody: a backlog for whoever follows it slowly.
+    Cancel(Cancellations),
     /// Nothing is done, only said: what fails is how the shop is set up.
     Note(String),
 }
@@ -96,6 +99,7 @@ impl Action {
     pub(super) fn mistake(&self) -> Option<String> {
         match self {
             Self::Knobs(turn) => turn.to.mistake(),
+            Self::Cancel(orders) => orders.mistake(),
             Self::Loss(loss) if loss.percent > 100 => {
                 Some("of a hundred packets a hundred can be lost".into())
             }
@@ -120,6 +124,7 @@ impl Action {
             Self::Policy(edit) => format!("{} becomes {}", edit.file, edit.becomes),
             Self::Inject(file) => format!("{file} is applied"),
             Self::Call(call) => format!("{}: GET {}", call.pod, call.path),
+            Self::Cancel(orders) => orders.describe(),
             Self::Note(what) => what.clone(),
         }
     }
@@ -150,6 +155,7 @@ impl Action {
                 stage.apply_fault(file)?;
                 Ok(Some(Undo::Delete(file.clone())))
             }
+            Self::Cancel(orders) => orders.tell(stage).await.map(|()| None),
             Self::Note(_) => Ok(None),
             other => {
                 let (action, stage) = (other.clone(), stage.clone());
@@ -192,9 +198,12 @@ impl Action {
                 lab.net_loss(loss.percent, &loss.pods)?;
                 return Ok(Some(Undo::Heal));
             }
-            Self::Knobs(_) | Self::Policy(_) | Self::Inject(_) | Self::Call(_) | Self::Note(_) => {
-                unreachable!("not the lab's business")
-            }
+            Self::Knobs(_)
+            | Self::Policy(_)
+            | Self::Inject(_)
+            | Self::Call(_)
+            | Self::Cancel(_)
+            | Self::Note(_) => unreachable!("not the lab's business"),
         }
         Ok(None)
     }

@@ -103,6 +103,8 @@ pub enum Measure {
     Memory,
     /// Streams that ended before they were to.
     StreamBreaks,
+    /// MiB of facts that wait in the log for the notifier at the end of the fault, more than at its beginning.
+    Backlog,
     /// What came by the streams.
     StreamEvents,
     /// The share of looks at which a watched sidecar said that it has no control plane.
@@ -125,7 +127,7 @@ impl Measure {
             Self::Goodput => "/s",
             Self::P50 | Self::P99 | Self::ServedP99 => "ms",
             Self::Detected | Self::Healed | Self::Recovered => "s",
-            Self::Memory => "MiB",
+            Self::Memory | Self::Backlog => "MiB",
             _ => "",
         }
     }

@@ -4,7 +4,7 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
 use crate::client::Client;
@@ -88,9 +88,19 @@ pub async fn turn(lab: &Client, pod: &str, port: u16, to: Knobs, until: Instant)
     }
 }
 
-type AnyError = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 async fn set(lab: &Client, pod: &str, port: u16, to: Knobs) -> Result<Knobs, AnyError> {
+    let mut client = tonic::client::Grpc::new(channel(lab, pod, port).await?);
+    client.ready().await?;
+    let codec = tonic_prost::ProstCodec::<Knobs, Knobs>::default();
+    let path = hyper::http::uri::PathAndQuery::from_static(PATH);
+    let answer = client.unary(tonic::Request::new(to), path, codec).await?;
+    Ok(answer.into_inner())
+}
+
+/// To a port on a pod's loopback.
+pub(super) async fn channel(lab: &Client, pod: &str, port: u16) -> Result<Channel, AnyError> {
     let (lab, pod) = (lab.clone(), pod.to_owned());
     let connect = service_fn(move |_| {
         let (lab, pod) = (lab.clone(), pod.clone());
@@ -101,13 +111,6 @@ async fn set(lab: &Client, pod: &str, port: u16, to: Knobs) -> Result<Knobs, Any
             Ok::<_, AnyError>(TokioIo::new(TcpStream::from_std(stream)?))
         }
     });
-    let channel = Endpoint::from_static("http://knobs")
-        .connect_with_connector(connect)
-        .await?;
-    let mut client = tonic::client::Grpc::new(channel);
-    client.ready().await?;
-    let codec = tonic_prost::ProstCodec::<Knobs, Knobs>::default();
-    let path = hyper::http::uri::PathAndQuery::from_static(PATH);
-    let answer = client.unary(tonic::Request::new(to), path, codec).await?;
-    Ok(answer.into_inner())
+    let endpoint = Endpoint::from_static("http://pod");
+    Ok(endpoint.connect_with_connector(connect).await?)
 }

@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, interval, sleep};
 
 use super::action::get;
+use super::backlog;
 use super::claim::Measure;
 use super::orders::Orders;
 use super::record::Look;
@@ -136,6 +137,10 @@ impl Counts {
                 }
                 (Measure::Hedges | Measure::Retries, _) => {
                     counts.numbers.extend(second_tries(stage, scenario).await);
+                }
+                (Measure::Backlog, _) => {
+                    let waiting = backlog::waiting(stage).await?;
+                    counts.numbers.insert("backlog".into(), waiting);
                 }
                 (Measure::PacketsLost, _) => {
                     let (packets, lost) = packets(stage)?;

@@ -80,6 +80,7 @@ fn at(claim: &Claim, scenario: &Scenario, record: &Record, phase: Phase) -> Opti
         Measure::FewestCharges => count("fewest charges"),
         Measure::MostCharges => count("most charges"),
         Measure::Memory => count(&format!("memory of {}", claim.about.as_deref()?)),
+        Measure::Backlog => count("backlog"),
         Measure::StreamBreaks => count("stream breaks"),
         Measure::StreamEvents => count("stream events"),
         Measure::Disconnected => {
