@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use boutique_load::{
-    Arrivals, Bounds, Class, Event, GrpcCall, Journeys, Plan, Work, run, run_until,
+    Arrivals, Bounds, Class, Event, GrpcCall, Journeys, Plan, Report, Sample, Work, run, run_until,
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -17,28 +17,94 @@ use hyper::header::{CONNECTION, HeaderName, HeaderValue};
 use hyper::http::{HeaderMap, StatusCode};
 use rustix::thread::{Timespec, nanosleep};
 use support::{Protocol, Server, ok};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
 
 const MS: Duration = Duration::from_millis(1);
+/// Longer than what is waited for takes on any machine.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Passes in so many small steps. A machine that stands still meanwhile makes one of them late, and not a test fail.
+async fn pass(time: Duration) {
+    const STEP: Duration = Duration::from_millis(50);
+    for _ in 0..time.as_millis().div_ceil(STEP.as_millis()) {
+        sleep(STEP).await;
+    }
+}
+
+/// Runs until so many requests, with their journeys, are like this; else to its end.
+async fn run_until_seen(plan: Plan, many: usize, is_one: impl Fn(&Sample, &str) -> bool) -> Report {
+    let (tell, mut told) = watch::channel(0);
+    let note = |event: Event<'_>| {
+        if let Event::Sample(sample, journeys) = event
+            && is_one(sample, &journeys[usize::from(sample.journey())])
+        {
+            tell.send_modify(|seen| *seen += 1);
+        }
+    };
+    let enough = async {
+        let enough = told.wait_for(|seen| *seen >= many).await;
+        enough.expect("the run keeps it");
+    };
+    run_until(plan, note, enough).await
+}
+
+/// How many of these were under way at once.
+fn at_once<'a>(samples: impl Iterator<Item = &'a Sample>) -> usize {
+    let mut changes: Vec<(Duration, bool)> = samples
+        .flat_map(|sample| [(sample.start(), false), (sample.end(), true)])
+        .collect();
+    // Of the same moment those that begin come first.
+    changes.sort_unstable();
+    let (mut now, mut most) = (0, 0);
+    for (_, ended) in changes {
+        match ended {
+            true => now -= 1,
+            false => now += 1,
+        }
+        most = most.max(now);
+    }
+    most
+}
 
 #[tokio::test]
 async fn a_stalled_server_shows_in_the_latency_of_everybody_who_would_have_called() {
-    let begin = Instant::now();
-    let stall = (begin + 300 * MS)..(begin + 800 * MS);
+    /// Answered before it stalls, and those that come until it goes on: half a second at 100 a second.
+    const BEFORE: usize = 30;
+    const STALLED: usize = 50;
+    let (asked, (noted, answers)) = (Arc::new(AtomicUsize::new(0)), watch::channel(0));
+    let arrivals = watch::Sender::new(0);
+    let come = arrivals.clone();
     let server = Server::start(Protocol::Http1, move |_| {
-        let stall = stall.clone();
+        let number = asked.fetch_add(1, Ordering::SeqCst);
+        come.send_replace(number + 1);
+        let (mut come, mut answers) = (come.subscribe(), answers.clone());
         async move {
-            if stall.contains(&Instant::now()) {
-                sleep_until(stall.end).await;
+            if (BEFORE..BEFORE + STALLED).contains(&number) {
+                // It goes on when the others have come, which they only do if nobody waits for it.
+                let all_came = come.wait_for(|come| *come >= BEFORE + STALLED).await;
+                all_came.expect("the test keeps it");
+                let noted = answers.wait_for(|noted| *noted >= BEFORE).await;
+                noted.expect("the test keeps it");
             }
             ok()
         }
     })
     .await;
-    let report = run(server.plan(100.0, Duration::from_secs(1)), |_| {}).await;
+    let report = run(server.plan(100.0, Duration::from_secs(1)), |event| {
+        if let Event::Sample(..) = event {
+            noted.send_modify(|noted| *noted += 1);
+        }
+    })
+    .await;
 
     assert_eq!(report.summary().totals.ok, 100);
-    // Half a second at 100 a second: each waited for what was left of the stall.
+    // It went on when the last of those had been sent, which was not before it was meant to be.
+    let goes_on = report.samples()[BEFORE + STALLED - 1].intended();
+    let mut ends: Vec<Duration> = report.samples().iter().map(Sample::end).collect();
+    ends.sort_unstable();
+    assert!(ends[BEFORE] >= goes_on, "{:?} {goes_on:?}", ends[BEFORE]);
+    // Each waited for what was left of the stall.
     let waited = |at_least: Duration| {
         let samples = report.samples().iter();
         samples
@@ -46,44 +112,44 @@ async fn a_stalled_server_shows_in_the_latency_of_everybody_who_would_have_calle
             .count()
     };
     assert!(waited(5 * MS) >= 45, "{}", waited(5 * MS));
-    assert!(
-        (20..=30).contains(&waited(250 * MS)),
-        "{}",
-        waited(250 * MS)
-    );
-    // And the window of the stall tells it, where the whole run's median does not.
-    let stalled = report.window(320 * MS..550 * MS).all.expect("sent");
-    assert!(stalled.p50 >= 240.0, "{stalled:?}");
-    assert!(
-        report
-            .window(Duration::ZERO..250 * MS)
-            .all
-            .expect("sent")
-            .p50
-            < 100.0
-    );
+    assert!(waited(250 * MS) >= 25, "{}", waited(250 * MS));
+    // And the window of the stall tells it.
+    let stalled = report.window(320 * MS..550 * MS);
+    assert_eq!(stalled.totals.offered, 23);
+    assert!(stalled.all.expect("sent").p50 >= 240.0, "{stalled:?}");
+    // That of before tells of before: most of those had their answers by then.
+    assert_eq!(report.window(Duration::ZERO..250 * MS).totals.offered, 25);
+    let before = report.samples()[..25].iter();
+    let before = before.filter(|sample| sample.end() < ends[BEFORE]);
+    assert!(before.count() > 12);
 }
 
 #[tokio::test]
 async fn a_generator_that_was_held_up_itself_does_not_forget_the_time() {
+    const HELD: Duration = Duration::from_millis(400);
     let server = Server::ok().await;
-    let mut held = false;
-    let report = run(server.plan(100.0, Duration::from_secs(1)), |event| {
-        if matches!(event, Event::Sample(sample, _) if sample.intended() >= 300 * MS) && !held {
-            held = true;
+    let begin = Instant::now();
+    let mut held_since = None;
+    let report = run(server.plan(100.0, Duration::from_secs(2)), |event| {
+        if matches!(event, Event::Sample(sample, _) if sample.intended() >= 300 * MS)
+            && held_since.is_none()
+        {
+            // The run began after `begin`, so by its own clock it is no later.
+            held_since = Some(begin.elapsed());
             // The whole runtime stands still, as on a machine that is too busy.
             let _ = nanosleep(&Timespec {
                 tv_sec: 0,
-                tv_nsec: 400_000_000,
+                tv_nsec: HELD.subsec_nanos().into(),
             });
         }
     })
     .await;
     let summary = report.summary();
-    assert_eq!(summary.totals.ok, 100, "nobody was skipped");
+    assert_eq!(summary.totals.ok, 200, "nobody was skipped");
     assert!(summary.all.expect("sent").max >= 350.0, "{summary:?}");
     assert!(summary.send_lag.expect("sent").max >= 350.0, "{summary:?}");
-    let late = report.window(400 * MS..500 * MS).all.expect("sent");
+    let since = held_since.expect("it was held");
+    let late = report.window(since..since + 200 * MS).all.expect("sent");
     assert!(
         late.p50 >= 150.0,
         "meant to be sent while it stood still: {late:?}"
@@ -103,24 +169,45 @@ async fn never_more_than_so_many_are_in_flight_and_what_cannot_start_is_counted(
         .max_in_flight(5)
         .and_then(|bounds| bounds.timeout(300 * MS));
     plan.bounds = bounds.expect("valid");
-    let start = Instant::now();
-    let report = run(plan, |_| {}).await;
-    assert!(
-        start.elapsed() < 1_700 * MS,
-        "a run outlives its duration by a timeout at most"
-    );
+    let report = tokio::select! {
+        biased;
+        report = run(plan, |_| {}) => report,
+        () = pass(1_700 * MS) => panic!("a run outlives its duration by a timeout at most"),
+    };
 
     // A timed out connection is noticed by the server a little after the next one was made.
     assert!(server.busiest.load(Ordering::SeqCst) <= 10);
     let totals = report.summary().totals;
     assert_eq!(totals.offered, 100);
     assert_eq!(totals.timeout + totals.dropped, 100, "{totals:?}");
-    assert!(
-        (10..=20).contains(&totals.timeout),
-        "5 every 300 ms: {totals:?}"
-    );
+    let sent = |report: &Report| {
+        let sent = report.samples().iter();
+        let sent: Vec<Sample> = sent
+            .filter(|sample| sample.class() == Class::Timeout)
+            .copied()
+            .collect();
+        sent
+    };
+    let timeouts = sent(&report);
+    assert_eq!(at_once(timeouts.iter()), 5);
+    let whole = timeouts
+        .iter()
+        .all(|sample| sample.end() - sample.start() >= 300 * MS);
+    assert!(whole, "each has its time: {timeouts:?}");
     assert_eq!(report.failures()["too many in flight"], totals.dropped);
     assert!(!report.reached());
+
+    // Who is given up makes room, again and again.
+    let mut plan = server.plan(100.0, MINUTE);
+    plan.bounds = plan
+        .bounds
+        .max_in_flight(5)
+        .and_then(|bounds| bounds.timeout(300 * MS))
+        .expect("valid");
+    let is_timeout = |sample: &Sample, _: &str| sample.class() == Class::Timeout;
+    let report = run_until_seen(plan, 15, is_timeout).await;
+    assert!(sent(&report).len() >= 15);
+    assert_eq!(at_once(sent(&report).iter()), 5);
 }
 
 #[tokio::test]
@@ -128,26 +215,45 @@ async fn the_number_of_requests_is_a_bound_too() {
     let server = Server::ok().await;
     let mut plan = server.plan(1_000.0, Duration::from_secs(30));
     plan.bounds = plan.bounds.max_requests(50).expect("valid");
-    let start = Instant::now();
-    let report = run(plan, |_| {}).await;
+    let report = tokio::select! {
+        biased;
+        report = run(plan, |_| {}) => report,
+        () = pass(Duration::from_secs(5)) => panic!("it waits for the end of its time"),
+    };
     assert_eq!(report.summary().totals.ok, 50);
-    assert!(start.elapsed() < Duration::from_secs(5));
 }
 
 #[tokio::test]
 async fn a_run_that_is_stopped_lets_finish_what_is_in_flight() {
-    let server = Server::start(Protocol::Http1, async |_| {
-        sleep(200 * MS).await;
-        ok()
+    const IN_FLIGHT: usize = 10;
+    let (arrivals, mut come) = watch::channel(0);
+    let (go_on, stopped) = watch::channel(false);
+    let server = Server::start(Protocol::Http1, move |_| {
+        arrivals.send_modify(|arrivals| *arrivals += 1);
+        let mut stopped = stopped.clone();
+        async move {
+            // Nobody is answered before the run was told to stop.
+            let stopped = stopped.wait_for(|stopped| *stopped).await;
+            stopped.expect("the test keeps it");
+            ok()
+        }
     })
     .await;
-    let start = Instant::now();
-    let plan = server.plan(50.0, Duration::from_secs(60));
-    let report = run_until(plan, |_| {}, sleep(500 * MS)).await;
+    let plan = server.plan(50.0, MINUTE);
+    let stop = async {
+        let enough = come.wait_for(|arrivals| *arrivals >= IN_FLIGHT).await;
+        enough.expect("the server keeps it");
+        // A moment later, so that the run knows first.
+        tokio::spawn(async move {
+            sleep(200 * MS).await;
+            go_on.send_replace(true);
+        });
+    };
+    let report = run_until(plan, |_| {}, stop).await;
     assert!(report.interrupted);
-    assert!(start.elapsed() < 1_500 * MS);
     let totals = report.summary().totals;
-    assert!((20..=27).contains(&totals.ok), "{totals:?}");
+    // In a minute it would be 3000.
+    assert!((10..100).contains(&totals.ok), "{totals:?}");
     assert_eq!(totals.ok, totals.offered, "nothing was cut");
 }
 
@@ -157,7 +263,9 @@ async fn connections_are_kept_and_those_that_were_closed_cost_no_request() {
     let report = run(kept.plan(200.0, 500 * MS), |_| {}).await;
     assert_eq!(report.summary().totals.ok, 100);
     let connections = kept.connections.load(Ordering::SeqCst);
-    assert!(connections <= 10, "{connections} connections");
+    // Another one is opened only while all are in use.
+    let in_use = at_once(report.samples().iter());
+    assert!(connections <= in_use, "{connections} connections, {in_use}");
 
     let closing = Server::start(Protocol::Http1, async |_| {
         let mut response = ok();
@@ -277,17 +385,20 @@ async fn who_checks_out_has_something_in_the_cart() {
     })
     .await;
     for weights in ["cart=1,checkout=3", "checkout=1"] {
-        let mut plan = server.plan(400.0, 500 * MS);
+        let mut plan = server.plan(400.0, MINUTE);
         let journeys = Journeys::shop().weighted(weights);
         plan.work = Work::Http(journeys.expect("valid"));
-        let report = run(plan, |_| {}).await;
+        // Half of those who would, about: the others fill a cart first.
+        let is_order =
+            |sample: &Sample, journey: &str| journey == "checkout" && sample.class() == Class::Ok;
+        let report = run_until_seen(plan, 80, is_order).await;
         assert_eq!(report.failures(), BTreeMap::new(), "{weights}");
         let all = report.summary().totals;
-        assert_eq!((all.offered, all.ok), (200, 200));
+        assert_eq!(all.offered, all.ok);
         let checkouts = report.journeys().into_iter();
         let checkouts = checkouts.filter(|journey| journey.journey == "checkout");
         let orders: u64 = checkouts.map(|journey| journey.summary.totals.ok).sum();
-        assert!(orders >= 80, "half of them, about: {orders} ordered");
+        assert!(orders >= 80, "{orders} ordered");
     }
 }
 
@@ -300,9 +411,10 @@ async fn an_order_of_nothing_is_an_error() {
         response
     })
     .await;
-    let mut plan = server.plan(400.0, 250 * MS);
+    let mut plan = server.plan(400.0, MINUTE);
     plan.work = Work::Http(Journeys::shop().weighted("checkout=1").expect("valid"));
-    let report = run(plan, |_| {}).await;
+    let is_refused = |sample: &Sample, _: &str| sample.class() == Class::Error;
+    let report = run_until_seen(plan, 40, is_refused).await;
     for journey in report.journeys() {
         let totals = journey.summary.totals;
         let expected = match journey.journey.as_str() {
@@ -341,17 +453,32 @@ async fn the_series_adds_up_to_what_was_offered() {
 #[tokio::test]
 async fn a_tick_a_second_tells_how_it_goes() {
     let server = Server::ok().await;
-    let mut ticks = Vec::new();
-    run(server.plan(100.0, 2_500 * MS), |event| {
-        if let Event::Tick(tick) = event {
-            ticks.push(tick.clone());
-        }
-    })
+    let (tell, mut told) = watch::channel(0);
+    let (mut ended, mut ticks) = (0, Vec::new());
+    run_until(
+        server.plan(100.0, MINUTE),
+        |event| match event {
+            Event::Sample(..) => ended += 1,
+            Event::Tick(tick) => {
+                ticks.push((tick.clone(), ended));
+                tell.send_replace(ticks.len());
+            }
+        },
+        async {
+            let enough = told.wait_for(|ticks| *ticks == 2).await;
+            enough.expect("the test keeps it");
+        },
+    )
     .await;
-    assert_eq!(ticks.len(), 2);
-    let of_second = ticks[1].latest.totals.offered;
-    assert!((80..=120).contains(&of_second), "{of_second}");
-    assert!(ticks[1].totals.offered >= 180);
+    let mut before = 0;
+    for (number, (tick, ended)) in (1..).zip(&ticks[..2]) {
+        assert!(tick.elapsed >= number * Duration::from_secs(1), "{tick:?}");
+        assert_eq!(tick.totals.offered, *ended, "all that ended until then");
+        let latest = tick.latest.totals.offered;
+        assert_eq!(latest, ended - before, "those since the last");
+        assert!(latest > 0, "{tick:?}");
+        before = *ended;
+    }
 }
 
 fn grpc_plan(server: &Server, connections: usize) -> Plan {
