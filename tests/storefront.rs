@@ -1,5 +1,5 @@
-//! The shop's page in a real Chromium: the shop in the mesh, visitors who buy, services that freeze. What the browser
-//! does is in `demo-boutique/browser`; pictures of what it saw are left in `target/storefront`.
+//! The shop's page in a real Chromium: the shop in the mesh, visitors who buy, services that freeze; then a shop that has
+//! neither a mesh nor most of its services. What the browser does is in `demo-boutique/browser`; pictures of what it saw are left in `target/storefront`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -49,7 +49,13 @@ fn tell(chromium: &Path) -> Result<(), Failed> {
     if !built.status.success() {
         return Err(format!("{built:?}").into());
     }
-    let lab = shop(&root)?;
+    visit(&shop(&root, &[""], true)?, chromium, &folder, "all")?;
+    let alone = ["namespace.yaml", "storefront.yaml", "catalog.yaml"];
+    visit(&shop(&root, &alone, false)?, chromium, &folder, "alone")
+}
+
+/// `story`: of those that the browser's part has.
+fn visit(lab: &Lab, chromium: &Path, folder: &Path, story: &str) -> Result<(), Failed> {
     let page = lab.published("storefront").ok_or("it is not published")?;
     let pictures = binaries()?.with_file_name("storefront");
     // What a browser leaves behind goes with this.
@@ -57,11 +63,12 @@ fn tell(chromium: &Path) -> Result<(), Failed> {
     let mut browser = Command::new("node")
         .arg(folder.join("dist/main.js"))
         .args([chromium, Path::new(&format!("http://{page}")), &pictures])
+        .arg(story)
         .envs([("HOME", home.path()), ("TMPDIR", home.path())])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
-    let ended = perform(&lab, page, &mut browser);
+    let ended = perform(lab, page, &mut browser);
     if ended.is_err() {
         let _ = browser.kill();
     }
@@ -74,16 +81,19 @@ fn tell(chromium: &Path) -> Result<(), Failed> {
     }
 }
 
-fn shop(root: &Path) -> Result<Lab, Failed> {
+/// So much of it: files of `demo-boutique/k8s`, or all of them.
+fn shop(root: &Path, parts: &[&str], mesh: bool) -> Result<Lab, Failed> {
     let mut builder = Lab::builder()
-        .manifests(root.join("demo-boutique/k8s"))
         .program(binaries()?.join("weir-lab"))
-        .mesh(true)
+        .mesh(mesh)
         .publish(Publish {
             service: "storefront".into(),
             port: 8080,
             host_port: 0,
         });
+    for part in parts {
+        builder = builder.manifests(root.join("demo-boutique/k8s").join(part));
+    }
     for image in weir_lab::image::boutique(&root.join("demo-boutique")) {
         builder = builder.image(image);
     }

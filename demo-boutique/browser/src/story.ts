@@ -1,7 +1,7 @@
 /** What visitors of the shop go through, when all is well and when it is not. */
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { accessible, fits, NARROW, reachable } from './accessible';
+import { fits, NARROW, usable } from './accessible';
 import { freeze, tell, thaw } from './stage';
 import { Tab } from './tab';
 
@@ -20,19 +20,42 @@ export async function looksAround(tab: Tab): Promise<void> {
   assert.equal(await tab.see(`${tile('catalog')}.dataset.breaker`), 'closed');
   assert.equal(await tab.see(`${tile('catalog')}.dataset.source`), 'live');
   await tab.picture('1-home');
-  await accessible(tab, 'home');
-  tell(`home: ${await reachable(tab)} places, all reached by keyboard`);
+  tell(`home: ${await usable(tab, 'home')} places, all reached by keyboard`);
 
   await tab.go('/search?q=wool');
-  await accessible(tab, 'search');
+  await usable(tab, 'search');
   await tab.resize(NARROW, 640);
   for (const page of [PRODUCT, '/search?q=wool', '/cart', '/']) {
     await tab.go(page);
     await fits(tab, page);
   }
   await tab.picture('2-home-narrow', true);
-  await accessible(tab, 'home, narrow');
+  await usable(tab, 'home, narrow');
   await tab.resize(1280, 860);
+}
+
+/** Pages with nothing on them, and those that say no. */
+export async function findsNothing(tab: Tab): Promise<void> {
+  for (const [page, heading] of [
+    ['/search?q=nobody-has-it', /Nothing/],
+    ['/cart', /Your cart is empty/],
+    ['/orders', /No orders yet/],
+    ['/product/nobody-has-it', /Nobody sells that/],
+    ['/orders/nobody-has-it', /You have no such order/],
+    ['/nobody-has-it', /That did not work/],
+  ] as const) {
+    await tab.go(page);
+    assert.match(await tab.text('h1'), heading);
+    await usable(tab, page);
+  }
+  await tab.go(PRODUCT);
+  await tab.click('.product button.buy');
+  await tab.click('a[href="/checkout"]');
+  await tab.see(`document.querySelector('[name="card_number"]').value = '1'`);
+  await tab.click('form.checkout button.buy');
+  assert.match(await tab.text('[data-refused]'), /This is no card number/);
+  await tab.picture('12-refused');
+  await usable(tab, 'checkout that was refused');
 }
 
 /** From the product to the order, with forms alone; says what the page of the order is called. */
@@ -54,7 +77,7 @@ export async function buysAndWatches(tab: Tab): Promise<void> {
   let picture = 3;
   const title = await buys(tab, async (page) => {
     await tab.picture(`${picture++}-${page}`);
-    await accessible(tab, page);
+    await usable(tab, page);
   });
   assert.match(title, /Order accepted/);
   await tab.see('window.isTheSamePage = true');
@@ -66,10 +89,10 @@ export async function buysAndWatches(tab: Tab): Promise<void> {
   assert.match(await tab.text('h1'), /Thank you/i);
   assert.ok(await tab.see('window.isTheSamePage'));
   await tab.picture('6-order');
-  await accessible(tab, 'order');
+  await usable(tab, 'order');
 
   await tab.go('/orders');
-  await accessible(tab, 'orders');
+  await usable(tab, 'orders');
   await tab.picture('7-orders');
 }
 
@@ -91,7 +114,7 @@ export async function missesRecommendations(tab: Tab, origin: string): Promise<v
   assert.match(await tab.text('.product'), /Put in the cart/);
   assert.equal(await tab.see(`${tile('recommendation')}.dataset.source`), 'fallback');
   await tab.picture('8-without-recommendations');
-  await accessible(tab, 'product without recommendations');
+  await usable(tab, 'product without recommendations');
 
   await thaw('recommendation');
   const thawed = performance.now();
@@ -118,9 +141,95 @@ export async function seesPricesOfAWhileAgo(tab: Tab): Promise<void> {
   assert.equal(await tab.see(`${tile('currency')}.dataset.source`), 'cached');
   await tab.until('the strip shows that the mesh had an ad', `${tile('ads')}.dataset.source === 'mesh'`);
   await tab.picture('9-prices-of-a-while-ago');
-  await accessible(tab, 'home with prices of a while ago');
+  await usable(tab, 'home with prices of a while ago');
   await thaw('currency');
   await thaw('ads');
+}
+
+/** One service after the other is gone: each page that there is then can be used as any other. */
+export async function missesOneAfterTheOther(tab: Tab): Promise<void> {
+  let picture = 13;
+  const look = async (page: string, selector: string, says: RegExp): Promise<void> => {
+    assert.match(await tab.text(selector), says);
+    await tab.picture(`${picture++}-${page.replaceAll(' ', '-')}`);
+    await usable(tab, page);
+  };
+
+  await freeze('payment');
+  await buys(tab, async () => {});
+  await look('order with its payment pending', 'h1', /Order accepted, payment pending/);
+  const order = `/orders/${await tab.see(`document.querySelector('[data-order]').dataset.order`)}`;
+  await tab.go(order);
+  await look('order that waits', '.timeline', /Placed/);
+  await thaw('payment');
+
+  await freeze('orderview');
+  await tab.go(order);
+  await look('order out of the log', '[data-part="orderview"]', /straight from the log/);
+  await tab.go('/orders');
+  await look('orders that cannot be listed', 'h1', /cannot be listed/);
+  await freeze('orderlog');
+  await tab.go(order);
+  await look('order of which nobody knows more', '[data-part="orderview"]', /Nobody who knows more/);
+  await thaw('orderlog');
+  await thaw('orderview');
+  await isWell(tab, '/orders', 'h1', /Your orders/);
+  await isWell(tab, order, 'h1', /Thank you/i);
+  await look('order that is over', 'h1', /Thank you/i);
+
+  await freeze('cart');
+  await tab.go('/');
+  await look('home without a cart', '.note', /Your cart cannot be reached/);
+  await tab.go('/cart');
+  await look('cart that cannot be reached', 'h1', /Your cart cannot be reached/);
+  await thaw('cart');
+  await isWell(tab, '/cart', 'h1', /Your cart is empty/);
+
+  await tab.go(PRODUCT);
+  await tab.click('.product button.buy');
+  await tab.click('a[href="/checkout"]');
+  await freeze('checkout');
+  await tab.click('form.checkout button.buy');
+  await look('till that cannot be reached', 'h1', /The till cannot be reached/);
+  await thaw('checkout');
+
+  // In a currency that nobody has asked for: there are no prices of a while ago.
+  await tab.see(`fetch('/currency', { method: 'POST', body: new URLSearchParams({ currency: 'JPY' }), redirect: 'manual' }).then(() => true)`);
+  await freeze('currency');
+  await tab.go('/');
+  await look('home in dollars', '.note', /prices are in USD/);
+  await thaw('currency');
+
+  await freeze('catalog');
+  await tab.go('/');
+  await look('home without a catalog', 'h1', /The shelves cannot be reached/);
+  await thaw('catalog');
+  await isWell(tab, '/', 'h1', /Goods from the river/);
+}
+
+/** A shop without a sidecar, and with nobody beside it but the catalog. */
+export async function isAlone(tab: Tab): Promise<void> {
+  await tab.go('/');
+  await tab.until('the strip says that there is no sidecar', `document.querySelector('[data-sidecar="absent"]')`);
+  await tab.go('/');
+  assert.match(await tab.text('.strip'), /No sidecar stands beside this shop/);
+  assert.match(await tab.text('[data-part="ads"]'), /This space is free/);
+  assert.deepEqual((await tab.texts('.note')).map((note) => /prices are in USD|cart cannot be reached/.test(note)), [true, true]);
+  await tab.picture('24-home-alone');
+  await usable(tab, 'home, alone');
+  await tab.go(PRODUCT);
+  assert.match(await tab.text('[data-part="recommendations"]'), /having a rest/);
+  assert.match(await tab.text('[data-part="ads"]'), /This space is free/);
+  await usable(tab, 'product, alone');
+}
+
+/** What thawed is asked again after a while: a breaker has to close, an order to come to its end. */
+async function isWell(tab: Tab, page: string, selector: string, says: RegExp): Promise<void> {
+  const end = performance.now() + 30_000;
+  for (await tab.go(page); !says.test(await tab.text(selector)); await tab.go(page)) {
+    assert.ok(performance.now() < end, `${page} is as before: ${await tab.text('main')}`);
+    await sleep(250);
+  }
 }
 
 /** From search to receipt with the keys alone. */
