@@ -23,7 +23,8 @@ use crate::settings::Settings;
 use crate::telemetry;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// To be refused costs next to nothing, and to come a second later costs a second without news.
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// An address that nobody called for this long is unsubscribed.
 const IDLE: Duration = Duration::from_secs(600);
 const IDLE_CHECK: Duration = Duration::from_secs(60);
@@ -46,7 +47,7 @@ pub async fn run(
     mut inputs: Inputs,
 ) {
     let mesh = &mesh.mesh;
-    let mut backoff = BACKOFF_MIN;
+    let mut backoff = Backoff::default();
     keeper.ready().await;
     loop {
         match session(&settings, mesh, &keeper, &mut inputs, &mut backoff).await {
@@ -56,9 +57,26 @@ pub async fn run(
             }
         }
         telemetry::control_plane_connected(false);
-        let wait = backoff.mul_f64(0.5 + fastrand::f64());
-        backoff = (backoff * 2).min(BACKOFF_MAX);
-        tokio::time::sleep(wait).await;
+        tokio::time::sleep(backoff.wait(fastrand::f64())).await;
+    }
+}
+
+/// Doubles with each try that came to nothing. Half to one and a half of it is waited for, so that not all sidecars of a
+/// mesh come back in the same moment.
+struct Backoff(Duration);
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self(BACKOFF_MIN)
+    }
+}
+
+impl Backoff {
+    /// `rand`: 0.0 to 1.0.
+    fn wait(&mut self, rand: f64) -> Duration {
+        let wait = self.0.mul_f64(0.5 + rand);
+        self.0 = (self.0 * 2).min(BACKOFF_MAX);
+        wait
     }
 }
 
@@ -69,7 +87,7 @@ async fn session(
     mesh: &Mesh,
     keeper: &Keeper,
     inputs: &mut Inputs,
-    backoff: &mut Duration,
+    backoff: &mut Backoff,
 ) -> Result<(), AnyError> {
     let channel = ControlPlane::new(settings)
         .connect(keeper.bundle().as_slice(), keeper.own())
@@ -105,7 +123,7 @@ async fn session(
             biased;
             push = incoming.message() => {
                 let Some(mut push) = push? else { return Ok(()) };
-                *backoff = BACKOFF_MIN;
+                *backoff = Backoff::default();
                 if let Some(question) = push.question.take() {
                     send(explain(&question)).await?;
                     continue;
@@ -228,6 +246,17 @@ mod tests {
     use weir_config::record::Kept;
 
     use super::*;
+
+    /// After an outage of twenty seconds some came back only seven seconds later.
+    #[test]
+    fn who_has_asked_in_vain_for_long_asks_again_within_three_seconds_and_not_with_all_others() {
+        let mut backoff = Backoff::default();
+        assert!(backoff.wait(1.0) < Duration::from_millis(200));
+        let waits: Vec<Duration> = (0..20).map(|_| backoff.wait(1.0)).collect();
+        assert_eq!(waits.iter().max(), Some(&Duration::from_secs(3)));
+        assert!(waits.is_sorted(), "{waits:?}");
+        assert_eq!(backoff.wait(0.0), Duration::from_secs(1));
+    }
 
     /// A batch of one trace id whose failures had long reasons ended the stream, each time it was asked about.
     #[test]
