@@ -251,6 +251,7 @@ fn outbound() -> Vec<Subject> {
             budget,
             endpoints: endpoints.clone(),
             metrics,
+            hedges: true,
         },
         hedge: Some(hedge.clone()),
         throttle: ThrottleLayer {

@@ -6,19 +6,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 #[derive(Debug, Default)]
 pub struct Race {
-    /// Where the first try went.
-    first: OnceLock<SocketAddr>,
+    /// Where the first try went, and the second.
+    to: [OnceLock<SocketAddr>; 2],
     over: AtomicBool,
 }
 
 impl Race {
-    /// The first try has chosen its endpoint. If it is the second that says so, nothing happens.
+    /// A try has chosen its endpoint; the second begins when it is known whom the first has chosen.
     pub fn chose(&self, address: SocketAddr) {
-        let _ = self.first.set(address);
+        let [first, second] = &self.to;
+        let _ = first.set(address).or_else(|address| second.set(address));
     }
 
     pub fn first(&self) -> Option<SocketAddr> {
-        self.first.get().copied()
+        self.tried().next()
+    }
+
+    pub fn tried(&self) -> impl Iterator<Item = SocketAddr> {
+        self.to.iter().filter_map(OnceLock::get).copied()
     }
 
     /// There is a winner. Whoever has not been answered by now was cancelled, which says nothing about its endpoint.

@@ -227,6 +227,7 @@ impl Parts<'_> {
                 budget: self.budget.clone(),
                 endpoints: self.endpoints.clone(),
                 metrics: self.metrics.clone(),
+                hedges: hedge.is_some(),
             },
             hedge,
             throttle: ThrottleLayer {

@@ -54,6 +54,7 @@ fn outbound(pod: &Arc<Shared>, deadline: Duration, retries: Retries, peer: Hop) 
         retries: Arc::new(retries),
         endpoints: pool(1),
         metrics: Arc::new(BackendMetrics::new("chain/of:1")),
+        hedges: false,
     };
     let limit = Some(deadline);
     let inherit = InheritLayer {

@@ -130,15 +130,15 @@ impl<S: Call> Service<Box<Request>> for Hedge<S> {
 }
 
 impl HedgeLayer {
-    async fn run<S: Call>(self, mut inner: S, request: Box<Request>) -> Answer {
+    async fn run<S: Call>(self, mut inner: S, mut request: Box<Request>) -> Answer {
         let begun = Instant::now();
         let Some(delay) = self.hedge.with(|policy| policy.begun(begun)) else {
             let answer = inner.call(request).await;
             self.hedge.answered(&answer, begun);
             return answer;
         };
-        let race = Arc::new(Race::default());
-        let (first, spare) = Spare::of(request, &race);
+        let race = request.context.race.get_or_insert_default().clone();
+        let (first, spare) = Spare::of(request);
         let mut first = std::pin::pin!(inner.call(first));
         let mut wait = delay;
         let answer = loop {
@@ -242,8 +242,7 @@ struct Spare {
 
 impl Spare {
     /// The request, ready for its first try; and what is kept of it.
-    fn of(mut request: Box<Request>, race: &Arc<Race>) -> (Box<Request>, Option<Self>) {
-        request.context.race = Some(race.clone());
+    fn of(mut request: Box<Request>) -> (Box<Request>, Option<Self>) {
         let spare = Twin::of(&mut request.body).map(|body| Self {
             head: Kept::of(&request.head),
             body,

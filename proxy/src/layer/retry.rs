@@ -25,6 +25,7 @@ use crate::policy::outcome::{Fault, Outcome};
 use crate::policy::pushback::Pushback;
 use crate::policy::retry::{Attempt, Decision, Verdict, decide};
 use crate::policy::terms::Terms;
+use crate::race::Race;
 use crate::recorder;
 use crate::replay::Replay;
 use crate::request::{Context as RequestContext, Request, Share};
@@ -38,6 +39,8 @@ pub struct RetryLayer {
     /// For how long a try usually takes.
     pub endpoints: Arc<Endpoints>,
     pub metrics: Arc<BackendMetrics>,
+    /// What is one try here may be two below.
+    pub hedges: bool,
 }
 
 #[derive(Clone)]
@@ -194,6 +197,8 @@ struct Original {
     context: Box<RequestContext>,
     /// Tries after a failure that provably reached nobody; they do not count as attempts.
     transparent: u32,
+    /// Of the try that is under way.
+    race: Option<Arc<Race>>,
 }
 
 enum Source {
@@ -227,6 +232,7 @@ impl Original {
             context: Box::new(request.context.clone()),
             first: Some(request),
             transparent: 0,
+            race: None,
         }
     }
 
@@ -251,7 +257,9 @@ impl Original {
     }
 
     fn failed(&mut self, counts: bool, endpoint: Option<SocketAddr>) {
-        self.context.tried.extend(endpoint);
+        let raced = self.race.take();
+        let raced = raced.iter().flat_map(|race| race.tried());
+        self.context.tried.extend(endpoint.into_iter().chain(raced));
         if let Source::Kept { replay, .. } = &self.body {
             replay.give_up();
         }
@@ -289,6 +297,10 @@ impl Original {
         };
         context.replayable = tries_left > 1;
         context.try_until = try_until(retries, context.begun);
+        if policy.hedges && context.attempt == 1 {
+            context.race = Some(Arc::default());
+            self.race = context.race.clone();
+        }
         context.share = context.replayable.then(|| Share {
             until: context.deadline.share(tries_left, context.begun),
             budget: policy.budget.clone(),

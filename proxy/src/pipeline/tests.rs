@@ -124,6 +124,7 @@ fn sidecar(outbound: &snapshot::Outbound, servers: &[Serve]) -> Sidecar {
             ))),
             endpoints: endpoints.clone(),
             metrics,
+            hedges: false,
         },
         hedge: None,
         throttle: ThrottleLayer {

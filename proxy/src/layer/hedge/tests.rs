@@ -102,6 +102,7 @@ impl World {
             budget: self.budget.clone(),
             endpoints: self.endpoints.clone(),
             metrics: Arc::new(BackendMetrics::new(SERVICE)),
+            hedges: true,
         };
         ServiceBuilder::new()
             .layer(retry)
@@ -225,6 +226,21 @@ async fn who_leaves_an_answer_unread_gives_back_what_it_held() {
     );
     drop((answer, stack));
     world.assert_nothing_is_left("it was dropped");
+}
+
+/// It could go to the second one's endpoint: only the first one's was known.
+#[tokio::test(start_paused = true)]
+async fn what_follows_two_tries_that_failed_goes_to_neither_of_their_endpoints() {
+    for slow in [millis(60), millis(90)] {
+        let world = World::with_history(3);
+        let fails = move |hedge: bool| (if hedge { millis(20) } else { slow }, 502);
+        get(world.stack(Mode::Enforce, fails)).await;
+        let sent = world.sent.lock().expect("not poisoned").clone();
+        let [(first, false), (second, true), (third, false)] = sent[..] else {
+            panic!("{sent:?}")
+        };
+        assert!(third != first && third != second, "{sent:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,6 +20,7 @@ fn layer(attempts: u32, per_try_secs: Option<u64>) -> RetryLayer {
         retries: Arc::new(retries),
         endpoints: pool(1),
         metrics: Arc::new(BackendMetrics::new("boutique/catalog:3550")),
+        hedges: false,
     }
 }
 
