@@ -7,7 +7,7 @@ use weir_config::snapshot;
 
 use super::*;
 use crate::body::{Body, Guard};
-use crate::endpoints::tests::pool;
+use crate::endpoints::tests::{fail, pool};
 use crate::layer::retry::RetryLayer;
 use crate::layer::throttle::ThrottleLayer;
 use crate::telemetry::BackendMetrics;
@@ -233,6 +233,8 @@ async fn who_leaves_an_answer_unread_gives_back_what_it_held() {
 async fn what_follows_two_tries_that_failed_goes_to_neither_of_their_endpoints() {
     for slow in [millis(60), millis(90)] {
         let world = World::with_history(3);
+        // Whoever chose by price alone would go anywhere but there.
+        fail(&world.endpoints, 0, &[("retry-after", "9")]);
         let fails = move |hedge: bool| (if hedge { millis(20) } else { slow }, 502);
         get(world.stack(Mode::Enforce, fails)).await;
         let sent = world.sent.lock().expect("not poisoned").clone();
