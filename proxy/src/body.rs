@@ -99,6 +99,7 @@ impl Body {
         }
     }
 
+    /// See [`Download::trailers_alone`].
     fn trailers_alone(&self) -> Option<&HeaderMap> {
         match &self.source {
             Source::Download(download) => download.trailers_alone(),
@@ -137,7 +138,12 @@ impl Body {
     pub fn copy(&mut self, head: &http::response::Parts, copy: Copy) {
         use http_body::Body as _;
         if self.size_hint().lower() <= copy.bytes_max() as u64 {
-            let new = || Box::new(Watch::new(head.status, &head.headers));
+            let new = || {
+                Box::new(Watch::new(
+                    watch::of_head(head.status, &head.headers),
+                    &head.headers,
+                ))
+            };
             self.watch.get_or_insert_with(new).copy = Some(Box::new(copy));
         }
     }
@@ -283,6 +289,7 @@ impl Drop for Body {
 /// Where a gRPC call says how it went: in its head, or in trailers that are known to follow with no message between.
 pub fn says_status(response: &Response<Body>) -> &HeaderMap {
     let trailers = response.body().trailers_alone();
+    let trailers = trailers.filter(|trailers| trailers.contains_key(&head::GRPC_STATUS));
     trailers.unwrap_or_else(|| response.headers())
 }
 
@@ -296,7 +303,7 @@ pub fn pushback(response: &Response<Body>, today: SystemTime) -> Option<Pushback
 pub fn outcome(response: &Response<Body>) -> Outcome {
     match &response.body().watch {
         Some(watch) => watch.outcome,
-        None => watch::of_head(response.status(), says_status(response)),
+        None => watch::of_response(response),
     }
 }
 

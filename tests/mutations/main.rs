@@ -33,7 +33,7 @@ use futures_util::{StreamExt, stream};
 use tokio::process::Command;
 
 /// A test that a bug keeps from ending has caught it, too.
-const RUN_MAX: Duration = Duration::from_secs(30);
+const RUN_MAX: Duration = Duration::from_secs(60);
 
 /// A mistake that somebody could make, and what must notice.
 #[derive(Clone, Copy)]

@@ -2,6 +2,7 @@
 //!
 //! Everything is found by a map: the cost of a change is the number of those who want it, not of those who are there.
 
+mod nodes;
 mod progress;
 
 use std::cell::RefCell;
@@ -14,7 +15,7 @@ use weir_config::compile;
 use weir_config::index::{Destination, Index, Touched};
 use weir_config::pb;
 use weir_config::pb::destination::Target;
-use weir_config::resource::{ObjectName, Pod};
+use weir_config::resource::ObjectName;
 use weir_config::snapshot::ServiceKey;
 
 use super::mailbox::{Dirty, Mailbox};
@@ -365,33 +366,6 @@ impl Board {
             .filter_map(|pod| self.sessions_of_pod.get(pod));
         for id in by_namespace.chain(by_pod).flatten() {
             self.sessions.get(id).into_iter().for_each(mark);
-        }
-    }
-
-    /// A sidecar is on its pod's node, which may be heard of later than the pod; some services it calls only there.
-    pub(super) fn place(&mut self, pod: &Pod) {
-        let node = pod.node().unwrap_or_default();
-        let sessions = self.sessions_of_pod.get(&pod.metadata.object_name());
-        for id in sessions.into_iter().flatten() {
-            let Some(session) = self.sessions.get_mut(id) else {
-                continue;
-            };
-            if session.node == node {
-                continue;
-            }
-            session.node = node.to_owned();
-            let wanted = session.services.keys().chain(&session.others);
-            let is_node_local = |key: &&ServiceKey| {
-                let wanted = self.services.get(*key);
-                let published = wanted.and_then(|wanted| wanted.published.as_ref());
-                published.is_some_and(|published| published.of_node.is_some())
-            };
-            for key in wanted.filter(is_node_local) {
-                session.mailbox.mark(|dirty| {
-                    dirty.services.insert(key.clone());
-                    dirty.urgent = true;
-                });
-            }
         }
     }
 

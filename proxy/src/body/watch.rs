@@ -29,23 +29,17 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn of(response: &Response<Body>) -> Self {
-        let mut watch = Self::new(response.status(), response.headers());
-        if let Some(trailers) = response.body().trailers_alone()
-            && let Some(outcome) = of_grpc_status(trailers)
-        {
-            watch.outcome = outcome;
-        }
-        watch
+        Self::new(of_response(response), response.headers())
     }
 
-    pub(super) fn new(status: StatusCode, headers: &HeaderMap) -> Self {
+    pub(super) fn new(outcome: Outcome, headers: &HeaderMap) -> Self {
         let content_type = headers
             .get(http::header::CONTENT_TYPE)
             .map(HeaderValue::as_bytes);
         let is = |prefix: &[u8]| content_type.is_some_and(|value| value.starts_with(prefix));
         Self {
             grpc: is(b"application/grpc"),
-            outcome: of_head(status, headers),
+            outcome,
             messages: Messages::default(),
             event_stream: is(b"text/event-stream"),
             deadline: None,
@@ -148,6 +142,12 @@ impl Messages {
             }
         }
     }
+}
+
+/// As far as is known when it comes.
+pub(super) fn of_response(response: &Response<Body>) -> Outcome {
+    let said = (response.body().trailers_alone()).and_then(of_grpc_status);
+    said.unwrap_or_else(|| of_head(response.status(), response.headers()))
 }
 
 pub(super) fn of_head(status: StatusCode, headers: &HeaderMap) -> Outcome {
