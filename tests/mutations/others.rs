@@ -132,13 +132,13 @@ pub(crate) const CONTROL_PLANE: &[Bug] = bugs! {
     "mesh/enforcement.rs" {
         "where a policy does not hold is not told":
             "compile::exceptions(index, policy, &target)" => "Vec::new()",
-            "mesh::tests::where_a_policy_does_not_hold_though_it_has_its_target_is_known";
+            "mesh::tests::enforcement::where_a_policy_does_not_hold_though_it_has_its_target_is_known";
         "what is said for callers of a headless service looks as if somebody might hold it":
             "self.index.no_address(&of).filter(|_| reach.callers)" => "None",
-            "mesh::tests::of_a_headless_service_what_is_said_for_callers_is_known_to_hold_for_nobody";
+            "mesh::tests::enforcement::of_a_headless_service_what_is_said_for_callers_is_known_to_hold_for_nobody";
         "pods that are open to anybody are not told":
             "compile::unmeshed(&self.index, &of)" => "None",
-            "mesh::tests::of_pods_without_a_sidecar_only_what_is_for_them_is_told";
+            "mesh::tests::enforcement::of_pods_without_a_sidecar_only_what_is_for_them_is_told";
     }
     "kubernetes/status.rs" {
         "a policy is enforced on pods that have no sidecar":
