@@ -13,39 +13,39 @@ pub(crate) const CONFIG: &[Bug] = bugs! {
     "index/gateway.rs" {
         "a route sends calls into another namespace that has not been asked":
             "service.namespace == namespace" => "true",
-            "gateway::a_backend_elsewhere_needs_a_grant_and_one_that_is_not_there_is_known_as_such";
+            "gateway::attachment::a_backend_elsewhere_needs_a_grant_and_one_that_is_not_there_is_known_as_such";
         "a consumer's route needs leave to go where it is called to":
             "route.services().any(|(_, parent)| parent == *service)" => "false",
-            "gateway::a_consumers_route_may_send_calls_to_its_own_parent_without_a_grant";
+            "gateway::attachment::a_consumers_route_may_send_calls_to_its_own_parent_without_a_grant";
         "a route is attached to a port that is not there":
             "port.is_tcp() && leads_to(parent, port)" => "port.is_tcp()",
-            "gateway::a_parent_that_is_not_there_is_told_from_one_that_is";
+            "gateway::attachment::a_parent_that_is_not_there_is_told_from_one_that_is";
         "a route of an opaque port is accepted":
             "opaque.all(|by| by.is_some())" => "false",
-            "gateway::a_route_of_an_opaque_port_is_not_accepted";
+            "gateway::attachment::a_route_of_an_opaque_port_is_not_accepted";
         "a route of a service that nobody calls by its address is accepted":
             "return Parent::NoAddress(why);" => "let _ = why;",
-            "gateway::a_route_of_a_service_that_nobody_calls_by_its_address_is_not_accepted";
+            "gateway::attachment::a_route_of_a_service_that_nobody_calls_by_its_address_is_not_accepted";
         "calls are sent to where another name leads":
             "self.no_address(&target) == Some(NoAddress::ExternalName)" => "false",
-            "gateway::a_backend_may_be_headless_and_no_other_name";
+            "gateway::attachment::a_backend_may_be_headless_and_no_other_name";
         "a namespace may have any number of routes on a service":
             "*count > ROUTES_MAX" => "false",
-            "gateway::the_33rd_route_of_a_namespace_has_no_place";
+            "gateway::attachment::the_33rd_route_of_a_namespace_has_no_place";
         "routes with more patterns than sidecars hold are sent to them":
             "all > PATTERNS_MAX" => "false",
-            "gateway::a_route_whose_patterns_do_not_fit_beside_those_of_older_ones_has_no_place";
+            "gateway::attachment::a_route_whose_patterns_do_not_fit_beside_those_of_older_ones_has_no_place";
         "routes of both kinds are obeyed on a port":
             "claim.kind == Kind::HttpRoute && with_grpc.contains(claim.namespace())" => "false",
-            "gateway::on_a_port_with_grpc_routes_the_http_routes_of_their_namespace_are_not_obeyed";
+            "gateway::attachment::on_a_port_with_grpc_routes_the_http_routes_of_their_namespace_are_not_obeyed";
     }
     "compile/gateway.rs" {
         "matches are tried as they were written":
             "self.matches.sort_by_key(|(a, _)| *a);" => "()",
-            "gateway::of_grpc_routes_the_most_exact_match_comes_first";
+            "gateway::matches::of_grpc_routes_the_most_exact_match_comes_first";
         "a route of another namespace is for everybody's calls":
             "(namespace != key.namespace).then(|| namespace.to_owned())" => "None::<String>",
-            "gateway::routes_of_the_own_namespace_are_for_all_and_those_of_another_for_its_own_callers";
+            "gateway::attachment::routes_of_the_own_namespace_are_for_all_and_those_of_another_for_its_own_callers";
     }
     "index/attachment.rs" {
         "of two policies on one target the newest wins":
