@@ -135,3 +135,19 @@ async fn an_answer_that_nobody_reads_ends_after_minutes() {
     let most = 2 * crate::standing::STANDING_MAX + Duration::from_secs(1);
     assert!(begun.elapsed() <= most, "{:?}", begun.elapsed());
 }
+
+/// Only one spelling was known, and whoever wrote another one waited for leave to send.
+#[tokio::test(start_paused = true)]
+async fn who_asks_before_it_sends_is_told_to_in_whatever_letters_it_asks() {
+    let mut sender = caller().await;
+    for expectation in ["100-continue", "100-Continue"] {
+        let request = Request::post("http://app/slow").header(header::EXPECT, expectation);
+        let request = request.body(()).expect("a request");
+        let (mut response, _body) = sender.send_request(request, false).expect("it is sent");
+        let told = std::future::poll_fn(|cx| response.poll_informational(cx));
+        let told = tokio::time::timeout(Duration::from_secs(1), told).await;
+        let told = told.unwrap_or_else(|_| panic!("{expectation}: nobody said a word"));
+        let told = told.expect("the answer has not come").expect("no reset");
+        assert_eq!(told.status(), StatusCode::CONTINUE, "{expectation}");
+    }
+}

@@ -315,9 +315,9 @@ mod trailers {
 
     #[tokio::test]
     async fn the_head_of_a_stream_that_says_nothing_yet_is_not_kept_from_its_caller() {
-        let begun = Instant::now();
-        let called = call(true, vec![vec![Nothing]]).await;
-        assert!(called.answer.headers().contains_key("content-type"));
-        assert!(begun.elapsed() < DEADLINE / 2);
+        let called = call(true, vec![vec![Nothing]]);
+        let called = tokio::time::timeout(DEADLINE / 2, called).await;
+        let head = called.expect("it is there").answer.into_parts().0;
+        assert!(head.headers.contains_key("content-type"));
     }
 }
