@@ -6,6 +6,8 @@
 //!   build  ──▶ Injected(pod)      weir-init, weir-proxy, then the user's own, untouched but for probes
 //! ```
 //!
+//! A pod that has been here, and to which containers were added since, is completed.
+//!
 //! In CNI mode the node writes the pod's rules by what is in its status annotation, and weir-validate is in weir-init's
 //! place: it tries them, and may do nothing else.
 //!
@@ -14,6 +16,7 @@
 
 mod age;
 mod asked;
+mod completion;
 mod knobs;
 mod patch;
 mod probes;
@@ -142,6 +145,14 @@ pub fn inject(
 ) -> Result<Outcome, Refusal> {
     if !pod.get("spec").is_some_and(Value::is_object) {
         return Err(Refusal::NotAPod("spec is missing"));
+    }
+    if made_by(pod, namespace, settings) == Made::ByThis {
+        let knobs = Knobs::resolve(pod, namespace, settings)?;
+        uninject(pod).map_or(Ok(()), |bare| refuse(&bare, &knobs))?;
+        let completed = completion::complete(pod, &knobs);
+        if completed != *pod {
+            return Ok(Outcome::Injected(completed));
+        }
     }
     if let Some(skip) = skip(pod, namespace, settings) {
         return Ok(Outcome::Skipped(skip));

@@ -118,6 +118,50 @@ fn a_second_pass_changes_nothing() {
     }
 }
 
+/// As an API server does before it asks again, because another webhook has added a container.
+#[test]
+fn a_pod_to_which_a_container_was_added_is_as_if_it_had_had_it_before() {
+    let agent = json!({
+        "name": "later", "image": "agent:1", "ports": [{ "containerPort": 9411 }],
+        "livenessProbe": { "grpc": { "port": 9411 } },
+    });
+    let with_agent = |pod: &Value| {
+        let mut pod = pod.clone();
+        let containers = pod["spec"]["containers"]
+            .as_array_mut()
+            .expect("containers");
+        containers.push(agent.clone());
+        pod
+    };
+    let read = |mut pod: Value| {
+        for list in ["initContainers", "containers"] {
+            for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
+                for told in container["env"].as_array_mut().into_iter().flatten() {
+                    if told["name"] == "WEIR_APP_PROBERS" {
+                        let text = told["value"].as_str().expect("text");
+                        told["value"] = serde_json::from_str(text).expect("JSON");
+                    }
+                }
+            }
+        }
+        pod
+    };
+    let mut ways = 0;
+    for (story, settings) in
+        (stories().into_iter()).flat_map(|story| modes().map(|mode| (story.clone(), mode)))
+    {
+        let (namespace, pod) = self::read(&story);
+        let Ok(Outcome::Injected(once)) = inject(&pod, &namespace, &settings) else {
+            continue;
+        };
+        ways += 1;
+        let completed = result(&namespace, &with_agent(&once), &settings);
+        let at_once = result(&namespace, &with_agent(&pod), &settings);
+        assert_eq!(read(completed), read(at_once), "{}", story.display());
+    }
+    assert!(ways >= 16, "{ways}");
+}
+
 #[test]
 fn what_was_taken_out_can_be_put_in_again_and_is_the_same() {
     let mut ways = 0;

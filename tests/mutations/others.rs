@@ -120,6 +120,17 @@ pub(crate) const CONTROL_PLANE: &[Bug] = bugs! {
         "what was known of a namespace before the API server asked is enough":
             "matches!(why, Skip::NotSelected | Skip::NamespaceOptedOut(_))" => "false",
             "injector::tests::a_pod_that_nobody_would_ask_about_is_told_from_one_that_says_no_itself";
+        "who was added after the sidecar is nobody's concern":
+            "made_by(pod, namespace, settings) == Made::ByThis" => "false",
+            "injector::completion::tests::who_comes_after_the_sidecar_is_in_the_mesh_as_if_it_had_been_there_before";
+        "who was added after the sidecar may pass by it":
+            "refuse(&bare, &knobs)" => "Ok(())",
+            "injector::completion::tests::who_comes_after_the_sidecar_may_not_pass_by_it_either";
+    }
+    "injector/probes.rs" {
+        "a probe that another webhook has set is taken for the sidecar's":
+            "handler[\"path\"] == asked[\"path\"] && handler[\"port\"] == asked[\"port\"]" => "true",
+            "injector::completion::tests::a_probe_that_another_put_in_place_of_the_sidecars_is_taken_as_it_is";
     }
     "injector/asked.rs" {
         "a pod that said no is injected":

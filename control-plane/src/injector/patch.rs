@@ -7,40 +7,25 @@ use super::knobs::Knobs;
 use super::settings::{InjectorSettings, NamespaceContext};
 use super::{
     ADMIN_PORT, HASH_ANNOTATION, IDENTITY_VOLUME, INBOUND_PORT, INIT_CONTAINER, OUTBOUND_PORT,
-    PROXY_CONTAINER, STATUS_ANNOTATION, VALIDATE_CONTAINER, all_containers, ports, probes,
-    quantity,
+    PROXY_CONTAINER, STATUS_ANNOTATION, VALIDATE_CONTAINER, items, ports, probes, quantity,
 };
 
 /// Of whoever tries the rules: neither root nor the sidecar, whose traffic they let pass.
 const VALIDATE_UID: u32 = 14101;
+
+/// The variable that tells a sidecar which ports the app has.
+pub(super) const PORTS: &str = "WEIR_APP_PORTS";
 
 /// Where the token and the trust bundle are mounted.
 const IDENTITY_DIR: &str = "/var/run/secrets/weir";
 
 /// `pod` must have passed the injector's checks.
 pub(super) fn apply(pod: &Value, knobs: &Knobs) -> Value {
-    let app_ports = app_ports(pod);
     let mut pod = pod.clone();
     let spec = object(&mut pod, "spec");
-    let mut probers = if knobs.rewrite_probes {
-        probes::rewrite(spec)
-    } else {
-        Map::new()
-    };
-    if knobs.stop_delay_seconds > 0 {
-        probers.extend(probes::delay_stop(spec, knobs.stop_delay_seconds));
-    }
-    let init = first_container(knobs);
-    let proxy = proxy_container(knobs, &app_ports, probers);
-    if knobs.native_sidecar {
-        // Ahead of the user's own init containers, so that those are in the mesh too.
-        list(spec, "initContainers").splice(0..0, [init, proxy]);
-    } else {
-        // Last, because traffic of init containers that run after it would reach a sidecar that does not run yet. (In CNI
-        // mode there are no others: such a pod is refused.)
-        list(spec, "initContainers").push(init);
-        list(spec, "containers").insert(0, proxy);
-    }
+    let probers = probers(spec, knobs);
+    let proxy = proxy_container(knobs, app_ports(spec), &probers);
+    place(spec, knobs, Some(first_container(knobs)), proxy);
     list(spec, "volumes").push(identity_volume(knobs));
 
     let metadata = object(&mut pod, "metadata");
@@ -51,6 +36,37 @@ pub(super) fn apply(pod: &Value, knobs: &Knobs) -> Value {
     annotations.insert(STATUS_ANNOTATION.to_owned(), status(knobs).into());
     annotations.insert(HASH_ANNOTATION.to_owned(), knobs.hash().into());
     pod
+}
+
+/// Has what the kubelet asks of the containers asked of the sidecar, and says what that replays.
+pub(super) fn probers(spec: &mut Map<String, Value>, knobs: &Knobs) -> Map<String, Value> {
+    let mut probers = if knobs.rewrite_probes {
+        probes::rewrite(spec)
+    } else {
+        Map::new()
+    };
+    if knobs.stop_delay_seconds > 0 {
+        probers.extend(probes::delay_stop(spec, knobs.stop_delay_seconds));
+    }
+    probers
+}
+
+pub(super) fn place(
+    spec: &mut Map<String, Value>,
+    knobs: &Knobs,
+    first: Option<Value>,
+    proxy: Value,
+) {
+    if knobs.native_sidecar {
+        // Ahead of the user's own init containers, so that those are in the mesh too.
+        let ours = first.into_iter().chain([proxy]);
+        list(spec, "initContainers").splice(0..0, ours);
+    } else {
+        // Last, because traffic of init containers that run after it would reach a sidecar that does not run yet. (In CNI
+        // mode there are no others: such a pod is refused.)
+        list(spec, "initContainers").extend(first);
+        list(spec, "containers").insert(0, proxy);
+    }
 }
 
 /// Which writes the rules, or tries those that the node has written.
@@ -152,7 +168,7 @@ fn init_container(knobs: &Knobs) -> Value {
     })
 }
 
-fn proxy_container(knobs: &Knobs, app_ports: &[u64], probers: Map<String, Value>) -> Value {
+fn proxy_container(knobs: &Knobs, app_ports: String, probers: &Map<String, Value>) -> Value {
     let mut container = json!({
         "name": PROXY_CONTAINER,
         "image": knobs.proxy_image,
@@ -188,10 +204,9 @@ fn proxy_container(knobs: &Knobs, app_ports: &[u64], probers: Map<String, Value>
     container
 }
 
-fn environment(knobs: &Knobs, app_ports: &[u64], probers: Map<String, Value>) -> Vec<Value> {
+fn environment(knobs: &Knobs, app_ports: String, probers: &Map<String, Value>) -> Vec<Value> {
     let value = |name: &str, value: String| json!({ "name": name, "value": value });
     let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
-    let app_ports: Vec<String> = app_ports.iter().map(u64::to_string).collect();
     let mut env = vec![
         value("WEIR_CONTROL_PLANE_ADDR", knobs.control_plane_addr.clone()),
         value("WEIR_TRUST_DOMAIN", knobs.trust_domain.clone()),
@@ -203,8 +218,8 @@ fn environment(knobs: &Knobs, app_ports: &[u64], probers: Map<String, Value>) ->
         field("WEIR_SERVICE_ACCOUNT", "spec.serviceAccountName"),
         value("WEIR_TOKEN_FILE", format!("{IDENTITY_DIR}/token")),
         value("WEIR_TRUST_BUNDLE_FILE", format!("{IDENTITY_DIR}/ca.crt")),
-        value("WEIR_APP_PORTS", app_ports.join(",")),
-        value("WEIR_APP_PROBERS", without_references(&probers)),
+        value(PORTS, app_ports),
+        value(probes::PROBERS, without_references(probers)),
         value("WEIR_TERMINATION_GRACE", knobs.grace_seconds.to_string()),
         value("WEIR_DRAIN_SECONDS", knobs.drain_seconds.to_string()),
         value("WEIR_LOG", knobs.log_level.clone()),
@@ -221,7 +236,7 @@ fn environment(knobs: &Knobs, app_ports: &[u64], probers: Map<String, Value>) ->
 }
 
 /// As JSON without a `$`: the kubelet puts variables in place of `$(NAME)`, and one dollar in place of two.
-fn without_references(probers: &Map<String, Value>) -> String {
+pub(super) fn without_references(probers: &Map<String, Value>) -> String {
     json!(probers).to_string().replace('$', "\\u0024")
 }
 
@@ -287,7 +302,7 @@ fn template_hash(cni: bool) -> String {
     let defaults = defaults.expect("the defaults are in order: a test injects with them");
     let template = [
         first_container(&defaults),
-        proxy_container(&defaults, &[], Map::new()),
+        proxy_container(&defaults, String::new(), &Map::new()),
         identity_volume(&defaults),
         defaults.stop_delay_seconds.into(),
     ];
@@ -300,14 +315,16 @@ fn template_hash(cni: bool) -> String {
 }
 
 /// In the order in which they are declared, each once.
-fn app_ports(pod: &Value) -> Vec<u64> {
+pub(super) fn app_ports(spec: &Map<String, Value>) -> String {
     let mut all = Vec::new();
-    for port in all_containers(pod).flat_map(ports) {
+    let containers = ["initContainers", "containers"].map(|list| items(spec.get(list)));
+    for port in containers.into_iter().flatten().flat_map(ports) {
+        let port = port.to_string();
         if !all.contains(&port) {
             all.push(port);
         }
     }
-    all
+    all.join(",")
 }
 
 fn object<'a>(pod: &'a mut Value, field: &str) -> &'a mut Map<String, Value> {

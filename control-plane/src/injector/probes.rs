@@ -44,6 +44,9 @@ impl Kind {
 
 const PRE_STOP: Kind = Kind::hook("/lifecycle/preStop", "pre-stop");
 
+/// The variable that tells a sidecar what to replay.
+pub(super) const PROBERS: &str = "WEIR_APP_PROBERS";
+
 /// What the sidecar does where the container had no hook.
 const SLEEP: &str = "sleep";
 
@@ -62,6 +65,31 @@ pub(super) fn rewrite(spec: &mut Map<String, Value>) -> Map<String, Value> {
         rewrite_one(container, kind, &mut originals);
     });
     originals
+}
+
+/// What a sidecar has been told to replay.
+pub(super) fn originals(proxy: &Value) -> Map<String, Value> {
+    items(proxy.get("env"))
+        .find(|variable| name(variable) == PROBERS)
+        .and_then(|variable| variable.get("value")?.as_str())
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default()
+}
+
+/// Those of `originals` that the kubelet still asks the sidecar for.
+pub(super) fn still_asked(
+    spec: &mut Map<String, Value>,
+    originals: &Map<String, Value>,
+) -> Map<String, Value> {
+    let mut kept = originals.clone();
+    kept.clear();
+    each(spec, |container, kind| {
+        let key = key(container, kind);
+        if let Some(original) = originals.get(&key).filter(|_| is_ours(container, kind)) {
+            kept.insert(key, original.clone());
+        }
+    });
+    kept
 }
 
 /// Whether [`rewrite`] would find anything in this container.
@@ -102,6 +130,9 @@ pub(super) fn delay_stop(spec: &mut Map<String, Value>, seconds: u64) -> Map<Str
 /// Gives the probes back, as [`rewrite`] found them but for their ports, which are numbers.
 pub(super) fn restore(spec: &mut Map<String, Value>, originals: &Map<String, Value>) {
     each(spec, |container, kind| {
+        if !is_ours(container, kind) {
+            return;
+        }
         let key = key(container, kind);
         let probe = container
             .pointer_mut(kind.at)
@@ -155,7 +186,19 @@ fn asked(key: &str) -> Value {
     json!({ "path": format!("/app-probe/{key}"), "port": ADMIN_PORT })
 }
 
+/// Another webhook, or whoever wrote the pod, may have put another in its place since.
+fn is_ours(container: &Value, kind: &Kind) -> bool {
+    let handler = container.pointer(kind.at).map(|probe| &probe["httpGet"]);
+    handler.is_some_and(|handler| {
+        let asked = asked(&key(container, kind));
+        handler["path"] == asked["path"] && handler["port"] == asked["port"]
+    })
+}
+
 fn rewrite_one(container: &mut Value, kind: &Kind, originals: &mut Map<String, Value>) {
+    if is_ours(container, kind) {
+        return;
+    }
     let Some(original) = container
         .pointer(kind.at)
         .and_then(|probe| original(probe, kind, container))

@@ -8,17 +8,13 @@ use serde_json::{Map, Value};
 use super::probes;
 use super::{
     HASH_ANNOTATION, IDENTITY_VOLUME, INIT_CONTAINER, PROXY_CONTAINER, STATUS_ANNOTATION,
-    VALIDATE_CONTAINER, items, name, sidecar,
+    VALIDATE_CONTAINER, name, sidecar,
 };
 
 /// `None`: there is no sidecar in it.
 pub fn uninject(pod: &Value) -> Option<Value> {
     let proxy = sidecar(pod)?;
-    let originals = items(proxy.get("env"))
-        .find(|variable| name(variable) == "WEIR_APP_PROBERS")
-        .and_then(|variable| variable.get("value")?.as_str())
-        .and_then(|text| serde_json::from_str::<Map<String, Value>>(text).ok())
-        .unwrap_or_default();
+    let originals = probes::originals(proxy);
     let mut pod = pod.clone();
     if let Some(spec) = pod.get_mut("spec").and_then(Value::as_object_mut) {
         let ours = [INIT_CONTAINER, VALIDATE_CONTAINER, PROXY_CONTAINER];

@@ -89,10 +89,11 @@ pub(super) async fn what_is_odd_is_judged_alike(cluster: &Cluster) {
                 }
                 let mut object = object.clone();
                 let spot = object["spec"].pointer_mut(&place).expect("it was there");
-                *spot = odd.clone();
+                *spot = as_sent(&odd);
                 let Some(mut causes) = refusal(cluster, &object).await else {
                     continue;
                 };
+                *object["spec"].pointer_mut(&place).expect("it is there") = odd.clone();
                 // The last is all of them in one.
                 let whole = causes.pop().unwrap_or_default();
                 let title = format!("{file} spec{place} = {odd}: {whole}");
@@ -127,6 +128,14 @@ pub(super) async fn what_is_odd_is_judged_alike(cluster: &Cluster) {
         "{} {rules:?}",
         asked.len()
     );
+}
+
+/// kubectl and Helm write `1.0` as 1: in Go's JSON a number that is whole has no point. CEL would not take it for one with it.
+fn as_sent(odd: &Value) -> Value {
+    let whole = (odd.as_f64()).filter(|number| odd.is_f64() && number.fract() == 0.0);
+    // Go writes longer ones as we do, with an exponent.
+    let whole = whole.filter(|number| number.abs() < 1e15);
+    whole.map_or(odd.clone(), |number| json!(number as i64))
 }
 
 /// Every value, and every list and map, by its pointer.
