@@ -68,6 +68,9 @@ pub enum Error {
     /// Inbound: the app has too much to do, and others come first.
     #[error("{}", reason.text())]
     Shed { reason: Reason, service: bool },
+    /// This sidecar's own: who is called has nothing to do with it.
+    #[error("the sidecar has hardly any memory left, and does little at a time")]
+    OutOfMemory,
     #[error("{service} is overloaded and would most likely refuse this")]
     Throttled { service: Arc<str> },
     #[error("{service} takes no more requests for now: the rate limit per {per} is reached")]
@@ -197,6 +200,7 @@ impl Error {
             Self::QueueFull { .. } => row(S::SERVICE_UNAVAILABLE, RESOURCE_EXHAUSTED, "queue-full", "UpstreamOverflow", Proxy, V::Final),
             Self::QueueTimeout { .. } => row(S::SERVICE_UNAVAILABLE, RESOURCE_EXHAUSTED, "queue-timeout", "UpstreamOverflow", Proxy, V::Final),
             Self::Shed { reason, .. } => row(S::SERVICE_UNAVAILABLE, RESOURCE_EXHAUSTED, reason.as_str(), "UpstreamOverflow", Proxy, V::Final),
+            Self::OutOfMemory => row(S::SERVICE_UNAVAILABLE, RESOURCE_EXHAUSTED, "out-of-memory", "OverloadManager", Proxy, V::Final),
             Self::Throttled { .. } => row(S::SERVICE_UNAVAILABLE, RESOURCE_EXHAUSTED, "throttled", "UpstreamOverflow", Proxy, V::Overloaded { service: true }),
             Self::RateLimited { .. } => row(S::TOO_MANY_REQUESTS, RESOURCE_EXHAUSTED, "rate-limited", "RateLimited", Proxy, V::Final),
             Self::Injected { like, .. } => Facts { code: fault::CODE, flag: "FaultInjected", ..like.facts() },
@@ -227,9 +231,10 @@ impl Error {
             }
             Self::Injected { like, .. } => like.outcome(),
             Self::Aborted(_) => Outcome::Cancelled,
-            Self::QueueFull { .. } | Self::QueueTimeout { .. } | Self::Shed { .. } => {
-                Outcome::Failure(Fault::Overload)
-            }
+            Self::QueueFull { .. }
+            | Self::QueueTimeout { .. }
+            | Self::Shed { .. }
+            | Self::OutOfMemory => Outcome::Failure(Fault::Overload),
             _ => match self.facts().blame {
                 Blame::Downstream => Outcome::Success,
                 Blame::Upstream => Outcome::Failure(Fault::Hard),
@@ -255,6 +260,7 @@ impl Error {
             | Self::QueueFull { .. }
             | Self::QueueTimeout { .. }
             | Self::Shed { .. }
+            | Self::OutOfMemory
             | Self::Throttled { .. }
             | Self::RateLimited { .. }
             | Self::Denied { .. }
@@ -275,6 +281,7 @@ impl Error {
             Self::QueueFull { .. }
             | Self::QueueTimeout { .. }
             | Self::Shed { .. }
+            | Self::OutOfMemory
             | Self::Throttled { .. } => Some(Duration::from_secs(1)),
             _ => None,
         }
@@ -285,6 +292,7 @@ impl Error {
         match self {
             Self::QueueFull { .. }
             | Self::QueueTimeout { .. }
+            | Self::OutOfMemory
             | Self::Shed { service: false, .. } => Some("local"),
             Self::Shed { service: true, .. } => Some("service"),
             // Above a rate limit is not overload: it says exactly when it is worth coming back.

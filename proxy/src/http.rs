@@ -24,9 +24,10 @@ use crate::error::Error;
 use crate::head;
 use crate::http2;
 use crate::interim::{self, Interim, Interjected, Outlet};
-use crate::layer::AnswerFuture;
 use crate::layer::admission::Admitted;
 use crate::layer::authorize::Right;
+use crate::layer::{AnswerFuture, Guarded};
+use crate::memory;
 use crate::mentions::Mentions;
 use crate::patience::{self, Patience};
 use crate::pipeline::Stack;
@@ -210,7 +211,10 @@ pub fn answer(
         upgrade,
         interim,
     );
-    let begun = request.map(|request| call(&connection.target, request));
+    let begun = request.and_then(|request| {
+        let place = memory::SIDECAR.enter()?;
+        Ok(within(place, call(&connection.target, request)))
+    });
     if let Err(error) = &begun {
         // It gets no further, so nobody further on would count it.
         telemetry::refused(
@@ -298,6 +302,14 @@ impl Switched {
 fn cut<T: AsyncRead + AsyncWrite + Cut + Unpin + Send + 'static>(upgraded: Upgraded) {
     if let Ok(parts) = upgraded.downcast::<TokioIo<T>>() {
         parts.io.inner().cut();
+    }
+}
+
+/// A call that keeps the place that it has until its answer has ended.
+fn within(place: Option<memory::Place>, call: AnswerFuture) -> AnswerFuture {
+    match place {
+        None => call,
+        place => Box::pin(Guarded::new(call, place)),
     }
 }
 

@@ -31,6 +31,7 @@ pub mod layer;
 pub mod learnt;
 pub mod listener;
 pub mod member;
+pub mod memory;
 pub mod mentions;
 pub mod mesh;
 pub mod patience;

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use crate::connection::{self, Proxy};
 use crate::drain::Drain;
+use crate::memory::{self, Stock};
 use crate::telemetry::{self, Direction};
 use places::{Place, Places};
 
@@ -110,6 +111,10 @@ impl Workers {
             telemetry::rejected_connection(direction, "too-many-connections");
             return;
         };
+        if !memory::SIDECAR.has_room_beside(self.places.open() - 1) {
+            telemetry::rejected_connection(direction, "out-of-memory");
+            return;
+        }
         let load = |worker: usize| self.open[worker].load(Ordering::Relaxed);
         let worker = (0..self.open.len())
             .min_by_key(|worker| load(*worker))
@@ -132,8 +137,10 @@ impl Workers {
 async fn heartbeat() {
     let mut interval = tokio::time::interval(HEARTBEAT);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut stock = Stock::new();
     loop {
         interval.tick().await;
+        stock.tick();
     }
 }
 

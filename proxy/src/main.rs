@@ -27,7 +27,7 @@ use weir_proxy::prober::Probers;
 use weir_proxy::redirect::{self, InitArgs, ValidateArgs};
 use weir_proxy::settings::Settings;
 use weir_proxy::telemetry::Direction;
-use weir_proxy::{drain, facts, telemetry};
+use weir_proxy::{drain, facts, memory, telemetry};
 
 /// Of the static images.
 #[cfg(feature = "mimalloc")]
@@ -166,6 +166,7 @@ async fn run(settings: Settings) -> Result<(), AnyError> {
     ));
     tokio::spawn(async move { keeper.run().await });
     tokio::spawn(tick(proxy.clone()));
+    tokio::spawn(memory::watch(settings.memory_limit));
 
     let workers = Arc::new(Workers::start(worker_count, &proxy)?);
     let (inbound_signal, inbound_drain) = drain::channel();

@@ -67,6 +67,7 @@ pub mod jitter;
 pub mod knee;
 pub mod latency;
 pub mod load;
+pub mod memory;
 pub mod outcome;
 pub mod pace;
 pub mod priority;

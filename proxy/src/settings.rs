@@ -74,6 +74,11 @@ pub struct Settings {
     #[arg(long, env = "WEIR_WORKERS")]
     pub workers: Option<usize>,
 
+    /// Memory in bytes that it may use, where that is less than its cgroup allows: from 80 % on it begins 64 calls at a
+    /// time, from 90 % on it takes no more than 64 connections [default, and 0: what the cgroup allows].
+    #[arg(long, env = "WEIR_MEMORY_LIMIT", value_name = "BYTES")]
+    pub memory_limit: Option<u64>,
+
     /// Mark put on our own sockets where the redirection cannot tell us by user, decimal or 0x…; 0: none.
     #[arg(long, env = "WEIR_SOCKET_MARK", default_value = "0", value_parser = mark)]
     pub socket_mark: u32,

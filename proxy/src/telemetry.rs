@@ -33,7 +33,7 @@ pub use inbound::{InboundMetrics, rate_limited};
 pub use requests::{RouteMetrics, refused, would_refuse};
 pub use routing::{MirrorMetrics, RoutedMetrics};
 pub use sidecar::{
-    certificate, control_plane_connected, count_panics, fact_lost, not_inherited, pushed,
+    certificate, control_plane_connected, count_panics, fact_lost, memory, not_inherited, pushed,
 };
 pub use throttle::ThrottleMetrics;
 

@@ -23,6 +23,7 @@ mod hang;
 mod hostile;
 mod life;
 mod load;
+mod memory;
 mod opaque;
 mod orders;
 mod overload;

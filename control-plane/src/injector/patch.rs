@@ -232,6 +232,11 @@ fn environment(knobs: &Knobs, app_ports: String, probers: &Map<String, Value>) -
         .into_iter()
         .filter_map(|(name, said)| Some(value(name, said.clone()?)));
     env.extend(given);
+    if knobs.resources["limits"]["memory"].is_string() {
+        // Beside what its cgroup says: not every node lets a container see that.
+        let limit = json!({ "resourceFieldRef": { "resource": "limits.memory" } });
+        env.push(json!({ "name": "WEIR_MEMORY_LIMIT", "valueFrom": limit }));
+    }
     env
 }
 

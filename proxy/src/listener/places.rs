@@ -31,6 +31,11 @@ impl Places {
         })
     }
 
+    /// Of both directions.
+    pub(super) fn open(&self) -> usize {
+        self.all.load(Ordering::Relaxed)
+    }
+
     pub(super) fn take(self: &Arc<Self>, direction: Direction, from: IpAddr) -> Option<Place> {
         let inbound = match direction {
             Direction::Inbound => Some(self.inbound.try_take(from)?),

@@ -3,6 +3,7 @@
 use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGauge};
 
 use super::{METRICS, Registrar};
+use crate::policy::memory::Level;
 
 pub(super) struct Families {
     control_plane: IntGauge,
@@ -12,6 +13,9 @@ pub(super) struct Families {
     not_inherited: IntCounter,
     certificate_expiry: GaugeVec,
     panics: IntCounter,
+    memory_used: IntGauge,
+    memory_limit: IntGauge,
+    memory_pressure: IntGauge,
 }
 
 impl Families {
@@ -38,6 +42,18 @@ impl Families {
                 "weir_certificate_expiry_timestamp_seconds",
                 "When this sidecar's certificate ends.",
                 &["identity"],
+            ),
+            memory_used: of.single_gauge(
+                "weir_memory_used_bytes",
+                "What counts against the limit.",
+            ),
+            memory_limit: of.single_gauge(
+                "weir_memory_limit_bytes",
+                "What the sidecar may use; 0: there is no limit.",
+            ),
+            memory_pressure: of.single_gauge(
+                "weir_memory_pressure",
+                "0: memory enough. 1: few calls at a time. 2: and few connections.",
             ),
             panics: of.single_counter("weir_panics_total", "Bugs: each ended one connection, call or background task."),
         }
@@ -68,6 +84,14 @@ pub fn not_inherited() {
 
 pub fn fact_lost() {
     METRICS.sidecar.facts_lost.inc();
+}
+
+/// In bytes.
+pub fn memory(used: u64, limit: u64, level: Level) {
+    let number = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
+    METRICS.sidecar.memory_used.set(number(used));
+    METRICS.sidecar.memory_limit.set(number(limit));
+    METRICS.sidecar.memory_pressure.set(level as i64);
 }
 
 pub fn certificate(identity: &str, expires_unix: f64) {

@@ -159,6 +159,9 @@ impl References<'_> {
             ("cpu", None) => Ok(std::thread::available_parallelism()
                 .map_or(1, usize::from)
                 .to_string()),
+            ("memory", Some(quantity)) => whole_bytes(&quantity)
+                .map(|bytes| bytes.to_string())
+                .ok_or_else(|| format!("memory quantity {quantity} is not understood")),
             (_, Some(quantity)) => Ok(quantity),
             (_, None) => Ok("0".to_owned()),
         }
@@ -170,6 +173,20 @@ fn whole_cpus(quantity: &str) -> Option<u64> {
         Some(milli) => Some(milli.parse::<u64>().ok()?.div_ceil(1000)),
         None => Some(quantity.parse::<f64>().ok()?.ceil() as u64),
     }
+}
+
+fn whole_bytes(quantity: &str) -> Option<u64> {
+    const UNITS: [(&str, u64); 6] = [
+        ("Ki", 1 << 10),
+        ("Mi", 1 << 20),
+        ("Gi", 1 << 30),
+        ("k", 1_000),
+        ("M", 1_000_000),
+        ("G", 1_000_000_000),
+    ];
+    let of_unit = |(suffix, unit): (&str, u64)| Some((quantity.strip_suffix(suffix)?, unit));
+    let (number, unit) = UNITS.into_iter().find_map(of_unit).unwrap_or((quantity, 1));
+    Some((number.parse::<f64>().ok()? * unit as f64).ceil() as u64)
 }
 
 /// `metadata.labels['app']` → (`metadata.labels`, `app`).
@@ -230,8 +247,7 @@ mod tests {
             namespace: "shop",
             manifests: &manifests,
         };
-        let container =
-            json!({"name": "cart", "env": env, "resources": {"limits": {"cpu": "1500m"}}});
+        let container = json!({"name": "cart", "env": env, "resources": {"limits": {"cpu": "1500m", "memory": "64Mi"}}});
         references.environment(&serde_json::from_value(container).unwrap())
     }
 
@@ -243,6 +259,7 @@ mod tests {
             {"name": "APP", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['app.kubernetes.io/name']"}}},
             {"name": "LATENCY", "valueFrom": {"configMapKeyRef": {"name": "knobs", "key": "latency"}}},
             {"name": "CPUS", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}},
+            {"name": "BYTES", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory"}}},
             {"name": "URL", "value": "http://$(IP):$(PORT)/$$(IP)"},
         ]))
         .unwrap();
@@ -255,6 +272,7 @@ mod tests {
                 "cart",
                 "5",
                 "2",
+                "67108864",
                 "http://10.244.0.2:$(PORT)/$(IP)"
             ]
         );

@@ -466,6 +466,17 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "timer.as_mut().poll(cx).is_ready()" => "false",
             "interim::tests::an_answer_for_which_there_is_no_room_ends_by_its_deadline_or_after_minutes";
     }
+    "memory.rs" {
+        "a sidecar that is short of memory begins no call at all":
+            "(calls < CALLS_MAX).then_some(calls + 1)" => "None",
+            "memory::tests::short_of_it_little_is_done_at_a_time_and_not_nothing";
+        "a sidecar with next to no memory takes all connections":
+            "open < CONNECTIONS_MAX" => "true",
+            "memory::tests::with_next_to_none_few_connections_are_taken";
+        "a call's place is kept when it has ended":
+            "self.0.calls.fetch_sub(1, Ordering::Relaxed)" => "0",
+            "memory::tests::short_of_it_little_is_done_at_a_time_and_not_nothing";
+    }
     "standing.rs" {
         "what moves now and then has ended":
             "waiting.moved == moved" => "true",

@@ -324,6 +324,17 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "now.saturating_duration_since(self.at) < EXPIRY" => "true",
             "policy::load::tests::it_follows_within_seconds_and_forgets";
     }
+    "policy/memory.rs" {
+        "what an allocator has in stock is a shortage of memory":
+            "!is_news || self.asked" => "true",
+            "policy::memory::tests::a_stock_that_the_allocator_gives_back_is_no_shortage";
+        "a shortage of memory comes and goes with each byte":
+            "bound - SLACK" => "bound",
+            "policy::memory::tests::what_is_used_is_a_shortage_until_there_is_room_again";
+        "with next to no memory left it takes its time":
+            "self.level == Level::Enough && seen == Level::Short" => "self.level == Level::Enough && seen > Level::Enough",
+            "policy::memory::tests::with_next_to_nothing_left_nobody_is_asked_first";
+    }
     "policy/stale.rs" {
         "the older of two answers replaces the newer":
             "same(kept) && kept.at > now" => "false",
