@@ -201,17 +201,25 @@ mod cgroup {
         }
     }
 
-    /// Without files that nobody has open for long: the kernel would drop them first. Looked up only where it matters, because
-    /// it has the kernel add up what all CPUs know.
+    /// Without what the kernel would take back first. That is looked up only where it matters, because it has the kernel add up
+    /// what all CPUs know.
     pub(super) fn used(limit: u64) -> io::Result<u64> {
         let all = number(read_to_string("/sys/fs/cgroup/memory.current")?.trim())?;
         if all < limit / 2 {
             return Ok(all);
         }
         let stat = read_to_string("/sys/fs/cgroup/memory.stat")?;
-        let mut lines = stat.lines();
-        let inactive = lines.find_map(|line| line.strip_prefix("inactive_file "));
-        Ok(all.saturating_sub(inactive.map_or(Ok(0), number)?))
+        Ok(all.saturating_sub(reclaimable(&stat)))
+    }
+
+    /// Copies of files, the program's own among them, and what the kernel keeps of names and the like.
+    pub(super) fn reclaimable(stat: &str) -> u64 {
+        let bytes = |wanted: &str| {
+            let of = |line: &str| line.strip_prefix(wanted)?.strip_prefix(' ')?.parse().ok();
+            stat.lines().find_map(of).unwrap_or(0_u64)
+        };
+        // Shared memory is counted among files, and is nowhere else.
+        bytes("file").saturating_sub(bytes("shmem")) + bytes("slab_reclaimable")
     }
 
     fn number(text: &str) -> io::Result<u64> {
@@ -292,6 +300,13 @@ mod tests {
         assert!(memory(Level::Short).has_room_beside(1000));
         assert!(memory(Level::Critical).has_room_beside(63));
         assert!(!memory(Level::Critical).has_room_beside(64));
+    }
+
+    #[test]
+    fn what_the_kernel_would_take_back_is_not_in_use() {
+        let stat = "anon 8000000\nfile 5000000\nkernel 900000\nshmem 1000000\nfile_mapped 4000000\nslab_reclaimable 300000\n";
+        assert_eq!(cgroup::reclaimable(stat), 4_300_000);
+        assert_eq!(cgroup::reclaimable("anon 8000000\n"), 0);
     }
 
     #[test]
