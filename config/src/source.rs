@@ -70,7 +70,12 @@ impl<'a> Source<'a> {
         let rest = text
             .bytes()
             .enumerate()
-            .filter(|(_, byte)| *byte == b'\n')
+            .filter(|(at, byte)| match byte {
+                b'\n' => true,
+                // By itself it ends a line of YAML, too.
+                b'\r' => text.as_bytes().get(at + 1) != Some(&b'\n'),
+                _ => false,
+            })
             .map(|(at, _)| at + 1);
         Self {
             file,

@@ -51,6 +51,7 @@ pub(crate) fn each_document(text: &str, mut take: impl FnMut(Document) -> Contro
             Err(error) => Err(syntax::explain(&error, text)),
         };
         if let Err(failure) = failure {
+            let failure = syntax::unless_a_template(failure, text);
             let broken = builder.take().unwrap_or_default().finish(Some(failure));
             if take(broken).is_break() || !skip_document(&mut parser) {
                 return;
@@ -272,6 +273,12 @@ impl Builder {
             let Value::Map(children) = &node.value else {
                 continue;
             };
+            if node.parent.is_none()
+                && let Some(second) = second_document(&tree, children)
+            {
+                problems.push(second);
+                continue;
+            }
             let mut first: HashMap<&str, NodeId> = HashMap::new();
             for child in children {
                 let Some(name) = tree.key(*child) else {
@@ -297,6 +304,24 @@ impl Builder {
         self.problems.extend(problems);
         self.problems.truncate(PROBLEMS_MAX);
     }
+}
+
+/// Two resources without `---` between them, rather than four mistakes.
+fn second_document(tree: &Tree, fields: &[NodeId]) -> Option<Finding> {
+    let again = |name: &str| {
+        let mut named = fields
+            .iter()
+            .filter(|field| tree.key(**field) == Some(name));
+        named.nth(1).map(|field| tree.key_caret(*field))
+    };
+    let (version, kind) = (again("apiVersion")?, again("kind")?);
+    let first = if version.start < kind.start {
+        version
+    } else {
+        kind
+    };
+    let message = "another document begins here, without `---` before it";
+    Some(Finding::error(first, message).help("write --- on a line of its own above this one"))
 }
 
 fn range(span: &Span) -> Range<usize> {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::error::{Fault, child_path};
+use crate::suggest;
 use crate::yaml::tree::{NodeId, Tree, Value};
 
 #[derive(Default)]
@@ -16,7 +17,10 @@ pub(super) struct Repairs {
 
 impl Repairs {
     pub(super) fn remove_child(&mut self, tree: &Tree, map: NodeId, field: &str) {
-        self.skipped.extend(tree.child(map, field));
+        // One that is written twice has been reported.
+        let children = tree.node(map).value.children().iter().copied();
+        let named = children.filter(|child| tree.key(*child) == Some(field));
+        self.skipped.extend(named);
     }
 
     pub(super) fn has(&self, node: NodeId) -> bool {
@@ -33,11 +37,30 @@ impl Repairs {
             Fault::Value | Fault::Key => true,
             Fault::Consequence => false,
             Fault::Missing(field) => match &tree.node(at).value {
-                Value::Map(children) => !(children.iter())
-                    .any(|child| self.removed.contains(child) && tree.key(*child) == Some(field)),
+                Value::Map(children) => {
+                    let removed = |child: &&NodeId| self.removed.contains(*child);
+                    let is_it = |child: &NodeId| {
+                        let key = tree.key(*child);
+                        key.is_some_and(|key| suggest::nearest(key, &[field]).is_some())
+                    };
+                    !children.iter().filter(removed).any(is_it) && !self.is_deeper(tree, at, field)
+                }
                 Value::List(_) | Value::Scalar { .. } => true,
             },
         }
+    }
+
+    /// Whether a field was taken out of a map in which there is none, and which is inside the one that misses it.
+    fn is_deeper(&self, tree: &Tree, map: NodeId, field: &str) -> bool {
+        self.removed.iter().any(|removed| {
+            let mut above = tree.node(*removed).parent;
+            let within = std::iter::from_fn(|| {
+                let at = above?;
+                above = tree.node(at).parent;
+                Some(at)
+            });
+            tree.key(*removed) == Some(field) && within.skip(1).any(|at| at == map)
+        })
     }
 
     /// Makes the mistake at `at` go away; false when that would leave nothing.
