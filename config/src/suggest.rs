@@ -3,8 +3,10 @@
 /// Words that other meshes and libraries use for what we call otherwise.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("timeout", "deadline"),
+    ("timeouts", "deadline"),
     ("requestTimeout", "deadline"),
     ("retry", "retries"),
+    ("timeout", "perTryTimeout"),
     ("maxAttempts", "attempts"),
     ("maxRetries", "attempts"),
     ("numRetries", "attempts"),
@@ -15,8 +17,34 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("initial", "base"),
     ("maxInterval", "max"),
     ("retryRatio", "perSuccess"),
+    ("ratio", "perSuccess"),
+    ("tokenRatio", "perSuccess"),
+    ("maxTokens", "burst"),
+    ("retryBudget", "budget"),
+    ("retryBackOff", "backoff"),
+    ("retryPolicy", "retries"),
+    ("initialInterval", "base"),
+    ("initialBackoff", "base"),
+    ("minBackoff", "base"),
+    ("minPenalty", "base"),
+    ("maxBackoff", "max"),
+    ("maxPenalty", "max"),
+    ("maximum", "max"),
+    ("minimum", "min"),
     ("retryableStatusCodes", "retryOn"),
+    ("retryConditions", "retryOn"),
+    ("statusCodes", "retryOn"),
+    ("codes", "retryOn"),
+    ("conditions", "retryOn"),
     ("outlierDetection", "endpointGate"),
+    ("failureAccrual", "endpointGate"),
+    ("consecutiveErrors", "consecutiveFailures"),
+    ("consecutive5xx", "consecutiveFailures"),
+    ("consecutive5xxErrors", "consecutiveFailures"),
+    ("consecutiveGatewayErrors", "consecutiveFailures"),
+    ("consecutiveGatewayFailure", "consecutiveFailures"),
+    ("maxFailures", "consecutiveFailures"),
+    ("maxEjectionTime", "maxOpenFor"),
     ("baseEjectionTime", "openFor"),
     ("maxEjectionPercent", "maxOpenPercent"),
     ("breaker", "circuitBreaker"),
@@ -24,11 +52,109 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("slowCallRateThreshold", "slowCallRate"),
     ("slowCallDurationThreshold", "slowCallDuration"),
     ("minimumNumberOfCalls", "minimumCalls"),
+    ("minCalls", "minimumCalls"),
+    ("minRequests", "minimumCalls"),
+    ("minimumRequests", "minimumCalls"),
+    ("requestVolumeThreshold", "minimumCalls"),
+    ("errorRate", "failureRate"),
+    ("errorThresholdPercentage", "failureRate"),
+    ("failureThreshold", "failureRate"),
+    ("slowCallThreshold", "slowCallDuration"),
+    ("slidingWindowSize", "window"),
     ("waitDurationInOpenState", "openFor"),
+    ("openDuration", "openFor"),
+    ("sleepWindow", "openFor"),
+    ("resetTimeout", "openFor"),
+    ("cooldown", "openFor"),
+    ("halfOpenRequests", "halfOpenCalls"),
+    ("halfOpenMaxCalls", "halfOpenCalls"),
+    ("permittedNumberOfCallsInHalfOpenState", "halfOpenCalls"),
+    ("hedge", "hedging"),
+    ("hedgePolicy", "hedging"),
+    ("percentile", "afterPercentile"),
+    ("maxExtraPercent", "maxExtra"),
     ("loadBalancer", "loadBalancing"),
+    ("lb", "loadBalancing"),
+    ("lbPolicy", "loadBalancing"),
+    ("policy", "algorithm"),
+    ("simple", "algorithm"),
+    ("warmup", "slowStart"),
+    ("warmupDurationSecs", "slowStart"),
+    ("slowStartWindow", "slowStart"),
+    ("locality", "zone"),
+    ("useSourceIp", "attribute"),
     ("maxConcurrency", "inFlight"),
+    ("maxConcurrent", "inFlight"),
+    ("maxRequests", "inFlight"),
+    ("http2MaxRequests", "inFlight"),
+    ("bulkhead", "inFlight"),
+    ("maxConnections", "connections"),
+    ("maxPending", "queue"),
+    ("maxPendingRequests", "queue"),
+    ("http1MaxPendingRequests", "queue"),
+    ("queueSize", "queue"),
+    ("maxQueue", "queue"),
+    ("perHost", "perEndpoint"),
+    ("length", "size"),
     ("queue", "limits"),
     ("size", "queue"),
+    ("rps", "requestsPerSecond"),
+    ("rate", "requestsPerSecond"),
+    ("body", "message"),
+    ("status", "httpStatus"),
+    ("statusCode", "httpStatus"),
+    ("code", "httpStatus"),
+    ("grpcCode", "grpcStatus"),
+    ("cache", "stale"),
+    ("ttl", "maxAge"),
+    ("backend", "alternate"),
+    ("service", "name"),
+    ("percent", "percentage"),
+    ("fixedDelay", "time"),
+    ("until", "endsAt"),
+    ("expiresAt", "endsAt"),
+    ("prefix", "pathPrefix"),
+    ("uri", "path"),
+    ("principals", "identity"),
+    ("principal", "identity"),
+    ("source", "identity"),
+    ("port", "sectionName"),
+    ("AuthPolicy", "AuthorizationPolicy"),
+    ("Auth", "AuthorizationPolicy"),
+    ("Fault", "FaultPolicy"),
+    ("FaultInjection", "FaultPolicy"),
+    ("Resilience", "ResiliencePolicy"),
+    ("CircuitBreaker", "ResiliencePolicy"),
+    ("RetryPolicy", "ResiliencePolicy"),
+    ("Retry", "ResiliencePolicy"),
+    ("5xx", "ServerError"),
+    ("500", "ServerError"),
+    ("gatewayError", "Unavailable"),
+    ("502", "Unavailable"),
+    ("503", "Unavailable"),
+    ("504", "Unavailable"),
+    ("timeout", "Unavailable"),
+    ("reset", "Unavailable"),
+    ("connectFailure", "Unprocessed"),
+    ("refusedStream", "Unprocessed"),
+    ("1", "Cancelled"),
+    ("2", "Unknown"),
+    ("3", "InvalidArgument"),
+    ("4", "DeadlineExceeded"),
+    ("5", "NotFound"),
+    ("6", "AlreadyExists"),
+    ("7", "PermissionDenied"),
+    ("8", "ResourceExhausted"),
+    ("9", "FailedPrecondition"),
+    ("10", "Aborted"),
+    ("11", "OutOfRange"),
+    ("12", "Unimplemented"),
+    ("13", "Internal"),
+    ("14", "Unavailable"),
+    ("15", "DataLoss"),
+    ("16", "Unauthenticated"),
+    ("p2c", "PeakEwma"),
+    ("ewma", "PeakEwma"),
     ("maxWait", "queueTimeout"),
     ("off", "Disabled"),
     ("none", "Disabled"),
@@ -42,25 +168,27 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("localityLbSetting", "zone"),
 ];
 
-/// The candidate that was probably meant, when one is near enough to say so.
-pub(crate) fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
+/// The candidate that is the same word written otherwise, or what others call it.
+pub(crate) fn same<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
+    let word = flat(word);
     let known = |name: &str| {
         candidates
             .iter()
             .copied()
             .find(|candidate| *candidate == name)
     };
-    if let Some(same) = candidates
-        .iter()
-        .find(|candidate| flat(candidate) == flat(word))
-    {
+    (candidates.iter().copied())
+        .find(|candidate| flat(candidate) == word)
+        .or_else(|| {
+            let theirs = ELSEWHERE.iter().filter(|(theirs, _)| flat(theirs) == word);
+            theirs.filter_map(|(_, ours)| known(ours)).next()
+        })
+}
+
+/// The candidate that was probably meant, when one is near enough to say so.
+pub(crate) fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
+    if let Some(same) = same(word, candidates) {
         return Some(same);
-    }
-    let elsewhere = ELSEWHERE
-        .iter()
-        .find(|(theirs, _)| flat(theirs) == flat(word));
-    if let Some(ours) = elsewhere.and_then(|(_, ours)| known(ours)) {
-        return Some(ours);
     }
     let tolerance = match word.chars().count() {
         0..=2 => return None,

@@ -156,18 +156,35 @@ fn incomplete(tree: &Tree, root: NodeId) -> Finding {
                 .is_none_or(|node| tree.text(node).is_none())
         })
         .collect();
-    let first = tree
-        .node(root)
-        .value
-        .children()
-        .first()
-        .map(|child| tree.key_caret(*child));
+    let message = format!("this document does not say its {}", listed(&missing, "and"));
+    let children = tree.node(root).value.children();
+    for child in children {
+        let Some(key) = tree.key(*child) else {
+            continue;
+        };
+        if key.starts_with("//") {
+            return Finding::error(tree.key_caret(*child), "a comment begins with `#` in YAML")
+                .help("write # in place of //, or take the comment out");
+        }
+        if missing.contains(&key) {
+            let message = format!(
+                "expected text, found {}",
+                match &tree.node(*child).value {
+                    Value::List(_) => "a list",
+                    Value::Map(_) | Value::Scalar { .. } => "a map",
+                }
+            );
+            return Finding::error(tree.key_caret(*child), message).path(key);
+        }
+        if let Some(meant) = suggest::nearest(key, &missing) {
+            return Finding::error(tree.key_caret(*child), message)
+                .path(key)
+                .help(format!("did you mean `{meant}`?"));
+        }
+    }
+    let first = children.first().map(|child| tree.key_caret(*child));
     let at = first.unwrap_or_else(|| tree.node(root).span.clone());
-    Finding::error(
-        at,
-        format!("this document does not say its {}", listed(&missing, "and")),
-    )
-    .help(format!(
+    Finding::error(at, message).help(format!(
         "a policy begins with apiVersion: {API_VERSION} and kind: ResiliencePolicy"
     ))
 }
@@ -249,7 +266,7 @@ mod tests {
             (
                 format!("{head}spec: {{parentRefs: {service}}}"),
                 "spec.parentRefs",
-                "begin each of its items with `- `",
+                "put it in brackets: [{…}]",
             ),
             (
                 format!("{head}spce: {{parentRefs: [{service}]}}"),

@@ -5,6 +5,7 @@
 //! succeeds. What is left of a value with mistakes is good enough to look for contradictions in.
 
 mod access;
+mod elsewhere;
 mod error;
 mod invented;
 mod repair;

@@ -5,10 +5,11 @@ use serde::de::{
     Visitor,
 };
 
-use super::error::{Error, Fault, Wanted, listed, map_with, one_of};
+use super::error::{Error, Fault, Wanted, instead_of_map, listed, map_with, one_of};
 use super::invented::Invented;
 use super::repair::Repairs;
 use super::variant::{Variant, Word};
+use crate::suggest;
 use crate::yaml::scalar::{self, Plain};
 use crate::yaml::tree::{NodeId, Step, Tree, Value};
 
@@ -102,6 +103,21 @@ impl<'de> NodeDeserializer<'de> {
         .map_err(|error| error.at(self.node))
     }
 
+    /// `{a: b}` rather than lines.
+    fn is_in_braces(self) -> bool {
+        let first = self.value().children().first();
+        first.is_none_or(|first| {
+            self.tree.node(self.node).span.start < self.tree.key_caret(*first).start
+        })
+    }
+
+    fn trap<T>(self, wanted: Wanted) -> Result<T, Error> {
+        match self.plain() {
+            Some(Plain::Trap(trap)) => Err(Error::trap(trap, wanted).at(self.node)),
+            _ => Err(self.expected("text")),
+        }
+    }
+
     /// Empty now, but not as it was written.
     fn is_emptied(self) -> bool {
         !self.value().children().is_empty() && self.children().next().is_none()
@@ -132,6 +148,15 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de> {
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        if let Some(Plain::Trap(_)) = self.plain()
+            && let Value::Scalar { text, .. } = self.value()
+        {
+            // Quotes are advice only where the text would be taken.
+            return match visitor.visit_borrowed_str::<Error>(text) {
+                Ok(_) => self.trap(Wanted::Text),
+                Err(error) => Err(error.at(self.node)),
+            };
+        }
         self.visit(visitor, Wanted::Text)
     }
 
@@ -162,7 +187,14 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de> {
     ) -> Result<V::Value, Error> {
         match self.value() {
             Value::Map(_) => self.deserialize_any(visitor),
-            _ => Err(self.expected(&map_with(fields))),
+            Value::Scalar { text, .. } => {
+                let error = self.expected(&map_with(fields));
+                Err(match instead_of_map(text, fields) {
+                    Some(help) => error.help(help),
+                    None => error,
+                })
+            }
+            Value::List(_) => Err(self.expected(&map_with(fields))),
         }
     }
 
@@ -176,15 +208,29 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de> {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.value() {
             Value::List(_) => self.deserialize_any(visitor),
-            Value::Map(_) => Err(self
-                .expected("a list")
-                .help("begin each of its items with `- `")),
-            Value::Scalar { text, .. } => Err(match self.plain() {
-                Some(Plain::Null) => self.expected("a list"),
-                _ => self
-                    .expected("a list")
-                    .help(format!("write it as [{text}]")),
-            }),
+            Value::Map(_) => Err(self.expected("a list").help(match self.is_in_braces() {
+                true => "put it in brackets: [{…}]",
+                false => "begin each of its items with `- `",
+            })),
+            Value::Scalar { text, plain } => {
+                let error = self.expected("a list");
+                if let Some(Plain::Null) = self.plain() {
+                    return Err(error);
+                }
+                // What is to be written in its place must be taken then.
+                let alone = visitor.visit_seq(Items {
+                    of: self,
+                    children: std::iter::once(self.node),
+                });
+                Err(match (alone, plain) {
+                    (Ok(_), true) => error.help(format!("write it as [{text}]")),
+                    (Ok(_), false) => error.help(format!("write it as [{text:?}]")),
+                    (Err(item), _) => match item.wanted() {
+                        Some(wanted) => error.help(format!("each of its items is {wanted}")),
+                        None => error,
+                    },
+                })
+            }
         }
     }
 
@@ -198,7 +244,13 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de> {
             Value::Scalar { text, .. } => match self.plain() {
                 Some(Plain::Text(_)) | None => visitor.visit_enum(Word { text, variants }),
                 Some(Plain::Trap(trap)) => Err(Error::trap(trap, Wanted::OneOf(variants))),
-                Some(_) => Err(self.expected(&one_of(variants))),
+                Some(_) => {
+                    let error = self.expected(&one_of(variants));
+                    Err(match suggest::same(text, variants) {
+                        Some(meant) => error.help(format!("did you mean `{meant}`?")),
+                        None => error,
+                    })
+                }
             },
             Value::Map(_) => match self.children().collect::<Vec<_>>().as_slice() {
                 [only] => visitor.visit_enum(Variant {
@@ -207,11 +259,15 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de> {
                     variants,
                 }),
                 [] if self.is_emptied() => Err(Error::new("").fault(Fault::Consequence)),
-                [] => Err(self.expected(&format!("a map with {}", listed(variants, "or")))),
+                [] => Err(Error::new(format!(
+                    "expected a map with {}, found an empty one",
+                    listed(variants, "or")
+                ))),
                 [..] => Err(Error::new(format!(
                     "expected only one of {}",
                     listed(variants, "and")
-                ))),
+                ))
+                .help("write one of them here, and another entry for each of the others")),
             },
             Value::List(_) => Err(self.expected(&one_of(variants))),
         };

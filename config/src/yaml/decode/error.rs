@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::de::{self, Expected, Unexpected};
 
+use super::elsewhere;
 use crate::source::Finding;
 use crate::suggest;
 use crate::yaml::scalar::Trap;
@@ -26,6 +27,8 @@ pub(super) struct Error {
     help: Option<String>,
     fault: Fault,
     at: Option<NodeId>,
+    /// A field's name that is none here, nor another word for one: it may be one elsewhere.
+    strange: bool,
 }
 
 /// What a type has room for.
@@ -65,6 +68,7 @@ impl Error {
             help: None,
             fault: Fault::Value,
             at: None,
+            strange: false,
         }
     }
 
@@ -101,6 +105,15 @@ impl Error {
         self
     }
 
+    /// What was expected in place of what was found.
+    pub(super) fn wanted(&self) -> Option<&str> {
+        let (wanted, _) = self
+            .message
+            .strip_prefix("expected ")?
+            .split_once(", found ")?;
+        Some(wanted)
+    }
+
     pub(super) fn place(&self) -> Option<(NodeId, Fault)> {
         Some((self.at?, self.fault))
     }
@@ -115,9 +128,32 @@ impl Error {
             Fault::Value | Fault::Consequence => (tree.caret(at), tree.path(at)),
         };
         let mut finding = Finding::error(caret, self.message).path(path);
-        finding.help = self.help;
+        finding.help = match self.strange && self.fault == Fault::Key {
+            true => elsewhere::told(tree, at).or(self.help),
+            false => self.help,
+        };
+        let written = match self.fault {
+            Fault::Key => tree.key(at),
+            Fault::Value => tree.text(at),
+            Fault::Missing(_) | Fault::Consequence => None,
+        };
+        if let Some(foreign) = written.and_then(foreign) {
+            finding.help = Some(match finding.help {
+                Some(help) => format!("{help}\n{foreign}"),
+                None => foreign,
+            });
+        }
         finding
     }
+}
+
+/// No word of ours has such characters, and some look as if they were others, or like nothing.
+fn foreign(text: &str) -> Option<String> {
+    let c = text.chars().find(|c| !c.is_ascii())?;
+    Some(format!(
+        "there is a U+{:04X} in it, which is not ASCII: type it anew",
+        c as u32
+    ))
 }
 
 pub(super) fn child_path(above: &str, field: &str) -> String {
@@ -141,10 +177,12 @@ impl de::Error for Error {
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
         let expected = expectation(&expected.to_string());
         let error = Self::new(format!("expected {expected}, found {}", described(&found)));
-        let Unexpected::Str(text) = found else {
-            return error;
+        let instead = match found {
+            Unexpected::Str(text) => instead_of_text(text, &expected),
+            Unexpected::Float(number) => instead_of_part(number, &expected),
+            _ => None,
         };
-        match instead_of_text(text, &expected) {
+        match instead {
             Some(help) => error.help(help),
             None => error,
         }
@@ -165,7 +203,12 @@ impl de::Error for Error {
         }
         let found = quoted(variant);
         let error = Self::new(format!("expected {}, found {found}", one_of(expected)));
+        let mut error = error;
+        error.strange = suggest::same(variant, expected).is_none();
         match suggest::nearest(variant, expected) {
+            Some(meant) if variant != meant && variant.trim() == meant => error.help(format!(
+                "write {meant}, without blanks or line breaks around it"
+            )),
             Some(meant) => error.help(format!("did you mean `{meant}`?")),
             None if expected.len() > LISTED_MAX => {
                 error.help(format!("the names are {}", expected.join(", ")))
@@ -180,15 +223,23 @@ impl de::Error for Error {
                 .help("take it out: nothing here would act on it")
                 .fault(Fault::Key);
         }
-        let help = match suggest::nearest(field, expected) {
-            Some(meant) => format!("did you mean `{meant}`?"),
-            None if expected.is_empty() => "there are no fields here".to_owned(),
-            None => format!("the fields here are {}", expected.join(", ")),
+        let punctuation = punctuation(field, expected);
+        let strange = punctuation.is_none() && suggest::same(field, expected).is_none();
+        let help = match (punctuation, suggest::nearest(field, expected)) {
+            (Some(help), _) => help,
+            (None, Some(meant)) => meant_field(field, meant),
+            (None, None) => match expected {
+                [] => "there are no fields here".to_owned(),
+                [only] => format!("the field here is {only}"),
+                [..] => format!("the fields here are {}", expected.join(", ")),
+            },
         };
         let field = clipped(field);
-        Self::new(format!("there is no field `{field}` here"))
+        let mut error = Self::new(format!("there is no field `{field}` here"))
             .help(help)
-            .fault(Fault::Key)
+            .fault(Fault::Key);
+        error.strange = strange;
+        error
     }
 
     fn missing_field(field: &'static str) -> Self {
@@ -198,6 +249,44 @@ impl de::Error for Error {
     fn duplicate_field(field: &'static str) -> Self {
         Self::new(format!("`{field}` is written twice in the same map")).fault(Fault::Key)
     }
+}
+
+/// Others count the tries after the first.
+pub(super) fn meant_field(field: &str, meant: &str) -> String {
+    let field = field.to_ascii_lowercase();
+    let last = meant.rsplit('.').next();
+    match last == Some("attempts") && field.contains("retries") {
+        true => format!("did you mean `{meant}`? It counts the first try, too"),
+        false => format!("did you mean `{meant}`?"),
+    }
+}
+
+/// A name with what stands beside it, for want of a space or for want of a `#`.
+fn punctuation(field: &str, expected: &[&str]) -> Option<String> {
+    if field.starts_with("//") {
+        return Some("a comment begins with #".to_owned());
+    }
+    if let Some(name) = field.strip_prefix('-') {
+        return Some(format!(
+            "write - {}, with a space after the hyphen",
+            clipped(name)
+        ));
+    }
+    spaced(field, expected).map(|written| format!("write {written}"))
+}
+
+/// `deadline:2s` and `deadline = 2s` as YAML has it, if that is a field's name.
+fn spaced(text: &str, fields: &[&str]) -> Option<String> {
+    let (name, value) = text.split_once([':', '=', '\u{ff1a}'])?;
+    let field = suggest::nearest(name.trim(), fields)?;
+    let value = value.trim_matches(|c: char| c.is_whitespace() || c == '=');
+    let value = clipped(value);
+    (!value.is_empty()).then(|| format!("{field}: {value}, with a space after the colon"))
+}
+
+/// What to write where a map was to come.
+pub(super) fn instead_of_map(text: &str, fields: &[&str]) -> Option<String> {
+    spaced(text, fields).map(|written| format!("write {written}"))
 }
 
 /// `Enforce or Observe`; where there are too many to read, that there are.
@@ -247,6 +336,19 @@ fn instead_of_text(text: &str, expected: &str) -> Option<String> {
     }
     let number: f64 = text.parse().ok()?;
     takes(expected, number).then(|| format!("write {number}, without the quotes"))
+}
+
+/// A share, or a percentage more exact than ours.
+fn instead_of_part(number: f64, expected: &str) -> Option<String> {
+    if !expected.starts_with("a percentage") || !takes(expected, number.round()) {
+        return None;
+    }
+    let percent = match number < 1.0 {
+        true => number * 100.0,
+        false => number,
+    };
+    let whole = percent.round().max(1.0);
+    Some(format!("write {whole}: percentages are whole numbers"))
 }
 
 /// Whether a number is what a sentence such as `a whole number from 1 to 65535` expects.
