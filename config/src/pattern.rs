@@ -22,7 +22,7 @@ pub const PATTERNS_MAX: usize = 256;
 impl Pattern {
     pub fn new(pattern: &str) -> Result<Self, String> {
         if pattern.chars().count() > PATTERN_CHARS_MAX {
-            return Err(format!("a pattern may have {PATTERN_CHARS_MAX} characters"));
+            return Err(format!("it is longer than {PATTERN_CHARS_MAX} characters"));
         }
         // By itself first: an unbalanced bracket must not find its partner in what is put around it.
         let build = |pattern: &str| {
@@ -30,7 +30,9 @@ impl Pattern {
             builder
                 .size_limit(COMPILED_BYTES_MAX)
                 .nest_limit(NESTED_MAX);
-            builder.build().map_err(|error| error.to_string())
+            builder
+                .build()
+                .map_err(|error| why(&error.to_string()).to_owned())
         };
         build(pattern)?;
         build(&format!("^(?:{pattern})$")).map(Self)
@@ -39,6 +41,41 @@ impl Pattern {
     pub fn matches(&self, text: &str) -> bool {
         text.len() <= TEXT_BYTES_MAX && self.0.is_match(text)
     }
+}
+
+/// What is wrong with a pattern, in our words: by the words of what reads it, of which the rest is one sort of slip each.
+fn why(theirs: &str) -> &'static str {
+    const WORDS: [(&str, &str); 12] = [
+        ("open group", "a `(` is never closed"),
+        ("closing ')' without", "a `)` closes nothing"),
+        ("end of pattern", "it ends in the middle of something"),
+        (
+            "look-around",
+            "it looks ahead or behind, which this syntax cannot",
+        ),
+        (
+            "backreferences",
+            "it refers back to a group, which this syntax cannot",
+        ),
+        ("Unicode", "it has a class of Unicode, such as \\p{L}"),
+        (
+            "character class",
+            "what is between `[` and `]` is no class of characters",
+        ),
+        (
+            "repetition",
+            "there is nothing for a `*`, `+`, `?` or `{` to repeat, or no number to repeat it by",
+        ),
+        (
+            "escape",
+            "a backslash stands before what it has no meaning for",
+        ),
+        ("flag", "it has a flag that is not known, or an empty one"),
+        ("nesting", "its groups are nested too deep"),
+        ("size limit", "it becomes too large: repeat less by number"),
+    ];
+    let known = WORDS.iter().find(|(part, _)| theirs.contains(part));
+    known.map_or("a part of it cannot be read", |(_, ours)| ours)
 }
 
 #[cfg(test)]

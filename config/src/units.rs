@@ -169,9 +169,12 @@ impl TryFrom<f64> for Ratio {
         if value > 0.0 && value <= 1.0 {
             Ok(Self(value))
         } else {
-            Err(format!(
-                "expected a number above 0 and at most 1, found {value}"
-            ))
+            let wrong = format!("expected a number above 0 and at most 1, found {value}");
+            // It is a share, and others write percentages.
+            Err(match (1.0..=100.0).contains(&value) {
+                true => format!("{wrong}\nwrite {} for {value} percent", value / 100.0),
+                false => wrong,
+            })
         }
     }
 }

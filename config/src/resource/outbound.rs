@@ -242,6 +242,9 @@ impl Deadline {
                 | "infinity"
                 | "inf"
                 | "unlimited"
+                | "off"
+                | "no"
+                | "disabled"
         )
     }
 

@@ -113,6 +113,7 @@ impl FromStr for Duration {
             }
             let Some(place) = UNITS.iter().position(|(known, _)| *known == unit) else {
                 return Err(match unit {
+                    "" if !tail.is_empty() => wrong(""),
                     "" => wrong(": the unit is missing"),
                     _ => wrong(&format!(": unknown unit {unit:?}")),
                 });
@@ -298,11 +299,22 @@ impl Duration {
     }
 
     fn millis_meant(text: &str) -> Option<f64> {
-        let mut rest = text.trim();
+        // Quotes that are none, what ends lines elsewhere, and a comment without its space.
+        let text = text.split('#').next().unwrap_or_default();
+        let stray =
+            |c: char| c.is_whitespace() || "\"'`;,\u{201c}\u{201d}\u{2018}\u{2019}".contains(c);
+        let mut rest = text.trim_matches(stray);
         if rest.is_empty() {
             return None;
         }
+        if let Some(below_zero) = rest.strip_prefix(['-', '\u{2212}']) {
+            return Self::millis_meant(below_zero).map(|millis| -millis);
+        }
+        if let Some(millis) = Self::millis_of_iso_8601(rest) {
+            return Some(millis);
+        }
         let mut millis = 0.0;
+        let mut smaller = None;
         while !rest.is_empty() {
             let number = rest.len()
                 - rest
@@ -311,18 +323,44 @@ impl Duration {
             let amount: f64 = rest.get(..number)?.parse().ok()?;
             rest = rest[number..].trim_start();
             let letters = rest.len() - rest.trim_start_matches(char::is_alphabetic).len();
-            let scale = match rest[..letters].to_ascii_lowercase().as_str() {
+            let unit = rest[..letters].to_ascii_lowercase();
+            // `1m30` is a minute and thirty of what comes below minutes.
+            let unit = match (unit.as_str(), smaller) {
+                ("", Some(smaller)) if rest.is_empty() => smaller,
+                (unit, _) => unit,
+            };
+            let scale = match unit {
+                "ns" => 0.000_001,
+                "us" | "\u{b5}s" | "\u{3bc}s" => 0.001,
                 "ms" | "msec" | "millis" | "millisecond" | "milliseconds" => 1.0,
                 "s" | "sec" | "secs" | "second" | "seconds" => 1_000.0,
                 "m" | "min" | "mins" | "minute" | "minutes" => 60_000.0,
                 "h" | "hr" | "hrs" | "hour" | "hours" => 3_600_000.0,
                 "d" | "day" | "days" => 86_400_000.0,
+                "w" | "week" | "weeks" => 604_800_000.0,
                 _ => return None,
+            };
+            smaller = match unit {
+                "h" => Some("m"),
+                "m" => Some("s"),
+                "s" => Some("ms"),
+                _ => None,
             };
             millis += amount * scale;
             rest = rest[letters..].trim_start();
         }
         Some(millis)
+    }
+
+    /// `PT1M30S`, as the types of many languages print it.
+    fn millis_of_iso_8601(text: &str) -> Option<f64> {
+        let text = text.to_ascii_uppercase();
+        let (days, time) = text.strip_prefix('P')?.split_once('T')?;
+        let written = format!("{days}{time}");
+        let is_part = |c: char| c.is_ascii_digit() || ".DHMS".contains(c);
+        (days.is_empty() || days.ends_with('D')).then_some(())?;
+        (!written.is_empty() && written.chars().all(is_part)).then_some(())?;
+        Self::millis_meant(&written)
     }
 }
 

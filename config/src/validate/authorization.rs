@@ -1,7 +1,7 @@
 //! Authorization: rules that can be met, of paths that can be compared.
 
 use super::inbound::is_identity;
-use super::names::{is_label, is_subdomain};
+use super::names::{self, is_label, is_subdomain};
 use super::{Contradiction, check_targets, routes};
 use crate::path;
 use crate::resource::{AuthorizationPolicy, AuthorizationRule, Peer, RouteSelector};
@@ -92,17 +92,24 @@ fn check_peer(peer: &Peer, path: &str, found: &mut Vec<Contradiction>) {
                 .help("write ns/NAMESPACE/sa/SERVICE-ACCOUNT, such as ns/boutique/sa/checkout"),
         );
     }
-    for (field, said, is_name) in [
-        ("namespace", &peer.namespace, is_label as fn(&str) -> bool),
-        ("serviceAccount", &peer.service_account, is_subdomain),
+    let namespace = peer.namespace.as_deref().filter(|it| !is_label(it));
+    let account = (peer.service_account.as_deref()).filter(|it| !is_subdomain(it));
+    for (field, said, wrong) in [
+        (
+            "namespace",
+            namespace,
+            names::wrong_label as fn(&str, &str) -> Contradiction,
+        ),
+        ("serviceAccount", account, names::wrong_subdomain),
     ] {
-        if let Some(said) = said.as_deref().filter(|said| !is_name(said)) {
-            let message = format!("{said:?} is not a name that Kubernetes allows");
-            found.push(
-                Contradiction::error(format!("{path}.{field}"), message)
-                    .help("names are compared as they are, without wildcards"),
-            );
-        }
+        let Some(said) = said else { continue };
+        let wrong = wrong(&format!("{path}.{field}"), said);
+        found.push(match said.contains('*') {
+            true => wrong.help(
+                "names are compared as they are, without wildcards: name each, or leave `from` out for everybody",
+            ),
+            false => wrong,
+        });
     }
 }
 

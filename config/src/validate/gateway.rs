@@ -12,6 +12,9 @@ use crate::resource::{
 };
 use crate::suggest;
 
+/// What people write for the group that has no name; such a route would be nobody's.
+const CORE: [&str; 3] = ["core", "v1", "core/v1"];
+
 /// The bounds of the standard.
 const PARENTS_MAX: usize = 32;
 const RULES_MAX: usize = 16;
@@ -125,6 +128,16 @@ fn check_parents(parents: &[ParentRef], found: &mut Vec<Contradiction>) {
         }
     }
     for (index, parent) in parents.iter().enumerate().take(PARENTS_MAX) {
+        let group = parent.group.as_deref();
+        if parent.kind.as_deref() == Some("Service")
+            && let Some(core) = group.filter(|group| CORE.contains(group))
+        {
+            let message = format!("the group of a Service is empty, found {core:?}");
+            found.push(
+                Contradiction::error(format!("spec.parentRefs[{index}].group"), message)
+                    .help("write group: \"\""),
+            );
+        }
         if parent.kind.as_deref() == Some("Service") && parent.group.is_none() {
             // It would be nobody's route, and nobody would say so.
             let message = "a Service has no group, and without this field it is that of Gateways";

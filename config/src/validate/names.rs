@@ -17,22 +17,17 @@ pub(super) fn check(resource: &Resource) -> Vec<Contradiction> {
     } else if let Resource::Service(_) = resource {
         // Its name is one word of a host name.
         if !is_label(&metadata.name) {
-            found.push(wrong("metadata.name", &metadata.name, LABEL_MAX, ""));
+            found.push(wrong_label("metadata.name", &metadata.name));
         }
     } else if !is_subdomain(&metadata.name) {
-        found.push(wrong(
-            "metadata.name",
-            &metadata.name,
-            SUBDOMAIN_MAX,
-            ", and dots between such words",
-        ));
+        found.push(wrong_subdomain("metadata.name", &metadata.name));
     }
     if let Some(namespace) = metadata
         .namespace
         .as_deref()
         .filter(|namespace| !is_label(namespace))
     {
-        found.push(wrong("metadata.namespace", namespace, LABEL_MAX, ""));
+        found.push(wrong_label("metadata.namespace", namespace));
     }
     match resource {
         Resource::MeshConfig(mesh) => {
@@ -63,15 +58,24 @@ pub(super) fn check(resource: &Resource) -> Vec<Contradiction> {
     found
 }
 
+pub(super) fn wrong_label(path: &str, name: &str) -> Contradiction {
+    wrong(path, name, LABEL_MAX, "")
+}
+
+pub(super) fn wrong_subdomain(path: &str, name: &str) -> Contradiction {
+    let more = ", and dots between such words";
+    wrong(path, name, SUBDOMAIN_MAX, more)
+}
+
 fn check_targets(policy: &impl Targeting, found: &mut Vec<Contradiction>) {
     for (index, target) in policy.target_refs().iter().enumerate() {
         let path = format!("spec.targetRefs[{index}]");
         if !is_label(&target.name) {
-            found.push(wrong(&format!("{path}.name"), &target.name, LABEL_MAX, ""));
+            found.push(wrong_label(&format!("{path}.name"), &target.name));
         }
         let port = target.section_name.as_deref();
         if let Some(port) = port.filter(|port| !is_label(port)) {
-            found.push(wrong(&format!("{path}.sectionName"), port, LABEL_MAX, ""));
+            found.push(wrong_label(&format!("{path}.sectionName"), port));
         }
     }
 }
@@ -85,10 +89,30 @@ fn wrong(path: &str, name: &str, length: usize, more: &str) -> Contradiction {
     let rule = format!(
         "lower-case letters, digits and hyphens between them{more}; at most {length} characters"
     );
+    if let Some(alone) = alone(name, length) {
+        return contradiction.help(format!("write {alone}, the name alone\n{rule}"));
+    }
     match suggestion(name).filter(|better| better.len() <= length) {
         Some(better) => contradiction.help(format!("write {better}, for instance\n{rule}")),
         None => contradiction.help(rule),
     }
+}
+
+/// The name in `namespace/name`, `system:serviceaccount:namespace:name`, `name:port` and, where a name is one word,
+/// `name.namespace.svc`.
+fn alone(name: &str, length: usize) -> Option<&str> {
+    let after = name.rsplit('/').next()?;
+    let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let alone = match after.rsplit_once(':') {
+        Some((before, port)) if is_port(port) => before,
+        Some((_, last)) => last,
+        None => after,
+    };
+    let alone = match length {
+        LABEL_MAX => alone.split('.').next()?,
+        _ => alone,
+    };
+    (is_label(alone) && alone != name).then_some(alone)
 }
 
 /// The same name in signs that are allowed.

@@ -10,6 +10,9 @@ use crate::resource::{
     GrpcMatch, HttpMatch, Outbound, ResiliencePolicy, RoutePolicy, RouteSelector,
 };
 
+/// Of a path, in a sentence.
+const SHOWN_MAX: usize = 80;
+
 pub(super) fn check(
     policy: &ResiliencePolicy,
     base: &[Layer<'_, Outbound>],
@@ -21,7 +24,11 @@ pub(super) fn check(
             "a policy may have {ROUTES_MAX} routes, found {}",
             routes.len()
         );
-        found.push(Contradiction::error("spec.routes", message));
+        found.push(
+            Contradiction::error("spec.routes", message).help(
+                "let one match more calls, such as by pathPrefix, or by service without method",
+            ),
+        );
         return; // comparing thousands with each other is what somebody may be after
     }
     for (index, route) in routes.iter().enumerate() {
@@ -136,19 +143,25 @@ pub(super) fn check_http(http: &HttpMatch, path: &str, found: &mut Vec<Contradic
     if *http == HttpMatch::default() {
         found.push(
             Contradiction::error(path, "a match needs a method, a path or a pathPrefix")
-                .help("what applies to every call is written in spec.outbound"),
+                .help("what is for every call is written without a match: in spec.outbound, or with `to` or `match` left out"),
         );
     }
     for (field, said) in [("path", &http.path), ("pathPrefix", &http.path_prefix)] {
         let Some(said) = said else { continue };
         let wrong = |message: &str| {
+            let shown: String = said.chars().take(SHOWN_MAX).collect();
+            let cut = if shown.len() < said.len() { "…" } else { "" };
             Contradiction::error(
                 format!("{path}.{field}"),
-                format!("{message}, found {said:?}"),
+                format!("{message}, found {:?}", shown + cut),
             )
         };
         if !said.starts_with('/') {
-            found.push(wrong("a path begins with a slash").help(format!("write /{said}")));
+            let instead = match said.contains(['*', ':', '\\']) {
+                true => "write a path such as /orders".to_owned(),
+                false => format!("write /{said}"),
+            };
+            found.push(wrong("a path begins with a slash").help(instead));
         } else if said.contains(['?', '#']) {
             found.push(
                 wrong("a path is matched without its query")

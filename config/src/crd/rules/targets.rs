@@ -46,14 +46,14 @@ pub(super) const RULES: &[Rule] = &[
         field: "",
         holds: "has(self.method) || has(self.path) || has(self.pathPrefix)",
         message: Plainly("a match needs a method, a path or a pathPrefix"),
-        help: "what applies to every call is written in spec.outbound",
+        help: "what is for every call is written without a match: in spec.outbound, or with `to` or `match` left out",
     },
     Rule {
         on: "HttpMatch",
         field: "path",
         holds: "!has(self.path) || self.path.startsWith('/')",
         message: Quoting(
-            r#"'a path begins with a slash, found "' + self.path + '"; write /' + self.path"#,
+            r#"'a path begins with a slash, found "' + self.path + '"; write ' + (self.path.matches('[*:\\\\]') ? 'a path such as /orders' : '/' + self.path)"#,
         ),
         help: "",
     },
@@ -62,7 +62,7 @@ pub(super) const RULES: &[Rule] = &[
         field: "pathPrefix",
         holds: "!has(self.pathPrefix) || self.pathPrefix.startsWith('/')",
         message: Quoting(
-            r#"'a path begins with a slash, found "' + self.pathPrefix + '"; write /' + self.pathPrefix"#,
+            r#"'a path begins with a slash, found "' + self.pathPrefix + '"; write ' + (self.pathPrefix.matches('[*:\\\\]') ? 'a path such as /orders' : '/' + self.pathPrefix)"#,
         ),
         help: "",
     },
