@@ -19,6 +19,27 @@ impl Moment {
     pub const fn unix_millis(self) -> u64 {
         self.seconds * 1000
     }
+
+    /// What is surely a point in time, written otherwise: with a blank, without seconds, with the offset of a zone.
+    fn meant(text: &str) -> Option<Self> {
+        let text = text.trim().to_ascii_uppercase().replacen(' ', "T", 1);
+        let text = text.strip_suffix('Z').unwrap_or(&text);
+        let (date, time) = text.split_once('T')?;
+        let zone = time.find(['+', '-']).unwrap_or(time.len());
+        let (time, zone) = time.split_at(zone);
+        let seconds = if time.len() == 5 { ":00" } else { "" };
+        let there: Self = format!("{date}T{time}{seconds}Z").parse().ok()?;
+        let Some((hours, minutes)) = zone.get(1..).and_then(|zone| zone.split_once(':')) else {
+            return zone.is_empty().then_some(there);
+        };
+        let (hours, minutes): (u64, u64) = (hours.parse().ok()?, minutes.parse().ok()?);
+        let ahead = (hours < 24 && minutes < 60).then_some(hours * 3600 + minutes * 60)?;
+        let seconds = match zone.starts_with('+') {
+            true => there.seconds.checked_sub(ahead)?,
+            false => there.seconds + ahead,
+        };
+        Some(Self { seconds })
+    }
 }
 
 impl FromStr for Moment {
@@ -131,7 +152,12 @@ impl<'de> Deserialize<'de> for Moment {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Moment, E> {
-                text.parse().map_err(E::custom)
+                text.parse().map_err(|wrong: String| {
+                    E::custom(match Moment::meant(text) {
+                        Some(meant) => format!("{wrong}\nwrite {meant}"),
+                        None => wrong,
+                    })
+                })
             }
         }
         deserializer.deserialize_str(Text)
@@ -171,6 +197,24 @@ mod tests {
         }
         let fraction: Moment = "2026-11-23T09:14:05.120Z".parse().expect("a time");
         assert_eq!(fraction.unix_millis(), 1_795_425_245_000);
+    }
+
+    #[test]
+    fn a_moment_written_otherwise_is_recognised() {
+        for (text, meant) in [
+            ("2027-01-01T00:00:00+02:00", Some("2026-12-31T22:00:00Z")),
+            ("2027-01-01T00:00:00-05:30", Some("2027-01-01T05:30:00Z")),
+            ("2027-01-01 00:00:00", Some("2027-01-01T00:00:00Z")),
+            ("2027-01-01t00:00z", Some("2027-01-01T00:00:00Z")),
+            ("2027-01-01", None),
+            ("2027-02-30T00:00:00", None),
+            ("1970-01-01T00:00:00+01:00", None),
+            ("2027-01-01T00:00:00+é1:00", None),
+            ("tomorrow", None),
+        ] {
+            let told = Moment::meant(text).map(|moment| moment.to_string());
+            assert_eq!(told.as_deref(), meant, "{text}");
+        }
     }
 
     #[test]

@@ -18,7 +18,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 pub(super) async fn connect(control_plane: &str) -> Result<OperatorClient<Channel>, Failure> {
-    let Some(path) = control_plane.strip_prefix("unix:") else {
+    let path = control_plane.strip_prefix("unix:");
+    let Some(path) = path.filter(|path| !path.is_empty()) else {
         return Err(Failure::Usage(format!(
             "--control-plane: expected unix:PATH, found {control_plane:?}"
         )));

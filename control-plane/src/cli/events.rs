@@ -1,5 +1,7 @@
 //! `weir events`: the journal.
 
+use std::str::FromStr;
+
 use serde_json::{Value, json};
 use weir_config::pb;
 
@@ -23,11 +25,11 @@ pub(super) struct Arguments {
     follow: bool,
 
     /// Only the newest N; everything that is kept when absent
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<u32>)]
     last: Option<u32>,
 
     /// From this number on
-    #[arg(long, value_name = "SEQ", conflicts_with = "last", default_value_t = 0)]
+    #[arg(long, value_name = "SEQ", conflicts_with = "last", default_value_t = 0, value_parser = number::<u64>)]
     from: u64,
 
     /// Only this kind; may be given several times
@@ -38,6 +40,12 @@ pub(super) struct Arguments {
     /// text, or json: one object a line
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
+}
+
+/// What the standard library says of another text ("invalid digit found in string") is for programmers.
+fn number<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse()
+        .map_err(|_| "expected a whole number, such as 20".to_owned())
 }
 
 pub(super) async fn run(control_plane: &str, arguments: Arguments) -> Result<(), Failure> {

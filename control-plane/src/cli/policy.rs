@@ -16,7 +16,10 @@ pub(super) async fn run(
     said: bool,
     output: Output,
 ) -> Result<(), Failure> {
-    let Some((namespace, name)) = pod.split_once('/') else {
+    let parts = pod.split_once('/');
+    let Some((namespace, name)) =
+        parts.filter(|(of, name)| !of.is_empty() && !name.is_empty() && !name.contains('/'))
+    else {
         let wrong = format!("expected namespace/name of a pod, found {pod:?}");
         return Err(Failure::Usage(wrong));
     };

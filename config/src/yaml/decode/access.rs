@@ -252,6 +252,14 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de> {
                     })
                 }
             },
+            // Words, of which none is a field.
+            Value::Map(_)
+                if variants
+                    .iter()
+                    .all(|word| word.starts_with(char::is_uppercase)) =>
+            {
+                Err(self.expected(&one_of(variants)))
+            }
             Value::Map(_) => match self.children().collect::<Vec<_>>().as_slice() {
                 [only] => visitor.visit_enum(Variant {
                     of: self,
@@ -259,15 +267,11 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'de> {
                     variants,
                 }),
                 [] if self.is_emptied() => Err(Error::new("").fault(Fault::Consequence)),
-                [] => Err(Error::new(format!(
-                    "expected a map with {}, found an empty one",
-                    listed(variants, "or")
+                // The words of the API server's rule.
+                _ => Err(Error::new(format!(
+                    "expected a map with one field: {}",
+                    variants.join(" or ")
                 ))),
-                [..] => Err(Error::new(format!(
-                    "expected only one of {}",
-                    listed(variants, "and")
-                ))
-                .help("write one of them here, and another entry for each of the others")),
             },
             Value::List(_) => Err(self.expected(&one_of(variants))),
         };
