@@ -5,7 +5,7 @@ use serde::de::{
     Visitor,
 };
 
-use super::error::{Error, Fault, Wanted, instead_of_map, listed, map_with, one_of};
+use super::error::{Error, Fault, Wanted, instead_of_map, map_with, one_of};
 use super::invented::Invented;
 use super::repair::Repairs;
 use super::variant::{Variant, Word};

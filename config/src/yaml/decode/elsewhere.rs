@@ -111,13 +111,13 @@ fn collect(root: &Value, at: &Value, path: &mut Vec<String>, found: &mut Vec<Vec
         collect(root, field, path, found);
         path.pop();
     }
-    if at["items"].is_object() {
-        if let Some(list) = path.pop() {
-            path.push(list.clone() + ITEMS);
-            collect(root, &at["items"], path, found);
-            path.pop();
-            path.push(list);
-        }
+    if at["items"].is_object()
+        && let Some(list) = path.pop()
+    {
+        path.push(list.clone() + ITEMS);
+        collect(root, &at["items"], path, found);
+        path.pop();
+        path.push(list);
     }
     for one_of in ["anyOf", "oneOf", "allOf"] {
         for choice in at[one_of].as_array().into_iter().flatten() {
