@@ -6,6 +6,8 @@
 //! | `session` | one stream: hears, sends, ends |
 //! | `facts` | what a sidecar says happened, checked and passed on |
 
+#[cfg(test)]
+mod convergence;
 mod facts;
 mod ledger;
 mod session;

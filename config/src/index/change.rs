@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{Index, Target, forget};
 use crate::resource::{
-    EndpointSlice, Kind, ObjectName, Pod, Resource, ResourceRef, Service, SliceEndpoint,
+    EndpointSlice, IntOrString, Kind, ObjectName, Pod, Resource, ResourceRef, Service, SliceEndpoint,
 };
 
 /// What a change may have changed for others.
@@ -32,15 +32,12 @@ impl Index {
         if self.holds(&reference, &resource) {
             return Touched::default();
         }
-        let zones = self.zones_in(&reference);
-        let mut touched = self.delete(&reference);
+        let slice = self.slice_of(&reference);
+        let mut touched = self.remove(&reference);
         match resource {
             Resource::Service(it) => self.add_service(Arc::new(it), &mut touched),
             Resource::EndpointSlice(it) => {
-                // A workload is told its zone: of the many in a slice, those for whom that is news.
-                let new = zones_in(&it);
-                let moved = new.symmetric_difference(&zones).map(|(pod, _)| pod.clone());
-                touched.pods.extend(moved);
+                self.touch_workloads(slice.as_deref(), Some(&it), &mut touched);
                 self.add_slice(Arc::new(it), &mut touched);
             }
             Resource::Pod(it) => self.add_pod(Arc::new(it), &mut touched),
@@ -62,6 +59,13 @@ impl Index {
 
     /// Forgets a resource; nothing happens when it is not known.
     pub fn delete(&mut self, resource: &ResourceRef) -> Touched {
+        let slice = self.slice_of(resource);
+        let mut touched = self.remove(resource);
+        self.touch_workloads(slice.as_deref(), None, &mut touched);
+        touched
+    }
+
+    fn remove(&mut self, resource: &ResourceRef) -> Touched {
         let mut touched = Touched::default();
         let name = &resource.name;
         match resource.kind {
@@ -103,13 +107,10 @@ impl Index {
         touched
     }
 
-    fn zones_in(&self, reference: &ResourceRef) -> BTreeSet<(ObjectName, String)> {
-        let slice =
-            (reference.kind == Kind::EndpointSlice).then(|| self.slices.get(&reference.name));
-        slice
+    fn slice_of(&self, reference: &ResourceRef) -> Option<Arc<EndpointSlice>> {
+        (reference.kind == Kind::EndpointSlice)
+            .then(|| self.slices.get(&reference.name).cloned())
             .flatten()
-            .map(|slice| zones_in(slice))
-            .unwrap_or_default()
     }
 
     /// Whether this very resource is what the index has under its name.
@@ -198,6 +199,25 @@ impl Index {
         }
         forget(&mut self.slices_of_service, &service, name);
         touched.services.insert(service);
+    }
+
+    /// A workload is told its zone, and the numbers that only slices know of ports which its Service calls by a name: of
+    /// the many in a slice, those for whom that is news.
+    fn touch_workloads(
+        &self,
+        before: Option<&EndpointSlice>,
+        after: Option<&EndpointSlice>,
+        touched: &mut Touched,
+    ) {
+        let [old, new] = [before, after].map(|slice| slice.map(zones_in).unwrap_or_default());
+        let moved = new.symmetric_difference(&old);
+        touched.pods.extend(moved.map(|(_, pod, _)| pod.clone()));
+        let [old, new] = [before, after].map(|slice| slice.map(|it| (it.service(), &it.ports)));
+        if old != new {
+            let services = old.into_iter().chain(new).map(|(service, _)| service);
+            let named = services.filter(|it| self.services.get(it).is_some_and(|it| by_name(it)));
+            touched.addresses.extend(named);
+        }
     }
 
     fn add_pod(&mut self, pod: Arc<Pod>, touched: &mut Touched) {
@@ -328,12 +348,20 @@ fn discount<K: Hash + Eq>(
     }
 }
 
-/// The pods of a slice that says where they are.
-fn zones_in(slice: &EndpointSlice) -> BTreeSet<(ObjectName, String)> {
-    let namespace = slice.metadata.namespace();
-    (slice.endpoints.iter())
-        .filter_map(|endpoint| Some((endpoint.pod(namespace)?, endpoint.zone.clone()?)))
-        .collect()
+/// The pods of a slice that says where they are, to those who are behind its Service.
+fn zones_in(slice: &EndpointSlice) -> BTreeSet<(ObjectName, ObjectName, String)> {
+    let (namespace, service) = (slice.metadata.namespace(), slice.service());
+    let pods = slice.endpoints.iter().filter_map(|endpoint| {
+        let zone = endpoint.zone.clone()?;
+        Some((service.clone(), endpoint.pod(namespace)?, zone))
+    });
+    pods.collect()
+}
+
+/// Whether it calls a port of its pods by a name.
+fn by_name(service: &Service) -> bool {
+    let mut ports = service.spec.ports.iter();
+    ports.any(|port| matches!(port.target_port, Some(IntOrString::Name(_))))
 }
 
 fn own_addresses(pod: &Pod) -> Vec<IpAddr> {

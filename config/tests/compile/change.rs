@@ -125,3 +125,70 @@ fn a_pod_that_comes_or_goes_touches_the_services_that_know_it_by_its_address_alo
     let nobodys = index.apply(pod);
     assert!(nobodys.services.is_empty(), "{nobodys:?}");
 }
+
+/// A pod that names no port is called on the number that its slices know for the name. Its sidecar went on to take calls for
+/// the number that was: limits and rights were those of a port that nobody calls.
+#[test]
+fn workloads_whose_port_only_slices_know_by_name_are_told_when_it_is_another() {
+    let unnamed = SHOP.replace("{name: api, containerPort: 7070}", "");
+    let mut index = index(&[&unnamed]);
+    let of_slice = |text: &str| {
+        let mut slices = resources(text).into_iter();
+        let slice = slices.find(|it| it.reference().name == name("cart-x1"));
+        slice.expect("the cart's slice")
+    };
+    let number = |index: &Index| {
+        let workload = compile::workload(index, &name("cart-0")).expect("a pod");
+        let mut ports = workload.ports.iter();
+        let of_grpc = |it: &&weir_config::snapshot::Inbound| {
+            it.service.as_ref().is_some_and(|key| key.port == 7000)
+        };
+        ports.find(of_grpc).map(|it| it.port)
+    };
+    assert_eq!(number(&index), Some(7070));
+    let moved = of_slice(&unnamed.replace("port: 7070}", "port: 7071}"));
+    let reference = moved.reference();
+    let touched = index.apply(moved);
+    assert_eq!(number(&index), Some(7071));
+    assert!(touched.addresses.contains(&name("cart")), "{touched:?}");
+    let touched = index.delete(&reference);
+    assert_eq!(number(&index), None);
+    assert!(touched.addresses.contains(&name("cart")), "{touched:?}");
+
+    let fewer =
+        of_slice(&unnamed.replace("{addresses: [10.1.0.9], conditions: {ready: false}}", ""));
+    index.apply(of_slice(&unnamed));
+    let touched = index.apply(fewer);
+    assert!(
+        touched.addresses.is_empty(),
+        "no port of it is another: {touched:?}"
+    );
+}
+
+#[test]
+fn a_pod_whose_zone_is_not_told_any_more_is_told_so() {
+    for (now, whose) in [("cart-x1", "nobody"), ("gone", "cart")] {
+        let mut index = index(&[SHOP]);
+        let zone = |index: &Index| {
+            compile::workload(index, &name("cart-0"))
+                .expect("a pod")
+                .zone
+        };
+        assert_eq!(zone(&index).as_deref(), Some("a"));
+        let slices =
+            resources(&SHOP.replace("service-name: cart", &format!("service-name: {whose}")));
+        let slice = slices
+            .into_iter()
+            .find(|it| it.reference().name == name("cart-x1"));
+        let slice = slice.expect("the cart's slice");
+        let touched = match now {
+            "gone" => index.delete(&slice.reference()),
+            _ => index.apply(slice),
+        };
+        assert_eq!(zone(&index), None);
+        assert!(
+            touched.pods.contains(&name("cart-0")),
+            "{now} {whose}: {touched:?}"
+        );
+    }
+}

@@ -188,7 +188,9 @@ impl State {
         if reach.callers {
             for key in self.covered(target) {
                 for id in self.board.wanting(key) {
-                    if let Some(published) = self.board.published_to(id, key) {
+                    // One that is not there, as an alternate may be, nobody is told of.
+                    let published = self.board.published_to(id, key);
+                    if let Some(published) = published.filter(|it| !it.policy.is_empty()) {
                         note(id, self.board.holds(id, key) == Some(&published.policy));
                     }
                 }

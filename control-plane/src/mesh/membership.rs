@@ -56,6 +56,9 @@ impl Membership {
         let mut state = self.mesh.state();
         state.board.unsubscribe(self.id, address);
         state.settle(self.id);
+        let names = state.names();
+        drop(state);
+        self.mesh.publish_names(names);
     }
 
     pub fn subscriptions(&self) -> usize {

@@ -161,6 +161,10 @@ fn a_name_among_the_endpoints_is_watched_while_somebody_wants_it() {
         member.mailbox().take().is_empty(),
         "the same answer is no news"
     );
+    member.unsubscribe(address());
+    assert!(mesh.names().borrow().is_empty(), "its app calls it no more");
+    member.subscribe(address());
+    assert_eq!(mesh.names().borrow().len(), 1);
     drop(member);
     assert!(mesh.names().borrow().is_empty());
     // A query that was under way is answered when nobody waits for it any more.

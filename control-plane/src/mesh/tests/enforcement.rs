@@ -228,3 +228,33 @@ fn of_pods_without_a_sidecar_only_what_is_for_them_is_told() {
     ));
     assert_eq!(told(access, "one"), None);
 }
+
+/// Its callers waited for it, and a policy of the whole namespace was never said to be in force with them.
+#[test]
+fn nobody_has_to_acknowledge_a_service_that_is_not_there() {
+    use weir_config::ResourceRef;
+
+    use crate::breakers::NotClosed;
+
+    let mesh = mesh();
+    let policy = "apiVersion: weir.dev/v1alpha1\nkind: ResiliencePolicy\nmetadata: {name: all, namespace: shop}\n\
+                  spec: {targetRefs: [{kind: Namespace, name: shop}], outbound: {fallback: {alternate: {name: gone, port: 80}}}}\n";
+    mesh.change(apply(&format!("{SERVICE}---\n{policy}")));
+    let member = mesh.join(&ObjectName::new("shop", "p"));
+    member.subscribe(address());
+    let news = member.collect(&member.mailbox().take());
+    let told = news.services.iter().filter(|it| !it.policy.is_empty());
+    let policies: Vec<_> = told.map(|it| (it.key.clone(), it.policy.clone())).collect();
+    assert_eq!(policies.len(), 1, "the other is not there");
+    member.acknowledged(&Held {
+        policies,
+        ..Held::default()
+    });
+    let resource = ResourceRef {
+        kind: weir_config::Kind::ResiliencePolicy,
+        name: ObjectName::new("shop", "all"),
+    };
+    let found = mesh.enforcement(&resource, &NotClosed::default());
+    let found = found.expect("it is in force").remove(0);
+    assert_eq!((found.proxies, found.acknowledged), (1, 1), "{found:?}");
+}
