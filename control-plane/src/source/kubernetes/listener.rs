@@ -36,7 +36,8 @@ pub(super) struct Listener {
 #[derive(Default)]
 struct Listing {
     seen: HashSet<ObjectName>,
-    changes: Vec<Change>,
+    /// The newest of each object.
+    changes: HashMap<ObjectName, Change>,
 }
 
 impl Listener {
@@ -55,12 +56,13 @@ impl Listener {
         match event {
             Event::InitApply(object) if !concerns_the_mesh(self.kind, &object) => {}
             Event::Apply(object) if !concerns_the_mesh(self.kind, &object) => self.gone(&object),
-            Event::Init => self.listing = Some(Listing::default()),
+            Event::Init => self.begin(),
             Event::InitApply(object) => {
+                let name = object::name(&object, self.kind);
                 let change = self.read(&object);
                 let listing = self.listing.get_or_insert_default();
-                listing.seen.insert(object::name(&object, self.kind));
-                listing.changes.extend(change);
+                listing.seen.insert(name.clone());
+                listing.changes.extend(change.map(|change| (name, change)));
             }
             Event::InitDone => self.replace(),
             Event::Apply(object) => {
@@ -71,6 +73,16 @@ impl Listener {
             }
             Event::Delete(object) => self.gone(&object),
         }
+    }
+
+    /// The list before may have broken off. What was read of it is what is known now, so it is put in force with the next.
+    fn begin(&mut self) {
+        let Listing { seen, changes } = self.listing.take().unwrap_or_default();
+        self.known.extend(seen);
+        self.listing = Some(Listing {
+            seen: HashSet::new(),
+            changes,
+        });
     }
 
     fn gone(&mut self, object: &DynamicObject) {
@@ -85,9 +97,12 @@ impl Listener {
     fn replace(&mut self) {
         let Listing { seen, mut changes } = self.listing.take().unwrap_or_default();
         let gone: Vec<ObjectName> = self.known.difference(&seen).cloned().collect();
-        changes.extend(gone.iter().map(|name| self.delete(name)));
+        for name in gone {
+            let change = self.delete(&name);
+            changes.insert(name, change);
+        }
         self.known = seen;
-        self.shared.mesh.change(changes);
+        self.shared.mesh.change(changes.into_values());
         for forgotten in std::mem::take(&mut self.remembered).into_keys() {
             self.shared.memory.keep(&forgotten, None);
         }
@@ -229,3 +244,6 @@ fn entry(object: &DynamicObject, refused: Vec<String>, has_last_good: bool) -> E
         status: object.data.get("status").cloned().unwrap_or_default(),
     }
 }
+
+#[cfg(test)]
+mod tests;
