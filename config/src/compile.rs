@@ -9,8 +9,8 @@ use serde_json::Value;
 use crate::index::{Index, Target};
 use crate::merge::{self, Effective, Layer, Source};
 use crate::resource::{
-    EndpointSlice, Inbound, IntOrString, ObjectName, Outbound, Pod, ResiliencePolicy, RoutePolicy,
-    Service, ServicePort, SliceEndpoint, WEIGHT_DEFAULT,
+    EndpointSlice, Inbound, ObjectName, Outbound, Pod, ResiliencePolicy, RoutePolicy, Service,
+    ServicePort, SliceEndpoint, WEIGHT_DEFAULT,
 };
 use crate::snapshot::{self, Mode, Protocol, ServiceKey};
 
@@ -231,7 +231,7 @@ pub fn workload(index: &Index, pod: &ObjectName) -> Option<snapshot::Workload> {
 pub fn port_behind(index: &Index, key: &ServiceKey, pod: &ObjectName) -> Option<u16> {
     let name = ObjectName::new(&key.namespace, &key.name);
     let port = service_port(index.service(&name)?, key.port)?;
-    target_port(index, &name, port, index.pod(pod)?)
+    shared::target_port(index, &name, port, index.pod(pod)?)
 }
 
 /// What a service's own sidecar does on one of its ports, with who said what. Where several services lead to the same port
@@ -424,20 +424,6 @@ fn service_port(service: &Service, number: u16) -> Option<&ServicePort> {
         .find(|port| port.port == number && port.is_tcp())
 }
 
-/// The port of this pod that a service port leads to: a number, a name that the pod or else the service's slices
-/// resolve, or the service port's own number.
-fn target_port(index: &Index, service: &ObjectName, port: &ServicePort, pod: &Pod) -> Option<u16> {
-    match &port.target_port {
-        Some(IntOrString::Int(number)) => Some(*number),
-        Some(IntOrString::Name(name)) => (pod.port_named(name)).or_else(|| {
-            index
-                .slices_of(service)
-                .find_map(|slice| slice.port_named(port.name()))
-        }),
-        None => Some(port.port),
-    }
-}
-
 /// `None`: it names a pod that is not known, yet or any more. Nobody can tell then whether there is a sidecar, and what
 /// is meant for it must not go in plain text to whoever has its address.
 fn pod_behind<'a>(
@@ -470,7 +456,7 @@ fn zone_of(index: &Index, pod: &Pod) -> Option<String> {
         return Some(zone.to_owned());
     }
     let name = pod.metadata.object_name();
-    let services = index.services_selecting(pod);
+    let services = index.services_before(pod);
     let mut slices = services.iter().flat_map(|service| index.slices_of(service));
     slices.find_map(|slice| {
         let namespace = slice.metadata.namespace();

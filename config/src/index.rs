@@ -212,8 +212,32 @@ impl Index {
             .filter_map(|name| self.slices.get(name))
     }
 
+    /// The services that lead to a pod, by name: those whose selector matches its labels, and those of its namespace that
+    /// have none, where somebody else lists it in their slices.
+    pub fn services_before(&self, pod: &Pod) -> BTreeSet<ObjectName> {
+        let namespace = pod.metadata.namespace();
+        let mut services = self.services_selecting(pod);
+        let listing = self.services_listing(pod).filter(|name| {
+            let service = self.services.get(*name);
+            name.namespace == namespace && service.is_some_and(|it| it.spec.selector.is_empty())
+        });
+        services.extend(listing.cloned());
+        services
+    }
+
+    /// The services whose slices have a pod, by its name or, where they name none, by its address.
+    fn services_listing(&self, pod: &Pod) -> impl Iterator<Item = &ObjectName> {
+        let by_name = self.services_of_pod.get(&pod.metadata.object_name());
+        let addresses = own_addresses(pod).into_iter();
+        let by_address = addresses.filter_map(|ip| self.services_of_address.get(&ip));
+        by_name
+            .into_iter()
+            .chain(by_address)
+            .flat_map(BTreeMap::keys)
+    }
+
     /// The services whose selector matches a pod's labels, by name.
-    pub fn services_selecting(&self, pod: &Pod) -> BTreeSet<ObjectName> {
+    fn services_selecting(&self, pod: &Pod) -> BTreeSet<ObjectName> {
         let namespace = pod.metadata.namespace();
         (pod.metadata.labels.iter())
             .filter_map(|(key, value)| {
@@ -240,6 +264,14 @@ pub(crate) fn keys_of(service: &Service) -> impl Iterator<Item = ServiceKey> {
             name: service.metadata.name.clone(),
             port: port.port,
         })
+}
+
+/// The addresses by which it is found.
+fn own_addresses(pod: &Pod) -> Vec<IpAddr> {
+    if pod.spec.host_network || pod.is_finished() {
+        return Vec::new();
+    }
+    pod.addresses().collect()
 }
 
 fn selects(service: &Service, pod: &Pod) -> bool {

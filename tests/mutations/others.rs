@@ -10,6 +10,22 @@ pub(crate) const CONFIG: &[Bug] = bugs! {
             "deadline.map(Duration::half)" => "deadline.and(None)",
             "compile::outbound::a_route_is_laid_over_what_holds_for_all_calls";
     }
+    "index.rs" {
+        "what is said of a service without a selector holds nowhere":
+            "services.extend(listing.cloned());" => "drop(listing);",
+            "compile::workload::a_service_without_a_selector_leads_to_the_pods_that_its_slices_list";
+        "slices of another namespace say who speaks for a pod":
+            "name.namespace == namespace" => "true",
+            "compile::workload::a_service_without_a_selector_leads_to_the_pods_that_its_slices_list";
+    }
+    "index/change.rs" {
+        "a sidecar is not told that slices number its port anew":
+            "touched.addresses.extend(services.filter(numbered));" => "drop(services.filter(numbered));",
+            "compile::change::workloads_whose_port_only_slices_know_by_name_are_told_when_it_is_another";
+        "a sidecar is not told of a slice that has gone":
+            "self.touch_workloads(slice.as_deref(), None, &mut touched);" => "()",
+            "compile::change::a_pod_whose_zone_is_not_told_any_more_is_told_so";
+    }
     "index/gateway.rs" {
         "a route sends calls into another namespace that has not been asked":
             "service.namespace == namespace" => "true",
@@ -140,7 +156,15 @@ pub(crate) const CONTROL_PLANE: &[Bug] = bugs! {
             "return Asked::No(Skip::NamespaceOptedOut(label.clone()))" => "()",
             "injector::asked::tests::whom_the_webhooks_are_not_asked_about_is_not_injected_elsewhere";
     }
+    "source/kubernetes/listener.rs" {
+        "what a list that broke off has read is forgotten":
+            "self.listing = Some(Listing {\n            seen: HashSet::new(),\n            changes,\n        });" => "drop(changes);\n        self.listing = Some(Listing::default());",
+            "source::kubernetes::listener::tests::a_list_that_breaks_off_loses_no_last_good_content";
+    }
     "mesh/enforcement.rs" {
+        "a service that is not there is waited for":
+            "published.filter(|it| !it.policy.is_empty())" => "published",
+            "mesh::tests::enforcement::nobody_has_to_acknowledge_a_service_that_is_not_there";
         "where a policy does not hold is not told":
             "compile::exceptions(index, policy, &target)" => "Vec::new()",
             "mesh::tests::enforcement::where_a_policy_does_not_hold_though_it_has_its_target_is_known";

@@ -4,9 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::target_port;
 use crate::index::{Index, Target};
-use crate::resource::{ObjectName, Pod, ResiliencePolicy, ServicePort};
+use crate::resource::{IntOrString, ObjectName, Pod, ResiliencePolicy, ServicePort};
 use crate::snapshot::Mode;
 
 /// Where a policy does not hold though it has its target, for whoever wrote it.
@@ -109,7 +108,7 @@ pub(super) fn leading<'a>(
     pod: &Pod,
 ) -> BTreeMap<u16, Vec<(ObjectName, &'a ServicePort)>> {
     let mut leading: BTreeMap<u16, Vec<_>> = BTreeMap::new();
-    for name in index.services_selecting(pod) {
+    for name in index.services_before(pod) {
         let Some(service) = index.service(&name) else {
             continue;
         };
@@ -142,4 +141,28 @@ pub(super) fn speaker<'a, 'b>(
     // Of equals `max_by_key` takes the last.
     let speaker = leading.iter().rev().max_by_key(rank);
     speaker.expect("a port is known by who leads to it")
+}
+
+/// The port of this pod that a service port leads to: a number, a name that the pod or else the service's slices
+/// resolve, or the service port's own number. Where nobody but slices says who is behind a service they say the port, too.
+pub(super) fn target_port(
+    index: &Index,
+    service: &ObjectName,
+    port: &ServicePort,
+    pod: &Pod,
+) -> Option<u16> {
+    let selector = index.service(service).map(|it| &it.spec.selector);
+    if selector.is_some_and(BTreeMap::is_empty) {
+        let mut listing = index.slices_of(service).filter(|slice| slice.lists(pod));
+        return listing.find_map(|slice| slice.port_named(port.name()));
+    }
+    match &port.target_port {
+        Some(IntOrString::Int(number)) => Some(*number),
+        Some(IntOrString::Name(name)) => (pod.port_named(name)).or_else(|| {
+            index
+                .slices_of(service)
+                .find_map(|slice| slice.port_named(port.name()))
+        }),
+        None => Some(port.port),
+    }
 }

@@ -5,9 +5,10 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Index, Target, forget};
+use super::{Index, Target, forget, own_addresses};
 use crate::resource::{
-    EndpointSlice, IntOrString, Kind, ObjectName, Pod, Resource, ResourceRef, Service, SliceEndpoint,
+    EndpointSlice, IntOrString, Kind, ObjectName, Pod, Resource, ResourceRef, Service,
+    SliceEndpoint,
 };
 
 /// What a change may have changed for others.
@@ -201,23 +202,47 @@ impl Index {
         touched.services.insert(service);
     }
 
-    /// A workload is told its zone, and the numbers that only slices know of ports which its Service calls by a name: of
-    /// the many in a slice, those for whom that is news.
+    /// A workload is told its zone, the Services without a selector that list it, and the numbers of ports that only slices
+    /// know: of the many in a slice, those for whom that is news.
     fn touch_workloads(
         &self,
         before: Option<&EndpointSlice>,
         after: Option<&EndpointSlice>,
         touched: &mut Touched,
     ) {
-        let [old, new] = [before, after].map(|slice| slice.map(zones_in).unwrap_or_default());
+        let told = |slice: Option<&EndpointSlice>| slice.map(|it| self.told_by(it));
+        let [old, new] = [before, after].map(|slice| told(slice).unwrap_or_default());
         let moved = new.symmetric_difference(&old);
         touched.pods.extend(moved.map(|(_, pod, _)| pod.clone()));
         let [old, new] = [before, after].map(|slice| slice.map(|it| (it.service(), &it.ports)));
         if old != new {
             let services = old.into_iter().chain(new).map(|(service, _)| service);
-            let named = services.filter(|it| self.services.get(it).is_some_and(|it| by_name(it)));
-            touched.addresses.extend(named);
+            let numbered = |it: &ObjectName| self.services.get(it).is_some_and(|it| numbers(it));
+            touched.addresses.extend(services.filter(numbered));
         }
+    }
+
+    /// The pods of a slice that are told something of it: in which zone they are, or that its Service leads to them.
+    fn told_by(&self, slice: &EndpointSlice) -> BTreeSet<(ObjectName, ObjectName, Option<String>)> {
+        let (namespace, service) = (slice.metadata.namespace(), slice.service());
+        let leads = self
+            .services
+            .get(&service)
+            .is_some_and(|it| it.spec.selector.is_empty());
+        let mut told = BTreeSet::new();
+        for endpoint in &slice.endpoints {
+            let by_name = endpoint.pod(namespace);
+            let nameless = endpoint.first_ip().filter(|_| by_name.is_none());
+            let by_address = nameless
+                .and_then(|ip| self.by_pod_ip.get(&ip))
+                .into_iter()
+                .flatten();
+            let pods = by_name.iter().chain(by_address);
+            for pod in pods.filter(|_| leads || endpoint.zone.is_some()) {
+                told.insert((service.clone(), pod.clone(), endpoint.zone.clone()));
+            }
+        }
+        told
     }
 
     fn add_pod(&mut self, pod: Arc<Pod>, touched: &mut Touched) {
@@ -241,13 +266,8 @@ impl Index {
 
     /// Its identity and whether it is draining are part of its services' endpoints.
     fn touch_pod(&self, pod: &Pod, touched: &mut Touched) {
-        let name = pod.metadata.object_name();
-        let by_name = self.services_of_pod.get(&name).into_iter();
-        let addresses = own_addresses(pod).into_iter();
-        let by_address = addresses.filter_map(|ip| self.services_of_address.get(&ip));
-        let services = by_name.chain(by_address).flat_map(BTreeMap::keys);
-        touched.services.extend(services.cloned());
-        touched.pods.insert(name);
+        touched.services.extend(self.services_listing(pod).cloned());
+        touched.pods.insert(pod.metadata.object_name());
     }
 }
 
@@ -348,25 +368,9 @@ fn discount<K: Hash + Eq>(
     }
 }
 
-/// The pods of a slice that says where they are, to those who are behind its Service.
-fn zones_in(slice: &EndpointSlice) -> BTreeSet<(ObjectName, ObjectName, String)> {
-    let (namespace, service) = (slice.metadata.namespace(), slice.service());
-    let pods = slice.endpoints.iter().filter_map(|endpoint| {
-        let zone = endpoint.zone.clone()?;
-        Some((service.clone(), endpoint.pod(namespace)?, zone))
-    });
-    pods.collect()
-}
-
-/// Whether it calls a port of its pods by a name.
-fn by_name(service: &Service) -> bool {
+/// Whether its slices may be who knows a port of its pods.
+fn numbers(service: &Service) -> bool {
     let mut ports = service.spec.ports.iter();
-    ports.any(|port| matches!(port.target_port, Some(IntOrString::Name(_))))
-}
-
-fn own_addresses(pod: &Pod) -> Vec<IpAddr> {
-    if pod.spec.host_network || pod.is_finished() {
-        return Vec::new();
-    }
-    pod.addresses().collect()
+    service.spec.selector.is_empty()
+        || ports.any(|port| matches!(port.target_port, Some(IntOrString::Name(_))))
 }

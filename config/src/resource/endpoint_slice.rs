@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::null::or_empty;
-use super::{Metadata, ObjectName};
+use super::{Metadata, ObjectName, Pod};
 
 /// The label by which a slice says whose it is.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -91,6 +91,15 @@ impl EndpointSlice {
         let mut addresses = self.endpoints.iter().flat_map(|it| &it.addresses);
         let first: Option<IpAddr> = addresses.next().and_then(|first| first.parse().ok());
         first.map(|ip| ip.is_ipv4())
+    }
+
+    /// Whether a pod is among its endpoints, by its name or, where they name none, by its address.
+    pub fn lists(&self, pod: &Pod) -> bool {
+        let (namespace, name) = (self.metadata.namespace(), pod.metadata.object_name());
+        self.endpoints.iter().any(|it| match it.pod(namespace) {
+            Some(named) => named == name,
+            None => pod.addresses().any(|ip| it.first_ip() == Some(ip)),
+        })
     }
 
     /// The number behind a service port's name, here.

@@ -172,3 +172,52 @@ fn an_identity_in_a_priority_is_one_of_this_mesh_unless_it_says_otherwise() {
     );
     assert!(rules[0].matches.is_none() && rules[1].matches.is_some());
 }
+
+/// As of an operator that keeps the slices of its primary itself: what was said of who may call such a Service held nowhere,
+/// for its pods were looked for by a selector alone.
+#[test]
+fn a_service_without_a_selector_leads_to_the_pods_that_its_slices_list() {
+    let primary = "{apiVersion: v1, kind: Service, metadata: {name: primary, namespace: boutique}, \
+                    spec: {clusterIP: 10.96.0.12, ports: [{name: sql, port: 5432, targetPort: 1}]}}";
+    let slice = |endpoint: &str| {
+        format!(
+            "{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{name: primary, namespace: boutique}}, \
+             endpoints: [{{addresses: [10.1.0.7]{endpoint}}}], ports: [{{name: sql, port: 6543}}]}}"
+        )
+    };
+    let denies = "{apiVersion: weir.dev/v1alpha1, kind: AuthorizationPolicy, metadata: {name: away, namespace: boutique}, \
+                   spec: {targetRefs: [{kind: Service, name: primary}], action: Deny, rules: [{from: [{namespace: away}]}]}}";
+    let denied = |index: &Index, pod: &str| {
+        let workload = compile::workload(index, &name(pod)).expect("the pod");
+        let mut ports = workload.ports.into_iter();
+        let port = ports.find(|it| it.port == 6543)?;
+        Some((port.service?.name, port.authorization?.enforced.deny.len()))
+    };
+    let held = Some(("primary".to_owned(), 1));
+    let mut index = index(&[SHOP, primary, denies]);
+    assert_eq!(denied(&index, "cart-0"), None);
+    for (endpoint, whose) in [
+        (", targetRef: {kind: Pod, name: cart-0}", "cart-0"),
+        (", targetRef: {kind: Pod, name: cart-1}", "cart-1"),
+        ("", "cart-0"),
+    ] {
+        let touched = index.apply(resources(&slice(endpoint)).remove(0));
+        assert!(touched.pods.contains(&name(whose)), "{touched:?}");
+        for pod in ["cart-0", "cart-1"] {
+            let expected = held.clone().filter(|_| pod == whose);
+            assert_eq!(denied(&index, pod), expected, "{pod} of {endpoint}");
+        }
+    }
+    let elsewhere = resources(&slice("").replace("namespace: boutique", "namespace: away"));
+    let of_others = resources(&primary.replace("namespace: boutique", "namespace: away"));
+    for resource in elsewhere.into_iter().chain(of_others) {
+        index.apply(resource);
+    }
+    let workload = compile::workload(&index, &name("cart-0")).expect("the pod");
+    let services = workload.ports.into_iter().filter_map(|it| it.service);
+    let mut namespaces = services.map(|it| it.namespace);
+    assert!(
+        namespaces.all(|it| it == "boutique"),
+        "nobody says anything of others' pods"
+    );
+}

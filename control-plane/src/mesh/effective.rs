@@ -85,7 +85,7 @@ impl State {
     fn serves(&self, pod: &ObjectName) -> Option<BTreeSet<ServiceKey>> {
         let pod = self.index.pod(pod)?;
         let mut keys = BTreeSet::new();
-        for name in self.index.services_selecting(pod) {
+        for name in self.index.services_before(pod) {
             let Some(service) = self.index.service(&name) else {
                 continue;
             };

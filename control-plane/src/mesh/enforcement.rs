@@ -233,7 +233,7 @@ impl State {
             Target::Namespace(namespace) => pod.namespace == *namespace,
             Target::Service(service) | Target::Port(service, _) => {
                 let pod = self.index.pod(pod);
-                pod.is_some_and(|pod| self.index.services_selecting(pod).contains(service))
+                pod.is_some_and(|pod| self.index.services_before(pod).contains(service))
             }
         }
     }

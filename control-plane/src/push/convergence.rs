@@ -22,7 +22,7 @@ use crate::mesh::{Change, Mesh};
 use crate::source::kubernetes::object::{concerns_the_mesh, name, read};
 use crate::version::Versions;
 
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 120;
 const STEPS: usize = 120;
 const STEPS_BEFORE: usize = 40;
 const SIDECARS_MAX: usize = 5;

@@ -258,3 +258,35 @@ fn nobody_has_to_acknowledge_a_service_that_is_not_there() {
     let found = found.expect("it is in force").remove(0);
     assert_eq!((found.proxies, found.acknowledged), (1, 1), "{found:?}");
 }
+
+/// Nobody stood before it, so that a policy which no sidecar knew of was in force with all of none.
+#[test]
+fn sidecars_of_the_pods_that_a_service_without_a_selector_lists_stand_before_it() {
+    use weir_config::ResourceRef;
+
+    use crate::breakers::NotClosed;
+
+    let mesh = mesh();
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: shop}\n\
+               spec: {initContainers: [{name: weir-proxy, env: [{name: WEIR_POD_NAME}]}]}\nstatus: {podIP: 10.0.0.1}\n";
+    let policy = "apiVersion: weir.dev/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {name: it, namespace: shop}\n\
+                  spec: {targetRefs: [{kind: Service, name: a}], rules: [{from: [{namespace: shop}]}]}\n";
+    mesh.change(apply(&[SERVICE, pod, policy].join("---\n")));
+    let member = mesh.join(&ObjectName::new("shop", "p"));
+    let workload = || {
+        let news = member.collect(&member.mailbox().take());
+        news.workload
+            .map(|it| String::from_utf8_lossy(&it).into_owned())
+    };
+    let says_who_may_call = |it: &String| it.contains("shop/it");
+    assert_eq!(workload().as_ref().map(says_who_may_call), Some(false));
+    mesh.change(apply(&slice("10.0.0.1")));
+    assert_eq!(workload().as_ref().map(says_who_may_call), Some(true));
+    let resource = ResourceRef {
+        kind: weir_config::Kind::AuthorizationPolicy,
+        name: ObjectName::new("shop", "it"),
+    };
+    let found = mesh.enforcement(&resource, &NotClosed::default());
+    let found = found.expect("it is in force").remove(0);
+    assert_eq!((found.proxies, found.acknowledged), (1, 0));
+}
