@@ -194,9 +194,9 @@ fn check_targets(policy: &impl Targeting, found: &mut Vec<Contradiction>) {
                 "{:?} is of the core group, which is written as \"\" or left out",
                 target.kind
             );
-            let mut wrong = Contradiction::error(format!("{path}.group"), message);
-            wrong.looked_at.push(format!("{path}.kind"));
-            found.push(wrong.help("leave `group` out"));
+            found.push(
+                Contradiction::error(format!("{path}.group"), message).help("leave `group` out"),
+            );
         }
         if target.kind == TargetKind::Namespace && target.name != namespace {
             let message =
