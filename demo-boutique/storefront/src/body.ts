@@ -23,6 +23,11 @@ export async function fields(request: IncomingMessage): Promise<Map<string, stri
   }
 }
 
+/** So many UTF-16 units of it at most, without half of a pair at the end. */
+export function cut(text: string, unitsMax: number): string {
+  return text.slice(0, unitsMax).replace(/[\ud800-\udbff]$/, '');
+}
+
 /** JSON can say half a surrogate pair, and UTF-8 cannot: whoever was sent that would break over the whole message. */
 function wellFormed(text: string): string {
   return Buffer.from(text).toString();

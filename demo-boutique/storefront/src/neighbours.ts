@@ -53,6 +53,8 @@ export class Neighbours {
   readonly traceparents = new Set<string>();
   /** Of orders, as checkout hears them. */
   readonly emails: string[] = [];
+  /** What the catalog was searched for. */
+  readonly queries: string[] = [];
   readonly #servers: Server[] = [];
   readonly #carts = new Map<string, CartItem[]>();
 
@@ -65,7 +67,10 @@ export class Neighbours {
       PRODUCT_CATALOG_SERVICE_ADDR: await this.#serve('Catalog', this.catalog, {
         listProducts: () => ({ products: [MUG, STOOL] }),
         getProduct: ({ id }: { id: string }) => this.#product(id),
-        searchProducts: ({ query }: { query: string }) => ({ results: [MUG, STOOL].filter((p) => p.name.includes(query)) }),
+        searchProducts: ({ query }: { query: string }) => {
+          this.queries.push(query);
+          return { results: [MUG, STOOL].filter((p) => p.name.includes(query)) };
+        },
       }),
       CURRENCY_SERVICE_ADDR: await this.#serve('Currency', this.currency, {
         listCurrencies: () => ({ currencyCodes: ['USD', 'EUR', 'JPY'] }),

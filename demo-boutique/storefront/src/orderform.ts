@@ -1,5 +1,6 @@
 /** The checkout form: what was typed into it, and whether that can be an order. */
 import { randomUUID } from 'node:crypto';
+import { cut } from './body';
 import { OrderDetails } from './clients/checkout';
 
 /** What the page shows in the form again. Cards are typed again, and remembered nowhere. */
@@ -23,7 +24,7 @@ export const EXAMPLE: Typed = {
 };
 
 export function typed(form: Map<string, string>): Typed {
-  const word = (name: string) => (form.get(name) ?? '').trim().slice(0, 100);
+  const word = (name: string) => cut((form.get(name) ?? '').trim(), 100);
   const [email, street, city] = [word('email'), word('street_address'), word('city')];
   return { email, street, city, state: word('state'), country: word('country'), zip: word('zip_code') };
 }

@@ -1,7 +1,7 @@
 /** Which request gets which answer: the table of contents of this service. */
 import { IncomingMessage } from 'node:http';
 import { ASSETS } from './assets';
-import { BadRequest, fields } from './body';
+import { BadRequest, cut, fields } from './body';
 import { CartItem } from './clients/cart';
 import { format } from './money';
 import { EXAMPLE, keyOr, newKey, orderDetails, typed } from './orderform';
@@ -45,7 +45,7 @@ export async function answer(shop: Shop, request: IncomingMessage): Promise<Repl
 
 async function route(shop: Shop, visit: Visit, request: IncomingMessage, url: URL): Promise<Reply> {
   const method = request.method === 'HEAD' ? 'GET' : request.method;
-  const query = (url.searchParams.get('q') ?? '').trim().slice(0, 100);
+  const query = cut((url.searchParams.get('q') ?? '').trim(), 100);
   switch (`${method} ${url.pathname}`) {
     case 'GET /':
       return page(homePage(await shop.home(visit)));
