@@ -42,3 +42,11 @@ test('unknown currencies and missing amounts are refused', () => {
   ];
   for (const [money, code] of cases) assert.throws(() => convert(money, code), { code: 3 });
 });
+
+test('an amount that this service cannot count exactly is refused, and so is one that comes to as much', () => {
+  const most = usd(Number.MAX_SAFE_INTEGER);
+  assert.deepEqual(convert(most, 'USD'), most);
+  for (const [money, code] of [[usd(2 ** 53), 'USD'], [usd(-(2 ** 63)), 'EUR'], [most, 'JPY'], [usd(-Number.MAX_SAFE_INTEGER), 'JPY']] as const) {
+    assert.throws(() => convert(money, code), { code: 3 }, `${money.units}`);
+  }
+});

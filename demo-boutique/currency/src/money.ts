@@ -11,16 +11,24 @@ export interface Money {
 }
 
 const NANOS = 1_000_000_000n;
+/** What a number of JavaScript counts one by one; a message has room for a thousand times as much. */
+const UNITS_MAX = BigInt(Number.MAX_SAFE_INTEGER);
 
 export function convert(from: Money | null, toCode: string): Money {
   if (!from) throw new Refusal(status.INVALID_ARGUMENT, 'no amount was given');
-  const amount = BigInt(from.units) * NANOS + BigInt(from.nanos);
+  const amount = countable(BigInt(from.units)) * NANOS + BigInt(from.nanos);
   const converted = rounded(amount * rate(toCode), rate(from.currencyCode));
   return {
     currencyCode: toCode,
-    units: Number(converted / NANOS),
+    units: Number(countable(converted / NANOS)),
     nanos: Number(converted % NANOS), // the sign of a remainder is that of the whole
   };
+}
+
+/** The same units; an amount that is about right is worse than none. */
+function countable(units: bigint): bigint {
+  if (units < -UNITS_MAX || units > UNITS_MAX) throw new Refusal(status.INVALID_ARGUMENT, `an amount has ${UNITS_MAX} units at most`);
+  return units;
 }
 
 function rate(code: string): bigint {
