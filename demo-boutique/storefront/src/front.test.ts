@@ -102,6 +102,18 @@ test('a cart that is full says so, and is not said to be out of reach', async ()
   assert.deepEqual([api.status, await api.json()], [422, { error: 'The cart is full.' }]);
 });
 
+test('what nobody sells does not get into a cart, where it could be counted and not be seen; it may where the catalog does not say', async () => {
+  const cookies = { cookie: 'session=dreamer' };
+  const refused = await visit('/cart', form({ product_id: 'anvil' }, cookies));
+  assert.equal(refused.status, 422);
+  assert.match(await refused.text(), /Nobody sells that here\./);
+  const api = await visit('/api/cart', form({ product_id: 'anvil' }, cookies));
+  assert.deepEqual([api.status, await api.json()], [422, { error: 'Nobody sells that here.' }]);
+  assert.match(await (await visit('/', { headers: cookies })).text(), /<span class="count">0</);
+  neighbours.catalog.set(DOWN);
+  assert.equal((await visit('/cart', form({ product_id: 'mug' }, cookies))).status, 303);
+});
+
 test('currency is asked once a product, or once in all when batching is on', async () => {
   neighbours.calls.length = 0;
   await visit('/api/products');

@@ -155,8 +155,11 @@ export class Shop {
     return { ...frame, lines, total: sum(currency, lines.map((line) => line.total)) };
   }
 
-  /** Why it was not added, if the cart would not have it. */
-  addToCart(visit: Visit, item: CartItem): Promise<string | undefined> {
+  /** Why it was not added, if nobody sells it or the cart would not have it. */
+  async addToCart(visit: Visit, item: CartItem): Promise<string | undefined> {
+    // Where the catalog does not say, it may be: the cart's page shows what is sold by then.
+    const isSold = await watched('catalog', this.#find(visit, item.productId)).then(Boolean, () => true);
+    if (!isSold) return 'nobody sells that here';
     return needed(visit, 'cart', this.cart.add(visit.user, item, visit.traceparent));
   }
 
