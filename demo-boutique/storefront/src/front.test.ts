@@ -144,6 +144,19 @@ test('with currency down, a shop that never heard of rates has all prices in dol
   await other.drain(100);
 });
 
+test('a currency that the shop does not have cannot be chosen, and who asks for it all the same is not told of an outage', async () => {
+  const chosen = await visit('/currency', form({ currency: 'XYZ' }));
+  assert.deepEqual([chosen.status, chosen.headers.get('set-cookie')?.includes('currency=')], [400, false]);
+  assert.match(await chosen.text(), /XYZ is no currency of this shop\./);
+  const home = await visit('/?currency=XYZ');
+  assert.deepEqual([home.status, home.headers.get('boutique-degraded')], [200, null]);
+  const page = await home.text();
+  assert.match(page, /\$10\.00[^]*\$55\.00/);
+  assert.doesNotMatch(page, /taking a break/);
+  neighbours.currency.set(DOWN);
+  assert.equal((await visit('/currency', form({ currency: 'XYZ' }))).status, 303, 'where nobody says which there are, any may be one');
+});
+
 test('with currency merely slow, the page waits for it', async () => {
   neighbours.currency.set({ ...NO_FAULTS, latencyMs: 300 });
   const start = performance.now();

@@ -29,6 +29,7 @@ export const MUG: Product = {
 };
 export const STOOL: Product = { ...MUG, id: 'stool', name: 'Stool', picture: 'stool', priceUsd: dollars(55) };
 
+const CURRENCIES = ['USD', 'EUR', 'JPY'];
 const CART_LINES_MAX = 20;
 
 export class Neighbours {
@@ -73,7 +74,7 @@ export class Neighbours {
         },
       }),
       CURRENCY_SERVICE_ADDR: await this.#serve('Currency', this.currency, {
-        listCurrencies: () => ({ currencyCodes: ['USD', 'EUR', 'JPY'] }),
+        listCurrencies: () => ({ currencyCodes: CURRENCIES }),
         convert: ({ from, toCode }: { from: Money; toCode: string }) => twice(from, toCode),
         convertBatch: ({ from, toCode }: { from: Money[]; toCode: string }) => ({
           converted: from.map((money) => twice(money, toCode)),
@@ -238,5 +239,6 @@ interface OrderRequest {
 
 /** A dollar is two of anything. */
 function twice(money: Money, toCode: string): Money {
+  if (!CURRENCIES.includes(toCode)) throw new Refusal(status.INVALID_ARGUMENT, `"${toCode}" is no currency of this shop`);
   return { currencyCode: toCode, units: money.units * 2, nanos: 0 };
 }

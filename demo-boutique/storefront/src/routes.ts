@@ -69,7 +69,7 @@ async function route(shop: Shop, visit: Visit, request: IncomingMessage, url: UR
     case 'GET /orders':
       return page(ordersPage(await shop.orders(visit)));
     case 'POST /currency':
-      return chosen(await fields(request), request);
+      return chosen(shop, visit, request);
     case 'GET /api/products': {
       const offers = await shop.offers(visit, query);
       return json({ products: offers.map(offerJson), degraded: [...visit.degraded], pricesAsOf: visit.pricesAsOf });
@@ -136,9 +136,10 @@ function urlOf(request: IncomingMessage): URL | undefined {
   }
 }
 
-function chosen(form: Map<string, string>, request: IncomingMessage): Reply {
-  const currency = code(form.get('currency'));
+async function chosen(shop: Shop, visit: Visit, request: IncomingMessage): Promise<Reply> {
+  const currency = code((await fields(request)).get('currency'));
   if (!currency) throw new BadRequest('A currency has three capital letters.');
+  if (!(await shop.hasCurrency(visit, currency))) throw new BadRequest(`${currency} is no currency of this shop.`);
   return seeOther('/', { 'set-cookie': cookie('currency', currency, request) });
 }
 

@@ -155,6 +155,12 @@ export class Shop {
     return { ...frame, lines, total: sum(currency, lines.map((line) => line.total)) };
   }
 
+  /** Whether prices can be had in it. Where nobody says which there are, any may be one. */
+  async hasCurrency(visit: Visit, currency: string): Promise<boolean> {
+    const known = await spared(visit, 'currency', this.currency.list(visit.traceparent));
+    return known?.includes(currency) ?? true;
+  }
+
   /** Why it was not added, if nobody sells it or the cart would not have it. */
   async addToCart(visit: Visit, item: CartItem): Promise<string | undefined> {
     // Where the catalog does not say, it may be: the cart's page shows what is sold by then.
@@ -262,8 +268,8 @@ export class Shop {
     let prices: Money[] | undefined = list;
     if (visit.currency !== BASE_CURRENCY && list.length > 0) {
       prices = await spared(visit, 'currency', this.currency.convert(list, visit.currency, visit.traceparent));
-      if (prices) this.#rates.remember(products, prices);
-      else prices = this.#recalled(visit, products);
+      if (!prices) prices = this.#recalled(visit, products);
+      else if (prices.length > 0) this.#rates.remember(products, prices);
     }
     return products.map((product, i) => ({ product, price: payable(prices?.[i] ?? product.priceUsd) }));
   }

@@ -1,4 +1,5 @@
 import { boutiqueService, Dependency } from '@boutique/chassis';
+import { ServiceError, status } from '@grpc/grpc-js';
 import { Money } from '../money';
 import { Settings } from '../settings';
 
@@ -17,11 +18,21 @@ export class Currency {
     return (await this.#calls.call<{ currencyCodes: string[] }>('ListCurrencies', {}, trace)).currencyCodes;
   }
 
-  /**
-   * All amounts in another currency, or none. A call for each, on purpose: it is the mistake
-   * that every shop makes once, and it multiplies whatever is wrong with the callee.
-   */
+  /** All amounts in another currency, or none; none as well where there is no such currency. */
   async convert(amounts: Money[], toCode: string, trace: Trace): Promise<Money[]> {
+    try {
+      return await this.#converted(amounts, toCode, trace);
+    } catch (error) {
+      if ((error as ServiceError).code !== status.INVALID_ARGUMENT) throw error;
+      return [];
+    }
+  }
+
+  /**
+   * A call for each, on purpose: it is the mistake that every shop makes once, and it multiplies whatever
+   * is wrong with the callee.
+   */
+  async #converted(amounts: Money[], toCode: string, trace: Trace): Promise<Money[]> {
     if (!this.#batch) {
       return Promise.all(amounts.map((from) => this.#calls.call<Money>('Convert', { from, toCode }, trace)));
     }
