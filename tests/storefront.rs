@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use weir_lab::settings::Publish;
+use weir_lab::shop::ADMIN_PORT;
 use weir_lab::{Lab, build};
 
 const READY_WITHIN: Duration = Duration::from_secs(90);
@@ -49,7 +50,11 @@ fn tell(chromium: &Path) -> Result<(), Failed> {
     if !built.status.success() {
         return Err(format!("{built:?}").into());
     }
-    visit(&shop(&root, &[""], true)?, chromium, &folder, "all")?;
+    let all = shop(&root, &[""], true)?;
+    for story in ["all", "unheard"] {
+        visit(&all, chromium, &folder, story)?;
+    }
+    drop(all);
     let alone = ["namespace.yaml", "storefront.yaml", "catalog.yaml"];
     visit(&shop(&root, &alone, false)?, chromium, &folder, "alone")
 }
@@ -129,9 +134,32 @@ fn perform(lab: &Lab, page: SocketAddr, browser: &mut Child) -> Result<(), Faile
         match asked.split_once(' ') {
             Some(("freeze", service)) => lab.stop(service)?,
             Some(("thaw", service)) => lab.cont(service)?,
+            Some(("mute", service)) => mute(lab, service, true)?,
+            Some(("unmute", service)) => mute(lab, service, false)?,
             _ => return Err(format!("asked for {asked:?}").into()),
         }
         answers.write_all(b"done\n")?;
+    }
+}
+
+/// Whether the app can ask its sidecar. The node can: probes are none of this.
+fn mute(lab: &Lab, service: &str, muted: bool) -> Result<(), Failed> {
+    let pod = lab.pod(service)?;
+    let pid = pod.containers.iter().find_map(|one| one.state.pid);
+    let pid = pid.ok_or("nothing runs in it")?.to_string();
+    let rules = match muted {
+        true => format!(
+            "add table inet muted\n\
+             add chain inet muted input {{ type filter hook input priority filter; policy accept; }}\n\
+             add rule inet muted input iifname lo tcp dport {ADMIN_PORT} drop\n"
+        ),
+        false => "delete table inet muted".to_owned(),
+    };
+    let nft = ["nsenter", "--net", "--target", &pid, "nft", &rules];
+    let done = lab.exec(None, &nft)?;
+    match done.code {
+        0 => Ok(()),
+        code => Err(format!("nft: {code}: {}", done.stderr).into()),
     }
 }
 

@@ -1,13 +1,13 @@
 /**
  * The shop's page in a real Chromium: `main.js CHROMIUM ORIGIN PICTURES STORY`.
  *
- * The shop runs already: `all` of it, in the mesh, or `alone`, with a catalog and nothing else. What is to happen to it is asked for on stdout (see stage.ts), and
+ * The shop runs already: `all` of it, in the mesh (`unheard`: the same once more, when nobody else looks), or `alone`, with a catalog and nothing else. What is to happen to it is asked for on stdout (see stage.ts), and
  * tests/storefront.rs does it. Pictures of every page are left in that folder.
  */
 import assert from 'node:assert/strict';
 import { Chromium } from './chromium';
 import { tell } from './stage';
-import { buysAndWatches, buysWithoutScripts, findsNothing, isAlone, looksAround, missesOneAfterTheOther, missesRecommendations, seesPricesOfAWhileAgo } from './story';
+import { buysAndWatches, buysWithoutScripts, findsNothing, hearsNothingOfTheSidecar, isAlone, looksAround, missesOneAfterTheOther, missesRecommendations, seesPricesOfAWhileAgo } from './story';
 import { Tab } from './tab';
 
 /** As Chromium tells of each page whose status is not 200. */
@@ -19,6 +19,7 @@ async function main([program, origin, pictures, story]: string[]): Promise<void>
   try {
     const tab = await Tab.open(chromium, origin, pictures);
     if (story === 'alone') return await isAlone(tab);
+    if (story === 'unheard') return await hearsNothingOfTheSidecar(tab);
     await looksAround(tab);
     await buysAndWatches(tab);
     await missesRecommendations(tab, origin);

@@ -13,6 +13,10 @@ async function ask(verb: string, service: string): Promise<void> {
 export const freeze = (service: string): Promise<void> => ask('freeze', service);
 export const thaw = (service: string): Promise<void> => ask('thaw', service);
 
+/** Its sidecar does what it did, and says nothing of it to its app any more, until it is to be heard again. */
+export const mute = (service: string): Promise<void> => ask('mute', service);
+export const unmute = (service: string): Promise<void> => ask('unmute', service);
+
 export function tell(what: string): void {
   console.log(`  ${what}`);
 }

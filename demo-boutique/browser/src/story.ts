@@ -2,11 +2,14 @@
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fits, NARROW, usable } from './accessible';
-import { freeze, tell, thaw } from './stage';
+import { freeze, mute, tell, thaw, unmute } from './stage';
 import { Tab } from './tab';
 
 const PRODUCT = '/product/storm-lantern';
 const CHIPS = ['Placed', 'Paid', 'Shipped', 'Confirmed'];
+
+/** The shop asks its sidecar again after this (`OLD_MS` of its strip.ts), and a page that comes first has nothing to show of it. */
+const FORGOTTEN_MS = 5_500;
 
 const tile = (name: string): string => `document.querySelector('[data-dependency="${name}"]')`;
 
@@ -205,6 +208,48 @@ export async function missesOneAfterTheOther(tab: Tab): Promise<void> {
   await look('home without a catalog', 'h1', /The shelves cannot be reached/);
   await thaw('catalog');
   await isWell(tab, '/', 'h1', /Goods from the river/);
+}
+
+/**
+ * The sidecar does its work and says nothing of it. A page that comes before that is known says that it has not been heard, and one that is open says that it
+ * does not answer; both are pages like any other, and its word is there again when it speaks.
+ */
+export async function hearsNothingOfTheSidecar(tab: Tab): Promise<void> {
+  const sidecar = () => tab.see<string>(`document.querySelector('[data-sidecar]').dataset.sidecar`);
+  const look = async (picture: string, says: RegExp): Promise<void> => {
+    const page = `product, its sidecar ${await sidecar()}`;
+    assert.match(await tab.text('.strip .quiet'), says);
+    assert.match(await tab.text('[data-part="recommendations"]'), /You may also like\n+\w/, 'nothing is missing but what the sidecar says');
+    const tiles = await tab.see<string[]>(`[...document.querySelectorAll('[data-dependency]')].map(({ dataset }) => dataset.breaker)`);
+    assert.ok(tiles.length > 0 && tiles.every((breaker) => breaker === 'unknown'), `${page}: it says no more than it knows: ${tiles}`);
+    await tab.picture(picture);
+    await usable(tab, page);
+    await tab.resize(NARROW, 640);
+    await fits(tab, `${page}, narrow`);
+    await tab.picture(`${picture}-narrow`, true);
+    await tab.resize(1280, 860);
+  };
+
+  await mute('storefront');
+  await tab.withoutScripts();
+  // A page that takes longer than the sidecar is given knows more. Nobody is that slow five times.
+  let seen = '';
+  for (let tries = 0; tries < 5 && seen !== 'unasked'; tries++) {
+    await sleep(FORGOTTEN_MS);
+    await tab.go(PRODUCT);
+    seen = await sidecar();
+  }
+  assert.equal(seen, 'unasked');
+  await tab.withScripts();
+  await look('25-sidecar-unheard', /has not been heard yet/);
+
+  await tab.go(PRODUCT);
+  await tab.until('the strip of an open page says that the sidecar does not answer', `document.querySelector('[data-sidecar="silent"]')`);
+  await look('26-sidecar-silent', /does not answer just now/);
+  await unmute('storefront');
+  await tab.until('and what it says when it speaks again', `document.querySelector('[data-sidecar="there"]') && ${tile('catalog')}.dataset.breaker === 'closed'`);
+  assert.equal(await tab.text('.strip .quiet'), '');
+  assert.deepEqual(tab.errors, [], 'nothing broke in the page that nobody saw');
 }
 
 /** A shop without a sidecar, and with nobody beside it but the catalog. */

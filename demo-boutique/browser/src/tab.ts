@@ -35,8 +35,14 @@ export class Tab {
     await this.#send('Emulation.setDeviceMetricsOverride', { width, height, deviceScaleFactor: 1, mobile: false });
   }
 
+  /** None run on the pages that it goes to. */
   async withoutScripts(): Promise<void> {
     await this.#send('Emulation.setScriptExecutionDisabled', { value: true });
+  }
+
+  /** Again. The page that is open stays as it is: its own were left out when it was loaded. */
+  async withScripts(): Promise<void> {
+    await this.#send('Emulation.setScriptExecutionDisabled', { value: false });
   }
 
   /** Until the page has loaded; says how long that took. */
