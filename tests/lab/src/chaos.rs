@@ -22,6 +22,7 @@ pub mod record;
 pub mod run;
 pub mod scenario;
 pub mod session;
+pub mod shown;
 pub mod stage;
 pub mod table;
 pub mod verdict;

@@ -24,6 +24,7 @@ pub mod cluster;
 pub mod cni;
 pub mod container;
 pub mod control;
+pub mod credulous;
 pub mod environment;
 pub mod error;
 pub mod image;

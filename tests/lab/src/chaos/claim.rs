@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::action::Action;
 use super::scenario::{Scenario, Step};
+use super::shown;
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -16,7 +17,8 @@ pub struct Claim {
     /// Only of this journey.
     #[serde(default)]
     pub journey: Option<String>,
-    /// Of `facts`: their kind, and a part of what they are about. Of `memory` and `replaced`: the workload.
+    /// Of `facts`: their kind, and a part of what they are about. Of `memory` and `replaced`: the workload;
+    /// of `certificatesShown` and `certificateLeft`: with the port at which its pods are connected to.
     #[serde(default)]
     pub fact: Option<String>,
     #[serde(default)]
@@ -113,6 +115,10 @@ pub enum Measure {
     Crashes,
     /// Pods of a workload that were not there before the fault.
     Replaced,
+    /// Different certificates that new connections were shown by the pod of a workload that showed the fewest, and the seconds
+    /// that were left of the one that was nearest to its end.
+    CertificatesShown,
+    CertificateLeft,
     /// Of the packets from and to pods that lose some, the share that was lost.
     PacketsLost,
 }
@@ -126,7 +132,7 @@ impl Measure {
             }
             Self::Goodput => "/s",
             Self::P50 | Self::P99 | Self::ServedP99 => "ms",
-            Self::Detected | Self::Healed | Self::Recovered => "s",
+            Self::Detected | Self::Healed | Self::Recovered | Self::CertificateLeft => "s",
             Self::Memory | Self::Backlog => "MiB",
             _ => "",
         }
@@ -134,6 +140,13 @@ impl Measure {
 }
 
 impl Claim {
+    /// Whose certificates it is about, if it is about certificates.
+    pub(super) fn shown_by(&self) -> Option<&str> {
+        let measures = [Measure::CertificatesShown, Measure::CertificateLeft];
+        let about = self.about.as_deref().unwrap_or_default();
+        measures.contains(&self.measure).then_some(about)
+    }
+
     pub(super) fn mistake(&self, scenario: &Scenario) -> Option<String> {
         let refuse = |why: &str| Some(format!("the claim {:?}: {why}", self.claim));
         if self.at_least.is_none() && self.at_most.is_none() {
@@ -161,6 +174,14 @@ impl Claim {
         }
         if self.measure == Measure::Memory && self.about.is_none() {
             return refuse("is about memory, and does not say of whom");
+        }
+        if self
+            .shown_by()
+            .is_some_and(|about| shown::parse(about).is_none())
+        {
+            return refuse(
+                "is about certificates, and does not say of whom: `about: catalog:3550`",
+            );
         }
         if self.measure == Measure::Replaced && self.about.is_none() {
             return refuse("is about other pods, and does not say whose");

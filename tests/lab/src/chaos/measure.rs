@@ -3,6 +3,7 @@
 use super::claim::{Claim, Measure, Phase, Relative};
 use super::record::{Record, Request};
 use super::scenario::{By, Scenario, Sign};
+use super::shown;
 
 /// Visitors have what they had before when no stretch of this length is worse than that any more.
 const STRETCH: f64 = 0.25;
@@ -95,6 +96,8 @@ fn at(claim: &Claim, scenario: &Scenario, record: &Record, phase: Phase) -> Opti
         }
         Measure::Crashes => count("crashes"),
         Measure::Replaced => count(&format!("replaced of {}", claim.about.as_deref()?)),
+        Measure::CertificatesShown => count(&shown::different(claim.shown_by()?)),
+        Measure::CertificateLeft => count(&shown::left(claim.shown_by()?)),
         Measure::PacketsLost => {
             let packets = count("packets").filter(|packets| *packets > 0.0)?;
             Some(count("packets lost")? / packets)

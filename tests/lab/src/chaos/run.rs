@@ -1,5 +1,6 @@
 //! One scenario on one stage: visitors come, something fails, it is taken back, and all of it is written down.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use boutique_load::{Arrivals, Bounds, Plan, Rate, Reach, Target, Work};
@@ -9,12 +10,13 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep_until};
 
 use super::action::{Action, Undo};
-use super::claim::Measure;
+use super::claim::{Claim, Measure};
 use super::look::{self, Counts};
 use super::orders::{self, Orders};
 use super::provenance::Provenance;
 use super::record::{Fact, Marks, Record, Request, Run};
 use super::scenario::{Phases, Scenario};
+use super::shown;
 use super::stage::Stage;
 use crate::error::{Error, Result};
 use crate::shop::Mesh;
@@ -113,6 +115,13 @@ impl<'a> Performance<'a> {
             Ending(tokio::spawn(hold).abort_handle())
         });
         let _holding: Vec<Ending> = holding.collect();
+        let (shown_in, mut shown) = mpsc::unbounded_channel();
+        let connecting = self.shown_by().into_iter().map(|about| {
+            let connect =
+                shown::keep_connecting(stage.clone(), about, self.start, shown_in.clone());
+            Ending(tokio::spawn(connect).abort_handle())
+        });
+        let _connecting: Vec<Ending> = connecting.collect();
         let load = tokio::spawn(boutique_load::run(plan, |_| {}));
         let _load = Ending(load.abort_handle());
 
@@ -138,6 +147,11 @@ impl<'a> Performance<'a> {
             counts.insert("stream events".into(), (events - events_before) as f64);
             counts.insert("stream breaks".into(), breaks as f64);
         }
+        let mut seen = Vec::new();
+        while let Ok(one) = shown.try_recv() {
+            seen.push(one);
+        }
+        counts.extend(shown::counted(&seen, fault..recovery));
         if let Some(before) = orders_before {
             let orders = look::orders_since(stage, &before).await?;
             let confirmed = orders.confirmed().count();
@@ -183,6 +197,15 @@ impl<'a> Performance<'a> {
     fn needs_any(&self, measures: &[Measure]) -> bool {
         let mut claims = self.scenario.must.iter().chain(&self.scenario.without);
         claims.any(|claim| measures.contains(&claim.measure))
+    }
+
+    /// Whose certificates claims are about.
+    fn shown_by(&self) -> BTreeSet<String> {
+        let claims = self.scenario.must.iter().chain(&self.scenario.without);
+        claims
+            .filter_map(Claim::shown_by)
+            .map(str::to_owned)
+            .collect()
     }
 
     fn plan(&self) -> Result<Plan> {

@@ -110,7 +110,7 @@ fn judge(claim: &Claim, scenario: &Scenario, record: &Record) -> Verdict {
 pub fn with_unit(value: f64, unit: &str) -> String {
     match unit {
         "%" => format!("{} %", digits(value * 100.0)),
-        "s" if value < 1.0 => format!("{:.0} ms", value * 1000.0),
+        "s" if value.abs() < 1.0 => format!("{:.0} ms", value * 1000.0),
         "" | "×" => format!("{}{unit}", digits(value)),
         unit => format!("{} {unit}", digits(value)),
     }

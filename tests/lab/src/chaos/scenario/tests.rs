@@ -76,6 +76,11 @@ fn a_scenario_that_cannot_fail_or_in_which_nothing_happens_is_refused() {
     assert!(said.contains("`load` has none"), "{said}");
     let said = refusal("measure: failed", "measure: replaced");
     assert!(said.contains("does not say whose"), "{said}");
+    let said = refusal(
+        "measure: failed",
+        "measure: certificatesShown, about: catalog",
+    );
+    assert!(said.contains("about: catalog:3550"), "{said}");
     let said = refusal("measure: failed", "measure: packetsLost");
     assert!(said.contains("none are"), "{said}");
     let said = refusal("measure: failed", "measure: hedges");
