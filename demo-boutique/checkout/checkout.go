@@ -18,9 +18,9 @@ import (
 )
 
 const (
-	// takeBackTimeout is for what has to be undone after the caller's deadline, too.
-	takeBackTimeout = 5 * time.Second
-	wordBytesMax    = 256
+	// afterwardsTimeout is for what has to be done, or undone, after the caller's deadline, too.
+	afterwardsTimeout = 5 * time.Second
+	wordBytesMax      = 256
 )
 
 var errEmptyCart = status.Error(codes.FailedPrecondition, "there is nothing in the cart")
@@ -128,8 +128,11 @@ func (c *checkout) event(ctx context.Context, request *boutiquev1.PlaceOrderRequ
 	return &boutiquev1.PlaceOrderResponse{Order: order, State: boutiquev1.OrderState_ACCEPTED}, nil
 }
 
-// emptyCart may fail: the order stands, and the visitor can empty a cart by hand.
+// emptyCart may fail: the order stands, and the visitor can empty a cart by hand. It is no matter of whether the caller
+// is still there.
 func (c *checkout) emptyCart(ctx context.Context, user string) {
+	ctx, cancel := chassis.Detached(ctx, afterwardsTimeout)
+	defer cancel()
 	if _, err := c.cart.EmptyCart(ctx, &boutiquev1.EmptyCartRequest{UserId: user}); err != nil {
 		log.Printf("an order was placed and its cart not emptied: %v", err)
 	}
@@ -138,7 +141,7 @@ func (c *checkout) emptyCart(ctx context.Context, user string) {
 // mayBePaid says whether an order that payment refuses has a past: a process that died may have charged it, at another
 // price, and known nothing more of it. To be refunded is a past too: its key is spent. Who cannot be asked may hide one.
 func (c *checkout) mayBePaid(ctx context.Context, id string) bool {
-	ctx, cancel := chassis.Detached(ctx, takeBackTimeout)
+	ctx, cancel := chassis.Detached(ctx, afterwardsTimeout)
 	defer cancel()
 	past, err := c.payment.CountCharges(ctx, &boutiquev1.CountChargesRequest{Key: id})
 	return err != nil || past.Charges > 0 || past.Refunds > 0
@@ -146,7 +149,7 @@ func (c *checkout) mayBePaid(ctx context.Context, id string) bool {
 
 // takeBack undoes whatever the order may have done, and says why it came to nothing.
 func (c *checkout) takeBack(ctx context.Context, id string, why error) error {
-	ctx, cancel := chassis.Detached(ctx, takeBackTimeout)
+	ctx, cancel := chassis.Detached(ctx, afterwardsTimeout)
 	defer cancel()
 	if _, err := c.shipping.Cancel(ctx, &boutiquev1.CancelRequest{OrderId: id}); err != nil {
 		log.Printf("order %s may have been sent: %v", id, err)

@@ -449,6 +449,32 @@ func TestTheDeadlineAndTheTraceGoAlongAndTheTakingBackOutlivesThem(t *testing.T)
 	}
 }
 
+func TestTheCartOfAnOrderThatStandsIsEmptiedAlsoWhenTheCallerHasLeft(t *testing.T) {
+	for _, mode := range []boutiquev1.Mode{boutiquev1.Mode_SYNC, boutiquev1.Mode_EVENT} {
+		n, client := open(t)
+		emptying := n.holds("EmptyCart")
+		ctx, leave := context.WithCancel(soon(t))
+		go func() {
+			<-emptying
+			leave()
+		}()
+		if _, err := client.PlaceOrder(ctx, request(mode, "key")); status.Code(err) != codes.Canceled {
+			t.Fatal(err)
+		}
+		// Whoever asks again hears of the order, and would pay for a cart that is still full a second time.
+		time.Sleep(50 * time.Millisecond)
+		n.release("EmptyCart")
+		if _, err := client.PlaceOrder(soon(t), request(mode, "key")); err != nil {
+			t.Error(mode, err)
+		}
+		n.mu.Lock()
+		if n.cart != nil {
+			t.Errorf("%v: the cart still has %v", mode, n.cart)
+		}
+		n.mu.Unlock()
+	}
+}
+
 func TestInEventModeAFactIsWrittenDownAndNobodyElseIsAsked(t *testing.T) {
 	n, client := open(t)
 	ctx := metadata.AppendToOutgoingContext(soon(t), "traceparent", traceparent)
