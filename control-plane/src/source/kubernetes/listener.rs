@@ -4,7 +4,7 @@
 //! refused alone: its last good content stays in force, and so does everything else. Where that is not known and rights
 //! hang on it, the strictest that it could mean [stands in](super::stand_in) for it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
@@ -37,7 +37,7 @@ pub(super) struct Listener {
 struct Listing {
     seen: HashSet<ObjectName>,
     /// The newest of each object.
-    changes: HashMap<ObjectName, Change>,
+    changes: BTreeMap<ObjectName, Change>,
 }
 
 impl Listener {
