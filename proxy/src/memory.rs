@@ -4,7 +4,9 @@
 //! sidecar's container has one. While it is short of memory little is done at a time, rather than nothing: a limit that
 //! was chosen too low must not end all traffic.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -94,19 +96,17 @@ impl Drop for Place {
 
 /// Looks for as long as the process lasts. `given`: a limit in bytes that it was started with, beside its cgroup's.
 pub async fn watch(given: Option<u64>) {
-    let Some(mut meter) = Meter::find(given) else {
-        return;
+    let meter = match Meter::find(given) {
+        Ok(Some(meter)) => meter,
+        Ok(None) => return,
+        Err(error) => return unknown(&error),
     };
     let (mut policy, mut last, mut asked) = (Policy::default(), Level::Enough, None);
     loop {
         let now = Instant::now();
         let (used, limit) = match meter.read() {
             Ok(read) => read,
-            Err(error) => {
-                tracing::warn!(%error, "the sidecar's memory cannot be measured: nothing is refused for it");
-                SIDECAR.set(Level::Enough);
-                return;
-            }
+            Err(error) => return unknown(&error),
         };
         let Observed { level, give_back } = policy.observe(used, limit);
         SIDECAR.set(level);
@@ -122,6 +122,11 @@ pub async fn watch(given: Option<u64>) {
         }
         sleep(if used < limit / 2 { LOOK } else { CLOSE_LOOK }).await;
     }
+}
+
+fn unknown(error: &io::Error) {
+    tracing::warn!(%error, "the sidecar's memory cannot be measured: nothing is refused for it");
+    SIDECAR.set(Level::Enough);
 }
 
 /// A worker's part in giving back: some allocators know only what is the asking thread's own.
@@ -150,81 +155,101 @@ impl Default for Stock {
 /// Where the limit is, and what of it is used.
 enum Meter {
     /// cgroup v2, in a namespace of its own: the container's. What sockets hold in the kernel is counted, too.
-    Cgroup,
+    Cgroup {
+        limit: Kept,
+        current: Kept,
+        stat: Kept,
+    },
     /// In bytes, and what is resident of the process's own is used.
-    Given(u64),
+    Given { limit: u64, statm: Kept },
 }
 
 impl Meter {
-    fn find(given: Option<u64>) -> Option<Self> {
-        let given = given.filter(|limit| *limit > 0);
-        let cgroup = cgroup::limit().ok().flatten();
+    fn find(given: Option<u64>) -> io::Result<Option<Self>> {
+        let cgroup = Kept::open("/sys/fs/cgroup/memory.max").ok();
+        let allowed = cgroup.as_ref().and_then(|max| cgroup_limit(max).ok());
+        let allowed = allowed.unwrap_or(u64::MAX);
         match (given, cgroup) {
-            (Some(given), Some(cgroup)) if given < cgroup => Some(Self::Given(given)),
-            (_, Some(_)) => Some(Self::Cgroup),
-            (Some(given), None) => Some(Self::Given(given)),
-            (None, None) => None,
+            (Some(limit @ 1..), _) if limit < allowed => {
+                let statm = Kept::open("/proc/self/statm")?;
+                Ok(Some(Self::Given { limit, statm }))
+            }
+            (_, Some(limit)) => Ok(Some(Self::Cgroup {
+                limit,
+                current: Kept::open("/sys/fs/cgroup/memory.current")?,
+                stat: Kept::open("/sys/fs/cgroup/memory.stat")?,
+            })),
+            (_, None) => Ok(None),
         }
     }
 
     /// In bytes: used, limit. A limit may change while the container runs.
-    fn read(&mut self) -> io::Result<(u64, u64)> {
+    fn read(&self) -> io::Result<(u64, u64)> {
         match self {
-            Self::Cgroup => {
-                let limit = cgroup::limit()?.unwrap_or(u64::MAX);
-                Ok((cgroup::used(limit)?, limit))
+            Self::Given { limit, statm } => Ok((resident(&statm.read()?)?, *limit)),
+            Self::Cgroup {
+                limit,
+                current,
+                stat,
+            } => {
+                let limit = cgroup_limit(limit)?;
+                let all = number(&current.read()?)?;
+                // It has the kernel add up what all CPUs know, so it is asked only where it matters.
+                let reclaimable = match all < limit / 2 {
+                    true => 0,
+                    false => reclaimable(&stat.read()?),
+                };
+                Ok((all.saturating_sub(reclaimable), limit))
             }
-            Self::Given(limit) => Ok((resident()?, *limit)),
         }
     }
+}
+
+/// A file that the kernel writes anew for each who reads it. Kept open, so that it can be read when there is no descriptor
+/// left either.
+struct Kept(File);
+
+impl Kept {
+    fn open(path: &str) -> io::Result<Self> {
+        File::open(path).map(Self)
+    }
+
+    fn read(&self) -> io::Result<String> {
+        let mut text = vec![0; 8 * 1024];
+        let length = self.0.read_at(&mut text, 0)?;
+        text.truncate(length);
+        String::from_utf8(text).map_err(|_| io::ErrorKind::InvalidData.into())
+    }
+}
+
+fn cgroup_limit(max: &Kept) -> io::Result<u64> {
+    match max.read()?.trim() {
+        "max" => Ok(u64::MAX),
+        bytes => number(bytes),
+    }
+}
+
+fn number(text: &str) -> io::Result<u64> {
+    let number = text.trim().parse();
+    number.map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// What the kernel would take back first: copies of files, the program's own among them, and what it keeps of names and
+/// the like.
+fn reclaimable(stat: &str) -> u64 {
+    let bytes = |wanted: &str| {
+        let of = |line: &str| line.strip_prefix(wanted)?.strip_prefix(' ')?.parse().ok();
+        stat.lines().find_map(of).unwrap_or(0_u64)
+    };
+    // Shared memory is counted among files, and is nowhere else.
+    bytes("file").saturating_sub(bytes("shmem")) + bytes("slab_reclaimable")
 }
 
 /// What is no copy of a file: the program itself, which the kernel can read again.
-fn resident() -> io::Result<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm")?;
+fn resident(statm: &str) -> io::Result<u64> {
     let pages = |field| statm.split(' ').nth(field)?.parse::<u64>().ok();
-    let pages = pages(1)
-        .zip(pages(2))
-        .map(|(all, of_files)| all.saturating_sub(of_files));
+    let pages = (pages(1).zip(pages(2))).map(|(all, of_files)| all.saturating_sub(of_files));
     Ok(pages.ok_or(io::ErrorKind::InvalidData)? * rustix::param::page_size() as u64)
-}
-
-mod cgroup {
-    use std::fs::read_to_string;
-    use std::io;
-
-    /// `None`: there is none.
-    pub(super) fn limit() -> io::Result<Option<u64>> {
-        match read_to_string("/sys/fs/cgroup/memory.max")?.trim() {
-            "max" => Ok(None),
-            bytes => number(bytes).map(Some),
-        }
-    }
-
-    /// Without what the kernel would take back first. That is looked up only where it matters, because it has the kernel add up
-    /// what all CPUs know.
-    pub(super) fn used(limit: u64) -> io::Result<u64> {
-        let all = number(read_to_string("/sys/fs/cgroup/memory.current")?.trim())?;
-        if all < limit / 2 {
-            return Ok(all);
-        }
-        let stat = read_to_string("/sys/fs/cgroup/memory.stat")?;
-        Ok(all.saturating_sub(reclaimable(&stat)))
-    }
-
-    /// Copies of files, the program's own among them, and what the kernel keeps of names and the like.
-    pub(super) fn reclaimable(stat: &str) -> u64 {
-        let bytes = |wanted: &str| {
-            let of = |line: &str| line.strip_prefix(wanted)?.strip_prefix(' ')?.parse().ok();
-            stat.lines().find_map(of).unwrap_or(0_u64)
-        };
-        // Shared memory is counted among files, and is nowhere else.
-        bytes("file").saturating_sub(bytes("shmem")) + bytes("slab_reclaimable")
-    }
-
-    fn number(text: &str) -> io::Result<u64> {
-        text.parse().map_err(|_| io::ErrorKind::InvalidData.into())
-    }
 }
 
 /// What has been freed, and is kept to be used again.
@@ -262,6 +287,8 @@ mod allocator {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Seek, Write};
+
     use super::*;
 
     fn memory(level: Level) -> &'static Memory {
@@ -305,14 +332,32 @@ mod tests {
     #[test]
     fn what_the_kernel_would_take_back_is_not_in_use() {
         let stat = "anon 8000000\nfile 5000000\nkernel 900000\nshmem 1000000\nfile_mapped 4000000\nslab_reclaimable 300000\n";
-        assert_eq!(cgroup::reclaimable(stat), 4_300_000);
-        assert_eq!(cgroup::reclaimable("anon 8000000\n"), 0);
+        assert_eq!(reclaimable(stat), 4_300_000);
+        assert_eq!(reclaimable("anon 8000000\n"), 0);
+    }
+
+    /// Under an attack there may be no descriptor left, and that is when it matters.
+    #[test]
+    fn what_is_used_can_be_read_when_no_file_can_be_opened_any_more() {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        let kept = Kept::open(file.path().to_str().expect("text")).expect("it is there");
+        for used in ["100\n", "20\n", "3000000\n"] {
+            file.as_file().set_len(0).expect("it is emptied");
+            file.rewind().expect("from its beginning");
+            file.write_all(used.as_bytes()).expect("it is written");
+            let _ = std::fs::remove_file(file.path());
+            assert_eq!(kept.read().expect("it is open"), used);
+        }
     }
 
     #[test]
     fn what_is_resident_is_what_the_kernel_says() {
         let kept = vec![1_u8; 32 << 20];
-        let used = resident().expect("the kernel says it");
+        let meter = Meter::find(Some(1))
+            .expect("it is there")
+            .expect("it is given");
+        let (used, limit) = meter.read().expect("the kernel says it");
+        assert_eq!(limit, 1);
         assert!((32 << 20..16 << 30).contains(&used), "{used}");
         assert_eq!(kept[7], 1);
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
@@ -46,7 +47,11 @@ impl Program {
             .spawn()
             .expect("it starts");
         let deadline = Instant::now() + PATIENCE;
-        while tokio::net::TcpStream::connect(address).await.is_err() {
+        let socket = folder.join("operator.sock");
+        // It opens one after the other.
+        while TcpStream::connect(address).await.is_err()
+            || UnixStream::connect(&socket).await.is_err()
+        {
             assert!(Instant::now() < deadline, "it does not listen");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -152,7 +157,9 @@ async fn a_control_plane_that_is_told_to_stop_does_and_says_so() {
         "its socket is gone"
     );
     let _again = Program::start(folder.path()).await;
-    let kinds = stdout(&weir(folder.path(), &["events", "-o", "json"]).await);
+    let events = weir(folder.path(), &["events", "-o", "json"]).await;
+    assert!(events.status.success(), "{}", stderr(&events));
+    let kinds = stdout(&events);
     assert!(kinds.contains("ControlPlaneStopped"), "{kinds}");
 }
 
