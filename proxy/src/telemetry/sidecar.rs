@@ -88,9 +88,12 @@ pub fn fact_lost() {
 
 /// In bytes.
 pub fn memory(used: u64, limit: u64, level: Level) {
-    let number = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
-    METRICS.sidecar.memory_used.set(number(used));
-    METRICS.sidecar.memory_limit.set(number(limit));
+    METRICS.sidecar.memory_used.set(used.cast_signed());
+    // A limit beyond all memory is none.
+    METRICS
+        .sidecar
+        .memory_limit
+        .set(i64::try_from(limit).unwrap_or(0));
     METRICS.sidecar.memory_pressure.set(level as i64);
 }
 
