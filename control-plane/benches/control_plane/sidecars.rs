@@ -14,16 +14,17 @@ use crate::{CATALOG, CATALOG_ADDRESS, SERVICES, SIDECARS, SUBSCRIPTIONS};
 /// When each sidecar had put a change of the catalog's policy in force.
 pub(crate) type Acks = mpsc::Receiver<Instant>;
 
-/// All of one service account, and so with one certificate.
+/// All of one service account, and each with a certificate of its own: a pod is not believed with another's.
 pub(crate) async fn connect(cluster: &Cluster, address: SocketAddr) -> Acks {
-    let credentials = certified(cluster, address, "frontend-1").await;
     let bundle = world::trust_bundle(cluster.folder.path());
     let (done, acks) = mpsc::channel(SIDECARS * 4);
     for n in 0..SIDECARS {
+        let pod = format!("frontend-{}", n + 1);
+        let credentials = certified(cluster, address, &pod).await;
         let channel = channel(address, &bundle, Some(&credentials))
             .await
             .expect("TLS");
-        let first = hello("boutique", &format!("frontend-{}", n + 1));
+        let first = hello("boutique", &pod);
         let mut stream = Stream::open(channel, first).await.expect("a stream");
         stream.next().await;
         stream.subscribe(CATALOG_ADDRESS).await;
