@@ -137,7 +137,7 @@ impl Workers {
 async fn heartbeat() {
     let mut interval = tokio::time::interval(HEARTBEAT);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut stock = Stock::new();
+    let mut stock = Stock::default();
     loop {
         interval.tick().await;
         stock.tick();

@@ -3,6 +3,9 @@
 //! A layer sees what is below it as one call. So each stands where what it means is true: the breaker above the retries,
 //! because it judges what callers get; the limit above them too, because a request that is retried holds one place; the
 //! gate and the latency below them, because they judge single tries.
+//!
+//! What no policy of a service decides comes before: a request that makes no sense, or for which the sidecar has no memory
+//! (`memory.rs`), is refused in `http.rs`.
 
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};

@@ -15,6 +15,12 @@ use crate::{here, is_committed, oracle, read, root};
 const VERDICTS: &str = "golden/verdicts.jsonl";
 const LEFT: &str = "golden/left-to-the-webhook.txt";
 
+/// What a rule misses there is written, under another name: that is told, and as one mistake.
+const MISSED: [(&str, &str); 2] = [
+    ("words-of-others.yaml", "spec.faults[0].abort"),
+    ("wrong-place.yaml", "spec.rules[0].from[0]"),
+];
+
 #[derive(Debug, Deserialize)]
 struct Fault {
     file: String,
@@ -26,7 +32,7 @@ struct Fault {
 
 #[test]
 fn an_api_server_refuses_what_weir_validate_refuses_in_the_same_words() {
-    let mut told_rules = BTreeSet::new();
+    let (mut told_rules, mut missed) = (BTreeSet::new(), 0);
     for fault in faults() {
         let reading = reading(&fault.file);
         // Of a name that it does not know, YAML 1.1 may have made another: `off` is false.
@@ -43,18 +49,9 @@ fn an_api_server_refuses_what_weir_validate_refuses_in_the_same_words() {
         );
         assert!(there.peek().is_some(), "{place}\nweir validate takes it");
         if fault.from == "Rule" {
-            let same = there
-                .clone()
-                .any(|diagnostic| is_said(diagnostic, &fault.message));
-            // What a rule misses is there under another name: that is one mistake, and is told as one.
-            let misspelt = format!("{field}.");
-            let is_misspelt = there.any(|diagnostic| {
-                let name = path(diagnostic).strip_prefix(&misspelt);
-                let message = &diagnostic.message;
-                name.is_some_and(|name| !name.contains('.'))
-                    && message.starts_with("there is no field")
-            });
-            if is_misspelt && !same {
+            let same = there.any(|diagnostic| is_said(diagnostic, &fault.message));
+            if !same && MISSED.contains(&(name_of(&fault.file), &fault.field)) {
+                missed += 1;
                 continue;
             }
             assert!(
@@ -65,6 +62,7 @@ fn an_api_server_refuses_what_weir_validate_refuses_in_the_same_words() {
             told_rules.insert(fault.message);
         }
     }
+    assert_eq!(missed, MISSED.len(), "all others are told");
     // A rule that no example breaks proves nothing.
     let untold: Vec<_> = crd::rules::all()
         .filter(|rule| {
@@ -178,6 +176,10 @@ fn is_said(diagnostic: &Diagnostic, told: &str) -> bool {
 }
 
 /// Within its object, which may be an item of a List.
+fn name_of(file: &str) -> &str {
+    file.rsplit('/').next().unwrap_or(file)
+}
+
 fn path(diagnostic: &Diagnostic) -> &str {
     let item = diagnostic.path.strip_prefix("items[");
     item.and_then(|rest| rest.split_once("]."))
