@@ -59,7 +59,7 @@ impl Meter {
 
 /// A file that the kernel writes anew for each who reads it. Kept open, so that it can be read when there is no descriptor
 /// left either.
-struct Kept(File);
+pub(super) struct Kept(File);
 
 impl Kept {
     fn open(path: &str) -> io::Result<Self> {
