@@ -57,7 +57,9 @@ const PIECES: [&str; 48] = [
 
 fn check_place(text: &str, diagnostic: &Diagnostic) {
     let body = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let lines: Vec<&str> = body.split('\n').collect();
+    // A carriage return ends a line of YAML by itself, too.
+    let body = body.replace("\r\n", "\n");
+    let lines: Vec<&str> = body.split(['\n', '\r']).collect();
     let labels = diagnostic.secondary.iter().map(|label| &label.at);
     for at in std::iter::once(&diagnostic.at).chain(labels) {
         let line = lines
@@ -104,6 +106,13 @@ proptest! {
         } else {
             prop_assert_eq!(reading.errors.len(), 1);
         }
+    }
+
+    #[test]
+    fn lines_that_end_in_each_way_are_counted_alike(
+        pieces in proptest::collection::vec(proptest::sample::select(&["\r", "\n", "\r\n", "a: ", "'", "\u{b}", "]"][..]), 0..12)
+    ) {
+        check(&pieces.concat());
     }
 
     #[test]
