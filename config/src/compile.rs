@@ -193,14 +193,14 @@ pub fn direct_endpoint(index: &Index, pod: &Pod, address: SocketAddr) -> Endpoin
 pub fn workload(index: &Index, pod: &ObjectName) -> Option<snapshot::Workload> {
     let pod = index.pod(pod)?;
     let mesh = index.mesh_config();
-    let namespace = pod.metadata.namespace();
+    let (namespace, account) = (pod.metadata.namespace(), pod.account());
     let ports = shared::leading(index, pod)
         .into_iter()
         .map(|(number, leading)| {
             let (service, port) = shared::speaker(index, &leading);
             snapshot::Inbound {
                 // Whichever service a caller means, it is the same app: what any of them forbids is forbidden.
-                authorization: authorization::compile(index, namespace, &leading),
+                authorization: authorization::compile(index, &account, &leading),
                 ..inbound(index, service, port, (pod, number))
             }
         });
@@ -222,7 +222,7 @@ pub fn workload(index: &Index, pod: &ObjectName) -> Option<snapshot::Workload> {
             limits: merge::inbound(&of_namespace.inbound(), of_namespace.mode).value,
             priorities: merge::priorities(&of_namespace.inbound(), index.trust_domain()).value,
             rate_limits: merge::rate_limits(&of_namespace.inbound()).value,
-            authorization: authorization::compile(index, namespace, &[]),
+            authorization: authorization::compile(index, &account, &[]),
         },
     })
 }
@@ -239,18 +239,16 @@ pub fn port_behind(index: &Index, key: &ServiceKey, pod: &ObjectName) -> Option<
 pub fn effective_inbound(
     index: &Index,
     key: &ServiceKey,
+    pod: &Pod,
 ) -> Option<Effective<snapshot::InboundLimits>> {
     let name = ObjectName::new(&key.namespace, &key.name);
     let port = service_port(index.service(&name)?, key.port)?;
-    Some(inbound_said(index, &key.namespace, Some((&name, port))))
+    Some(inbound_said(index, pod, Some((&name, port))))
 }
 
-/// The same, on ports of a namespace's pods to which no service leads.
-pub fn effective_inbound_elsewhere(
-    index: &Index,
-    namespace: &str,
-) -> Effective<snapshot::InboundLimits> {
-    inbound_said(index, namespace, None)
+/// The same, on ports of a pod to which no service leads.
+pub fn effective_inbound_elsewhere(index: &Index, pod: &Pod) -> Effective<snapshot::InboundLimits> {
+    inbound_said(index, pod, None)
 }
 
 /// What MeshConfig says beside `defaults`, with who said so: the same for all.
@@ -280,10 +278,10 @@ pub fn effective_mesh(index: &Index) -> Vec<(String, Value, Source)> {
 
 fn inbound_said(
     index: &Index,
-    namespace: &str,
+    pod: &Pod,
     port: Option<(&ObjectName, &ServicePort)>,
 ) -> Effective<snapshot::InboundLimits> {
-    let policies = Policies::of(index, namespace, port);
+    let policies = Policies::of(index, pod.metadata.namespace(), port);
     let inbound = merge::inbound(&policies.inbound(), policies.mode);
     let (mode_from, mode) = policies.mode_said();
     let (mut from, mut fields) = (vec![(MODE.into(), mode_from)], vec![(MODE.into(), mode)]);
@@ -294,7 +292,7 @@ fn inbound_said(
     fields.extend(inbound.fields.into_iter().chain(priorities.fields));
     fields.extend(rates.fields);
     let ports = port.map(|(name, port)| (name.clone(), port));
-    for (field, value, source) in authorization::said(index, namespace, ports.as_slice()) {
+    for (field, value, source) in authorization::said(index, &pod.account(), ports.as_slice()) {
         fields.push((field.clone(), value));
         from.push((field, source));
     }

@@ -41,6 +41,7 @@ pub struct Index {
 
     by_cluster_ip: HashMap<(IpAddr, u16), BTreeSet<ObjectName>>,
     by_pod_ip: HashMap<IpAddr, BTreeSet<ObjectName>>,
+    pods_of_account: HashMap<ObjectName, BTreeSet<ObjectName>>,
     slices_of_service: HashMap<ObjectName, BTreeSet<ObjectName>>,
     services_of_pod: HashMap<ObjectName, BTreeMap<ObjectName, usize>>,
     /// By addresses of endpoints that name no pod, behind which one may be all the same.
@@ -204,6 +205,12 @@ impl Index {
         (self.by_pod_ip.get(&ip)?.iter())
             .filter_map(|name| self.pods.get(name))
             .min_by_key(|pod| pod.is_terminating())
+    }
+
+    /// The pods that run as a service account, by name.
+    pub fn pods_of_account(&self, account: &ObjectName) -> impl Iterator<Item = &Arc<Pod>> {
+        (self.pods_of_account.get(account).into_iter().flatten())
+            .filter_map(|name| self.pods.get(name))
     }
 
     /// The slices of a service, by name.

@@ -131,6 +131,16 @@ fn check_pod(pod: &Pod, found: &mut Vec<Contradiction>) {
 fn check_policy(policy: &ResiliencePolicy, found: &mut Vec<Contradiction>) {
     let spec = &policy.spec;
     check_targets(policy, found);
+    for (index, target) in spec.target_refs.iter().enumerate() {
+        if target.kind == TargetKind::ServiceAccount {
+            let message =
+                "a ServiceAccount says who may call: resilience is of Services and their Namespace";
+            found.push(
+                Contradiction::error(format!("spec.targetRefs[{index}].kind"), message)
+                    .help("name a Service that leads to these workloads, or the Namespace"),
+            );
+        }
+    }
     if spec.outbound.is_none() && spec.inbound.is_none() && spec.routes.is_empty() {
         found.push(
             Contradiction::warning("spec", "this policy changes nothing")
@@ -210,6 +220,13 @@ fn check_targets(policy: &impl Targeting, found: &mut Vec<Contradiction>) {
         }
         if target.kind == TargetKind::Namespace && target.section_name.is_some() {
             let message = "a namespace has no sections: `sectionName` is a port of a Service";
+            found.push(
+                Contradiction::error(format!("{path}.sectionName"), message)
+                    .help("leave it out, or write kind: Service"),
+            );
+        }
+        if target.kind == TargetKind::ServiceAccount && target.section_name.is_some() {
+            let message = "a ServiceAccount has no sections: `sectionName` is a port of a Service";
             found.push(
                 Contradiction::error(format!("{path}.sectionName"), message)
                     .help("leave it out, or write kind: Service"),

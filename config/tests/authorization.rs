@@ -26,6 +26,7 @@ fn policy(name: &str, target: &str, rest: &str) -> String {
 }
 
 const NAMESPACE: &str = "{kind: Namespace, name: boutique}";
+const ACCOUNT: &str = "{kind: ServiceAccount, name: cart}";
 const CART: &str = "{kind: Service, name: cart}";
 const CART_TOO: &str = "{kind: Service, name: cart-too}";
 const GRPC: &str = "{kind: Service, name: cart, sectionName: grpc}";
@@ -43,9 +44,13 @@ fn index(policies: &[String]) -> Index {
     index
 }
 
+fn cart_0() -> ObjectName {
+    ObjectName::new("boutique", "cart-0")
+}
+
 /// Of a port of the pod; 0: of one that no service names.
 fn authorization(policies: &[String], port: u16) -> Option<Authorization> {
-    let workload = compile::workload(&index(policies), &ObjectName::new("boutique", "cart-0"));
+    let workload = compile::workload(&index(policies), &cart_0());
     let workload = workload.expect("there is such a pod");
     let own = workload.ports.into_iter().find(|own| own.port == port);
     own.unwrap_or(workload.default_port).authorization
@@ -92,6 +97,44 @@ fn of_those_that_allow_the_closest_count_and_all_that_deny() {
     );
     assert_eq!(enforced(&[], 7070), "open");
     assert_eq!(enforced(&all[4..5], 8080), "-not-ns +*");
+}
+
+/// Of a queue's consumer, say, there is no Service, and somebody scrapes it.
+#[test]
+fn a_service_account_is_all_ports_of_the_workloads_that_run_as_it() {
+    let all = [
+        policy("ns", NAMESPACE, ANY),
+        policy("svc", CART, ANY),
+        policy("sa", ACCOUNT, ANY),
+        policy("not-sa", ACCOUNT, DENY),
+        policy("other", "{kind: ServiceAccount, name: other}", DENY),
+    ];
+    assert_eq!(enforced(&all, 0), "-not-sa +sa");
+    assert_eq!(enforced(&all, 7070), "-not-sa +svc");
+    assert_eq!(enforced(&all[2..3], 7070), "- +sa");
+    assert_eq!(enforced(&all[4..], 0), "open");
+
+    let first = |target: &str| attachment(&[policy("first", target, ANY), all[1].clone()]);
+    assert_eq!(first(ACCOUNT), Attachment::Accepted);
+    let nobody = "{kind: ServiceAccount, name: nobody}";
+    assert_eq!(first(nobody), Attachment::TargetNotFound);
+}
+
+/// Its right, and that it may be called, is told anew to those alone who run as it.
+#[test]
+fn a_policy_of_a_service_account_touches_its_pods() {
+    let mut index = index(&[]);
+    let text = policy("sa", ACCOUNT, DENY);
+    let policy = parse("test.yaml", &text).expect("a policy").remove(0).value;
+    let reference = policy.reference();
+    let touched = index.apply(policy);
+    let pods = std::collections::BTreeSet::from([cart_0()]);
+    let only = weir_config::index::Touched {
+        pods,
+        ..Default::default()
+    };
+    assert_eq!(touched, only);
+    assert_eq!(index.delete(&reference), only);
 }
 
 /// Two services lead to one port: a policy for either holds, whichever a caller means.
@@ -153,7 +196,9 @@ fn identities_are_whole_and_each_value_says_who_said_it() {
         name: "cart".into(),
         port: 80,
     };
-    let effective = compile::effective_inbound(&index(&policies), &key).expect("a port");
+    let index = index(&policies);
+    let pod = index.pod(&cart_0()).expect("the pod");
+    let effective = compile::effective_inbound(&index, &key, pod).expect("a port");
     let (field, source) = effective.from.last().expect("who said so");
     assert_eq!(field, "inbound.authorization[0]");
     assert_eq!(

@@ -142,6 +142,35 @@ async fn who_may_not_call_is_denied_in_its_own_protocol_on_open_connections_too(
     assert!(metrics.sum("weir_would_deny_total", &by_rule) >= 1.0);
 }
 
+/// Planted bugs that this finds: the policy of the account is nobody's; it is everybody's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_of_a_service_account_holds_on_all_ports_of_who_runs_as_it() {
+    let world = World::with(1, "", &hop("other"));
+    let mut other = http1_over(world.dial_from(Some("other"), "server:80")).await;
+    assert_eq!(get(&mut other, "/").await.status(), 200);
+    let of_account = |account: &str| {
+        format!(
+            "
+apiVersion: weir.dev/v1alpha1
+kind: AuthorizationPolicy
+metadata: {{name: only-caller, namespace: tests}}
+spec:
+  targetRefs: [{{kind: ServiceAccount, name: {account}}}]
+  rules: [{{from: [{{identity: ns/tests/sa/caller}}]}}]
+"
+        )
+    };
+    world.write_policy(&of_account("server"));
+    until(&mut other, 403).await;
+    assert_eq!(grpc_status(&world, "other").await.as_deref(), Some("7"));
+    assert_eq!(echo(&world, "other").await, b"");
+    assert_eq!(grpc_status(&world, "caller").await, None);
+    assert_eq!(echo(&world, "caller").await, b"hello");
+
+    world.write_policy(&of_account("other"));
+    until(&mut other, 200).await;
+}
+
 /// A connection from `from` on which bytes come back as they are: to the opaque port, or by an upgrade.
 async fn opened(world: &World, from: &str, upgrade: bool) -> TcpStream {
     if !upgrade {

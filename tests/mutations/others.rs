@@ -19,6 +19,9 @@ pub(crate) const CONFIG: &[Bug] = bugs! {
             "compile::workload::a_service_without_a_selector_leads_to_the_pods_that_its_slices_list";
     }
     "index/change.rs" {
+        "workloads are not told of a policy of their service account":
+            "touched.pods.extend(pods.cloned());" => "drop(pods.cloned());",
+            "authorization::a_policy_of_a_service_account_touches_its_pods";
         "a sidecar is not told that slices number its port anew":
             "touched.addresses.extend(services.filter(numbered));" => "drop(services.filter(numbered));",
             "compile::change::workloads_whose_port_only_slices_know_by_name_are_told_when_it_is_another";
@@ -98,6 +101,9 @@ pub(crate) const CONFIG: &[Bug] = bugs! {
             "compile::endpoints::a_port_is_opaque_to_callers_when_any_pod_behind_it_says_so_and_to_a_pod_when_it_says_so_itself";
     }
     "compile/authorization.rs" {
+        "a policy of a service account is nobody's":
+            "on(of_account.into())" => "{ let _ = of_account; Vec::new() }",
+            "authorization::a_service_account_is_all_ports_of_the_workloads_that_run_as_it";
         "what only audits is enforced":
             "(with_audits || !is_audit(policy))" => "true",
             "authorization::what_only_audits_is_enforced_nowhere_and_compared_with_what_is";
@@ -162,6 +168,9 @@ pub(crate) const CONTROL_PLANE: &[Bug] = bugs! {
             "source::kubernetes::listener::tests::a_list_that_breaks_off_loses_no_last_good_content";
     }
     "mesh/enforcement.rs" {
+        "every sidecar has to acknowledge a policy of one service account":
+            "pod.is_some_and(|pod| pod.account() == *account)" => "pod.is_some_and(|pod| pod.account() == *account || true)",
+            "mesh::tests::enforcement::sidecars_of_those_who_run_as_a_service_account_stand_before_it";
         "a service that is not there is waited for":
             "published.filter(|it| !it.policy.is_empty())" => "published",
             "mesh::tests::enforcement::nobody_has_to_acknowledge_a_service_that_is_not_there";

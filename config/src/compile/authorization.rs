@@ -13,9 +13,16 @@ use crate::snapshot::{Access, AccessRule, AccessRules, Authorization, Peer};
 /// The service ports that lead to one port of a pod.
 pub(super) type Ports<'a> = [(ObjectName, &'a ServicePort)];
 
-/// `None`: whoever calls may.
-pub(super) fn compile(index: &Index, namespace: &str, ports: &Ports<'_>) -> Option<Authorization> {
-    let levels = levels(index, namespace, ports);
+/// Policies by how close their targets are, the closest first.
+type Levels<'a> = [Vec<&'a AuthorizationPolicy>; 4];
+
+/// Of one port of a pod that runs as `account`. `None`: whoever calls may.
+pub(super) fn compile(
+    index: &Index,
+    account: &ObjectName,
+    ports: &Ports<'_>,
+) -> Option<Authorization> {
+    let levels = levels(index, account, ports);
     let enforced = rules(index, &levels, false);
     let audits = levels.iter().flatten().any(|policy| is_audit(policy));
     let audited = audits.then(|| rules(index, &levels, true));
@@ -27,10 +34,10 @@ pub(super) fn compile(index: &Index, namespace: &str, ports: &Ports<'_>) -> Opti
 /// Each rule that has a say, and who said it.
 pub(super) fn said(
     index: &Index,
-    namespace: &str,
+    account: &ObjectName,
     ports: &Ports<'_>,
 ) -> Vec<(String, Value, Source)> {
-    let levels = levels(index, namespace, ports);
+    let levels = levels(index, account, ports);
     let mut said = Vec::new();
     for policy in levels.iter().flatten() {
         let name = policy.metadata.object_name();
@@ -56,19 +63,15 @@ pub(super) fn said(
     said
 }
 
-/// The closest first.
-fn levels<'a>(
-    index: &'a Index,
-    namespace: &str,
-    ports: &Ports<'_>,
-) -> [Vec<&'a AuthorizationPolicy>; 3] {
+fn levels<'a>(index: &'a Index, account: &ObjectName, ports: &Ports<'_>) -> Levels<'a> {
     let of_ports = ports
         .iter()
         .map(|(service, port)| Target::Port(service.clone(), port.name().to_owned()));
     let of_services = ports
         .iter()
         .map(|(service, _)| Target::Service(service.clone()));
-    let of_namespace = [Target::Namespace(namespace.to_owned())];
+    let of_account = [Target::ServiceAccount(account.clone())];
+    let of_namespace = [Target::Namespace(account.namespace.clone())];
     let on = |targets: Vec<Target>| {
         let mut found: Vec<&AuthorizationPolicy> = Vec::new();
         for policy in targets
@@ -84,6 +87,7 @@ fn levels<'a>(
     [
         on(of_ports.collect()),
         on(of_services.collect()),
+        on(of_account.into()),
         on(of_namespace.into()),
     ]
 }
@@ -92,7 +96,7 @@ fn is_audit(policy: &AuthorizationPolicy) -> bool {
     policy.spec.mode == Some(AuthorizationMode::Audit)
 }
 
-fn rules(index: &Index, levels: &[Vec<&AuthorizationPolicy>; 3], with_audits: bool) -> AccessRules {
+fn rules(index: &Index, levels: &Levels<'_>, with_audits: bool) -> AccessRules {
     let of = |level: &[&AuthorizationPolicy], access: Access| -> Option<Vec<AccessRule>> {
         let counts = |policy: &&&AuthorizationPolicy| {
             policy.spec.action.unwrap_or_default() == access && (with_audits || !is_audit(policy))

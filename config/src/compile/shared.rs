@@ -46,7 +46,7 @@ pub fn exceptions(index: &Index, policy: &ResiliencePolicy, target: &Target) -> 
 fn spoken_for(index: &Index, policy: &ResiliencePolicy, target: &Target) -> Option<Exception> {
     policy.spec.inbound.as_ref()?;
     let (service, section) = match target {
-        Target::Namespace(_) => return None,
+        Target::Namespace(_) | Target::ServiceAccount(_) => return None,
         Target::Service(service) => (service, None),
         Target::Port(service, section) => (service, Some(section)),
     };

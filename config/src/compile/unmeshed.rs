@@ -19,6 +19,11 @@ pub struct Unmeshed {
 /// and whoever knows such a pod's address calls it all the same. Pods that end are not.
 pub fn unmeshed(index: &Index, target: &Target) -> Option<Unmeshed> {
     let mut is_meshed = BTreeMap::new();
+    if let Target::ServiceAccount(account) = target {
+        let pods = index.pods_of_account(account);
+        let stay = pods.filter(|pod| !pod.is_finished() && !pod.is_terminating());
+        is_meshed.extend(stay.map(|pod| (pod.metadata.object_name(), pod.is_meshed_throughout())));
+    }
     for service in services(index, target) {
         let ports = service.spec.ports.iter().filter(|port| port.is_tcp());
         for port in ports.filter(|port| is_meant(target, port)) {
@@ -41,6 +46,7 @@ fn services<'a>(index: &'a Index, target: &Target) -> Vec<&'a Service> {
             let is_own = |it: &&Service| it.metadata.namespace() == namespace;
             services.filter(is_own).collect()
         }
+        Target::ServiceAccount(_) => Vec::new(),
         Target::Service(name) | Target::Port(name, _) => {
             index.service(name).map(AsRef::as_ref).into_iter().collect()
         }
@@ -50,7 +56,7 @@ fn services<'a>(index: &'a Index, target: &Target) -> Vec<&'a Service> {
 fn is_meant(target: &Target, port: &ServicePort) -> bool {
     match target {
         Target::Port(_, name) => port.name() == name,
-        Target::Namespace(_) | Target::Service(_) => true,
+        Target::Namespace(_) | Target::ServiceAccount(_) | Target::Service(_) => true,
     }
 }
 

@@ -16,6 +16,8 @@ use crate::snapshot::{Access, Protocol, ServiceKey};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Target {
     Namespace(String),
+    /// The workloads that run as it.
+    ServiceAccount(ObjectName),
     Service(ObjectName),
     /// A port of a service, by the port's name.
     Port(ObjectName, String),
@@ -153,7 +155,7 @@ impl Index {
     /// Faults add up, so no policy takes a target from another.
     fn fault_attachment(&self, target: &Target) -> Attachment {
         let service = match target {
-            Target::Namespace(_) => None,
+            Target::Namespace(_) | Target::ServiceAccount(_) => None,
             Target::Service(service) | Target::Port(service, _) => Some(service),
         };
         let opaque = |port: &ServicePort| {
@@ -172,7 +174,7 @@ impl Index {
     }
 
     /// What denies holds wherever it is attached. Of what allows, that of a port wins over that of its Service; what is
-    /// for a whole namespace is left the ports that no Service names.
+    /// for workloads or for a whole namespace is left the ports that no Service names.
     fn authorization_attachment(
         &self,
         policy: &AuthorizationPolicy,
@@ -210,10 +212,10 @@ impl Index {
         }
     }
 
-    /// The TCP ports of a Service, or the one that is named; none of a namespace.
+    /// The TCP ports of a Service, or the one that is named; none of what is no Service.
     fn ports_of(&self, target: &Target) -> Vec<&ServicePort> {
         let (service, named) = match target {
-            Target::Namespace(_) => return Vec::new(),
+            Target::Namespace(_) | Target::ServiceAccount(_) => return Vec::new(),
             Target::Service(service) => (service, None),
             Target::Port(service, port) => (service, Some(port)),
         };
@@ -226,7 +228,7 @@ impl Index {
     /// Why nobody calls a target by an address of its own.
     pub fn no_address(&self, target: &Target) -> Option<NoAddress> {
         match target {
-            Target::Namespace(_) => None,
+            Target::Namespace(_) | Target::ServiceAccount(_) => None,
             Target::Service(service) | Target::Port(service, _) => {
                 self.services.get(service)?.spec.no_address()
             }
@@ -256,6 +258,11 @@ impl Index {
         let (service, named) = match target {
             // Namespaces are not read: one that holds a policy exists.
             Target::Namespace(_) => return None,
+            // Accounts are not read either; one as which nothing runs guards nothing.
+            Target::ServiceAccount(account) => {
+                let nobody = !self.pods_of_account.contains_key(account);
+                return nobody.then_some(Attachment::TargetNotFound);
+            }
             Target::Service(service) => (service, None),
             Target::Port(service, port) => (service, Some(port)),
         };
@@ -284,12 +291,13 @@ fn each(
 
 impl Target {
     pub fn of(policy: &impl Targeting, target: &TargetRef) -> Self {
-        let service = ObjectName::new(policy.metadata().namespace(), &target.name);
+        let named = ObjectName::new(policy.metadata().namespace(), &target.name);
         match (target.kind, &target.section_name) {
             // Its own namespace is the only one it may name, which validation has seen to.
-            (TargetKind::Namespace, _) => Self::Namespace(service.namespace),
-            (TargetKind::Service, None) => Self::Service(service),
-            (TargetKind::Service, Some(port)) => Self::Port(service, port.clone()),
+            (TargetKind::Namespace, _) => Self::Namespace(named.namespace),
+            (TargetKind::ServiceAccount, _) => Self::ServiceAccount(named),
+            (TargetKind::Service, None) => Self::Service(named),
+            (TargetKind::Service, Some(port)) => Self::Port(named, port.clone()),
         }
     }
 

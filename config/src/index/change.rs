@@ -42,11 +42,18 @@ impl Index {
                 self.add_slice(Arc::new(it), &mut touched);
             }
             Resource::Pod(it) => self.add_pod(Arc::new(it), &mut touched),
-            Resource::ResiliencePolicy(it) => touched.targets(self.policies.insert(Arc::new(it))),
-            Resource::AuthorizationPolicy(it) => {
-                touched.targets(self.authorizations.insert(Arc::new(it)));
+            Resource::ResiliencePolicy(it) => {
+                let targets = self.policies.insert(Arc::new(it));
+                self.touch_targets(targets, &mut touched);
             }
-            Resource::FaultPolicy(it) => touched.targets(self.faults.insert(Arc::new(it))),
+            Resource::AuthorizationPolicy(it) => {
+                let targets = self.authorizations.insert(Arc::new(it));
+                self.touch_targets(targets, &mut touched);
+            }
+            Resource::FaultPolicy(it) => {
+                let targets = self.faults.insert(Arc::new(it));
+                self.touch_targets(targets, &mut touched);
+            }
             Resource::MeshConfig(it) => {
                 touched.everything = true;
                 self.mesh_configs.insert(reference.name, Arc::new(it));
@@ -73,9 +80,18 @@ impl Index {
             Kind::Service => self.remove_service(name, &mut touched),
             Kind::EndpointSlice => self.remove_slice(name, &mut touched),
             Kind::Pod => self.remove_pod(name, &mut touched),
-            Kind::ResiliencePolicy => touched.targets(self.policies.remove(name)),
-            Kind::FaultPolicy => touched.targets(self.faults.remove(name)),
-            Kind::AuthorizationPolicy => touched.targets(self.authorizations.remove(name)),
+            Kind::ResiliencePolicy => {
+                let targets = self.policies.remove(name);
+                self.touch_targets(targets, &mut touched);
+            }
+            Kind::FaultPolicy => {
+                let targets = self.faults.remove(name);
+                self.touch_targets(targets, &mut touched);
+            }
+            Kind::AuthorizationPolicy => {
+                let targets = self.authorizations.remove(name);
+                self.touch_targets(targets, &mut touched);
+            }
             Kind::MeshConfig => {
                 touched.everything = self.mesh_configs.remove(name).is_some();
             }
@@ -250,6 +266,8 @@ impl Index {
         for ip in own_addresses(&pod) {
             self.by_pod_ip.entry(ip).or_default().insert(name.clone());
         }
+        let of_account = self.pods_of_account.entry(pod.account()).or_default();
+        of_account.insert(name.clone());
         self.touch_pod(&pod, touched);
         self.pods.insert(name, pod);
     }
@@ -261,7 +279,27 @@ impl Index {
         for ip in own_addresses(&pod) {
             forget(&mut self.by_pod_ip, &ip, name);
         }
+        forget(&mut self.pods_of_account, &pod.account(), name);
         self.touch_pod(&pod, touched);
+    }
+
+    /// What a policy is, or was, attached to.
+    fn touch_targets(&self, targets: Vec<Target>, touched: &mut Touched) {
+        for target in targets {
+            match target {
+                Target::Namespace(namespace) => {
+                    touched.namespaces.insert(namespace);
+                }
+                // Its inbound half changes the workloads behind the service.
+                Target::Service(service) | Target::Port(service, _) => {
+                    touched.service_itself(&service);
+                }
+                Target::ServiceAccount(account) => {
+                    let pods = self.pods_of_account.get(&account).into_iter().flatten();
+                    touched.pods.extend(pods.cloned());
+                }
+            }
+        }
     }
 
     /// Its identity and whether it is draining are part of its services' endpoints.
@@ -287,21 +325,6 @@ impl Touched {
     fn service_itself(&mut self, name: &ObjectName) {
         self.services.insert(name.clone());
         self.addresses.insert(name.clone());
-    }
-
-    /// What a policy is, or was, attached to.
-    fn targets(&mut self, targets: Vec<Target>) {
-        for target in targets {
-            match target {
-                Target::Namespace(namespace) => {
-                    self.namespaces.insert(namespace);
-                }
-                // Its inbound half changes the workloads behind the service.
-                Target::Service(service) | Target::Port(service, _) => {
-                    self.service_itself(&service);
-                }
-            }
-        }
     }
 }
 

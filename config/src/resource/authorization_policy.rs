@@ -22,8 +22,9 @@ impl Targeting for AuthorizationPolicy {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AuthorizationPolicySpec {
-    /// What it applies to, in its own namespace. Policies that deny hold wherever they apply; of those that allow, the ones
-    /// of a port win over those of its Service, and these over those of the Namespace.
+    /// What it applies to, in its own namespace: Services, a ServiceAccount (all ports of the workloads that run as it) or
+    /// the Namespace. Policies that deny hold wherever they apply; of those that allow, the ones of a port win over those
+    /// of its Service, these over those of the ServiceAccount, and these over those of the Namespace.
     #[schemars(length(min = 1, max = 16))]
     pub target_refs: Vec<TargetRef>,
     /// Enforce, or Audit: count what would be denied, and let it pass. Enforce when absent.

@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::Metadata;
 use super::null::or_empty;
+use super::{Metadata, ObjectName};
 use crate::units::PortRanges;
 
 /// A pod is in the mesh when a container or init container has this name, and is the injector's: a user's own may be called so.
@@ -141,6 +141,12 @@ impl Pod {
         self.is_meshed() && !self.skips_inbound(port)
     }
 
+    /// The same of all ports that its app may open.
+    pub fn is_meshed_throughout(&self) -> bool {
+        let skipped = self.skip_inbound_ports_said().and_then(Result::ok);
+        self.is_meshed() && skipped.is_none_or(|ports| ports.is_empty())
+    }
+
     /// Whether connections to a port pass by the sidecar; an annotation that cannot be read says nothing.
     pub fn skips_inbound(&self, port: u16) -> bool {
         let said = self.skip_inbound_ports_said().and_then(Result::ok);
@@ -158,6 +164,11 @@ impl Pod {
     pub fn identity(&self, trust_domain: &str) -> String {
         let (namespace, account) = (self.metadata.namespace(), self.service_account());
         format!("spiffe://{trust_domain}/ns/{namespace}/sa/{account}")
+    }
+
+    /// The service account as which it runs.
+    pub fn account(&self) -> ObjectName {
+        ObjectName::new(self.metadata.namespace(), self.service_account())
     }
 
     /// Where it runs; `None`: nowhere yet.

@@ -15,7 +15,7 @@ pub trait Targeting {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TargetRef {
-    /// Empty for Service and Namespace, so it may be left out.
+    /// Empty for all kinds, so it may be left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 0))]
     pub group: Option<String>,
@@ -34,6 +34,8 @@ pub struct TargetRef {
 pub enum TargetKind {
     Service,
     Namespace,
+    /// The workloads that run as it, and so have its identity.
+    ServiceAccount,
 }
 
 /// Which calls a route is for.

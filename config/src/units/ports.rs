@@ -12,6 +12,10 @@ pub struct PortRanges(Vec<RangeInclusive<u16>>);
 const RANGES_MAX: usize = 64;
 
 impl PortRanges {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub fn contains(&self, port: u16) -> bool {
         self.0.iter().any(|range| range.contains(&port))
     }

@@ -16,13 +16,19 @@ const DELAY_MAX: Duration = Duration::from_secs(600);
 pub(super) fn check(policy: &FaultPolicy, found: &mut Vec<Contradiction>) {
     check_targets(policy, found);
     for (index, target) in policy.spec.target_refs.iter().enumerate() {
-        if target.kind == TargetKind::Namespace {
-            let message = "faults are for the Services that are named, not for a whole namespace";
-            found.push(
-                Contradiction::error(format!("spec.targetRefs[{index}].kind"), message)
-                    .help("name them one by one, such as {kind: Service, name: payment}"),
-            );
-        }
+        let message = match target.kind {
+            TargetKind::Service => continue,
+            TargetKind::Namespace => {
+                "faults are for the Services that are named, not for a whole namespace"
+            }
+            TargetKind::ServiceAccount => {
+                "faults are for the Services that are named, not for who runs as a ServiceAccount"
+            }
+        };
+        found.push(
+            Contradiction::error(format!("spec.targetRefs[{index}].kind"), message)
+                .help("name them one by one, such as {kind: Service, name: payment}"),
+        );
     }
     check_end(policy, found);
     let faults = &policy.spec.faults;

@@ -1,7 +1,7 @@
 //! Names: what Kubernetes would refuse is refused here too, with the reason.
 
 use super::Contradiction;
-use crate::resource::{Resource, Targeting};
+use crate::resource::{Resource, TargetKind, Targeting};
 
 const SUBDOMAIN_MAX: usize = 253;
 const LABEL_MAX: usize = 63;
@@ -70,8 +70,15 @@ pub(super) fn wrong_subdomain(path: &str, name: &str) -> Contradiction {
 fn check_targets(policy: &impl Targeting, found: &mut Vec<Contradiction>) {
     for (index, target) in policy.target_refs().iter().enumerate() {
         let path = format!("spec.targetRefs[{index}]");
-        if !is_label(&target.name) {
-            found.push(wrong_label(&format!("{path}.name"), &target.name));
+        let name = format!("{path}.name");
+        match target.kind {
+            TargetKind::ServiceAccount if !is_subdomain(&target.name) => {
+                found.push(wrong_subdomain(&name, &target.name));
+            }
+            TargetKind::Service | TargetKind::Namespace if !is_label(&target.name) => {
+                found.push(wrong_label(&name, &target.name));
+            }
+            _ => {}
         }
         let port = target.section_name.as_deref();
         if let Some(port) = port.filter(|port| !is_label(port)) {

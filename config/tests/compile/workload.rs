@@ -144,7 +144,8 @@ fn the_limit_of_one_key_is_looked_at_before_that_of_all_wherever_it_is_written()
         (RateLimitKey::Total, 50, 50),
     ];
     assert_eq!(said, expected);
-    let effective = compile::effective_inbound(&index, &cart()).expect("the cart");
+    let pod = index.pod(&name("cart-0")).expect("the pod");
+    let effective = compile::effective_inbound(&index, &cart(), pod).expect("the cart");
     let source = (effective.from.iter()).find(|(field, _)| field == "inbound.rateLimits");
     let (_, source) = source.expect("somebody says so");
     assert_eq!(source.to_string(), "ResiliencePolicy boutique/own");

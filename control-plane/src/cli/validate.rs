@@ -10,7 +10,7 @@ use weir_config::diagnostic::Excerpt;
 use weir_config::index::{Attachment, Index, Parent, ROUTES_MAX, Target, Unresolved};
 use weir_config::pattern::PATTERNS_MAX;
 use weir_config::resource::{
-    FaultPolicy, GatewayRoute, ObjectName, ResiliencePolicy, TargetRef, Targeting,
+    FaultPolicy, GatewayRoute, ObjectName, ResiliencePolicy, TargetKind, TargetRef, Targeting,
 };
 use weir_config::units::Moment;
 use weir_config::{Diagnostic, Kind, Resource, ResourceRef, Severity, compile, read_bytes};
@@ -308,10 +308,12 @@ impl Found {
     ) -> Vec<Diagnostic> {
         let told = attachments.into_iter().filter_map(|(target, attachment)| {
             let service = ObjectName::new(&reference.name.namespace, &target.name);
-            let target = &target.name;
+            let (kind, target) = (target.kind, &target.name);
             let why = match attachment {
                 Attachment::Accepted => return None,
                 Attachment::TargetNotFound if self.is_refused(&service) => return None,
+                // Most pods are of Deployments and the like, which are not read.
+                Attachment::TargetNotFound if kind == TargetKind::ServiceAccount => return None,
                 Attachment::TargetNotFound => {
                     format!("targets {target}, which none of these files has")
                 }

@@ -23,6 +23,7 @@ impl Mesh {
         let state = self.state();
         let mut values = Vec::new();
         let own = compile::workload(&state.index, pod)?;
+        let itself = state.index.pod(pod)?;
         for (field, said, source) in compile::effective_mesh(&state.index) {
             values.push(value("", WHOLE_MESH, (field, said), &source));
         }
@@ -47,14 +48,14 @@ impl Mesh {
                 });
             }
             let holds = |field: &str| another.is_none() || field.contains("uthorization");
-            if let Some(effective) = compile::effective_inbound(&state.index, &key) {
+            if let Some(effective) = compile::effective_inbound(&state.index, &key, itself) {
                 let told = effective.fields.into_iter().zip(effective.from);
                 let told = told.filter(|((field, _), _)| holds(field));
                 let key = key.to_string();
                 values.extend(told.map(|(field, from)| value(INBOUND, &key, field, &from.1)));
             }
         }
-        let elsewhere = compile::effective_inbound_elsewhere(&state.index, &pod.namespace);
+        let elsewhere = compile::effective_inbound_elsewhere(&state.index, itself);
         let told = elsewhere.fields.into_iter().zip(elsewhere.from);
         values.extend(told.map(|(field, from)| value(INBOUND, OTHER_PORTS, field, &from.1)));
         for key in state.board.services_of(pod) {

@@ -218,6 +218,8 @@ impl State {
         let covers = move |key: &&ServiceKey| match target {
             None => true,
             Some(Target::Namespace(namespace)) => key.namespace == *namespace,
+            // By whom a service is served says nothing of how it is called.
+            Some(Target::ServiceAccount(_)) => false,
             Some(Target::Service(service)) => of(service, key),
             Some(Target::Port(service, port)) => {
                 let ports = self.index.service(service).map(|it| &it.spec.ports);
@@ -231,6 +233,10 @@ impl State {
     fn stands_before(&self, pod: &ObjectName, target: &Target) -> bool {
         match target {
             Target::Namespace(namespace) => pod.namespace == *namespace,
+            Target::ServiceAccount(account) => {
+                let pod = self.index.pod(pod);
+                pod.is_some_and(|pod| pod.account() == *account)
+            }
             Target::Service(service) | Target::Port(service, _) => {
                 let pod = self.index.pod(pod);
                 pod.is_some_and(|pod| self.index.services_before(pod).contains(service))

@@ -135,6 +135,20 @@ async fn a_service_beside_a_mistake_or_with_one_is_not_missing() {
     assert!(!told.contains("none of these files has"), "{told}");
 }
 
+/// Who runs as one is said by Deployments and the like, which are not read.
+#[tokio::test]
+async fn a_policy_of_a_service_account_has_its_target_whoever_is_in_the_files() {
+    let folder = folder();
+    let of_account = "apiVersion: weir.dev/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {name: consumer, namespace: boutique}\n\
+                      spec: {targetRefs: [{kind: ServiceAccount, name: consumer}], rules: [{from: [{namespace: monitoring}]}]}\n";
+    let texts = [service("cart", "10.0.0.1"), of_account.to_owned()];
+    write(folder.path(), "services.yaml", &texts.join("---\n"));
+    let fine = validate(folder.path(), &["services.yaml"]).await;
+    let told = stderr(&fine);
+    assert_eq!(fine.status.code(), Some(0), "{told}");
+    assert!(!told.contains("none of these files has"), "{told}");
+}
+
 #[tokio::test]
 async fn what_is_said_of_several_files_is_an_object_a_line_too() {
     let folder = folder();

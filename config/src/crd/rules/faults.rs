@@ -20,6 +20,15 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         on: "FaultPolicySpec",
+        field: "targetRefs",
+        holds: "self.targetRefs.all(target, target.kind != 'ServiceAccount')",
+        message: Plainly(
+            "faults are for the Services that are named, not for who runs as a ServiceAccount",
+        ),
+        help: "name them one by one, such as {kind: Service, name: payment}",
+    },
+    Rule {
+        on: "FaultPolicySpec",
         field: "",
         holds: "has(self.endsAt) || has(self.duration)",
         message: Plainly("a fault needs an end"),

@@ -19,6 +19,22 @@ pub(super) const RULES: &[Rule] = &[
         help: "leave it out, or write kind: Service",
     },
     Rule {
+        on: "TargetRef",
+        field: "sectionName",
+        holds: "self.kind != 'ServiceAccount' || !has(self.sectionName)",
+        message: Plainly("a ServiceAccount has no sections: `sectionName` is a port of a Service"),
+        help: "leave it out, or write kind: Service",
+    },
+    Rule {
+        on: "ResiliencePolicySpec",
+        field: "targetRefs",
+        holds: "self.targetRefs.all(target, target.kind != 'ServiceAccount')",
+        message: Plainly(
+            "a ServiceAccount says who may call: resilience is of Services and their Namespace",
+        ),
+        help: "name a Service that leads to these workloads, or the Namespace",
+    },
+    Rule {
         on: "GrpcMatch",
         field: "service",
         holds: r"self.service.matches('^[A-Za-z_][A-Za-z0-9_]*(\\.[A-Za-z_][A-Za-z0-9_]*)*$')",

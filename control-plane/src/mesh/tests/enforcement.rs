@@ -186,6 +186,7 @@ fn of_pods_without_a_sidecar_only_what_is_for_them_is_told() {
         policy(access, "one", "Service, name: a", rights),
         policy(access, "web", "Service, name: a, sectionName: web", rights),
         policy(access, "lost", "Service, name: b", rights),
+        policy(access, "account", "ServiceAccount, name: default", rights),
         policy(resilience, "one", "Service, name: a", limits),
         policy(
             resilience,
@@ -223,10 +224,52 @@ fn of_pods_without_a_sidecar_only_what_is_for_them_is_told() {
         "nothing is said for these pods"
     );
     assert_eq!(told(access, "lost"), None);
+    let of_account = Some(("by old out".to_owned(), 4));
+    assert_eq!(told(access, "account"), of_account, "as the other two run");
     mesh.change(apply(
         &[pod("out", "", sidecar), pod("by", "", sidecar)].join("---\n"),
     ));
     assert_eq!(told(access, "one"), None);
+}
+
+#[test]
+fn sidecars_of_those_who_run_as_a_service_account_stand_before_it() {
+    use weir_config::ResourceRef;
+    use weir_config::index::Attachment;
+
+    use crate::breakers::NotClosed;
+
+    let mesh = mesh();
+    let pod = |name: &str, account: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: shop}}\n\
+             spec: {{serviceAccountName: {account}, initContainers: [{{name: weir-proxy, env: [{{name: WEIR_POD_NAME}}]}}]}}\n"
+        )
+    };
+    let policy = "apiVersion: weir.dev/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {name: it, namespace: shop}\n\
+                  spec: {targetRefs: [{kind: ServiceAccount, name: consumer}], rules: [{from: [{namespace: shop}]}]}\n";
+    let resource = ResourceRef {
+        kind: weir_config::Kind::AuthorizationPolicy,
+        name: ObjectName::new("shop", "it"),
+    };
+    let fares = || {
+        let found = mesh.enforcement(&resource, &NotClosed::default());
+        let found = found.expect("it is in force").remove(0);
+        (found.attachment, found.proxies, found.acknowledged)
+    };
+    mesh.change(apply(&[&pod("other", "other"), policy].join("---\n")));
+    let other = mesh.join(&ObjectName::new("shop", "other"));
+    assert_eq!(fares(), (Attachment::TargetNotFound, 0, 0));
+    mesh.change(apply(&pod("p", "consumer")));
+    let member = mesh.join(&ObjectName::new("shop", "p"));
+    assert_eq!(fares(), (Attachment::Accepted, 1, 0));
+    let news = member.collect(&member.mailbox().take());
+    member.acknowledged(&Held {
+        workload: news.workload,
+        ..Held::default()
+    });
+    assert_eq!(fares(), (Attachment::Accepted, 1, 1));
+    drop(other);
 }
 
 /// Its callers waited for it, and a policy of the whole namespace was never said to be in force with them.

@@ -328,7 +328,12 @@ impl Dice {
 
     fn authorization(&mut self) -> Value {
         let metadata = self.own_metadata();
-        let mut spec = json!({ "targetRefs": self.targets(true, &metadata) });
+        let mut targets = self.targets(true, &metadata);
+        if self.chance(25) {
+            targets =
+                json!([{ "kind": "ServiceAccount", "name": self.one(&["one", "two", "default"]) }]);
+        }
+        let mut spec = json!({ "targetRefs": targets });
         let from = json!([{ "namespace": self.one(&NAMESPACES) }]);
         spec["rules"] = match self.0.u8(..3) {
             0 => json!([{ "from": from, "to": [{ "http": { "pathPrefix": "/x" } }] }]),
