@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::resource::{
     AuthorizationPolicy, EndpointSlice, FaultPolicy, GrpcRoute, HttpRoute, Kind, MeshConfig,
-    ObjectName, Pod, ReferenceGrant, ResiliencePolicy, Resource, ResourceRef, Service,
+    NoAddress, ObjectName, Pod, ReferenceGrant, ResiliencePolicy, Resource, ResourceRef, Service,
 };
 use crate::snapshot::ServiceKey;
 
@@ -229,6 +229,12 @@ impl Index {
             name.namespace == namespace && service.is_some_and(|it| it.spec.selector.is_empty())
         });
         services.extend(listing.cloned());
+        // Whoever made one of another type into it may have left its selector there.
+        services.retain(|name| {
+            let leads_away =
+                |it: &Arc<Service>| it.spec.no_address() == Some(NoAddress::ExternalName);
+            !self.services.get(name).is_some_and(leads_away)
+        });
         services
     }
 

@@ -11,6 +11,9 @@ pub(crate) const CONFIG: &[Bug] = bugs! {
             "compile::outbound::a_route_is_laid_over_what_holds_for_all_calls";
     }
     "index.rs" {
+        "a service of type ExternalName speaks for the pods that it selects":
+            "!self.services.get(name).is_some_and(leads_away)" => "{ let _ = (name, leads_away); true }",
+            "compile::workload::a_service_of_type_external_name_leads_to_no_pod_whatever_it_selects";
         "what is said of a service without a selector holds nowhere":
             "services.extend(listing.cloned());" => "drop(listing);",
             "compile::workload::a_service_without_a_selector_leads_to_the_pods_that_its_slices_list";

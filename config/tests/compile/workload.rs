@@ -174,6 +174,26 @@ fn an_identity_in_a_priority_is_one_of_this_mesh_unless_it_says_otherwise() {
     assert!(rules[0].matches.is_none() && rules[1].matches.is_some());
 }
 
+/// Kubernetes ignores its selector, which stays behind where a Service is patched to be of that type.
+#[test]
+fn a_service_of_type_external_name_leads_to_no_pod_whatever_it_selects() {
+    let moved = |kind: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: a-cart, namespace: boutique}}, \
+              spec: {{type: {kind}, externalName: cart.example, selector: {{app: cart}}, ports: [{{port: 7443, targetPort: 7443}}]}}}}"
+        )
+    };
+    let leads = |index: &Index| {
+        let workload = compile::workload(index, &name("cart-0")).expect("the pod");
+        workload.ports.iter().any(|it| it.port == 7443)
+    };
+    let mut index = index(&[SHOP, &moved("ClusterIP")]);
+    assert!(leads(&index));
+    let touched = index.apply(resources(&moved("ExternalName")).remove(0));
+    assert!(touched.addresses.contains(&name("a-cart")), "{touched:?}");
+    assert!(!leads(&index));
+}
+
 /// As of an operator that keeps the slices of its primary itself: what was said of who may call such a Service held nowhere,
 /// for its pods were looked for by a selector alone.
 #[test]
