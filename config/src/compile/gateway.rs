@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::index::Index;
 use crate::merge::Source;
-use crate::resource::{GatewayRoute, GrpcRoute, HttpRoute, ServicePort};
+use crate::resource::{GatewayRoute, GrpcRoute, HttpRoute, ObjectName, ServicePort};
 use crate::snapshot::{PathCondition, Protocol, Routing, Rule, RuleMatch, ServiceKey};
 
 use precedence::Precedence;
@@ -35,15 +35,26 @@ pub(super) fn compile(
     if protocol == Protocol::Opaque {
         return Vec::new(); // where nobody looks for calls, none can be told from another
     }
+    let parent = ObjectName::new(&key.namespace, &key.name);
     let mut drafts: BTreeMap<Option<String>, Draft> = BTreeMap::new();
     let callers = |namespace: &str| (namespace != key.namespace).then(|| namespace.to_owned());
     for (age, route) in index.grpc_routes_on(key, port).into_iter().enumerate() {
         let draft = drafts.entry(callers(route.metadata.namespace()));
-        draft.or_default().add_grpc(index, route, age);
+        let compiler = Compiler {
+            index,
+            route,
+            parent: &parent,
+        };
+        draft.or_default().add_grpc(&compiler, age);
     }
     for (age, route) in index.http_routes_on(key, port).into_iter().enumerate() {
         let draft = drafts.entry(callers(route.metadata.namespace()));
-        draft.or_default().add_http(index, route, age);
+        let compiler = Compiler {
+            index,
+            route,
+            parent: &parent,
+        };
+        draft.or_default().add_http(&compiler, age);
     }
     let mut routings = Vec::with_capacity(drafts.len());
     for (callers, draft) in drafts {
@@ -54,8 +65,8 @@ pub(super) fn compile(
 }
 
 impl Draft {
-    fn add_http(&mut self, index: &Index, route: &HttpRoute, age: usize) {
-        let compiler = Compiler { index, route };
+    fn add_http(&mut self, compiler: &Compiler<HttpRoute>, age: usize) {
+        let route = compiler.route;
         for (place, said) in route.spec.rules.iter().enumerate() {
             let number = self.rules.len();
             for matches in rule::http_matches(said, number) {
@@ -66,8 +77,8 @@ impl Draft {
         }
     }
 
-    fn add_grpc(&mut self, index: &Index, route: &GrpcRoute, age: usize) {
-        let compiler = Compiler { index, route };
+    fn add_grpc(&mut self, compiler: &Compiler<GrpcRoute>, age: usize) {
+        let route = compiler.route;
         for (place, said) in route.spec.rules.iter().enumerate() {
             let number = self.rules.len();
             for matches in rule::grpc_matches(said, number) {

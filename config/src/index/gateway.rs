@@ -199,17 +199,19 @@ impl Index {
         found
     }
 
-    /// Whom a reference of a route means.
+    /// Whom a reference of a route means for calls to `parent`, one of its own. `None`: one that is no Service.
     pub fn resolve<R: GatewayRoute>(
         &self,
         route: &R,
+        parent: Option<&ObjectName>,
         backend: &BackendRef,
     ) -> Result<ServiceKey, Unresolved> {
         if !backend.is_service() {
             return Err(Unresolved::InvalidKind);
         }
         let service = backend.service(route.metadata().namespace());
-        if !self.lets_in(route, &service) {
+        // Nobody needs leave to go where he is called to anyway: a consumer's route may name its parent (GEP-1294).
+        if parent != Some(&service) && !self.lets_in(route, &service) {
             return Err(Unresolved::RefNotPermitted);
         }
         let key = ServiceKey {
@@ -227,12 +229,10 @@ impl Index {
         }
     }
 
-    /// Nobody needs leave to go where he is called to anyway: a consumer's route may name its parent (GEP-1294).
     fn lets_in<R: GatewayRoute>(&self, route: &R, service: &ObjectName) -> bool {
         let (kind, namespace) = (R::KIND.name(), route.metadata().namespace());
         let mut grants = self.grants.values();
         service.namespace == namespace
-            || route.services().any(|(_, parent)| parent == *service)
             || grants.any(|grant| {
                 grant.metadata.namespace() == service.namespace
                     && grant.permits(kind, namespace, &service.name)

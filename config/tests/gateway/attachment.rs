@@ -48,7 +48,7 @@ spec:
         let route = index.http_route(&ObjectName::new("boutique", "cart"));
         let route = route.expect("it is there").clone();
         let resolved =
-            (route.backend_refs().into_iter()).map(|it| index.resolve(&*route, it).err());
+            (route.backend_refs().into_iter()).map(|it| index.resolve(&*route, None, it).err());
         resolved.collect::<Vec<_>>()
     };
     let mut index = index(&format!("{SERVICES}{route}"));
@@ -198,7 +198,7 @@ fn a_backend_may_be_headless_and_no_other_name() {
         let index = index(&format!("{services}{yaml}"));
         let route = index.http_route(&ObjectName::new("boutique", "it"));
         let route = route.expect("it is there").clone();
-        let resolved = index.resolve(&*route, route.backend_refs()[0]);
+        let resolved = index.resolve(&*route, None, route.backend_refs()[0]);
         let sent = routing(&index)[0].rules[0].backends[0].to.is_some();
         (resolved.err(), sent)
     };
@@ -363,7 +363,7 @@ fn the_canary_of_the_shop_is_in_order() {
     let route = route.expect("it is there");
     assert_eq!(index.parents(&**route)[0].1, Parent::Accepted);
     for backend in route.backend_refs() {
-        assert!(index.resolve(&**route, backend).is_ok());
+        assert!(index.resolve(&**route, None, backend).is_ok());
     }
     let key = ServiceKey {
         namespace: "boutique".into(),
@@ -385,7 +385,9 @@ fn a_consumers_route_may_send_calls_to_its_own_parent_without_a_grant() {
     let index = index(&format!("{SERVICES}{yaml}"));
     let route = index.http_route(&ObjectName::new("canary", "r"));
     let route = route.expect("it is there");
-    let resolved = (route.backend_refs().into_iter()).map(|it| index.resolve(&**route, it));
+    let parent = ObjectName::new("boutique", "cart");
+    let resolve = |it| index.resolve(&**route, Some(&parent), it);
+    let resolved = route.backend_refs().into_iter().map(resolve);
     assert_eq!(
         resolved.collect::<Vec<_>>(),
         [Ok(cart(80)), Ok(cart(90)), Err(Unresolved::RefNotPermitted)]
@@ -397,4 +399,33 @@ fn a_consumers_route_may_send_calls_to_its_own_parent_without_a_grant() {
         .map(|it| it.to.clone())
         .collect();
     assert_eq!(backends, [Some(cart(80)), Some(cart(90)), None]);
+}
+
+/// It was enough to name the Service as a second parent, and calls to the first one went there without leave.
+#[test]
+fn what_one_parent_is_called_anyway_is_no_leave_for_the_callers_of_another() {
+    let yaml = format!(
+        "{SERVICES}
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: r, namespace: canary}}
+spec:
+  parentRefs:
+  - {{group: '', kind: Service, name: far}}
+  - {{group: '', kind: Service, name: cart, namespace: boutique}}
+  rules: [{{backendRefs: [{{name: cart, namespace: boutique, port: 80}}]}}]
+"
+    );
+    let index = index(&yaml);
+    let sent = |key: &ServiceKey| {
+        let service = compile::service(&index, key).expect("it is there");
+        service.routing[0].rules[0].backends[0].to.clone()
+    };
+    let far = ServiceKey {
+        namespace: "canary".into(),
+        name: "far".into(),
+        port: 80,
+    };
+    assert_eq!(sent(&far), None);
+    assert_eq!(sent(&cart(80)), Some(cart(80)));
 }

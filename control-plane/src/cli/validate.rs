@@ -278,20 +278,27 @@ impl Found {
                 Some(self.warning(&reference, &why))
             })
             .collect();
+        let services = route.services().map(|(_, service)| Some(service));
+        let mut services: Vec<Option<ObjectName>> = services.collect();
+        if services.is_empty() {
+            services.push(None); // a Gateway's route
+        }
         for backend in route.backend_refs() {
-            let why = match self.index.resolve(route, backend) {
-                Ok(_) => continue,
-                Err(Unresolved::BackendNotFound)
+            let mut resolved =
+                (services.iter()).map(|it| self.index.resolve(route, it.as_ref(), backend));
+            let why = match resolved.find_map(Result::err) {
+                None => continue,
+                Some(Unresolved::BackendNotFound)
                     if self.is_refused(&backend.service(namespace)) =>
                 {
                     continue;
                 }
-                Err(Unresolved::InvalidKind) => "which is no Service",
-                Err(Unresolved::RefNotPermitted) => "where no ReferenceGrant lets it in",
-                Err(Unresolved::BackendNotFound) => {
+                Some(Unresolved::InvalidKind) => "which is no Service",
+                Some(Unresolved::RefNotPermitted) => "where no ReferenceGrant lets it in",
+                Some(Unresolved::BackendNotFound) => {
                     "which none of these files has, or no such port of it"
                 }
-                Err(Unresolved::ExternalName) => {
+                Some(Unresolved::ExternalName) => {
                     "which is of type ExternalName: no call is sent there"
                 }
             };

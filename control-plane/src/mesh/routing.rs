@@ -11,7 +11,7 @@ use super::Mesh;
 pub struct RouteParent {
     pub parent: ParentRef,
     pub fares: Parent,
-    /// The first backend of the route that leads nowhere, by name, and why.
+    /// The first backend of the route that leads nowhere from there, by name, and why.
     pub unresolved: Option<(Unresolved, String)>,
 }
 
@@ -30,19 +30,22 @@ impl Mesh {
 
 fn parents<R: GatewayRoute>(index: &Index, route: &R) -> Vec<RouteParent> {
     let namespace = route.metadata().namespace();
-    let unresolved = route.backend_refs().into_iter().find_map(|backend| {
-        let why = index.resolve(route, backend).err()?;
-        let port = backend
-            .port
-            .map_or(String::new(), |port| format!(" with a port {port}"));
-        Some((why, format!("{}{port}", backend.title(namespace))))
-    });
+    let unresolved = |parent: &ObjectName| {
+        let mut backends = route.backend_refs().into_iter();
+        backends.find_map(|backend| {
+            let why = index.resolve(route, Some(parent), backend).err()?;
+            let port = backend
+                .port
+                .map_or(String::new(), |port| format!(" with a port {port}"));
+            Some((why, format!("{}{port}", backend.title(namespace))))
+        })
+    };
     let parents = index.parents(route).into_iter();
     parents
         .map(|(parent, fares)| RouteParent {
             parent: parent.clone(),
             fares,
-            unresolved: unresolved.clone(),
+            unresolved: unresolved(&parent.service(namespace)),
         })
         .collect()
 }

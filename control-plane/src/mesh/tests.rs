@@ -459,3 +459,24 @@ fn what_holds_for_the_whole_mesh_and_on_ports_that_no_service_names_is_told_of()
         "\"Deny\" MeshConfig mesh",
     );
 }
+
+/// A reference that leads somewhere from one parent may not from another: nobody needs leave to go where he is called to.
+#[test]
+fn whether_the_backends_of_a_route_are_to_be_had_is_told_of_each_parent() {
+    let mesh = mesh();
+    let own = "apiVersion: v1\nkind: Service\nmetadata: {name: own, namespace: m}\nspec: {clusterIP: 10.96.0.2, ports: [{port: 80}]}\n";
+    let route = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r, namespace: m}\n\
+                 spec: {parentRefs: [{kind: Service, group: '', name: own}, {kind: Service, group: '', name: a, namespace: shop}],\n  \
+                 rules: [{backendRefs: [{name: a, namespace: shop, port: 80}]}]}\n";
+    mesh.change(apply(&[SERVICE, own, route].join("---\n")));
+    let parents = mesh.route_parents(weir_config::Kind::HttpRoute, &ObjectName::new("m", "r"));
+    let fares = parents.expect("it is in force").into_iter().map(|it| {
+        assert_eq!(it.fares, weir_config::index::Parent::Accepted);
+        (it.parent.name, it.unresolved.map(|(why, _)| why))
+    });
+    let refused = weir_config::index::Unresolved::RefNotPermitted;
+    assert_eq!(
+        fares.collect::<Vec<_>>(),
+        [("own".to_owned(), Some(refused)), ("a".to_owned(), None)]
+    );
+}

@@ -6,20 +6,22 @@ use std::collections::HashSet;
 use crate::index::Index;
 use crate::path;
 use crate::resource::{
-    self, BackendRef, GatewayRoute, GrpcRouteRule, HttpRouteMatch, HttpRouteRule, PathMatchType,
-    PathRewrite, PathRewriteType, RouteFilter, RouteTimeout, ValueMatch, ValueMatchType,
+    self, BackendRef, GatewayRoute, GrpcRouteRule, HttpRouteMatch, HttpRouteRule, ObjectName,
+    PathMatchType, PathRewrite, PathRewriteType, RouteFilter, RouteTimeout, ValueMatch,
+    ValueMatchType,
 };
 use crate::snapshot::{
     HeaderChanges, Mirror, PathChange, PathCondition, Redirect, Rewrite, Rule, RuleBackend,
-    RuleMatch, RuleRetry, TextCondition, Timeout, ValueCondition,
+    RuleMatch, RuleRetry, ServiceKey, TextCondition, Timeout, ValueCondition,
 };
 
 const FOUND: u16 = 302;
 
-/// Knows whom the references of one route mean.
+/// Knows whom the references of one route mean for calls to one of its parents.
 pub(super) struct Compiler<'a, Route> {
     pub(super) index: &'a Index,
     pub(super) route: &'a Route,
+    pub(super) parent: &'a ObjectName,
 }
 
 impl<Route: GatewayRoute> Compiler<'_, Route> {
@@ -81,7 +83,7 @@ impl<Route: GatewayRoute> Compiler<'_, Route> {
     fn backend(&self, said: &BackendRef) -> RuleBackend {
         let (request, response) = header_changes(&said.filters);
         RuleBackend {
-            to: self.index.resolve(self.route, said).ok(),
+            to: self.resolve(said),
             weight: said.weight(),
             request,
             response,
@@ -91,7 +93,6 @@ impl<Route: GatewayRoute> Compiler<'_, Route> {
     /// `None`: it is none, or there is nobody to send copies to, which its status says.
     fn mirror(&self, filter: &RouteFilter) -> Option<Mirror> {
         let said = filter.request_mirror.as_ref()?;
-        let to = self.index.resolve(self.route, &said.backend_ref);
         let (numerator, denominator) = match (said.percent, said.fraction) {
             (Some(percent), _) => (u32::from(percent.get()), 100),
             (None, Some(fraction)) => (
@@ -101,10 +102,15 @@ impl<Route: GatewayRoute> Compiler<'_, Route> {
             (None, None) => (1, 1),
         };
         Some(Mirror {
-            to: to.ok()?,
+            to: self.resolve(&said.backend_ref)?,
             numerator,
             denominator,
         })
+    }
+
+    fn resolve(&self, said: &BackendRef) -> Option<ServiceKey> {
+        let parent = Some(self.parent);
+        self.index.resolve(self.route, parent, said).ok()
     }
 }
 
