@@ -67,8 +67,8 @@ fn decode(path: &[u8]) -> Option<Vec<u8>> {
     (!decoded.windows(3).any(twice)).then_some(decoded)
 }
 
-/// The byte that two hexadecimal digits stand for.
-fn escaped(text: &[u8]) -> Option<u8> {
+/// The byte that the two hexadecimal digits behind a percent sign stand for. `None`: they are no such digits.
+pub fn escaped(text: &[u8]) -> Option<u8> {
     let [high, low, ..] = text else { return None };
     let digit = |byte: &u8| char::from(*byte).to_digit(16);
     u8::try_from(digit(high)? * 16 + digit(low)?).ok()

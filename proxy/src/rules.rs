@@ -196,9 +196,8 @@ fn decoded(text: &str) -> Option<Cow<'_, str>> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
-        let escape = (*first == b'%').then(|| tail.get(..2)).flatten();
-        let escape = escape.and_then(|digits| std::str::from_utf8(digits).ok());
-        match escape.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+        let escape = (*first == b'%').then(|| path::escaped(tail)).flatten();
+        match escape {
             Some(byte) => {
                 bytes.push(byte);
                 rest = &tail[2..];

@@ -104,6 +104,25 @@ fn a_method_a_header_and_a_parameter_must_all_hold() {
     assert!(!with("POST", "/?n=12&user=a+b", &headers[1..]));
 }
 
+/// `%+5` was read as the byte 5, for numbers may have a sign.
+#[test]
+fn what_is_no_escape_in_a_query_stays_as_it_is() {
+    for (sent, read) in [
+        ("%+5", "% 5"),
+        ("%", "%"),
+        ("%4", "%4"),
+        ("%zz", "%zz"),
+        ("%4a%4A", "JJ"),
+    ] {
+        let said = RuleMatch {
+            query: vec![exact("q", read)],
+            ..any(PathCondition::Any)
+        };
+        let head = head("GET", &format!("/?q={sent}"), &[]);
+        assert!(matches(&said, &head, false), "{sent}");
+    }
+}
+
 #[test]
 fn the_host_is_the_authority_where_there_is_no_header() {
     let said = RuleMatch {
