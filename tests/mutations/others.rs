@@ -37,8 +37,11 @@ pub(crate) const CONFIG: &[Bug] = bugs! {
             "service.namespace == namespace" => "true",
             "gateway::attachment::a_backend_elsewhere_needs_a_grant_and_one_that_is_not_there_is_known_as_such";
         "a consumer's route needs leave to go where it is called to":
-            "route.services().any(|(_, parent)| parent == *service)" => "false",
+            "parent != Some(&service)" => "true",
             "gateway::attachment::a_consumers_route_may_send_calls_to_its_own_parent_without_a_grant";
+        "a second parent is leave to send the callers of the first one there":
+            "parent != Some(&service)" => "route.services().all(|(_, parent)| parent != service)",
+            "gateway::attachment::what_one_parent_is_called_anyway_is_no_leave_for_the_callers_of_another";
         "a route is attached to a port that is not there":
             "port.is_tcp() && leads_to(parent, port)" => "port.is_tcp()",
             "gateway::attachment::a_parent_that_is_not_there_is_told_from_one_that_is";
