@@ -90,9 +90,13 @@ impl Copy {
     /// On its way, unless its body has not passed whole.
     pub fn send(self, backends: &Directory) {
         let Mirror { to, metrics, .. } = self.mirror;
-        let backend = backends.load().get(&*to).cloned();
-        let (Some(body), Some(backend)) = (self.body.again(), backend) else {
+        let Some(body) = self.body.again() else {
             self.body.commit();
+            metrics.left_out.inc();
+            return;
+        };
+        // The body stays: it may have to go to others.
+        let Some(backend) = backends.load().get(&*to).cloned() else {
             metrics.left_out.inc();
             return;
         };

@@ -18,6 +18,7 @@ use super::*;
 use crate::backend::Backend;
 use crate::backend::tests::environment;
 use crate::endpoints::Described;
+use crate::exchange::Download;
 use crate::request::{Context, Protocol};
 
 /// A service with one endpoint, which answers with these statuses in turn, the last for ever; `hold`: so late.
@@ -195,6 +196,29 @@ fn get(path: &str) -> Box<Request> {
 fn post(path: &str) -> Box<Request> {
     let replay = crate::replay::Replay::new(Body::full("four".into()));
     request("POST", path, Body::attempt(replay.attempt()))
+}
+
+/// As a connection brings it: nobody keeps it yet.
+async fn upload(path: &str) -> Box<Request> {
+    let (near, far) = tokio::io::duplex(4096);
+    let (near, far) = tokio::join!(h2::client::handshake(near), h2::server::handshake(far));
+    let ((mut sender, connection), mut far) = (near.expect("HTTP/2"), far.expect("HTTP/2"));
+    tokio::spawn(connection);
+    let asked = http::Request::post("http://front/").body(());
+    let asked = sender.send_request(asked.expect("a request"), false);
+    let (answer, mut sent) = asked.expect("it can be sent");
+    sent.send_data("four".into(), true).expect("a body");
+    let (arrived, respond) = far.accept().await.expect("a request").expect("whole");
+    tokio::spawn(async move {
+        let _open = (answer, respond);
+        while far.accept().await.is_some() {}
+    });
+    let (head, body) = arrived.into_parts();
+    request(
+        "POST",
+        path,
+        Body::download(Download::new(body, &head.headers)),
+    )
 }
 
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -388,6 +412,23 @@ async fn a_copy_has_the_body_too_and_neither_delays_its_call_nor_fails_it() {
         2,
         "a copy that failed is not made again"
     );
+}
+
+/// The first of them took what was kept of the body with it.
+#[tokio::test]
+async fn a_copy_for_who_is_gone_costs_no_other_its_body() {
+    let app = Server::answering("app", &[200]).await;
+    let twin = Server::answering("twin", &[200]).await;
+    let mut rule = mirrored(100);
+    let to = |name: &str| snapshot::Mirror {
+        to: key(name),
+        ..rule.mirrors[0].clone()
+    };
+    rule.mirrors = vec![to("gone"), to("twin")];
+    let mut dispatch = dispatch(rule, &[&app, &twin]);
+    dispatch.call(upload("/a").await).await.expect("an answer");
+    until("the other copy arrives", || twin.asked().len() == 1).await;
+    assert!(twin.asked()[0].ends_with("four"));
 }
 
 #[tokio::test]
