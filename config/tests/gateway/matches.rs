@@ -256,3 +256,37 @@ fn of_a_name_that_is_matched_twice_the_first_counts() {
     assert_eq!(of(&twice.headers), [said("foo", "a")]);
     assert_eq!(of(&twice.query), [said("q", "a"), said("Q", "c")]);
 }
+
+/// Of one filter: the paths of what is wrong with it.
+fn mistakes(filter: &str) -> Vec<String> {
+    let rules = format!("[{{filters: [{filter}], backendRefs: [{{name: next, port: 80}}]}}]");
+    let found = parse(
+        "r.yaml",
+        &route("r", "boutique", "2026-01-01T00:00:00Z", &rules),
+    );
+    let found = found.err().unwrap_or_default().into_iter();
+    found.map(|it| it.path).collect()
+}
+
+/// Sidecars take `HTTP2-Settings` off with the others (RFC 7540 section 3.2.1), and a route could put it back.
+#[test]
+fn no_header_of_the_connection_is_a_routes_to_change() {
+    for name in [
+        "Connection",
+        "Keep-Alive",
+        "Proxy-Connection",
+        "Proxy-Authenticate",
+        "Proxy-Authorization",
+        "Transfer-Encoding",
+        "TE",
+        "Trailer",
+        "Upgrade",
+        "HTTP2-Settings",
+    ] {
+        let changes = format!(
+            "{{type: RequestHeaderModifier, requestHeaderModifier: {{add: [{{name: {name}, value: a}}]}}}}"
+        );
+        let path = "spec.rules[0].filters[0].requestHeaderModifier.add[0].name";
+        assert_eq!(mistakes(&changes), [path], "{name}");
+    }
+}

@@ -23,7 +23,7 @@ pub(super) enum Place {
 
 /// Of the connection and not of the message (RFC 9110 section 7.6.1), who is called and how long a body is, what
 /// says how a gRPC call went, how long a caller waits, and what a sidecar has to say of a failure.
-const RESERVED: [&str; 19] = [
+const RESERVED: [&str; 20] = [
     "connection",
     "keep-alive",
     "proxy-connection",
@@ -33,6 +33,7 @@ const RESERVED: [&str; 19] = [
     "trailer",
     "transfer-encoding",
     "upgrade",
+    "http2-settings",
     "host",
     "content-length",
     "grpc-status",
