@@ -290,3 +290,16 @@ fn no_header_of_the_connection_is_a_routes_to_change() {
         assert_eq!(mistakes(&changes), [path], "{name}");
     }
 }
+
+/// No path can be sent with it, so calls went on unchanged, and redirects were answered 400.
+#[test]
+fn a_path_that_no_call_can_have_is_no_replacement() {
+    let rewrite = |path: &str| {
+        mistakes(&format!(
+            "{{type: URLRewrite, urlRewrite: {{path: {{type: ReplaceFullPath, replaceFullPath: '{path}'}}}}}}"
+        ))
+    };
+    assert!(rewrite("/a%60b").is_empty());
+    let path = "spec.rules[0].filters[0].urlRewrite.path.replaceFullPath";
+    assert_eq!(rewrite("/a`b"), [path]);
+}

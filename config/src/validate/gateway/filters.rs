@@ -338,7 +338,7 @@ fn is_plain_path(said: &str, of: PathRewriteType) -> bool {
     said.len() <= 1024
         && said
             .bytes()
-            .all(|byte| byte.is_ascii_graphic() && !b"?#\"<>".contains(&byte))
+            .all(|byte| byte.is_ascii_graphic() && !b"?#\"<>`".contains(&byte))
         && path::canonical(said).is_some()
 }
 
