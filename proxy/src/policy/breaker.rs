@@ -285,7 +285,12 @@ impl Breaker {
                 let reason = "the number of probes was changed".into();
                 self.probe(Why::PolicyChanged, reason, now);
             }
-            State::HalfOpen(_) | State::Closed | State::Forced(_) => {}
+            State::HalfOpen(mut probes) => {
+                let probing_for = *self.config.open_for * PROBING_MAX;
+                probes.until = probes.until.min(now + probing_for);
+                self.state = State::HalfOpen(probes);
+            }
+            State::Closed | State::Forced(_) => {}
         }
     }
 

@@ -40,3 +40,28 @@ fn an_operators_word_that_is_pushed_again_is_no_news() {
     breaker.force(held(Force::Closed, now + 2 * minute), now);
     assert!(breaker.take_transition().is_some(), "the other way");
 }
+
+/// Half-open by a policy of an hour, it waited two for probes that hung, whatever the policy said by then.
+#[test]
+fn a_new_policy_does_not_wait_for_lost_probes_for_longer_than_it_says() {
+    let hour = Config {
+        open_for: units::Duration::from_secs(3600),
+        ..config()
+    };
+    let (mut breaker, now) = breaker();
+    breaker.reconfigure(hour, now);
+    for _ in 0..20 {
+        call(&mut breaker, HARD, FAST, now);
+    }
+    let now = now + *hour.open_for;
+    let _lost: Vec<_> = (0..5)
+        .map(|_| breaker.admit(now, MIDDLE).expect("a probe"))
+        .collect();
+    breaker.reconfigure(hour, now);
+    breaker.reconfigure(config(), now);
+    let refused = breaker.admit(now, MIDDLE).expect_err("they are under way");
+    assert_eq!(refused.retry_after, *config().open_for);
+    let later = now + *config().open_for * PROBING_MAX;
+    assert!(breaker.admit(later, MIDDLE).is_err());
+    assert_eq!(breaker.state(), Phase::Open, "they did not come back");
+}
