@@ -46,7 +46,8 @@ pub struct Context {
     pub is_retry: bool,
     /// Counted from 1.
     pub attempt: u32,
-    /// When this attempt began: what is asked of the clock once, not by each layer that a call passes at once.
+    /// When this attempt began, or a call in the stead of another: what is asked of the clock once, not by each layer that
+    /// a call passes at once.
     pub begun: Instant,
     /// Another attempt may follow this one, so nobody need wait for an endpoint that has been ejected.
     pub replayable: bool,

@@ -56,13 +56,17 @@ impl Alternate {
 
     /// `None`: it is too late, or the body cannot be sent again.
     pub async fn call(&self, spare: Spare) -> Option<Answer> {
-        if spare.context.deadline.is_over(Instant::now()) {
+        let now = Instant::now();
+        if spare.context.deadline.is_over(now) {
             return None;
         }
         let request = Box::new(Request {
             body: spare.body.anew()?,
             head: spare.head.head(),
-            context: spare.context,
+            context: Context {
+                begun: now,
+                ..spare.context
+            },
         });
         Some(self.stack.clone().call(request).await)
     }

@@ -204,9 +204,7 @@ fn enough(context: &request::Context, deadline: Option<Duration>) -> Deadline {
     let by_rule = context.terms.as_deref().filter(|it| it.sets_deadline());
     let deadline = by_rule.map_or(deadline, Terms::deadline);
     let enough = deadline.map(|deadline| deadline - TOLD_EARLY.min(deadline / 10));
-    enough.map_or(Deadline::NEVER, |span| {
-        Deadline::after(span, context.received)
-    })
+    enough.map_or(Deadline::NEVER, |span| Deadline::after(span, context.begun))
 }
 
 pub struct Admitted {

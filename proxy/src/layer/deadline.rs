@@ -51,7 +51,7 @@ impl<S: Call> Service<Box<Request>> for Deadline<S> {
         let context = &mut request.context;
         let by_rule = (context.terms.as_ref()).is_some_and(|terms| terms.sets_deadline());
         if let Some(limit) = self.limit.filter(|_| !by_rule) {
-            context.deadline = context.deadline.min(Policy::after(limit, context.received));
+            context.deadline = context.deadline.min(Policy::after(limit, context.begun));
         }
         if context.deadline.is_over(context.received) {
             // Inherited: nobody waits for what the app still wants to begin.

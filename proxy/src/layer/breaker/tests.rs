@@ -215,6 +215,29 @@ async fn a_service_that_hangs_until_the_policys_deadline_opens_it_and_a_hasty_ca
     assert_eq!(world.state(), (Phase::Open, false));
 }
 
+/// A call that stands in for another comes late, and what it then has may be little.
+#[tokio::test(start_paused = true)]
+async fn the_time_that_a_call_took_elsewhere_is_not_held_against_a_service_that_stands_in() {
+    let (second, world) = (Duration::from_secs(1), world());
+    let layer = BreakerLayer {
+        breaker: world.breaker.clone(),
+        deadline: Some(second),
+    };
+    for _ in 0..10 {
+        let mut request = request();
+        tokio::time::advance(5 * second).await;
+        request.context.begun = Instant::now();
+        request.context.deadline = Deadline::after(second / 10, request.context.begun);
+        let silent = service_fn(|_: Box<Request>| std::future::pending::<Answer>());
+        let deadline = DeadlineLayer {
+            limit: Some(second),
+        };
+        let ended = layer.layer(deadline.layer(silent)).call(request).await;
+        assert!(matches!(ended, Err(Error::DeadlineExceeded { .. })));
+    }
+    assert_eq!(world.state(), (Phase::Closed, false));
+}
+
 fn world() -> &'static World {
     Box::leak(Box::new(World::new()))
 }

@@ -8,6 +8,7 @@ use tower::service_fn;
 use super::*;
 use crate::body::Body;
 use crate::layer::Answer;
+use crate::layer::deadline::DeadlineLayer;
 use crate::pipeline::Stack;
 use crate::policy::deadline::Deadline;
 use crate::policy::outcome::Fault;
@@ -358,6 +359,30 @@ async fn an_alternate_that_fails_too_changes_nothing_and_nobody_is_asked_too_lat
     let before = other.asked();
     assert_eq!(told(service.call(late).await).await.0, 500);
     assert_eq!(other.asked(), before, "nobody waits for it any more");
+}
+
+/// Its own deadline was counted from before it was asked, and was over: it never answered, and its breaker opened.
+#[tokio::test(start_paused = true)]
+async fn who_stands_in_has_its_own_time_from_when_it_is_asked_and_no_more_than_the_call_has_left() {
+    for (own, left, good) in [(2, 10, true), (10, 10, true), (10, 1, false)] {
+        let takes = service_fn(|_: Box<Request>| async {
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            page()
+        });
+        let limit = Some(Duration::from_secs(own));
+        let other = Alternate {
+            service: "a/spare:1".into(),
+            stack: Stack::new(DeadlineLayer { limit }.layer(takes)),
+            deadline: None,
+        };
+        let mut service = fallback(&Server::new(reset), None, Some(other), None);
+        let mut request = get();
+        request.context.deadline =
+            Deadline::after(Duration::from_secs(3 + left), request.context.received);
+        tokio::time::advance(Duration::from_secs(3)).await;
+        let answer = service.call(request).await;
+        assert_eq!(answer.is_ok(), good, "{own} s of its own, {left} s left");
+    }
 }
 
 #[tokio::test]
