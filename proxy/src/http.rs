@@ -400,6 +400,7 @@ fn request(
         is_retry,
         attempt: 1,
         replayable: false,
+        may_be_repeated: false,
         try_until: Deadline::NEVER,
         share: None,
         tried: Vec::new(),

@@ -51,6 +51,8 @@ pub struct Context {
     pub begun: Instant,
     /// Another attempt may follow this one, so nobody need wait for an endpoint that has been ejected.
     pub replayable: bool,
+    /// Where it fails it may be made again, by whichever layer: worth a look at what comes behind its head.
+    pub may_be_repeated: bool,
     /// When this attempt gives up, because the policy says so.
     pub try_until: Deadline,
     /// `None`: no other attempt follows.
@@ -157,6 +159,7 @@ impl Context {
             is_retry: false,
             attempt: 1,
             replayable: false,
+            may_be_repeated: false,
             try_until: Deadline::NEVER,
             share: None,
             tried: Vec::new(),

@@ -80,7 +80,7 @@ impl<T: Transport> Service<Box<Request>> for Attempt<T> {
             }
             let replayable = request.context.replayable;
             let grpc = request.context.grpc;
-            let has_second = replayable || request.context.race.is_some();
+            let has_second = request.context.may_be_repeated;
             let deadline = request.context.deadline;
             let share = request.context.share.take();
             let ends = Ends {

@@ -138,6 +138,7 @@ impl HedgeLayer {
             return answer;
         };
         let race = request.context.race.get_or_insert_default().clone();
+        request.context.may_be_repeated |= self.mode == Mode::Enforce;
         let (first, spare) = Spare::of(request);
         let mut first = std::pin::pin!(inner.call(first));
         let mut wait = delay;

@@ -296,6 +296,7 @@ impl Original {
             _ => 1,
         };
         context.replayable = tries_left > 1;
+        context.may_be_repeated |= tries_left > 1;
         context.try_until = try_until(retries, context.begun);
         if policy.hedges && context.attempt == 1 {
             context.race = Some(Arc::default());
