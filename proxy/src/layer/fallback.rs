@@ -21,7 +21,7 @@ use weir_config::snapshot::FallbackAnswer as Fixed;
 use super::alternate::{Alternate, Spare};
 use super::stale::{self, Question, Shelf};
 use super::{Answer, AnswerFuture, Call};
-use crate::body::{Body, is_over_quota, outcome};
+use crate::body::{Body, is_over_quota, outcome, says_status};
 use crate::error::{Blame, Error, PROXY_ERROR, grpc_answer, percent_encoded, text_answer};
 use crate::head::{self, DEGRADED};
 use crate::policy::outcome::Outcome;
@@ -95,9 +95,11 @@ impl Failing {
     fn of(choices: &Arc<Choices>, request: &mut Request) -> Self {
         let shelf = choices.stale.as_ref();
         let alternate = choices.alternate.as_ref();
+        let spare = alternate.and_then(|alternate| alternate.spare(request));
+        request.context.may_be_repeated |= spare.as_ref().is_some_and(Spare::is_idempotent);
         Self {
             question: shelf.and_then(|shelf| shelf.question(request)),
-            spare: alternate.and_then(|alternate| alternate.spare(request)),
+            spare,
             context: request.context.clone(),
             choices: choices.clone(),
         }
@@ -213,7 +215,7 @@ impl Failure {
                 let headers = response.headers();
                 let code = headers.get(&PROXY_ERROR).cloned();
                 let failed = !is_good(response);
-                let grpc = headers.contains_key(&head::GRPC_STATUS);
+                let grpc = says_status(response).contains_key(&head::GRPC_STATUS);
                 // What a sidecar has shed has not seen the app (the header is taken from whoever is none).
                 let is_shed = headers.contains_key(&head::OVERLOAD);
                 let is_error = code.is_some() || grpc || stale::is_error(response.status());

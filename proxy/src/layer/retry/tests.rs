@@ -194,9 +194,13 @@ mod trailers {
 
     use super::*;
     use crate::endpoints::tests::pool_at;
+    use crate::layer::alternate::Alternate;
     use crate::layer::attempt::{Attempt, Sockets};
+    use crate::layer::fallback::{Choices, FallbackLayer};
     use crate::layer::fault;
+    use crate::pipeline::Stack;
     use crate::request::Protocol;
+    use crate::telemetry::FallbackMetrics;
 
     #[derive(Clone, Copy)]
     enum Says {
@@ -347,5 +351,35 @@ mod trailers {
             drop(called);
         }
         assert!(fastest < Duration::from_millis(45), "{fastest:?}");
+    }
+
+    /// What failed behind its head was tried again, and then passed on, while an alternate stood by.
+    #[tokio::test]
+    async fn what_fails_behind_its_head_is_asked_of_an_alternate() {
+        let soon = Duration::from_millis(2);
+        for last in [vec![Status("14")], vec![Wait(soon), Status("14")]] {
+            let other = service_fn(|request: Box<Request>| {
+                assert!(request.context.stands_in);
+                let mut response = Response::new(Body::full("other".into()));
+                let good = HeaderValue::from_static("0");
+                response.headers_mut().insert(&head::GRPC_STATUS, good);
+                std::future::ready(Ok(response))
+            });
+            let fallback = FallbackLayer::new(Choices {
+                stale: None,
+                alternate: Some(Alternate {
+                    service: "a/spare:1".into(),
+                    stack: Stack::new(other),
+                    deadline: None,
+                }),
+                fixed: None,
+                metrics: FallbackMetrics::new("a/b:1"),
+            });
+            let over = |call: Retry<Attempt>| fallback.layer(call);
+            let answers = vec![vec![Status("14")], last];
+            let called = call_over(layer(2, None), over, true, answers).await;
+            let degraded = called.answer.headers().get(&head::DEGRADED).cloned();
+            assert_eq!(degraded.expect("it stands in"), "alternate");
+        }
     }
 }
