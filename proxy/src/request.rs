@@ -49,7 +49,7 @@ pub struct Context {
     /// When this attempt began, or a call in the stead of another: what is asked of the clock once, not by each layer that
     /// a call passes at once.
     pub begun: Instant,
-    /// Another attempt may follow this one, so nobody need wait for an endpoint that has been ejected.
+    /// Another attempt may follow this one where it is given up, so nobody need wait for an endpoint that has been ejected.
     pub replayable: bool,
     /// Where it fails it may be made again, by whichever layer: worth a look at what comes behind its head.
     pub may_be_repeated: bool,

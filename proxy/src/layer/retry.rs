@@ -295,7 +295,8 @@ impl Original {
             left if may_repeat => left + 1,
             _ => 1,
         };
-        context.replayable = tries_left > 1;
+        // A try that is given up, for its time or with its endpoint, has failed for this reason and no other.
+        context.replayable = tries_left > 1 && retries.on.unavailable;
         context.may_be_repeated |= tries_left > 1;
         context.try_until = try_until(retries, context.begun);
         if policy.hedges && context.attempt == 1 {

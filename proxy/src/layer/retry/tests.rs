@@ -101,6 +101,38 @@ async fn a_request_without_a_second_try_has_all_the_time_that_the_policy_gives_o
     );
 }
 
+/// Half of its time was kept for a try that nobody would have made, and what takes longer than that failed.
+#[tokio::test(start_paused = true)]
+async fn a_try_has_all_the_time_where_the_policy_makes_no_other_of_what_takes_too_long() {
+    let on = |unavailable| {
+        let mut layer = layer(2, None);
+        let retries = Arc::make_mut(&mut layer.retries);
+        retries.on.unavailable = unavailable;
+        retries.on.server_error = true;
+        layer
+    };
+    assert_eq!(
+        tries(on(false), request(Method::GET)).await,
+        secs([12]),
+        "it is not left with its endpoint either"
+    );
+    assert_eq!(tries(on(true), request(Method::GET)).await, secs([6, 6]));
+    let leaves = Arc::new(Mutex::new(Vec::new()));
+    let asked = leaves.clone();
+    let answers = service_fn(move |request: Box<Request>| {
+        let replayable = request.context.replayable;
+        asked.lock().expect("not poisoned").push(replayable);
+        std::future::ready(Ok(Response::new(Body::empty())))
+    });
+    for unavailable in [false, true] {
+        let mut stack = on(unavailable).layer(answers.clone());
+        let answer: Answer = stack.call(request(Method::GET)).await;
+        assert!(answer.is_ok());
+    }
+    let leaves = leaves.lock().expect("not poisoned");
+    assert_eq!(*leaves, [false, true], "whether it leaves who is ejected");
+}
+
 #[tokio::test(start_paused = true)]
 async fn each_try_goes_out_whole_and_knows_where_the_others_failed() {
     let seen = Arc::new(Mutex::new(Vec::new()));
