@@ -16,6 +16,7 @@ use crate::endpoints::Endpoints;
 use crate::error::Error;
 use crate::member::Member;
 use crate::policy::deadline::Deadline;
+use crate::policy::retry::can_end;
 use crate::request::{Request, Share};
 
 /// A message or trailers follow a head at once, or, where Nagle meets a delayed ACK, 40 ms later. The head waits no longer.
@@ -87,6 +88,7 @@ impl<T: Transport> Service<Box<Request>> for Attempt<T> {
                 deadline,
                 try_until: request.context.try_until,
                 share: share.as_ref(),
+                endpoints: &endpoints,
             };
             let member = chosen.member.clone();
             let ejected = member.until_ejected(chosen.was_eligible());
@@ -105,7 +107,7 @@ impl<T: Transport> Service<Box<Request>> for Attempt<T> {
             let mut result = tokio::select! {
                 biased;
                 result = &mut call => result,
-                () = left(ejected, share.as_ref()), if replayable => {
+                () = left(ejected, &ends), if replayable => {
                     Err(Error::Ejected { address: member.address() })
                 }
                 whole = ends.reached() => Err(if whole {
@@ -155,18 +157,19 @@ fn in_whose_time(error: Error, policy: &Arc<str>) -> Error {
 
 /// Ends when its endpoint is out and another try is paid for. Many may wait there, some of whom are being served: given up
 /// with nothing to follow, all of them would have failed.
-async fn left(ejected: impl Future<Output = ()>, share: Option<&Share>) {
+async fn left(ejected: impl Future<Output = ()>, ends: &Ends<'_>) {
     ejected.await;
-    let Some(share) = share else {
+    let Some(share) = ends.share else {
         return;
     };
-    loop {
+    while ends.another_can_end(Instant::now()) {
         match share.until_another(Instant::now()) {
             Some(Duration::ZERO) => return,
             Some(wait) => tokio::time::sleep(wait).await,
-            None => std::future::pending().await,
+            None => break,
         }
     }
+    std::future::pending().await
 }
 
 /// When a try has had its time.
@@ -174,11 +177,13 @@ struct Ends<'a> {
     deadline: Deadline,
     try_until: Deadline,
     share: Option<&'a Share>,
+    /// How long another try would take.
+    endpoints: &'a Endpoints,
 }
 
 impl Ends<'_> {
     /// Whether it was only the whole call that has, and the try no more than its share.
-    async fn reached(self) -> bool {
+    async fn reached(&self) -> bool {
         let hard = self.deadline.min(self.try_until);
         let share_until = self.share.map(|share| share.until);
         let mut soft = share_until.unwrap_or(Deadline::NEVER);
@@ -187,6 +192,11 @@ impl Ends<'_> {
             until(hard.min(soft)).await;
             let now = Instant::now();
             match self.share {
+                // It would end too late, and so is not made.
+                Some(_) if !hard.is_over(now) && !self.another_can_end(now) => {
+                    soft = Deadline::NEVER;
+                    has_more = true;
+                }
                 Some(share) if !hard.is_over(now) => {
                     // Given up with nothing to follow, the time that is left would be lost, and the work with it.
                     match share.until_another(now) {
@@ -202,6 +212,11 @@ impl Ends<'_> {
                 _ => return hard == self.deadline && !has_more,
             }
         }
+    }
+
+    /// Whether another try could end in time, so that it would be made.
+    fn another_can_end(&self, now: Instant) -> bool {
+        can_end(self.deadline.remaining(now), self.endpoints.p50(now))
     }
 }
 

@@ -275,8 +275,12 @@ fn may_repeat(config: &Retries, attempt: Attempt, verdict: Verdict) -> Result<bo
 }
 
 fn in_time(attempt: Attempt, after: Duration) -> bool {
-    let needed = after.saturating_add(attempt.typical);
-    match attempt.remaining {
+    can_end(attempt.remaining, after.saturating_add(attempt.typical))
+}
+
+/// Whether what takes so long can end while somebody waits for it. `remaining`: until the deadline; `None`: there is none.
+pub fn can_end(remaining: Option<Duration>, needed: Duration) -> bool {
+    match remaining {
         Some(left) => left > needed || (left == needed && !left.is_zero()),
         None => true,
     }

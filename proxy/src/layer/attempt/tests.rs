@@ -114,6 +114,39 @@ async fn a_try_has_more_than_its_share_while_no_other_is_paid_for() {
     );
 }
 
+/// Half of its time was kept for a try that could not end in the other half, and so was not made.
+#[tokio::test(start_paused = true)]
+async fn a_try_has_more_than_its_share_where_no_other_could_end_in_time() {
+    let millis = Duration::from_millis;
+    for (usual, took) in [(400, 450), (200, 250)] {
+        let attempt = |takes| Attempt {
+            endpoints: pool(1),
+            faults: no_faults(),
+            transport: Takes(millis(takes)),
+        };
+        let mut usually = attempt(usual);
+        let whole = request(Deadline::NEVER, Deadline::NEVER, false);
+        assert!(usually.call(whole).await.is_ok());
+        let mut slow = Attempt {
+            endpoints: usually.endpoints,
+            ..attempt(450)
+        };
+        let started = Instant::now();
+        let deadline = Deadline::after(millis(500), started);
+        let budget = Budget::new(snapshot::Budget::default(), started);
+        let mut request = request(deadline, Deadline::NEVER, false);
+        request.context.replayable = true;
+        request.context.share = Some(Share {
+            until: deadline.share(2, started),
+            budget: Arc::new(Mutex::new(budget)),
+            replay: None,
+        });
+        let answer = slow.call(request).await;
+        assert_eq!(started.elapsed(), millis(took), "{usual}");
+        assert_eq!(answer.is_ok(), took == 450);
+    }
+}
+
 /// A PUT of a megabyte had half of its deadline, and its endpoint the blame, though nothing could follow.
 #[tokio::test(start_paused = true)]
 async fn a_try_that_no_other_can_follow_has_all_of_the_time() {
