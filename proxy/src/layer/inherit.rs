@@ -98,7 +98,8 @@ impl Shared {
             return;
         };
         let context = &mut request.context;
-        if deadline {
+        let by_rule = context.terms.as_deref().filter(|it| it.sets_deadline());
+        if by_rule.map_or(deadline, |terms| terms.deadline().is_some()) {
             context.deadline = context.deadline.min(inherited.deadline);
         }
         context.is_retry |= inherited.is_retry;
@@ -211,7 +212,8 @@ impl<F: Future<Output = Answer>> Future for Bequeathing<F> {
 #[derive(Clone)]
 pub struct InheritLayer {
     pub shared: Arc<Shared>,
-    /// Also the deadline; not where a policy says that calls may take as long as they like.
+    /// Also the deadline; not where a policy says that calls may take as long as they like. What the rule of a route says
+    /// counts more.
     pub deadline: bool,
 }
 

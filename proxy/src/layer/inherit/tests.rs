@@ -1,11 +1,14 @@
 use std::time::Duration;
 
 use tower::service_fn;
+use weir_config::snapshot::{self, Timeout};
+use weir_config::units;
 
 use super::*;
 use crate::body::Body;
 use crate::policy::deadline::Deadline;
 use crate::policy::priority::Tier;
+use crate::policy::terms::Terms;
 use crate::request::Context as RequestContext;
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -127,6 +130,43 @@ async fn a_route_without_a_deadline_inherits_none_but_still_that_it_is_a_retry()
     );
     let limited = outbound(&shared, true, TRACE).await;
     assert_ne!(limited.deadline, Deadline::NEVER);
+    drop(bequest);
+}
+
+fn rule(deadline: Option<Timeout>) -> Arc<Terms> {
+    Arc::new(Terms::new(&snapshot::Rule {
+        name: "HTTPRoute a/b rules[0]".into(),
+        request: snapshot::HeaderChanges::default(),
+        response: snapshot::HeaderChanges::default(),
+        rewrite: None,
+        redirect: None,
+        mirrors: Vec::new(),
+        backends: Vec::new(),
+        deadline,
+        per_try_timeout: None,
+        retry: None,
+    }))
+}
+
+/// A stream that its rule gave all the time ended with the call that it was made for.
+#[tokio::test(start_paused = true)]
+async fn what_a_rule_says_of_the_deadline_counts_in_place_of_the_policy() {
+    let shared = Arc::new(Shared::default());
+    let incoming = request(Some(TRACE), Some("spiffe://a/ns/b/sa/c"), Some(SPAN));
+    let bequest = shared.bequest(&incoming).expect("noted");
+    let second = Timeout::After(units::Duration::from_secs(1));
+    for (said, policy, inherits) in [
+        (Some(Timeout::Unlimited), true, false),
+        (Some(second), false, true),
+        (None, true, true),
+        (None, false, false),
+    ] {
+        let mut outgoing = request(Some(TRACE), None, None);
+        outgoing.context.terms = Some(rule(said));
+        shared.inherit(&mut outgoing, policy);
+        let has = outgoing.context.deadline != Deadline::NEVER;
+        assert_eq!(has, inherits, "{said:?}, {policy}");
+    }
     drop(bequest);
 }
 
