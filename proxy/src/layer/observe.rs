@@ -66,7 +66,7 @@ impl<S: Call> Service<Box<Request>> for Observe<S> {
             entry: log.is_enabled().then(|| Box::new(Entry::of(&request))),
             observer: self.observer.clone(),
             subject: Subject::of(&mut request),
-            received: request.context.received,
+            begun: request.context.begun,
             mutual_tls: false,
             answer: Answered::default(),
         };
@@ -78,7 +78,8 @@ pub struct Observation {
     observer: Arc<ObserveLayer>,
     entry: Option<Box<Entry>>,
     subject: Subject,
-    received: Instant,
+    /// When it came, or was made in the stead of another.
+    begun: Instant,
     mutual_tls: bool,
     answer: Answered,
 }
@@ -160,7 +161,7 @@ impl Duty for Observation {
 
     fn done(mut self, outcome: Outcome, now: Instant) {
         let outcome = as_the_caller_sees_it(outcome, self.answer.error.is_some());
-        let elapsed = now.saturating_duration_since(self.received);
+        let elapsed = now.saturating_duration_since(self.begun);
         if let Some(why) = self.worth_keeping(outcome, elapsed) {
             recorder::end(&self.subject.names, self.record(why, outcome, elapsed));
         }
@@ -173,7 +174,7 @@ impl Duty for Observation {
             &observer.service,
             &observer.route,
             outcome,
-            self.received,
+            self.begun,
         );
     }
 }
@@ -185,7 +186,7 @@ impl Observation {
             // It is one try of the call that it is made for, which is still to end.
             _ if self.subject.stands_in => None,
             Outcome::Failure(_) if self.answer.endpoint.is_none() => {
-                recorder::keeps_refused(key, self.received + elapsed).then_some(Kept::Refused)
+                recorder::keeps_refused(key, self.begun + elapsed).then_some(Kept::Refused)
             }
             Outcome::Failure(_) => Some(Kept::Failed),
             Outcome::Cancelled => Some(Kept::Cancelled),
@@ -225,7 +226,7 @@ impl Observation {
             caller: subject.caller.as_ref().map(ToString::to_string),
             why,
             deadline_ms: (subject.deadline)
-                .remaining(self.received)
+                .remaining(self.begun)
                 .map(|left| whole(left.as_millis())),
             inherited: subject.inherited,
             is_retry: subject.is_retry,
@@ -335,6 +336,35 @@ mod tests {
             (Kept::Refused, "failure")
         );
         assert_eq!(record.code.as_deref(), Some("circuit-breaker-open"));
+    }
+
+    /// A service that stood in looked as slow as the one that had failed.
+    #[tokio::test(start_paused = true)]
+    async fn a_call_in_the_stead_of_another_takes_as_long_as_it_takes_itself() {
+        let service = "observe/stands-in:1";
+        let layer = ObserveLayer {
+            metrics: Arc::new(RouteMetrics::new(Direction::Outbound, service, "")),
+            log: AccessLog::new(Direction::Outbound, Format::Disabled),
+            service: service.into(),
+            route: "".into(),
+            endpoints: None,
+        };
+        let mut context = RequestContext::opaque(WORKER);
+        tokio::time::advance(Duration::from_secs(3)).await;
+        (context.begun, context.stands_in) = (Instant::now(), true);
+        let request = Box::new(Request {
+            head: http::Request::new(()).into_parts().0,
+            body: Body::empty(),
+            context,
+        });
+        let answers = service_fn(|_: Box<Request>| ready(good()));
+        drop(layer.layer(answers).call(request).await);
+        let metrics = String::from_utf8(crate::telemetry::render()).expect("text");
+        let is_meant = |line: &&str| {
+            line.starts_with("weir_request_duration_seconds_sum") && line.contains(service)
+        };
+        let line = metrics.lines().find(is_meant).expect("it is counted");
+        assert!(line.ends_with("} 0"), "{line}");
     }
 
     #[tokio::test]
