@@ -103,7 +103,10 @@ impl Copy {
         let request = Box::new(Request {
             head: self.head.head(),
             body,
-            context: self.context,
+            context: Context {
+                begun: Instant::now(),
+                ..self.context
+            },
         });
         tokio::spawn(async move {
             let ended = tokio::time::timeout(TIME_MAX, async {

@@ -431,6 +431,20 @@ async fn a_copy_for_who_is_gone_costs_no_other_its_body() {
     assert!(twin.asked()[0].ends_with("four"));
 }
 
+/// A copy that waits for the body of its call was late before it was made.
+#[tokio::test]
+async fn a_copy_has_its_own_time_from_when_it_is_made() {
+    let app = Server::start("app", &[200], Duration::from_millis(600)).await;
+    let shadow = Server::answering("shadow", &[200]).await;
+    let mut hasty = service("shadow");
+    hasty.outbound.deadline = Some(units::Duration::from_millis(500));
+    shadow.backend.reconfigure(&hasty);
+    let mut dispatch = dispatch(mirrored(100), &[&app, &shadow]);
+    let answer = dispatch.call(post("/a")).await.expect("an answer");
+    assert_eq!(answer.status(), 200);
+    until("the copy arrives", || shadow.asked().len() == 1).await;
+}
+
 #[tokio::test]
 async fn no_more_than_64_copies_are_under_way_and_the_rest_is_left_out_and_counted() {
     let app = Server::answering("app", &[200]).await;
