@@ -23,6 +23,9 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "layer::breaker::tests::one_that_only_observes_asks_all_the_same_but_whom_an_operator_forces_is_forced";
     }
     "layer/retry.rs" {
+        "half of the time is kept for a try that the policy does not make":
+            "tries_left > 1 && retries.on.unavailable" => "tries_left > 1",
+            "layer::retry::tests::a_try_has_all_the_time_where_the_policy_makes_no_other_of_what_takes_too_long";
         "what is not retried earns nothing":
             "budget.deposit(now)" => "()",
             "layer::retry::tests::what_is_not_retried_earns_hedges_all_the_same";
@@ -52,6 +55,9 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "layer::deadline::tests::so_does_an_answer_that_stops_half_way";
     }
     "layer/attempt.rs" {
+        "a try is given up at its share for one that could not end in time":
+            "can_end(self.deadline.remaining(now), self.endpoints.p50(now))" => "true",
+            "layer::attempt::tests::a_try_has_more_than_its_share_where_no_other_could_end_in_time";
         "nobody had the request whose time was up":
             "Error::DeadlineExceeded { at: Some(member.address()) }" => "Error::DeadlineExceeded { at: None::<std::net::SocketAddr> }",
             "layer::attempt::tests::who_had_the_request_when_its_time_was_up_is_told_of";
@@ -177,6 +183,9 @@ pub(crate) const BUGS: &[Bug] = bugs! {
             "layer::fallback::tests::an_alternate_that_fails_too_changes_nothing_and_nobody_is_asked_too_late";
     }
     "layer/fallback.rs" {
+        "a call that fails behind its head is not asked of the alternate":
+            "says_status(response).contains_key(&head::GRPC_STATUS)" => "headers.contains_key(&head::GRPC_STATUS)",
+            "layer::retry::tests::trailers::what_fails_behind_its_head_is_asked_of_an_alternate";
         "what was shed is thought to have been done":
             "is_shed || headers.contains_key(&head::UNPROCESSED)" => "headers.contains_key(&head::UNPROCESSED)",
             "layer::fallback::tests::what_may_have_been_done_is_not_done_by_somebody_else_as_well";
