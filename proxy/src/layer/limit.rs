@@ -15,6 +15,7 @@ use super::{AnswerFuture, Call, Guarded};
 use crate::body::Duty;
 use crate::error::Error;
 use crate::policy::concurrency::{Abandoned, Entry, Limit as Policy};
+use crate::policy::deadline::Deadline;
 use crate::policy::outcome::Outcome;
 use crate::policy::queue::WaiterId;
 use crate::request::Request;
@@ -189,9 +190,17 @@ impl Drop for Place {
 }
 
 impl Wait {
-    async fn permit(self) -> Result<Permit, Error> {
+    /// Not beyond the deadline of the call either: whose time is up here was refused here, and nobody was asked.
+    async fn permit(self, deadline: Deadline) -> Result<Permit, Error> {
         let started = Instant::now();
-        match tokio::time::timeout(self.limit, self.woken).await {
+        let until = Deadline::after(self.limit, started).min(deadline);
+        let turn = async {
+            match until.instant() {
+                Some(until) => tokio::time::timeout_at(until, self.woken).await,
+                None => Ok(self.woken.await),
+            }
+        };
+        match turn.await {
             Ok(Ok(())) => Ok(self.place.into_permit()),
             _ => Err(Error::QueueTimeout {
                 service: self.service.to_string(),
@@ -238,7 +247,7 @@ impl<S: Call> Service<Box<Request>> for Limit<S> {
             Ok(Err(wait)) => {
                 let mut inner = self.inner.clone();
                 Either::Right(Box::pin(async move {
-                    let permit = wait.permit().await?;
+                    let permit = wait.permit(request.context.deadline).await?;
                     Guarded::new(inner.call(request), Some(permit)).await
                 }))
             }
@@ -271,7 +280,7 @@ mod tests {
             .err()
             .expect("it is full");
         limit.set_mode(Mode::Observe);
-        let waited = waiting.permit().await;
+        let waited = waiting.permit(Deadline::NEVER).await;
         assert!(waited.is_ok(), "who waited goes on");
         let more: Vec<_> = (0..5).map(|_| limit.enter()).collect();
         assert!(more.iter().all(|entered| matches!(entered, Ok(Ok(_)))));
@@ -295,7 +304,7 @@ mod tests {
             .err()
             .expect("it is full");
         assert!(
-            waiting.permit().await.is_err(),
+            waiting.permit(Deadline::NEVER).await.is_err(),
             "three are in flight, one may be"
         );
         drop(held);
@@ -316,7 +325,7 @@ mod tests {
         drop(held);
         assert_eq!(limit.load(), (1, 1), "handed over, not thrown open");
         drop(leaves);
-        let permit = waits.permit().await;
+        let permit = waits.permit(Deadline::NEVER).await;
         assert!(permit.is_ok(), "the place went on");
         drop(permit);
         assert_eq!(limit.load(), (0, 0));
@@ -330,7 +339,7 @@ mod tests {
         drop(leaves);
         assert_eq!(limit.load(), (1, 1));
         drop(held);
-        assert!(waits.permit().await.is_ok());
+        assert!(waits.permit(Deadline::NEVER).await.is_ok());
         assert_eq!(limit.load(), (0, 0));
     }
 }

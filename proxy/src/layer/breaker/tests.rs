@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use futures_util::FutureExt;
 use http::{HeaderValue, Response, StatusCode};
 use tokio::sync::mpsc;
 use tower::service_fn;
@@ -13,6 +14,7 @@ use crate::error::PROXY_ERROR;
 use crate::facts;
 use crate::head;
 use crate::layer::deadline::DeadlineLayer;
+use crate::layer::limit::{self, LimitLayer};
 use crate::policy::breaker::ForcedBy;
 use crate::request::Context as RequestContext;
 
@@ -213,6 +215,36 @@ async fn a_service_that_hangs_until_the_policys_deadline_opens_it_and_a_hasty_ca
         assert!(matches!(ended, Err(Error::DeadlineExceeded { .. })));
     }
     assert_eq!(world.state(), (Phase::Open, false));
+}
+
+/// Calls that never got a place opened it, with nobody asked.
+#[tokio::test(start_paused = true)]
+async fn whose_time_is_up_while_it_waits_for_a_place_is_no_word_about_the_service() {
+    let (second, world) = (Duration::from_secs(1), world());
+    let limit = limit::Shared::new("breaker/layer:1".into(), 1, 10, 10 * second);
+    let limit = LimitLayer {
+        limit: Arc::new(limit),
+    };
+    let silent = service_fn(|_: Box<Request>| std::future::pending::<Answer>());
+    let mut held = limit.layer(silent).call(request());
+    assert!((&mut held).now_or_never().is_none(), "it has the place");
+    let layer = BreakerLayer {
+        breaker: world.breaker.clone(),
+        deadline: Some(second),
+    };
+    let deadline = DeadlineLayer {
+        limit: Some(second),
+    };
+    let mut service = layer.layer(deadline.layer(limit.layer(silent)));
+    for _ in 0..10 {
+        let begun = Instant::now();
+        let ended = service.call(request()).await;
+        assert!(matches!(ended, Err(Error::QueueTimeout { .. })));
+        assert_eq!(begun.elapsed(), second);
+    }
+    assert_eq!(world.state(), (Phase::Closed, false));
+    drop(held);
+    assert_eq!(limit.limit.load(), (0, 0));
 }
 
 /// A call that stands in for another comes late, and what it then has may be little.
