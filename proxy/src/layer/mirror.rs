@@ -62,8 +62,6 @@ impl Mirror {
             return None;
         };
         let mut context = request.context.clone();
-        let latest = Deadline::after(TIME_MAX, Instant::now());
-        context.deadline = context.deadline.min(latest);
         context.stands_in = true;
         context.is_retry = true;
         context.priority.tier = Tier::Sheddable;
@@ -100,14 +98,12 @@ impl Copy {
             metrics.left_out.inc();
             return;
         };
-        let request = Box::new(Request {
+        let mut request = Box::new(Request {
             head: self.head.head(),
             body,
-            context: Context {
-                begun: Instant::now(),
-                ..self.context
-            },
+            context: self.context,
         });
+        begin(&mut request.context, Instant::now());
         tokio::spawn(async move {
             let ended = tokio::time::timeout(TIME_MAX, async {
                 match backend.mirrored(request).await {
@@ -122,6 +118,15 @@ impl Copy {
             ended.await.unwrap_or(&metrics.failed).inc();
         });
     }
+}
+
+/// It has as long as its call had. What that has used up of its time says nothing of whoever gets the copy.
+fn begin(context: &mut Context, now: Instant) {
+    let span = context.deadline.remaining(context.received);
+    let span = span.map_or(TIME_MAX, |span| span.min(TIME_MAX));
+    context.deadline = Deadline::after(span, now);
+    context.received = now;
+    context.begun = now;
 }
 
 async fn swallow(mut body: Body) {

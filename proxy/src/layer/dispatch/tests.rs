@@ -445,6 +445,29 @@ async fn a_copy_has_its_own_time_from_when_it_is_made() {
     until("the copy arrives", || shadow.asked().len() == 1).await;
 }
 
+/// Its time had begun with its call's: with a body it goes out after the answer, when little of it was left.
+#[tokio::test]
+async fn a_copy_has_as_much_time_as_its_call_had_however_late_it_goes_out() {
+    let app = Server::start("app", &[200], Duration::from_millis(1500)).await;
+    let late = Server::start("late", &[200], Duration::from_millis(1000)).await;
+    let mut rule = mirrored(100);
+    rule.mirrors[0].to = key("late");
+    rule.deadline = Some(Timeout::After(units::Duration::from_secs(2)));
+    let mut dispatch = dispatch(rule, &[&app, &late]);
+    let answer = dispatch.call(post("/a")).await.expect("an answer");
+    assert_eq!(answer.status(), 200);
+    let metrics = crate::telemetry::MirrorMetrics::new(
+        "dispatch/front:80",
+        "HTTPRoute dispatch/it rules[0]",
+        "dispatch/late:80",
+    );
+    until("it has ended", || {
+        metrics.answered.get() + metrics.failed.get() == 1
+    })
+    .await;
+    assert_eq!((metrics.answered.get(), metrics.failed.get()), (1, 0));
+}
+
 #[tokio::test]
 async fn no_more_than_64_copies_are_under_way_and_the_rest_is_left_out_and_counted() {
     let app = Server::answering("app", &[200]).await;
