@@ -375,7 +375,7 @@ pub(crate) const BUGS: &[Bug] = bugs! {
     "backend.rs" {
         "copies have no places of their own":
             "in_flight >= MIRRORED_MAX" => "false",
-            "layer::dispatch::tests::no_more_than_64_copies_are_under_way_and_the_rest_is_left_out_and_counted";
+            "layer::dispatch::tests::copies::no_more_than_64_copies_are_under_way_and_the_rest_is_left_out_and_counted";
     }
     "backend/stacks.rs" {
         "a breaker that a policy has no more looks open for ever":

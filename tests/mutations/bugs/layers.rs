@@ -238,10 +238,10 @@ pub(crate) const BUGS: &[Bug] = bugs! {
     "layer/mirror.rs" {
         "a copy may be retried by whoever gets it":
             "context.is_retry = true" => "()",
-            "layer::dispatch::tests::a_copy_has_the_body_too_and_neither_delays_its_call_nor_fails_it";
+            "layer::dispatch::tests::copies::a_copy_has_the_body_too_and_neither_delays_its_call_nor_fails_it";
         "all calls are copied":
             "random % self.denominator >= self.numerator" => "false",
-            "layer::dispatch::tests::a_share_of_none_copies_nothing";
+            "layer::dispatch::tests::copies::a_share_of_none_copies_nothing";
     }
     "layer/deadline.rs" {
         "the deadline of a policy holds beside that of a rule":
