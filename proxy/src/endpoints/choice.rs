@@ -168,7 +168,10 @@ impl Endpoints {
         context: &Context,
         now: Instant,
     ) -> Option<Chosen> {
-        let wants = |e: &&Arc<Member>| e.mirror.is_half_open() && !e.is_draining();
+        // What has failed at one of them is no probe of it: it was to go elsewhere.
+        let wants = |e: &&Arc<Member>| {
+            e.mirror.is_half_open() && !e.is_draining() && !context.tried.contains(&e.address())
+        };
         for member in list.iter().filter(wants) {
             let bounded = context.deadline.instant().is_some();
             let call = (member.learnt()).start_probe(context.replayable, bounded, now);

@@ -80,6 +80,21 @@ async fn an_endpoint_that_only_ever_gets_streams_is_taken_back() {
     assert_eq!(first.in_flight(), 0);
 }
 
+/// A try that was to go elsewhere went back to where the one before it had failed.
+#[tokio::test(start_paused = true)]
+async fn a_call_is_no_probe_of_an_endpoint_at_which_it_has_failed() {
+    let endpoints = probing().await;
+    let first = endpoints.list()[0].address();
+    let mut again = request();
+    again.context.tried.push(first);
+    for _ in 0..10 {
+        let chosen = endpoints.choose_for_request(&again).expect("a place");
+        assert_ne!(chosen.member.address(), first);
+    }
+    let chosen = endpoints.choose_for_request(&request()).expect("a place");
+    assert_eq!(chosen.member.address(), first, "it is still due");
+}
+
 /// A request that came as a probe to an app that hangs waited for half of its deadline.
 #[tokio::test(start_paused = true)]
 async fn who_probes_an_endpoint_that_hangs_is_told_when_it_is_out_again() {
