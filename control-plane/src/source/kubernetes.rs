@@ -49,8 +49,9 @@ use super::memory::Memory;
 
 /// The server ends a watch then, and it is taken up again: one that died silently is noticed little later.
 const WATCH_SECONDS: u32 = 60;
-/// Objects in one answer to a list.
-const PAGE_SIZE: u32 = 500;
+/// Objects in one answer to a list: each is held whole until it is read. Of a hundred an API server makes one seat of its
+/// priority and fairness.
+const PAGE_SIZE: u32 = 100;
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 /// A kind that the server does not know may be installed later, and is in force little later than that.

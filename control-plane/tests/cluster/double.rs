@@ -304,6 +304,10 @@ impl Double {
             };
             let ends = number("timeoutSeconds").unwrap_or(300);
             let ends = tokio::time::Instant::now() + Duration::from_secs(ends);
+            // Not a pause after each change: those of other kinds would put it off for ever.
+            let mut marks = tokio::time::interval(BOOKMARK_EVERY);
+            marks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            marks.reset();
             let mut changed = double.state().store.changed.subscribe();
             let line = |value: &Value| Ok(Frame::data(Bytes::from(format!("{value}\n"))));
             loop {
@@ -332,7 +336,7 @@ impl Double {
                 version = now;
                 tokio::select! {
                     _ = changed.changed() => {}
-                    () = tokio::time::sleep(BOOKMARK_EVERY), if bookmarks => {
+                    _ = marks.tick(), if bookmarks => {
                         let mark = json!({ "type": "BOOKMARK", "object": {
                             "kind": "Bookmark", "apiVersion": "v1", "metadata": { "resourceVersion": version.to_string() },
                         } });

@@ -73,7 +73,52 @@ async fn a_list_in_pages_is_whole() {
     let pages = requests
         .iter()
         .filter(|line| line.contains("/api/v1/services?") && line.contains("continue="));
-    assert_eq!(pages.count(), 2, "{requests:#?}");
+    assert_eq!(pages.count(), 11, "{requests:#?}");
+    plane.stop().await;
+}
+
+/// How often a list of `resource` began.
+fn lists(cluster: &Cluster, resource: &str) -> usize {
+    let requests = cluster.api().requests();
+    let of_it = requests
+        .iter()
+        .filter(|line| line.contains(&format!("/{resource}?")));
+    of_it
+        .filter(|line| !line.contains("watch=") && !line.contains("continue="))
+        .count()
+}
+
+/// Bookmarks keep its version young: a server forgets what is old, whatever kind it is of.
+#[tokio::test]
+async fn a_watch_of_a_quiet_kind_goes_on_however_busy_the_others_are() {
+    let cluster = Cluster::double().await;
+    let plane = cluster.start().await;
+    let slices = "apis/discovery.k8s.io/v1/endpointslices";
+    for n in 0..4500 {
+        let ip = ["10.1.0.2", "10.1.0.3"][n % 2];
+        cluster
+            .api()
+            .behind_its_back(slices, &slice("catalog", &[(ip, "catalog-0")]));
+        if n % 3 == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    let watches = |cluster: &Cluster| {
+        let requests = cluster.api().requests();
+        let of_pods = requests.iter().filter(|line| line.contains("/pods?"));
+        of_pods.filter(|line| line.contains("watch=")).count()
+    };
+    let before = watches(&cluster);
+    cluster.api().cut();
+    until("pods are watched again", || watches(&cluster) > before).await;
+    cluster.apply(&service("new", "10.96.0.77")).await;
+    until("what comes is heard", || {
+        !plane.mesh.ports_of(&pod("new"), None).is_empty()
+    })
+    .await;
+    for quiet in ["pods", "services", "resiliencepolicies"] {
+        assert_eq!(lists(&cluster, quiet), 1, "{quiet} were listed anew");
+    }
     plane.stop().await;
 }
 
@@ -88,14 +133,10 @@ async fn after_410_everything_is_listed_again_and_what_was_missed_holds() {
     cluster.api().set_away(true);
     cluster.api().compact();
     cluster.api().set_away(false);
-    let lists = |cluster: &Cluster| {
-        let requests = cluster.api().requests();
-        let lists = requests
-            .iter()
-            .filter(|line| line.contains("/resiliencepolicies?") && !line.contains("watch="));
-        lists.count()
-    };
-    until("policies are listed a second time", || lists(&cluster) >= 2).await;
+    until("policies are listed a second time", || {
+        lists(&cluster, "resiliencepolicies") >= 2
+    })
+    .await;
     until("slices are watched again", || {
         let requests = cluster.api().requests();
         let relisted = requests
