@@ -70,6 +70,57 @@ fn a_failure_is_one_whether_or_not_anybody_reads_it_to_the_end() {
     assert_eq!(outcomes(&seen), [Outcome::Failure(Fault::Hard)]);
 }
 
+/// Without a status a caller's library says UNKNOWN, and so the endpoint is to be judged: a service whose process dies
+/// behind a proxy that ends its answers neatly, or one that is no gRPC server at all.
+#[tokio::test]
+async fn a_grpc_call_that_ends_without_a_status_has_failed() {
+    let grpc = |content: &'static str, body: Body| {
+        let mut response = Response::new(body);
+        let content = http::HeaderValue::from_static(content);
+        let name = http::header::CONTENT_TYPE;
+        response.headers_mut().insert(name, content);
+        response
+    };
+    let hard = Outcome::Failure(Fault::Hard);
+    for (content, outcome) in [
+        ("application/grpc", hard),
+        ("application/grpc+proto", hard),
+        ("application/grpc;charset=utf-8", hard),
+        ("application/grpc-web+proto", Outcome::Success),
+        ("text/plain", Outcome::Success),
+    ] {
+        let (seen, duty) = recorded();
+        let response = grpc(content, Body::full("hello".into()));
+        let response = Guard::new(duty).settle(Ok(response)).expect("a response");
+        assert!(outcomes(&seen).is_empty(), "trailers may still come");
+        let _ = response.into_body().collect().await;
+        assert_eq!(outcomes(&seen), [outcome], "{content}");
+
+        let (seen, duty) = recorded();
+        drop(Guard::new(duty).settle(Ok(grpc(content, Body::empty()))));
+        assert_eq!(outcomes(&seen), [outcome], "{content} with no body");
+        let empty = grpc(content, Body::empty());
+        assert_eq!(
+            super::outcome(&empty),
+            outcome,
+            "{content}, before it is read"
+        );
+    }
+
+    let mut said = grpc("application/grpc", Body::empty());
+    let ok = http::HeaderValue::from_static("0");
+    said.headers_mut().insert(&head::GRPC_STATUS, ok);
+    let (seen, duty) = recorded();
+    drop(Guard::new(duty).settle(Ok(said)));
+    assert_eq!(outcomes(&seen), [Outcome::Success]);
+
+    let mut of_http = grpc("application/grpc", Body::empty());
+    *of_http.status_mut() = StatusCode::NOT_FOUND;
+    let (seen, duty) = recorded();
+    drop(Guard::new(duty).settle(Ok(of_http)));
+    assert_eq!(outcomes(&seen), [Outcome::Success], "UNIMPLEMENTED");
+}
+
 #[test]
 fn a_body_that_was_at_its_end_from_the_start_is_complete() {
     let (seen, duty) = recorded();

@@ -18,6 +18,9 @@ use crate::policy::outcome::{Fault, Outcome};
 /// What a response body has shown so far, and who wants to know how it ends.
 pub(super) struct Watch {
     pub(super) grpc: bool,
+    /// A gRPC call has not said yet how it went. To end so is a failure: its caller's library makes UNKNOWN of it
+    /// (gRPC, http-grpc-status-mapping).
+    unsaid: bool,
     /// What the head said; trailers may still change it.
     pub(super) outcome: Outcome,
     messages: Messages,
@@ -29,7 +32,9 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn of(response: &Response<Body>) -> Self {
-        Self::new(of_response(response), response.headers())
+        let mut watch = Self::new(of_response(response), response.headers());
+        watch.unsaid = watch.grpc && leaves_unsaid(response);
+        watch
     }
 
     pub(super) fn new(outcome: Outcome, headers: &HeaderMap) -> Self {
@@ -38,7 +43,8 @@ impl Watch {
             .map(HeaderValue::as_bytes);
         let is = |prefix: &[u8]| content_type.is_some_and(|value| value.starts_with(prefix));
         Self {
-            grpc: is(b"application/grpc"),
+            grpc: content_type.is_some_and(is_grpc),
+            unsaid: false,
             outcome,
             messages: Messages::default(),
             event_stream: is(b"text/event-stream"),
@@ -63,6 +69,7 @@ impl Watch {
             && let Some(outcome) = of_grpc_status(trailers)
         {
             self.outcome = outcome;
+            self.unsaid = false;
         }
     }
 
@@ -87,7 +94,10 @@ impl Watch {
     }
 
     pub(super) fn complete(&mut self) {
-        self.settle(self.outcome);
+        self.settle(match self.outcome {
+            Outcome::Success if self.unsaid => Outcome::Failure(Fault::Hard),
+            outcome => outcome,
+        });
     }
 
     pub(super) fn settle(&mut self, outcome: Outcome) {
@@ -146,8 +156,30 @@ impl Messages {
 
 /// As far as is known when it comes.
 pub(super) fn of_response(response: &Response<Body>) -> Outcome {
-    let said = (response.body().trailers_alone()).and_then(of_grpc_status);
-    said.unwrap_or_else(|| of_head(response.status(), response.headers()))
+    use http_body::Body as _;
+    if let Some(said) = (response.body().trailers_alone()).and_then(of_grpc_status) {
+        return said;
+    }
+    let content_type = response.headers().get(http::header::CONTENT_TYPE);
+    if response.body().is_end_stream()
+        && content_type.is_some_and(|value| is_grpc(value.as_bytes()))
+        && leaves_unsaid(response)
+    {
+        return Outcome::Failure(Fault::Hard);
+    }
+    of_head(response.status(), response.headers())
+}
+
+/// Not gRPC-Web, which says how it went in its body.
+fn is_grpc(content_type: &[u8]) -> bool {
+    let rest = content_type.strip_prefix(b"application/grpc");
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// A head of a gRPC call that is no failure of HTTP, and says no status.
+fn leaves_unsaid(response: &Response<Body>) -> bool {
+    response.status() == StatusCode::OK
+        && !super::says_status(response).contains_key(&head::GRPC_STATUS)
 }
 
 pub(super) fn of_head(status: StatusCode, headers: &HeaderMap) -> Outcome {

@@ -16,8 +16,8 @@ pub enum Outcome {
 /// Why a call failed, as far as it matters for whom to blame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The endpoint's: connect or TLS error, reset, 5xx, gRPC UNAVAILABLE, INTERNAL, UNKNOWN or DATA_LOSS,
-    /// per-try timeout.
+    /// The endpoint's: connect or TLS error, reset, 5xx, gRPC UNAVAILABLE, INTERNAL, UNKNOWN or DATA_LOSS
+    /// or no status at all, per-try timeout.
     Hard,
     /// It answered that it has too much to do: 429, 503 marked as overload, RESOURCE_EXHAUSTED. A reason to
     /// send it less, not to send it nothing: ejecting it would push its load onto the others.
