@@ -1,5 +1,7 @@
 //! The control plane as this sidecar reaches it: over TLS, and only if it is who it should be.
 
+use std::collections::HashSet;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -8,6 +10,7 @@ use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Uri};
 use weir_config::pb::{CertifyRequest, identity_client::IdentityClient};
@@ -101,6 +104,12 @@ pub struct Own {
     chain: Vec<CertificateDer<'static>>,
 }
 
+fn anchors_in(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    CertificateDer::pem_file_iter(file)
+        .and_then(Iterator::collect)
+        .map_err(|error| format!("trust bundle {}: {error}", file.display()))
+}
+
 /// Gets the sidecar its certificate, and renews it long before it ends.
 pub struct Keeper {
     settings: Arc<Settings>,
@@ -108,20 +117,19 @@ pub struct Keeper {
     bundle: Mutex<Vec<CertificateDer<'static>>>,
     own: Mutex<Option<Own>>,
     certified: Once,
+    /// There are anchors that vouch for somebody who did not sign the certificate in use.
+    new_anchors: Notify,
 }
 
 impl Keeper {
     pub fn new(settings: Arc<Settings>, identity: Arc<Identity>) -> Result<Self, AnyError> {
-        let file = &settings.trust_bundle_file;
-        let bundle: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file)
-            .and_then(Iterator::collect)
-            .map_err(|error| format!("trust bundle {}: {error}", file.display()));
         Ok(Self {
-            bundle: Mutex::new(bundle?),
+            bundle: Mutex::new(anchors_in(&settings.trust_bundle_file)?),
             settings,
             identity,
             own: Mutex::default(),
             certified: Once::default(),
+            new_anchors: Notify::new(),
         })
     }
 
@@ -152,6 +160,27 @@ impl Keeper {
         Ok(())
     }
 
+    /// For when the control plane cannot be reached or believed: its CA may be another one by now, lost and made anew, or
+    /// rotated while this pod was cut off. The file is what a sidecar believes at its start, and is kept up to date by the
+    /// kubelet, or by whoever mounts it. What it knows besides stays until the control plane says otherwise; a file may be
+    /// older than a push. What this sidecar shows was signed by nobody new, so it is certified anew at once.
+    pub fn look_for_new_anchors(&self) {
+        let found = match anchors_in(&self.settings.trust_bundle_file) {
+            Ok(found) => found,
+            Err(error) => return tracing::warn!(%error, "the trust bundle could not be read again"),
+        };
+        let mut bundle = self.bundle.lock().expect("no panic while locked");
+        let known = bundle.len();
+        bundle.extend(found);
+        // A certificate that was there already is no news, and nor is the same one twice.
+        let mut seen = HashSet::new();
+        bundle.retain(|anchor| seen.insert(anchor.clone()));
+        if bundle.len() > known {
+            tracing::info!("the trust bundle has new anchors");
+            self.new_anchors.notify_one();
+        }
+    }
+
     /// Runs for as long as the process does.
     pub async fn run(&self) {
         let mut retry = RETRY_MIN;
@@ -163,12 +192,13 @@ impl Keeper {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "no certificate could be had");
+                    self.look_for_new_anchors();
                     let wait = retry.mul_f64(0.5 + fastrand::f64());
                     retry = (retry * 2).min(RETRY_MAX);
                     wait
                 }
             };
-            tokio::time::sleep(wait).await;
+            let _ = tokio::time::timeout(wait, self.new_anchors.notified()).await;
         }
     }
 

@@ -53,7 +53,8 @@ pub async fn run(
         match session(&settings, mesh, &keeper, &mut inputs, &mut backoff).await {
             Ok(()) => tracing::info!("the control plane ended the stream"),
             Err(error) => {
-                tracing::warn!(%error, "the control stream broke; the last good policy stays in force")
+                tracing::warn!(%error, "the control stream broke; the last good policy stays in force");
+                keeper.look_for_new_anchors();
             }
         }
         telemetry::control_plane_connected(false);

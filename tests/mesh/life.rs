@@ -73,3 +73,34 @@ async fn a_pod_that_is_restarted_while_the_control_plane_is_frozen_costs_no_requ
     let samples = load.end().await;
     assert_all_served(&samples, "a pod less, and nobody was told");
 }
+
+/// Its namespace was deleted and made anew, say, and the CA's Secret with it. Who ran already knew the old one alone, and
+/// never came back; its file has had the new one for long.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_plane_that_lost_its_ca_is_believed_again() {
+    let world = World::with(1, "", "");
+    let connected = |pod: &str| {
+        let metrics = world.metrics(pod);
+        metrics.sum("weir_control_plane_connected", &[]) == 1.0
+    };
+    assert!(connected("caller") && connected("server"));
+    tokio::task::block_in_place(|| world.lab.scale(CONTROL_PLANE, 0)).expect("it ends");
+    eventually("the sidecar notices", || !connected("caller")).await;
+    std::fs::remove_dir_all(world.lab.folder().join("control-plane")).expect("it had a state");
+    tokio::task::block_in_place(|| world.lab.scale(CONTROL_PLANE, 1)).expect("it is started again");
+    eventually("both are connected again", || {
+        connected("caller") && connected("server")
+    })
+    .await;
+    // One that has never known another CA believes the others, and they it.
+    tokio::task::block_in_place(|| world.lab.scale("server", 2)).expect("a pod more");
+    for _ in 0..20 {
+        assert_eq!(world.get("server:80", "/").await.status(), 200);
+    }
+    assert_eq!(
+        world
+            .metrics("server/1")
+            .sum("weir_control_plane_connected", &[]),
+        1.0
+    );
+}
