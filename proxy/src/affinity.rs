@@ -5,6 +5,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 use weir_config::snapshot::{ConsistentHash, HashBy};
 
+use crate::head;
 use crate::policy::ring;
 
 pub struct Affinity {
@@ -41,7 +42,7 @@ impl Affinity {
     /// `own`: who this workload is.
     pub fn key(&self, head: Option<&Parts>, own: impl FnOnce() -> Option<u64>) -> Option<u64> {
         match &self.by {
-            By::Header(name) => Some(ring::hash(head?.headers.get(name)?.as_bytes())),
+            By::Header(name) => Some(ring::hash(head::values(head?, name).next()?)),
             By::Cookie(name) => cookie(&head?.headers, name.as_bytes()).map(ring::hash),
             By::Path => Some(ring::hash(head?.uri.path().as_bytes())),
             By::SourceIdentity => own(),
@@ -91,6 +92,7 @@ mod tests {
         };
         for (by, value) in [
             (HashBy::Header(token("X-User")), "ada"),
+            (HashBy::Header(token("Host")), "cart"),
             (HashBy::Cookie(token("session")), "s1"),
             (HashBy::Path, "/items"),
         ] {

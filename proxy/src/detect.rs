@@ -49,4 +49,4 @@ pub fn detect(prefix: &[u8]) -> Detected {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -230,7 +230,8 @@ impl Error {
                 Outcome::Failure(Fault::Deadline)
             }
             Self::Injected { like, .. } => like.outcome(),
-            Self::Aborted(_) => Outcome::Cancelled,
+            // What cannot be said to a peer has not been.
+            Self::Aborted(_) | Self::BadRequest(_) => Outcome::Cancelled,
             Self::QueueFull { .. }
             | Self::QueueTimeout { .. }
             | Self::Shed { .. }
@@ -428,6 +429,14 @@ mod tests {
         assert_eq!(response.headers()["grpc-status"], "14");
         assert_eq!(response.headers()["grpc-retry-pushback-ms"], "1500");
         assert_eq!(response.headers()[&PROXY_ERROR], "circuit-breaker-open");
+    }
+
+    /// It was a success of an endpoint that nobody had asked: three of them, and one that was down was taken back.
+    #[test]
+    fn a_request_that_cannot_be_made_tells_nothing_of_whom_it_was_for() {
+        let error = Error::BadRequest("its Host header is no authority");
+        assert_eq!(error.outcome(), Outcome::Cancelled);
+        assert_eq!(error.facts().http, StatusCode::BAD_REQUEST);
     }
 
     #[test]

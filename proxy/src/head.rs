@@ -204,6 +204,15 @@ pub fn wants_upgrade(version: Version, headers: &HeaderMap) -> bool {
         && !tokens(headers, &UPGRADE).any(carries_requests)
 }
 
+/// All that a request says under that name. HTTP/2 has its host in the URI (RFC 9113 section 8.3.1).
+pub fn values<'a>(head: &'a Parts, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let fields = head.headers.get_all(name).into_iter();
+    let in_uri = *name == HOST && !head.headers.contains_key(HOST);
+    let authority = head.uri.authority().filter(|_| in_uri);
+    let authority = authority.map(|authority| authority.as_str().as_bytes());
+    fields.map(HeaderValue::as_bytes).chain(authority)
+}
+
 fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let values = headers.get_all(name).into_iter();
     let texts = values.filter_map(|value| value.to_str().ok());

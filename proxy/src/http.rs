@@ -119,7 +119,6 @@ where
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEADER_BYTES_MAX)
         .auto_date_header(false)
-        .half_close(true)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     let mut conversation = std::pin::pin!(conversation);
@@ -133,6 +132,8 @@ where
     match served {
         // Who asked for nothing for so long has done no wrong.
         Err(error) if error.is_timeout() && !patience.has_begun() => return Ok(()),
+        // Nor who does not wait for the answer: the call has ended with the connection.
+        Err(error) if error.is_incomplete_message() && patience.is_asked() => return Ok(()),
         served => served?,
     }
     let switched = serving
@@ -157,7 +158,7 @@ async fn handle(
         patience,
         ..
     } = &*serving;
-    patience.set_answer_end(None);
+    patience.asked();
     let mentions = Mentions::of(incoming.headers());
     let upgrade = mentions.upgrade && head::wants_upgrade(incoming.version(), incoming.headers());
     let interim = interim::is_wanted_by(&incoming, mentions).then(|| outlet.begin());
@@ -193,10 +194,11 @@ async fn handle(
 pub fn answer(
     connection: &Connection,
     incoming: http::Request<Body>,
-    mentions: Mentions,
+    mut mentions: Mentions,
     upgrade: bool,
     interim: Option<Interim>,
 ) -> impl Future<Output = Response<Body>> {
+    mentions.grpc &= incoming.method() == Method::POST;
     let grpc = mentions.grpc;
     let version = incoming.version();
     let names = match mentions.id {
@@ -407,6 +409,7 @@ fn request(
         race: None,
         hedge: false,
         stands_in: false,
+        is_copy: false,
         interim,
         priority,
         says_tier,

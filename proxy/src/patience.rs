@@ -33,6 +33,8 @@ pub struct Patience(Arc<State>);
 struct State {
     /// The head that is waited for has begun.
     begun: AtomicBool,
+    /// A head has come, and no other is waited for yet.
+    asked: AtomicBool,
     since: Instant,
     /// When the answer ends that is being sent: milliseconds since then, [`NEVER`] without a deadline.
     answer_ends: AtomicU64,
@@ -44,6 +46,7 @@ impl Default for Patience {
     fn default() -> Self {
         Self(Arc::new(State {
             begun: AtomicBool::new(false),
+            asked: AtomicBool::new(false),
             since: tokio::time::Instant::now().into(),
             answer_ends: AtomicU64::new(NEVER),
         }))
@@ -58,6 +61,16 @@ impl Patience {
 
     pub fn has_begun(&self) -> bool {
         self.0.begun.load(Ordering::Relaxed)
+    }
+
+    /// A head is whole. Nothing of its answer is known.
+    pub fn asked(&self) {
+        self.0.asked.store(true, Ordering::Relaxed);
+        self.set_answer_end(None);
+    }
+
+    pub fn is_asked(&self) -> bool {
+        self.0.asked.load(Ordering::Relaxed)
     }
 
     /// Of the answer that is sent from now on.
@@ -84,6 +97,7 @@ impl Timer for Patience {
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
         self.0.begun.store(false, Ordering::Relaxed);
+        self.0.asked.store(false, Ordering::Relaxed);
         Box::pin(Waiting {
             sleep: tokio::time::sleep_until(deadline.into()),
             patience: self.clone(),

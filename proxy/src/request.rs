@@ -65,6 +65,8 @@ pub struct Context {
     pub hedge: bool,
     /// It is made in the stead of a call to another service, which failed: once, and nothing stands in for it.
     pub stands_in: bool,
+    /// It is a copy, whose answer nobody gets: it has its own time and its own place in queues, not those of its call.
+    pub is_copy: bool,
     /// Where informational responses go; `None` where they are not wanted.
     pub interim: Option<Interim>,
     /// What goes first when not all can be served.
@@ -166,6 +168,7 @@ impl Context {
             race: None,
             hedge: false,
             stands_in: false,
+            is_copy: false,
             interim: None,
             priority: Priority::default(),
             says_tier: false,
@@ -185,6 +188,7 @@ pub fn is_idempotent(method: &Method) -> bool {
     )
 }
 
+/// As far as headers say it; and it is a POST (gRPC, PROTOCOL-HTTP2).
 pub fn is_grpc(headers: &HeaderMap) -> bool {
     headers
         .get(http::header::CONTENT_TYPE)

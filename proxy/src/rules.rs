@@ -8,10 +8,12 @@ pub mod change;
 use std::borrow::Cow;
 
 use http::request::Parts;
-use http::{HeaderName, Method, header};
+use http::{HeaderName, Method};
 use weir_config::path;
 use weir_config::pattern::{PATTERNS_MAX, Pattern};
 use weir_config::snapshot::{PathCondition, RuleMatch, TextCondition, ValueCondition};
+
+use crate::head;
 
 #[derive(Debug)]
 pub struct Rules(Vec<Condition>);
@@ -168,14 +170,8 @@ impl Text {
 
 /// Any of them, where there are several of that name.
 fn has_header(head: &Parts, name: &HeaderName, wanted: &Text) -> bool {
-    let mut values = head.headers.get_all(name).iter();
     let is = |value: &[u8]| std::str::from_utf8(value).is_ok_and(|value| wanted.is(value));
-    if values.any(|value| is(value.as_bytes())) {
-        return true;
-    }
-    // HTTP/2 has it in the URI.
-    let authority = head.uri.authority().filter(|_| *name == header::HOST);
-    authority.is_some_and(|authority| is(authority.as_str().as_bytes()))
+    head::values(head, name).any(is)
 }
 
 /// The first of that name.

@@ -88,9 +88,15 @@ struct App<'a> {
 }
 
 impl App<'_> {
-    async fn begun(self, mut beginning: Beginning) -> Result<(), Rejected> {
+    async fn begun(mut self, mut beginning: Beginning) -> Result<(), Rejected> {
         if beginning.detected == Detected::NeedMore {
-            match self.late(beginning.stream, None).await? {
+            let late = if self.port.authorization().admits_bytes_of_anybody() {
+                self.late(beginning.stream, None).await?
+            } else {
+                // It may be somebody who may, and whose first packet was lost: who it is comes with that. The app is not asked.
+                first_bytes::read(beginning.stream, Expected::Tls, &mut self.drain).await?
+            };
+            match late {
                 Some(late) => beginning = late,
                 None => return Ok(()),
             }

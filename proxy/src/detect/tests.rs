@@ -107,7 +107,11 @@ fn an_endless_request_line_is_judged_by_its_beginning() {
 }
 
 /// The flight a real client begins with: by default with a post-quantum key share.
-fn rustls_hello(name: &str, alpn: &[&[u8]], fragment_bytes_max: Option<usize>) -> Vec<u8> {
+pub(crate) fn rustls_hello(
+    name: &str,
+    alpn: &[&[u8]],
+    fragment_bytes_max: Option<usize>,
+) -> Vec<u8> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

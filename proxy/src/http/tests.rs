@@ -306,6 +306,82 @@ async fn a_coding_that_would_get_lost_is_refused() {
     }
 }
 
+/// Every path has a share of its own in a limit for each method of gRPC, and only what gRPC says is one.
+#[test]
+fn what_says_that_it_is_grpc_and_is_no_post_is_not() {
+    for (method, grpc) in [(Method::POST, true), (Method::GET, false)] {
+        let (told, seen) = std::sync::mpsc::channel();
+        let app = Target::App(Stack::new(service_fn(
+            move |request: Box<crate::request::Request>| {
+                told.send(request.context.grpc).expect("somebody looks");
+                async { Ok(Response::new(Body::empty())) }
+            },
+        )));
+        let incoming = http::Request::builder().method(method).uri("/items/1");
+        let incoming = incoming.header("host", "a");
+        let incoming = incoming.header("content-type", "application/grpc");
+        let incoming = incoming.body(Body::empty()).expect("a request");
+        let mentions = Mentions::of(incoming.headers());
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let connection = connection(app);
+        let answer = answer(&connection, incoming, mentions, false, None);
+        runtime.expect("a runtime").block_on(answer);
+        assert_eq!(seen.recv(), Ok(grpc));
+    }
+}
+
+/// An answer of which nothing comes but its head.
+async fn quiet() -> Response<Body> {
+    let (near, mut far) = tokio::io::duplex(4096);
+    tokio::spawn(async move {
+        let mut asked = Vec::new();
+        far.read_buf(&mut asked).await.expect("it is asked");
+        let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        far.write_all(head).await.expect("it is heard");
+        std::future::pending::<()>().await
+    });
+    let client = hyper::client::conn::http1::handshake(TokioIo::new(near));
+    let (mut sender, connection) = client.await.expect("a client");
+    tokio::spawn(connection);
+    let response = sender.send_request(http::Request::new(Body::empty()));
+    response.await.expect("a head").map(Body::from)
+}
+
+/// Nobody looked whether it was still there, so its call went on until its deadline, or for ever.
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_hangs_up_ends_its_call_and_has_done_no_wrong() {
+    for answers in [false, true] {
+        let (told, mut ended) = mpsc::unbounded_channel();
+        let app = Target::App(Stack::new(service_fn(
+            move |_: Box<crate::request::Request>| {
+                let guard = Guard::new(Ended(told.clone()));
+                async move {
+                    if !answers {
+                        std::future::pending::<()>().await;
+                    }
+                    guard.settle(Ok(quiet().await))
+                }
+            },
+        )));
+        let (mut caller, serving) = caller_of(app);
+        caller.write_all(REQUEST).await.expect("it is open");
+        if answers {
+            answered(&mut caller).await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(ended.try_recv().is_err(), "it waits");
+        drop(caller);
+        let ended = tokio::time::timeout(SOON, ended.recv()).await;
+        assert_eq!(ended.expect("it is noticed"), Some(Outcome::Cancelled));
+        assert_eq!(serving.await.expect("no panic"), Ok(()));
+    }
+    let (mut caller, serving) = caller();
+    caller.write_all(&REQUEST[..20]).await.expect("it is open");
+    drop(caller);
+    let half = serving.await.expect("no panic");
+    assert!(half.is_err(), "half a request is none");
+}
+
 /// An app's own word was taken off with what strangers say.
 #[tokio::test]
 async fn an_app_says_how_much_its_calls_matter_and_a_stranger_says_it_of_nobody() {

@@ -78,6 +78,15 @@ impl Shared {
         self.grant(caller, None)
     }
 
+    /// The same of whoever has not proven anything; nothing is counted, for nobody has sent any yet.
+    pub fn admits_bytes_of_anybody(&self) -> bool {
+        let anybody = Question {
+            caller: None,
+            call: None,
+        };
+        self.decide(anybody, Counted::No).is_ok()
+    }
+
     fn grant(
         self: &Arc<Self>,
         caller: Option<Arc<str>>,

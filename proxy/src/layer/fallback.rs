@@ -26,6 +26,7 @@ use crate::error::{Blame, Error, PROXY_ERROR, grpc_answer, percent_encoded, text
 use crate::head::{self, DEGRADED};
 use crate::policy::outcome::Outcome;
 use crate::policy::retry::Verdict;
+use crate::policy::terms::Terms;
 use crate::recorder;
 use crate::request::{Context as RequestContext, Request};
 use crate::telemetry::FallbackMetrics;
@@ -149,7 +150,10 @@ impl Failing {
     async fn of_another(&mut self, failure: &Failure) -> Option<Response<Body>> {
         let alternate = self.choices.alternate.clone()?;
         let spare = self.spare.take()?;
-        if !spare.is_idempotent() && !failure.reached_nobody {
+        // Where a rule names statuses that are worth another try, an earlier one may have been answered so by the app.
+        let by_rule = |terms: &Terms| terms.codes().is_some();
+        let is_first = !self.context.terms.as_deref().is_some_and(by_rule);
+        if !spare.is_idempotent() && !(failure.reached_nobody && is_first) {
             return None;
         }
         let answer = alternate.call(spare).await?;

@@ -88,7 +88,7 @@ impl Shared {
     }
 
     fn inherit(self: &Arc<Self>, request: &mut Request, deadline: bool) {
-        if !self.used.load(Ordering::Relaxed) {
+        if !self.used.load(Ordering::Relaxed) || request.context.is_copy {
             return;
         }
         let Some(key) = TraceKey::of_headers(&request.head.headers) else {

@@ -63,6 +63,7 @@ impl Mirror {
         };
         let mut context = request.context.clone();
         context.stands_in = true;
+        context.is_copy = true;
         context.is_retry = true;
         context.priority.tier = Tier::Sheddable;
         context.interim = None;

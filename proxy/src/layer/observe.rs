@@ -109,6 +109,8 @@ struct Answered {
     endpoint: Option<SocketAddr>,
     /// The sidecar's own answer, and why.
     error: Option<(&'static str, String)>,
+    /// It was no request that could be made.
+    mistaken: bool,
 }
 
 impl Subject {
@@ -151,6 +153,7 @@ impl Duty for Observation {
                 self.answer.status = facts.http.as_u16();
                 self.answer.endpoint = error.endpoint();
                 self.answer.error = Some((facts.code, error.to_string()));
+                self.answer.mistaken = matches!(error, Error::BadRequest(_));
                 self.observer.metrics.refused(facts.code);
                 if let Some(entry) = &mut self.entry {
                     entry.failed(error);
@@ -160,7 +163,7 @@ impl Duty for Observation {
     }
 
     fn done(mut self, outcome: Outcome, now: Instant) {
-        let outcome = as_the_caller_sees_it(outcome, self.answer.error.is_some());
+        let outcome = as_the_caller_sees_it(outcome, &self.answer);
         let elapsed = now.saturating_duration_since(self.begun);
         if let Some(why) = self.worth_keeping(outcome, elapsed) {
             recorder::end(&self.subject.names, self.record(why, outcome, elapsed));
@@ -247,10 +250,12 @@ impl Observation {
     }
 }
 
-/// That a policy refused is no evidence against anybody upstream, but to the caller it is a failure.
-fn as_the_caller_sees_it(outcome: Outcome, refused: bool) -> Outcome {
+/// That a policy refused is no evidence against anybody upstream, but to the caller it is a failure; unless it was its own,
+/// as with every 400.
+fn as_the_caller_sees_it(outcome: Outcome, answer: &Answered) -> Outcome {
     match outcome {
-        Outcome::Cancelled if refused => Outcome::Failure(Fault::Overload),
+        Outcome::Cancelled if answer.mistaken => Outcome::Success,
+        Outcome::Cancelled if answer.error.is_some() => Outcome::Failure(Fault::Overload),
         outcome => outcome,
     }
 }

@@ -14,6 +14,7 @@ use weir_config::snapshot::{Mode, RateLimit as Config};
 
 use super::{Answer, Call};
 use crate::error::Error;
+use crate::head;
 use crate::policy::rate_limit::{Key, Per, RateLimits, Refused};
 use crate::request::Request;
 use crate::telemetry;
@@ -90,7 +91,7 @@ impl Shared {
             Per::Method if request.context.grpc => request.head.uri.path().hash(&mut hasher),
             Per::Method => request.head.method.hash(&mut hasher),
             Per::Header(Some(name)) => {
-                for value in request.head.headers.get_all(name) {
+                for value in head::values(&request.head, name) {
                     value.hash(&mut hasher);
                 }
             }
@@ -245,6 +246,17 @@ mod tests {
         for value in [Some("a"), Some("b"), None] {
             assert!(passes(&limits, tenant(value)).await, "{value:?}");
             assert!(!passes(&limits, tenant(value)).await, "{value:?} again");
+        }
+        // HTTP/2 has its host in the URI: all hosts had one share.
+        let host = |host: &str| {
+            let mut request = request(None);
+            request.head.uri = format!("http://{host}/").parse().expect("a URI");
+            request
+        };
+        let limits = shared(RateLimitKey::Header("host".into()), Mode::Enforce);
+        for name in ["a.shop", "b.shop"] {
+            assert!(passes(&limits, host(name)).await, "{name}");
+            assert!(!passes(&limits, host(name)).await, "{name} again");
         }
         let method = |grpc, method: Method, path: &'static str| {
             let mut request = request(None);

@@ -76,10 +76,11 @@ impl Terms {
                 .map(|it| i64::from(it.clamp(1, ATTEMPTS_MAX)));
             retries.attempts = (attempts.and_then(|it| it.try_into().ok()))
                 .unwrap_or(retries.attempts.max(ATTEMPTS));
-            // Connections that cannot be made or break off are meant by every retry of a rule.
+            // Connections that cannot be made are meant by every retry of a rule, those that break off by one that names what
+            // else is worth it. Where it does not, the policy does.
             retries.on = RetryOn {
                 unprocessed: true,
-                unavailable: true,
+                unavailable: retries.on.unavailable || !retry.codes.is_empty(),
                 ..retries.on
             };
             if let Some(backoff) = retry.backoff {
@@ -154,6 +155,32 @@ mod tests {
         assert_eq!(some.attempts, ATTEMPTS, "it asks for another try");
         let none = terms(Some(retry(Some(1), None)), None).retries(&policy);
         assert_eq!(none.attempts.get(), 1);
+    }
+
+    /// A rule without `codes` had whatever is 502 to 504 tried again, against the policy.
+    #[test]
+    fn a_rule_that_names_no_statuses_leaves_to_the_policy_what_is_worth_another_try() {
+        let on = RetryOn {
+            unavailable: false,
+            ..RetryOn::default()
+        };
+        let policy = Arc::new(Retries {
+            on,
+            ..Retries::default()
+        });
+        for codes in [Vec::new(), vec![503]] {
+            let names = !codes.is_empty();
+            let retry = snapshot::RuleRetry {
+                attempts: Some(2),
+                codes,
+                backoff: None,
+            };
+            let retries = terms(Some(retry), None).retries(&policy);
+            assert_eq!(
+                (retries.on.unavailable, retries.on.unprocessed),
+                (names, true)
+            );
+        }
     }
 
     #[test]

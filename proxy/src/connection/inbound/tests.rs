@@ -163,3 +163,61 @@ async fn a_silent_peer_reaches_a_server_that_speaks_first() {
     read.expect("it speaks").expect("all of it");
     assert_eq!(&greeting, b"220 ready\r\n");
 }
+
+/// Who a sidecar is comes with its first packet. Where that was lost, it was refused as a stranger 50 ms later.
+#[tokio::test]
+async fn who_proves_itself_late_is_heard_and_a_stranger_reaches_nobody() {
+    let hello = crate::detect::tests::rustls_hello("cart", &[identity::alpn::TCP], None);
+    for (said, ended) in [
+        // It would be asked to prove itself, had this sidecar a certificate of its own.
+        (hello.as_slice(), Rejected::NotReady),
+        (b"*1\r\n$4\r\nPING\r\n", Rejected::Denied),
+    ] {
+        let app = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let address = app.local_addr().expect("it is bound");
+        let front = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let peer = TcpStream::connect(front.local_addr().expect("it is bound"));
+        let (peer, accepted) = tokio::join!(peer, front.accept());
+        let (mut peer, stream) = (peer.expect("it listens"), accepted.expect("it is there").0);
+        let (_signal, mut drain) = drain::channel();
+        let serving = tokio::spawn(async move {
+            let (mesh, _) = Mesh::new(environment());
+            let mut policy = workload(10);
+            policy.ports[0].protocol = snapshot::Protocol::Detect;
+            let only = snapshot::AccessRule {
+                policy: "boutique/cart".into(),
+                from: Some(vec![snapshot::Peer {
+                    identity: Some(PEER.into()),
+                    namespace: None,
+                    service_account: None,
+                }]),
+                to: None,
+            };
+            policy.ports[0].authorization = Some(snapshot::Authorization {
+                enforced: snapshot::AccessRules {
+                    deny: Vec::new(),
+                    allow: Some(vec![only]),
+                },
+                audited: None,
+            });
+            mesh.set_workload(policy);
+            let beginning = first_bytes::read(stream, Expected::Anything, &mut drain).await?;
+            let app = App {
+                address,
+                port: mesh.inbound_port(PORT).expect("it has a policy"),
+                protocol: snapshot::Protocol::Detect,
+                worker: 0,
+                mesh: &mesh,
+                drain,
+            };
+            app.begun(beginning.expect("it is silent")).await
+        });
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        // Whoever is refused already does not hear it.
+        let _ = peer.write_all(said).await;
+        let served = tokio::time::timeout(SOON, serving).await.expect("it ends");
+        assert_eq!(served.expect("no panic"), Err(ended));
+        let nobody = tokio::time::timeout(Duration::from_millis(50), app.accept()).await;
+        assert!(nobody.is_err(), "the app is not asked");
+    }
+}

@@ -414,6 +414,35 @@ async fn a_grpc_status_of_failure_is_one_and_the_caller_gets_the_others_answer()
     assert_eq!(outcome(&failed().unwrap()), Outcome::Failure(Fault::Hard));
 }
 
+/// Its last try reached nobody, and so it was made at another service, though the app had had the first.
+#[tokio::test]
+async fn a_post_that_a_rule_may_have_tried_again_is_made_nowhere_else() {
+    for (codes, elsewhere) in [(vec![503], 0), (Vec::new(), 1)] {
+        let (primary, other) = (Server::new(nobody), Server::new(page));
+        let mut service = fallback(&primary, None, Some(alternate(&other)), None);
+        let mut request = post();
+        let rule = weir_config::snapshot::Rule {
+            name: "HTTPRoute a/b rules[0]".into(),
+            request: Default::default(),
+            response: Default::default(),
+            rewrite: None,
+            redirect: None,
+            mirrors: Vec::new(),
+            backends: Vec::new(),
+            deadline: None,
+            per_try_timeout: None,
+            retry: Some(weir_config::snapshot::RuleRetry {
+                attempts: Some(2),
+                codes,
+                backoff: None,
+            }),
+        };
+        request.context.terms = Some(Arc::new(Terms::new(&rule)));
+        let _ = service.call(request).await;
+        assert_eq!((primary.asked(), other.asked()), (1, elsewhere));
+    }
+}
+
 fn fixed() -> Fixed {
     Fixed {
         grpc_status: 5,

@@ -216,6 +216,28 @@ async fn a_failure_is_marked_when_a_call_below_it_was_retried_in_vain_and_a_succ
     }
 }
 
+/// It was as critical as its call again, and had what was left of that one's time.
+#[tokio::test(start_paused = true)]
+async fn a_copy_inherits_neither_time_nor_tier() {
+    let shared = Arc::new(Shared::default());
+    let mut incoming = request(Some(TRACE), Some("spiffe://a/ns/b/sa/c"), Some(SPAN));
+    incoming.context.priority.tier = Tier::Critical;
+    let bequest = shared.bequest(&incoming).expect("noted");
+    for (is_copy, tier, inherits) in [
+        (true, Tier::Sheddable, false),
+        (false, Tier::Critical, true),
+    ] {
+        let mut own = request(Some(TRACE), None, None);
+        own.context.priority.tier = Tier::Sheddable;
+        own.context.is_copy = is_copy;
+        shared.inherit(&mut own, true);
+        assert_eq!(own.context.priority.tier, tier);
+        assert_eq!(own.context.deadline != Deadline::NEVER, inherits);
+        assert_eq!(own.context.heir.is_some(), inherits);
+    }
+    drop(bequest);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_the_app_says_of_its_call_counts_more_than_what_it_inherits() {
     let shared = Arc::new(Shared::default());
