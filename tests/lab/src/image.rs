@@ -129,6 +129,7 @@ pub fn entry(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::Manifests;
 
     fn mappings() -> Vec<Mapping> {
         [
@@ -182,5 +183,38 @@ mod tests {
         assert_eq!(argv(command).unwrap(), ["sleep", "1"]);
         let neither = serde_json::json!({"name": "a", "image": "nginx"});
         assert!(argv(neither).unwrap_err().contains("--images"));
+    }
+
+    /// With those of its image it would save to a disk that is read-only, refuse all writes when it could not, and grow
+    /// until it is killed.
+    #[test]
+    fn redis_has_the_settings_on_a_cluster_that_it_has_here() {
+        let shop = crate::build::root().join("demo-boutique");
+        let manifests = Manifests::read(&[shop.join("k8s/redis.yaml")]).unwrap();
+        let container = &manifests.workloads[0].template["spec"]["containers"][0];
+        let container: ContainerSpec = serde_json::from_value(container.clone()).unwrap();
+        assert!(
+            container.command.is_empty(),
+            "the image's own takes settings"
+        );
+        let settings = container.args;
+        let has = |name: &str, value: &str| settings.windows(2).any(|two| two == [name, value]);
+        assert!(
+            has("--save", "") && has("--appendonly", "no"),
+            "{settings:?}"
+        );
+        assert!(has("--maxmemory", "32mb"), "{settings:?}");
+
+        let script = std::fs::read_to_string(shop.join("redis/run")).unwrap();
+        let words: Vec<&str> = script
+            .split_whitespace()
+            .filter(|word| *word != "\\")
+            .map(|word| word.trim_matches(['\'', '"']))
+            .collect();
+        assert!(
+            words.windows(settings.len()).any(|some| some == settings),
+            "{settings:?} are not those of redis/run"
+        );
+        assert_eq!(words.last(), Some(&"$@"), "what a container is given");
     }
 }
