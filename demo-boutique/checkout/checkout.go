@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -147,16 +148,28 @@ func (c *checkout) mayBePaid(ctx context.Context, id string) bool {
 	return err != nil || past.Charges > 0 || past.Refunds > 0
 }
 
-// takeBack undoes whatever the order may have done, and says why it came to nothing.
+// takeBack undoes whatever the order may have done, and says why it came to nothing. Both are asked at once, and each
+// has all of the time: a shipping that hangs keeps nobody's money.
 func (c *checkout) takeBack(ctx context.Context, id string, why error) error {
-	ctx, cancel := chassis.Detached(ctx, afterwardsTimeout)
-	defer cancel()
-	if _, err := c.shipping.Cancel(ctx, &boutiquev1.CancelRequest{OrderId: id}); err != nil {
-		log.Printf("order %s may have been sent: %v", id, err)
+	var both sync.WaitGroup
+	undo := func(done string, ask func(context.Context) error) {
+		defer both.Done()
+		ctx, cancel := chassis.Detached(ctx, afterwardsTimeout)
+		defer cancel()
+		if err := ask(ctx); err != nil {
+			log.Printf("order %s may have been %s: %v", id, done, err)
+		}
 	}
-	if _, err := c.payment.Refund(ctx, &boutiquev1.RefundRequest{Key: id}); err != nil {
-		log.Printf("order %s may have been charged: %v", id, err)
-	}
+	both.Add(2)
+	go undo("sent", func(ctx context.Context) error {
+		_, err := c.shipping.Cancel(ctx, &boutiquev1.CancelRequest{OrderId: id})
+		return err
+	})
+	go undo("charged", func(ctx context.Context) error {
+		_, err := c.payment.Refund(ctx, &boutiquev1.RefundRequest{Key: id})
+		return err
+	})
+	both.Wait()
 	return status.Errorf(codes.Aborted, "the order was taken back; %s", status.Convert(why).Message())
 }
 

@@ -176,6 +176,28 @@ func TestWhatACheckoutThatDiedHadChargedIsTakenBackWhenItCostsSomethingElseByNow
 	}
 }
 
+func TestOneHalfOfTheTakingBackDoesNotWaitForTheOther(t *testing.T) {
+	for hangs, other := range map[string]string{"Cancel": "Refund", "Refund": "Cancel"} {
+		n, client := open(t)
+		n.fail("Ship", codes.Unavailable)
+		n.holds(hangs)
+		answer := make(chan error, 1)
+		go func() {
+			_, err := client.PlaceOrder(soon(t), request(boutiquev1.Mode_SYNC, "key"))
+			answer <- err
+		}()
+		for until := time.Now().Add(afterwardsTimeout / 2); n.asked(other) == 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(until) {
+				t.Fatalf("%s hangs, and of %s there is nothing", hangs, other)
+			}
+		}
+		n.release(hangs)
+		if err := <-answer; status.Code(err) != codes.Aborted || n.asked(hangs) != 1 || n.asked(other) != 1 {
+			t.Errorf("%s: %v, called %v", hangs, err, n.calls)
+		}
+	}
+}
+
 func TestARefusedOrderIsTakenBackWhileNobodyKnowsWhetherItWasPaid(t *testing.T) {
 	n, client := open(t)
 	n.fail("Authorize", codes.FailedPrecondition)
@@ -206,11 +228,13 @@ func TestTheDeadlineAndTheTraceGoAlongAndTheTakingBackOutlivesThem(t *testing.T)
 		t.Errorf("a call was given %v", n.deadline)
 	}
 	n.mu.Unlock()
-	for until := time.Now().Add(5 * time.Second); n.asked("Refund") == 0; time.Sleep(time.Millisecond) {
+	for until := time.Now().Add(5 * time.Second); n.asked("Refund") == 0 || n.asked("Cancel") == 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(until) {
-			t.Fatal("nothing was refunded")
+			t.Fatal("nothing was refunded, or nothing cancelled")
 		}
 	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	if len(n.traces) != 1 || !n.traces[traceparent] {
 		t.Errorf("the traces are %v", n.traces)
 	}
