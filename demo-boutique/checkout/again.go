@@ -60,7 +60,7 @@ func (c *checkout) emptyCartOf(ctx context.Context, user string, order *boutique
 		return
 	}
 	if len(cart.Items) > 0 && isOf(order, cart.Items) {
-		c.emptyCart(ctx, user)
+		c.emptyCart(user)
 	}
 }
 

@@ -83,18 +83,18 @@ func (c *checkout) sync(ctx context.Context, request *boutiquev1.PlaceOrderReque
 	order.OrderId = id
 
 	_, err = c.payment.Authorize(ctx, &boutiquev1.AuthorizeRequest{Key: id, Amount: order.Total, CreditCard: request.CreditCard})
-	if isRefusal(err) && !c.mayBePaid(ctx, id) {
+	if isRefusal(err) && !c.mayBePaid(id) {
 		return nil, failed("payment", err) // nothing was charged, and another card may be tried
 	}
 	if err != nil {
-		return nil, c.takeBack(ctx, id, failed("payment", err))
+		return nil, c.takeBack(id, failed("payment", err))
 	}
 	shipped, err := c.shipping.Ship(ctx, &boutiquev1.ShipRequest{OrderId: id, Address: request.Address, Items: cartItems(order)})
 	if err != nil {
-		return nil, c.takeBack(ctx, id, failed("shipping", err))
+		return nil, c.takeBack(id, failed("shipping", err))
 	}
 	order.ShippingTrackingId = shipped.TrackingId
-	c.emptyCart(ctx, request.UserId)
+	c.emptyCart(request.UserId)
 	return &boutiquev1.PlaceOrderResponse{Order: order, State: boutiquev1.OrderState_CONFIRMED}, nil
 }
 
@@ -125,14 +125,14 @@ func (c *checkout) event(ctx context.Context, request *boutiquev1.PlaceOrderRequ
 	if _, err := c.orderlog.Append(ctx, &eventsv1.AppendRequest{OrderId: id, Events: []*eventsv1.OrderEvent{placed}}); err != nil {
 		return nil, failed("orderlog", err)
 	}
-	c.emptyCart(ctx, request.UserId)
+	c.emptyCart(request.UserId)
 	return &boutiquev1.PlaceOrderResponse{Order: order, State: boutiquev1.OrderState_ACCEPTED}, nil
 }
 
 // emptyCart may fail: the order stands, and the visitor can empty a cart by hand. It is no matter of whether the caller
 // is still there.
-func (c *checkout) emptyCart(ctx context.Context, user string) {
-	ctx, cancel := chassis.Detached(ctx, afterwardsTimeout)
+func (c *checkout) emptyCart(user string) {
+	ctx, cancel := chassis.Detached(afterwardsTimeout)
 	defer cancel()
 	if _, err := c.cart.EmptyCart(ctx, &boutiquev1.EmptyCartRequest{UserId: user}); err != nil {
 		log.Printf("an order was placed and its cart not emptied: %v", err)
@@ -141,8 +141,8 @@ func (c *checkout) emptyCart(ctx context.Context, user string) {
 
 // mayBePaid says whether an order that payment refuses has a past: a process that died may have charged it, at another
 // price, and known nothing more of it. To be refunded is a past too: its key is spent. Who cannot be asked may hide one.
-func (c *checkout) mayBePaid(ctx context.Context, id string) bool {
-	ctx, cancel := chassis.Detached(ctx, afterwardsTimeout)
+func (c *checkout) mayBePaid(id string) bool {
+	ctx, cancel := chassis.Detached(afterwardsTimeout)
 	defer cancel()
 	past, err := c.payment.CountCharges(ctx, &boutiquev1.CountChargesRequest{Key: id})
 	return err != nil || past.Charges > 0 || past.Refunds > 0
@@ -150,11 +150,11 @@ func (c *checkout) mayBePaid(ctx context.Context, id string) bool {
 
 // takeBack undoes whatever the order may have done, and says why it came to nothing. Both are asked at once, and each
 // has all of the time: a shipping that hangs keeps nobody's money.
-func (c *checkout) takeBack(ctx context.Context, id string, why error) error {
+func (c *checkout) takeBack(id string, why error) error {
 	var both sync.WaitGroup
 	undo := func(done string, ask func(context.Context) error) {
 		defer both.Done()
-		ctx, cancel := chassis.Detached(ctx, afterwardsTimeout)
+		ctx, cancel := chassis.Detached(afterwardsTimeout)
 		defer cancel()
 		if err := ask(ctx); err != nil {
 			log.Printf("order %s may have been %s: %v", id, done, err)

@@ -233,11 +233,7 @@ func TestTheDeadlineAndTheTraceGoAlongAndTheTakingBackOutlivesThem(t *testing.T)
 			t.Fatal("nothing was refunded, or nothing cancelled")
 		}
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if len(n.traces) != 1 || !n.traces[traceparent] {
-		t.Errorf("the traces are %v", n.traces)
-	}
+	n.tracesAre(t)
 }
 
 func TestTheCartOfAnOrderThatStandsIsEmptiedAlsoWhenTheCallerHasLeft(t *testing.T) {
@@ -276,9 +272,7 @@ func TestInEventModeAFactIsWrittenDownAndNobodyElseIsAsked(t *testing.T) {
 	if placed.State != boutiquev1.OrderState_ACCEPTED || n.asked("Authorize")+n.asked("Ship") != 0 || n.asked("EmptyCart") != 1 {
 		t.Errorf("placed %v, called %v", placed, n.calls)
 	}
-	if len(n.traces) != 1 || !n.traces[traceparent] {
-		t.Errorf("the traces are %v", n.traces)
-	}
+	n.tracesAre(t)
 	event, fact := n.appended.Events[0], n.appended.Events[0].GetOrderPlaced()
 	if n.appended.OrderId != placed.Order.OrderId || n.appended.ExpectedVersion != 0 || event.IdempotencyKey == "" || event.TraceId != traceparent[3:35] {
 		t.Errorf("appended %v", n.appended)

@@ -30,7 +30,8 @@ type neighbours struct {
 	mu       sync.Mutex
 	calls    []string
 	traces   map[string]bool
-	deadline time.Duration // the longest that any call was given, but for taking back
+	detached map[string]bool // the traces of what is done whether the caller is there or not
+	deadline time.Duration   // the longest that any other call was given
 	fails    map[string]error
 	hold     map[string]chan struct{} // methods that wait until it is closed, or their caller leaves
 	entered  map[string]chan struct{} // closed when such a method is called
@@ -45,10 +46,16 @@ func (n *neighbours) intercept(ctx context.Context, request any, info *grpc.Unar
 	method := info.FullMethod[strings.LastIndexByte(info.FullMethod, '/')+1:]
 	n.mu.Lock()
 	n.calls = append(n.calls, method)
-	n.traces[strings.Join(metadata.ValueFromIncomingContext(ctx, "traceparent"), ",")] = true
-	if until, has := ctx.Deadline(); has && method != "Cancel" && method != "Refund" && time.Until(until) > n.deadline {
-		n.deadline = time.Until(until)
+	traces := n.traces
+	switch method {
+	case "EmptyCart", "CountCharges", "Cancel", "Refund":
+		traces = n.detached
+	default:
+		if until, has := ctx.Deadline(); has && time.Until(until) > n.deadline {
+			n.deadline = time.Until(until)
+		}
 	}
+	traces[strings.Join(metadata.ValueFromIncomingContext(ctx, "traceparent"), ",")] = true
 	err, hold := n.fails[method], n.hold[method]
 	if entered := n.entered[method]; entered != nil {
 		close(entered)
@@ -198,6 +205,17 @@ func (n *neighbours) asked(method string) int {
 	return count
 }
 
+// tracesAre looks whether all calls have the caller's trace, but for those that are made also without him: in a mesh they
+// would have what is left of his time.
+func (n *neighbours) tracesAre(t *testing.T) {
+	t.Helper()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.traces) != 1 || !n.traces[traceparent] || len(n.detached) != 1 || !n.detached[""] {
+		t.Errorf("the traces are %v, and %v where there is none", n.traces, n.detached)
+	}
+}
+
 func serve(t *testing.T, register func(*grpc.Server), options ...grpc.ServerOption) *grpc.ClientConn {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -219,7 +237,7 @@ func serve(t *testing.T, register func(*grpc.Server), options ...grpc.ServerOpti
 func open(t *testing.T) (*neighbours, boutiquev1.CheckoutClient) {
 	t.Helper()
 	n := &neighbours{
-		traces: map[string]bool{}, fails: map[string]error{},
+		traces: map[string]bool{}, detached: map[string]bool{}, fails: map[string]error{},
 		hold: map[string]chan struct{}{}, entered: map[string]chan struct{}{},
 		cart: []*boutiquev1.CartItem{{ProductId: "mug", Quantity: 3}, {ProductId: "no longer sold", Quantity: 1}},
 	}
