@@ -61,8 +61,10 @@ async function route(shop: Shop, visit: Visit, request: IncomingMessage, url: UR
       return seeOther('/cart');
     case 'GET /checkout': {
       const cart = await shop.cartContent(visit);
-      const key = keyOr(url.searchParams.get('key'));
-      return cart.lines.length > 0 ? page(checkoutPage(cart, EXAMPLE, key)) : seeOther('/cart');
+      const key = url.searchParams.get('key');
+      if (cart.lines.length > 0) return page(checkoutPage(cart, EXAMPLE, keyOr(key)));
+      // With a key there was an order, and it may be what emptied the cart: who fills it again pays for both.
+      return seeOther(key === null ? '/cart' : '/orders');
     }
     case 'POST /checkout':
       return ordered(shop, visit, await fields(request));

@@ -17,7 +17,8 @@ export function unavailablePage(frame: Frame, { dependency, key }: Unavailable):
   const [title, text] = WORDS[dependency];
   return layout(frame, title, html`<section class="sorry" data-unavailable="${dependency}"><h1>${title}</h1>
     <p>${text} Please come back in a moment.</p>${key !== undefined ? html`
-    <p><a href="/checkout?key=${key}">Back to the checkout</a></p>` : undefined}</section>`);
+    <p><a href="/checkout?key=${key}">Back to the checkout</a></p>
+    <p><a href="/orders">See whether it was taken</a></p>` : undefined}</section>`);
 }
 
 export function messagePage(frame: Frame, title: string, text: string): string {
