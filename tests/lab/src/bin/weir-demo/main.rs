@@ -134,16 +134,27 @@ fn chaos(name: &str, arguments: &Arguments) -> Result<ExitCode, AnyError> {
 
 fn show(arguments: Arguments) -> Result<ExitCode, AnyError> {
     let root = build::root();
+    if !arguments.no_build {
+        build::everything(&root)?;
+    }
+    run(demonstrate(&root, &arguments), tokio::signal::ctrl_c())
+}
+
+/// Until it is done, or is to stop: at once then, also while something blocks.
+fn run(
+    work: impl Future<Output = Result<ExitCode, AnyError>>,
+    stop: impl Future,
+) -> Result<ExitCode, AnyError> {
     let runtime = tokio::runtime::Runtime::new()?;
-    runtime.block_on(async {
-        if !arguments.no_build {
-            build::everything(&root)?;
-        }
+    let ended = runtime.block_on(async {
         tokio::select! {
-            ended = demonstrate(&root, &arguments) => ended,
-            _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(130)),
+            ended = work => ended,
+            _ = stop => Ok(ExitCode::from(130)),
         }
-    })
+    });
+    // What still blocks in there is on its way to a lab that ends with this process.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn demonstrate(root: &std::path::Path, arguments: &Arguments) -> Result<ExitCode, AnyError> {
@@ -222,6 +233,22 @@ async fn demonstrate(root: &std::path::Path, arguments: &Arguments) -> Result<Ex
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::time::{Instant, sleep};
+
+    #[test]
+    fn ctrl_c_does_not_wait_for_a_shop_that_still_starts() {
+        const STARTS_FOR: Duration = Duration::from_secs(20);
+        let starts = async {
+            let opened = tokio::task::spawn_blocking(|| std::thread::park_timeout(STARTS_FOR));
+            opened.await?;
+            Ok(ExitCode::SUCCESS)
+        };
+        let ctrl_c = async { sleep(Duration::from_millis(50)).await };
+        let begun = Instant::now();
+        let ended = run(starts, ctrl_c).expect("it was stopped");
+        assert_eq!(format!("{ended:?}"), format!("{:?}", ExitCode::from(130)));
+        assert!(begun.elapsed() < STARTS_FOR / 4, "{:?}", begun.elapsed());
+    }
 
     #[test]
     fn more_visitors_than_there_can_be_are_refused_before_anything_is_built() {
