@@ -193,7 +193,8 @@ async fn demonstrate(root: &std::path::Path, arguments: &Arguments) -> Result<Ex
             }
             let text = table.render(Some(&tick));
             lines = text.lines().count();
-            print!("{text}");
+            // In a narrower terminal a line is cut: if it were wrapped, there would be more than are counted here.
+            print!("\x1b[?7l{text}\x1b[?7h");
         } else if tick.elapsed.as_secs() % 10 == 0 {
             println!(
                 "{:>4} s  {} requests, {} served",

@@ -83,18 +83,19 @@ impl Table {
         Ok(())
     }
 
+    /// In 80 columns, as wide as any terminal is.
     pub(crate) fn render(&self, tick: Option<&Tick>) -> String {
         let mut text = String::new();
         let seconds = self.started.elapsed().as_secs_f64().max(1.0);
         let _ = writeln!(
             text,
-            "{:<16} {:>8} {:>9} {:>9} {:>9} {:>8} {:>9} {:>10} {:>7}",
-            "SERVICE", "RATE", "SUCCESS", "P50", "P99", "RETRIES", "EJECTED", "BREAKER", "MTLS"
+            "{:<14} {:>9} {:>8} {:>8} {:>8} {:>6} {:>5} {:>9} {:>5}",
+            "SERVICE", "RATE", "SUCCESS", "P50", "P99", "RETRY", "EJECT", "BREAKER", "MTLS"
         );
         for (name, row) in &self.rows {
             let _ = writeln!(
                 text,
-                "{:<16} {:>8} {:>9} {:>9} {:>9} {:>8} {:>9} {:>10} {:>7}",
+                "{:<14} {:>9} {:>8} {:>8} {:>8} {:>6} {:>5} {:>9} {:>5}",
                 name,
                 row.rate(seconds),
                 row.success(),
@@ -112,7 +113,7 @@ impl Table {
             });
             let _ = writeln!(
                 text,
-                "\n{:>4} s   visitors: {} requests, {} served, {latency}   (Ctrl-C ends it)",
+                "\n{:>4} s  visitors: {} requests, {} served, {latency}\n        (Ctrl-C ends it)",
                 tick.elapsed.as_secs(),
                 tick.totals.offered,
                 tick.totals.served(),
@@ -241,8 +242,10 @@ impl Row {
     }
 
     fn rate(&self, seconds: f64) -> String {
+        let rate = self.requests / seconds;
         if self.requests > 0.0 {
-            format!("{:.1}/s", self.requests / seconds)
+            let decimals = if rate < 1e4 { 1 } else { 0 };
+            format!("{rate:.decimals$}/s")
         } else if self.opaque > 0.0 {
             format!("{} conn", self.opaque)
         } else if self.streams > 0.0 {
@@ -294,6 +297,7 @@ fn is_of(service: &str, workload: &str) -> bool {
 fn millis(seconds: Option<f64>) -> String {
     match seconds {
         Some(seconds) if seconds.is_infinite() => "> 10 s".into(),
+        Some(seconds) if seconds >= 1.0 => format!("≤ {seconds} s"),
         Some(seconds) => format!("≤ {} ms", seconds * 1e3),
         None => "–".into(),
     }
@@ -301,6 +305,10 @@ fn millis(seconds: Option<f64>) -> String {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::time::Duration;
+
+    use boutique_load::{Percentiles, Summary, Totals};
+
     use super::*;
 
     /// Of a shop in which nobody has seen anything yet.
@@ -325,5 +333,53 @@ pub(crate) mod tests {
         assert_eq!(row.rate(2.0), "4 conn");
         row.requests = 5.0;
         assert_eq!(row.rate(2.0), "2.5/s");
+    }
+
+    #[test]
+    fn no_line_is_wider_than_a_terminal_of_80_columns() {
+        let busy = Row {
+            requests: 1e5,
+            failures: 1.0,
+            answered: 1e5,
+            mutual_tls: 1e5,
+            retries: 1e5,
+            ejections: 1e4,
+            breaker: Some(2.0),
+            buckets: vec![(0.3, 5e4), (1.5, 1e5)],
+            ..Row::default()
+        };
+        let opaque = Row {
+            opaque: 9999.0,
+            ..Row::default()
+        };
+        let mut table = table(&[]);
+        table.rows.insert("recommendation".into(), busy);
+        table.rows.insert("redis".into(), opaque);
+        let totals = Totals {
+            offered: 180_000_000,
+            ok: 180_000_000,
+            ..Totals::default()
+        };
+        let mut latest = Summary::of([]);
+        latest.served = Some(Percentiles {
+            mean: 5e3,
+            p50: 5e3,
+            p90: 5e3,
+            p99: 5e3,
+            p999: 5e3,
+            max: 5e3,
+        });
+        let text = table.render(Some(&Tick {
+            elapsed: Duration::from_secs(3600),
+            in_flight: 0,
+            totals,
+            latest,
+        }));
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+        for word in ["≤ 300 ms", "≤ 1.5 s", "half-open", "100000", "9999 conn"] {
+            assert!(text.contains(word), "no {word} in\n{text}");
+        }
     }
 }
