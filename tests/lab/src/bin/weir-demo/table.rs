@@ -63,6 +63,8 @@ impl Table {
     }
 
     pub(crate) async fn refresh(&mut self, shop: &Shop) -> Result<(), AnyError> {
+        // Pods are replaced, and become more or fewer.
+        tokio::task::block_in_place(|| shop.look())?;
         let metrics = shop.metrics().await;
         let mut rows = BTreeMap::new();
         for workload in &self.workloads {
@@ -225,20 +227,32 @@ impl Row {
         }
     }
 
-    /// Takes away what was there before; the breaker's state is of now.
+    /// Takes away what was there before; the breaker's state is of now. Where a counter went back, whoever counted before
+    /// is gone: then all is new, as shares of what is not counted together would be none.
     fn since(&mut self, before: &Self) {
-        self.requests -= before.requests;
-        self.failures -= before.failures;
-        self.mutual_tls -= before.mutual_tls;
-        self.answered -= before.answered;
-        self.opaque -= before.opaque;
-        self.opaque_plain -= before.opaque_plain;
-        self.retries -= before.retries;
-        self.ejections -= before.ejections;
-        for (bound, count) in &mut self.buckets {
-            let known = before.buckets.iter().find(|(known, _)| known == bound);
-            *count -= known.map_or(0.0, |(_, count)| *count);
+        let mut since = self.clone();
+        let known = |bound: f64| before.buckets.iter().find(|(known, _)| *known == bound);
+        let buckets = since.buckets.iter_mut().map(|(bound, count)| {
+            let before = known(*bound).map_or(0.0, |(_, count)| *count);
+            (count, before)
+        });
+        let counters = [
+            (&mut since.requests, before.requests),
+            (&mut since.failures, before.failures),
+            (&mut since.mutual_tls, before.mutual_tls),
+            (&mut since.answered, before.answered),
+            (&mut since.opaque, before.opaque),
+            (&mut since.opaque_plain, before.opaque_plain),
+            (&mut since.retries, before.retries),
+            (&mut since.ejections, before.ejections),
+        ];
+        for (count, before) in counters.into_iter().chain(buckets) {
+            if *count < before {
+                return;
+            }
+            *count -= before;
         }
+        *self = since;
     }
 
     fn rate(&self, seconds: f64) -> String {
@@ -333,6 +347,31 @@ pub(crate) mod tests {
         assert_eq!(row.rate(2.0), "4 conn");
         row.requests = 5.0;
         assert_eq!(row.rate(2.0), "2.5/s");
+    }
+
+    #[test]
+    fn what_was_counted_before_is_taken_away_and_where_a_counter_went_back_all_is_new() {
+        let row = |requests, mutual_tls, slow| Row {
+            requests,
+            answered: requests,
+            mutual_tls,
+            breaker: Some(1.0),
+            buckets: vec![(0.1, requests - slow), (1.0, requests)],
+            ..Row::default()
+        };
+        let since = |mut now: Row, before: &Row| {
+            now.since(before);
+            assert_eq!(now.breaker, Some(1.0));
+            (now.requests, now.mutual_tls, now.buckets)
+        };
+        let before = row(100.0, 90.0, 10.0);
+        let more = since(row(150.0, 140.0, 20.0), &before);
+        assert_eq!(more, (50.0, 50.0, vec![(0.1, 40.0), (1.0, 50.0)]));
+        // The pod of a caller was replaced.
+        let anew = since(row(95.0, 95.0, 1.0), &before);
+        assert_eq!(anew, (95.0, 95.0, vec![(0.1, 94.0), (1.0, 95.0)]));
+        let fewer_slow = since(row(101.0, 101.0, 20.0), &before);
+        assert_eq!(fewer_slow, (101.0, 101.0, vec![(0.1, 81.0), (1.0, 101.0)]));
     }
 
     #[test]
