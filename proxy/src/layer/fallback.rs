@@ -153,7 +153,8 @@ impl Failing {
         // Where a rule names statuses that are worth another try, an earlier one may have been answered so by the app.
         let by_rule = |terms: &Terms| terms.codes().is_some();
         let is_first = !self.context.terms.as_deref().is_some_and(by_rule);
-        if !spare.is_idempotent() && !(failure.reached_nobody && is_first) {
+        let reached_nobody = failure.reached_nobody && is_first;
+        if !spare.is_idempotent() && !reached_nobody {
             return None;
         }
         let answer = alternate.call(spare).await?;
