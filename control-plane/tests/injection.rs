@@ -305,6 +305,59 @@ fn a_limit_of_cpu_is_every_containers_and_no_request_is_above_it() {
     }
 }
 
+/// A LimitRange says what each container must ask for at least. Annotations moved the sidecar's share only, so in such a
+/// namespace no pod of the mesh could be made.
+#[test]
+fn what_runs_before_the_sidecar_has_no_less_than_the_sidecar() {
+    for (said, requests, limits) in [
+        (
+            json!({}),
+            json!({ "cpu": "10m", "memory": "32Mi" }),
+            json!({ "memory": "64Mi" }),
+        ),
+        (
+            json!({ "cpu-request": "50m", "memory-request": "128Mi" }),
+            json!({ "cpu": "50m", "memory": "128Mi" }),
+            json!({ "memory": "128Mi" }),
+        ),
+        (
+            json!({ "memory-request": "48Mi", "memory-limit": "1Gi" }),
+            json!({ "cpu": "10m", "memory": "48Mi" }),
+            json!({ "memory": "1Gi" }),
+        ),
+        (
+            json!({ "cpu-request": "200m", "cpu-limit": "0.5", "memory-limit": "8Mi" }),
+            json!({ "cpu": "200m", "memory": "16Mi" }),
+            json!({ "memory": "64Mi", "cpu": "0.5" }),
+        ),
+        (
+            json!({ "cpu-request": "5m", "cpu-limit": "7m" }),
+            json!({ "cpu": "7m", "memory": "32Mi" }),
+            json!({ "memory": "64Mi", "cpu": "7m" }),
+        ),
+    ] {
+        let annotations: serde_json::Map<String, Value> = said
+            .as_object()
+            .expect("annotations")
+            .iter()
+            .map(|(knob, value)| (format!("config.weir.dev/proxy-{knob}"), value.clone()))
+            .collect();
+        let pod = json!({
+            "metadata": { "annotations": annotations },
+            "spec": { "containers": [{ "name": "app" }] },
+        });
+        for settings in modes() {
+            let injected = result(&NamespaceContext::enabled("boutique"), &pod, &settings);
+            let first = &injected["spec"]["initContainers"][0]["resources"];
+            assert_eq!(
+                *first,
+                json!({ "requests": requests, "limits": limits }),
+                "{said}"
+            );
+        }
+    }
+}
+
 /// What writes or tries the rules asked for less than it may have, and the pod was Burstable for it.
 #[test]
 fn a_guaranteed_pod_stays_guaranteed_with_a_sidecar_that_is() {

@@ -77,14 +77,26 @@ fn first_container(knobs: &Knobs) -> Value {
     }
 }
 
-/// Little, and only for a moment. Where a quota wants a limit of CPU for the sidecar, it wants one here, too. A pod is of
-/// the class Guaranteed when all its containers ask for what they may have: where the sidecar does, so does this one.
+/// Little, and only for a moment, but no less than the sidecar has: a namespace may say what each container must ask for at
+/// least (LimitRange), and annotations move the sidecar's. A scheduler counts the most that is asked for at a time, and the
+/// sidecar is there when this one has ended: nothing more is kept free for it. Where a quota wants a limit of CPU for the
+/// sidecar, it wants one here, too. A pod is of the class Guaranteed when all its containers ask for what they may have:
+/// where the sidecar does, so does this one.
 fn first_resources(knobs: &Knobs) -> Value {
-    let mut resources =
-        json!({ "requests": { "cpu": "10m", "memory": "16Mi" }, "limits": { "memory": "64Mi" } });
-    if let Some(limit) = knobs.resources["limits"]["cpu"].as_str() {
+    let sidecars = |what: &str, resource: &str| knobs.resources[what][resource].as_str();
+    let asked = |resource: &str, own| {
+        let sidecars = sidecars("requests", resource);
+        sidecars.map_or(own, |sidecars| quantity::larger(own, sidecars))
+    };
+    let (cpu, memory) = (asked("cpu", "10m"), asked("memory", "16Mi"));
+    let memory_limit = sidecars("limits", "memory").unwrap_or(memory);
+    let mut resources = json!({
+        "requests": { "cpu": cpu, "memory": memory },
+        "limits": { "memory": quantity::larger("64Mi", memory_limit) },
+    });
+    if let Some(limit) = sidecars("limits", "cpu") {
         resources["limits"]["cpu"] = limit.into();
-        resources["requests"]["cpu"] = quantity::smaller("10m", limit).into();
+        resources["requests"]["cpu"] = quantity::smaller(cpu, limit).into();
     }
     if asks_for_its_limits(&knobs.resources) {
         resources["requests"] = resources["limits"].clone();

@@ -19,6 +19,14 @@ pub(super) fn smaller<'a>(a: &'a str, b: &'a str) -> &'a str {
     }
 }
 
+/// The larger of two, as it is written.
+pub(super) fn larger<'a>(a: &'a str, b: &'a str) -> &'a str {
+    match amount(a) < amount(b) {
+        true => b,
+        false => a,
+    }
+}
+
 /// However they are written: `1` and `1000m`.
 pub(super) fn are_equal(a: &str, b: &str) -> bool {
     amount(a).is_some_and(|a| Some(a) == amount(b))
@@ -80,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn the_smaller_one_is_told_across_suffixes() {
+    fn the_smaller_one_and_the_larger_one_are_told_across_suffixes() {
         for (small, large) in [
             ("10m", "0.5"),
             ("32Mi", "1Gi"),
@@ -91,6 +99,7 @@ mod tests {
                 (smaller(small, large), smaller(large, small)),
                 (small, small)
             );
+            assert_eq!((larger(small, large), larger(large, small)), (large, large));
         }
     }
 }
