@@ -29,8 +29,10 @@ const SCHEMA: &str = include_str!("../../../charts/weir/values.schema.json");
 const LABELS: &str = include_str!("../../../charts/weir/templates/_labels.tpl");
 
 /// In the order in which they must be made.
-const TEMPLATES: [(&str, &str); 8] = [
+const TEMPLATES: [(&str, &str); 9] = [
     chart!("templates/namespace.yaml"),
+    // Before the pods that it lets be.
+    chart!("templates/critical-pods.yaml"),
     chart!("templates/service-account.yaml"),
     chart!("templates/rbac.yaml"),
     chart!("templates/service.yaml"),

@@ -140,6 +140,50 @@ fn the_plugin_reads_pods_and_its_installer_writes_two_folders() {
     );
 }
 
+/// GKE refused the control plane of the values for clusters that matter, and the plugin: outside of kube-system it takes
+/// those classes only where a quota names them.
+#[test]
+fn with_a_priority_of_the_clusters_own_comes_a_quota_that_allows_it() {
+    let classes_and_quotas = |arguments: &[&str]| {
+        let all = documents(&told(&[&["install", "--without-crds"], arguments].concat()));
+        let classes: Vec<_> = all
+            .iter()
+            .filter_map(|object| {
+                let class = object.pointer("/spec/template/spec/priorityClassName")?;
+                Some((object["metadata"]["namespace"].clone(), class.clone()))
+            })
+            .collect();
+        let quotas: Vec<_> = all
+            .iter()
+            .filter(|object| object["kind"] == "ResourceQuota")
+            .map(|quota| {
+                assert_eq!(quota["spec"]["hard"], json!({ "pods": "1G" }));
+                let named = &quota["spec"]["scopeSelector"]["matchExpressions"][0];
+                assert_eq!(named["scopeName"], "PriorityClass");
+                assert_eq!(named["operator"], "In");
+                let namespace = quota["metadata"]["namespace"].clone();
+                (namespace, named["values"][0].clone())
+            })
+            .collect();
+        (classes, quotas)
+    };
+    let (classes, quotas) = classes_and_quotas(&["--ha", "--cni"]);
+    assert_eq!(
+        classes,
+        [
+            (json!("weir-system"), json!("system-cluster-critical")),
+            (json!("weir-cni"), json!("system-node-critical")),
+        ]
+    );
+    assert_eq!(quotas, classes);
+    assert_eq!(classes_and_quotas(&[]), (vec![], vec![]));
+    let none = ["--cni", "--set", "cni.priorityClassName="];
+    assert_eq!(classes_and_quotas(&none), (vec![], vec![]));
+    let (classes, quotas) = classes_and_quotas(&["--set", "priorityClassName=mine"]);
+    assert_eq!(classes, [(json!("weir-system"), json!("mine"))]);
+    assert_eq!(quotas, [], "it is allowed wherever it exists");
+}
+
 /// What is not understood there would be passed over in silence.
 #[test]
 fn the_control_plane_knows_every_variable_that_it_is_given() {

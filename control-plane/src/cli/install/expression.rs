@@ -145,6 +145,9 @@ fn apply(name: &str, values: &[Value], templates: &Templates) -> Result<Value, S
         ("default", [_, value]) => value.clone(),
         ("int", [value]) => value.as_i64().ok_or("int of what is no number")?.into(),
         ("gt", [Value::Number(a), Value::Number(b)]) => (a.as_i64() > b.as_i64()).into(),
+        ("hasPrefix", [Value::String(prefix), Value::String(text)]) => {
+            text.starts_with(&**prefix).into()
+        }
         ("include", [Value::String(name), dot]) => templates.include(name, dot)?.into(),
         ("nindent", [Value::Number(by), Value::String(text)]) => {
             let by = usize::try_from(by.as_u64().unwrap_or_default()).unwrap_or_default();

@@ -190,6 +190,8 @@ mod tests {
             ("{{ if .empty }}yes{{ else }}no{{ end }}", "no"),
             ("{{ with .map }}{{ .deep }}{{ $.who }}{{ end }}", "3you"),
             ("{{ if gt (int .count) 1 }}many{{ end }}", "many"),
+            ("{{ if hasPrefix \"yo\" .who }}yes{{ end }}", "yes"),
+            ("{{ if hasPrefix \"ou\" .who }}yes{{ end }}", ""),
             ("{{- include \"greeting\" . | nindent 2 }}", "\n  hello you"),
             ("{a: {{ .who | quote }}}", "{a: \"you\"}"),
         ] {
