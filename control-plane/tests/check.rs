@@ -80,6 +80,15 @@ impl Cluster {
         self.tell(name, &json!({ "kind": "List", "items": items }));
     }
 
+    /// CNI mode.
+    fn nodes_write_the_rules(&self) {
+        let mut deployment = self.told("deployment");
+        let env = deployment.pointer_mut("/spec/template/spec/containers/0/env");
+        let env = env.and_then(Value::as_array_mut).expect("variables");
+        env.push(json!({ "name": "WEIR_CNI", "value": "true" }));
+        self.tell("deployment", &deployment);
+    }
+
     fn told(&self, name: &str) -> Value {
         let path = self.folder.path().join(format!("{name}.json"));
         serde_json::from_slice(&fs::read(path).expect("a file")).expect("JSON")
@@ -335,16 +344,34 @@ fn pods_that_ask_for_a_sidecar_where_their_namespace_says_no_are_named() {
     assert!(text.contains(outside), "{text}");
 }
 
+/// Their pods were said to be older than the label, and no restart brings them a sidecar. In CNI mode they need no
+/// NET_ADMIN, and were named before an upgrade all the same.
+#[test]
+fn namespaces_where_weir_init_is_refused_are_named_as_long_as_pods_need_it() {
+    let refused = "warning namespace boutique is to be in the mesh, and its Pod Security level refuses NET_ADMIN";
+    let cluster = Cluster::installed();
+    let labels =
+        json!({ "weir.dev/inject": "enabled", "pod-security.kubernetes.io/enforce": "restricted" });
+    cluster.list("namespace", &[namespace("boutique", labels)]);
+    cluster.list("pod", &[plain("cart-0")]);
+    for more in [&[][..], &["--pre"]] {
+        let (code, text) = cluster.check(more);
+        assert_eq!(code, Some(0), "{text}");
+        assert!(text.contains(refused), "{more:?}\n{text}");
+    }
+    cluster.nodes_write_the_rules();
+    for more in [&[][..], &["--pre"]] {
+        let (_, text) = cluster.check(more);
+        assert!(!text.contains("NET_ADMIN"), "{more:?}\n{text}");
+    }
+}
+
 #[test]
 fn in_cni_mode_nodes_without_the_plugin_and_pods_that_started_there_are_named() {
     let cluster = Cluster::installed();
     let (_, text) = cluster.check(&[]);
     assert!(!text.contains("CNI"), "nobody asked for it\n{text}");
-    let mut deployment = cluster.told("deployment");
-    let env = deployment.pointer_mut("/spec/template/spec/containers/0/env");
-    let env = env.and_then(Value::as_array_mut).expect("variables");
-    env.push(json!({ "name": "WEIR_CNI", "value": "true" }));
-    cluster.tell("deployment", &deployment);
+    cluster.nodes_write_the_rules();
     let pod = |name: &str, state: Value, last: Value| {
         let mut pod = injected(name, &["--cni"]);
         pod["status"] = json!({ "phase": "Pending", "initContainerStatuses": [

@@ -16,9 +16,9 @@ use super::{Failure, paint, print};
 
 /// Look whether a cluster can have Weir, or whether its Weir is in order; changes nothing
 ///
-/// Without --pre: definitions, control plane, webhooks and their certificate, the pods that have to start anew, because
-/// they were made by another version or with other settings, and Services that ask for what the mesh does not do. Asks by
-/// kubectl.
+/// Without --pre: definitions, control plane, webhooks and their certificate, namespaces where no pod of the mesh can start,
+/// the pods that have to start anew, because they were made by another version or with other settings, and Services that
+/// ask for what the mesh does not do. Asks by kubectl.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   weir check --pre        before weir install
@@ -129,6 +129,10 @@ fn after(kubectl: &Kubectl, namespace: &str) -> Result<Vec<Finding>, String> {
         let plugins =
             kubectl.list(&["daemonset", "-A", "-l", "app.kubernetes.io/name=weir-cni"])?;
         findings.extend(plugin::check(deployment, &plugins, &pods));
+        // A restart, which is what is said of their pods below, does not help there.
+        if !pods::settings(deployment, namespace).cni {
+            findings.extend(before::pod_security(&namespaces));
+        }
         findings.extend(pods::check(&pods, &namespaces, deployment, namespace));
         let services = kubectl.list(&["service", "-A"])?;
         findings.extend(services::check(&services, &pods));

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Finding, kubectl::Kubectl};
+use super::{Finding, kubectl::Kubectl, pods};
 use crate::injector;
 
 /// Native sidecars are on from 1.29, and so are the webhook's conditions.
@@ -55,7 +55,11 @@ pub(super) fn check(kubectl: &Kubectl, namespace: &str) -> Result<Vec<Finding>, 
         });
     }
     findings.extend(definitions(&kubectl.list(&["crd"])?));
-    findings.extend(pod_security(&kubectl.list(&["namespace"])?));
+    let deployment = kubectl.list(&["deployment", "weir-control-plane", "-n", namespace])?;
+    let is_cni = (deployment.first()).is_some_and(|it| pods::settings(it, namespace).cni);
+    if !is_cni {
+        findings.extend(pod_security(&kubectl.list(&["namespace"])?));
+    }
     Ok(findings)
 }
 
