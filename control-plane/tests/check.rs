@@ -366,6 +366,57 @@ fn namespaces_where_weir_init_is_refused_are_named_as_long_as_pods_need_it() {
     }
 }
 
+/// All policies of callers were off, and nobody said so.
+#[test]
+fn a_cilium_that_hides_services_from_sidecars_is_wrong() {
+    let wrong = "wrong   Cilium replaces the addresses of Services inside of pods";
+    for (data, is_wrong) in [
+        (json!({ "kube-proxy-replacement": "true" }), true),
+        (json!({ "kube-proxy-replacement": "strict" }), true),
+        (
+            json!({ "kube-proxy-replacement": "false", "bpf-lb-sock": "true" }),
+            true,
+        ),
+        (
+            json!({ "bpf-lb-sock": "true", "bpf-lb-sock-hostns-only": "false" }),
+            true,
+        ),
+        (
+            json!({ "kube-proxy-replacement": "true", "bpf-lb-sock-hostns-only": "true" }),
+            false,
+        ),
+        (json!({ "kube-proxy-replacement": "false" }), false),
+        (json!({}), false),
+    ] {
+        let cluster = Cluster::installed();
+        cluster.tell("configmap", &json!({ "kind": "ConfigMap", "data": data }));
+        for more in [&[][..], &["--pre"]] {
+            let (code, text) = cluster.check(more);
+            assert_eq!(code, Some(i32::from(is_wrong)), "{data} {text}");
+            assert_eq!(text.contains(wrong), is_wrong, "{data} {text}");
+            let help = "socketLB.hostNamespaceOnly=true";
+            assert_eq!(text.contains(help), is_wrong, "{data} {text}");
+        }
+    }
+}
+
+#[test]
+fn whoever_may_not_read_how_cilium_is_set_is_told_nothing_of_it() {
+    let cluster = Cluster::installed();
+    let program = cluster.folder.path().join("kubectl");
+    let refuses = KUBECTL.replace(
+        "get)",
+        "get) if [ \"$2\" = configmap ]; then echo forbidden >&2; exit 1; fi;",
+    );
+    assert_ne!(refuses, KUBECTL);
+    fs::write(&program, refuses).expect("a program");
+    for more in [&[][..], &["--pre"]] {
+        let (code, text) = cluster.check(more);
+        assert_eq!(code, Some(0), "{text}");
+        assert!(!text.contains("forbidden"), "{text}");
+    }
+}
+
 #[test]
 fn in_cni_mode_nodes_without_the_plugin_and_pods_that_started_there_are_named() {
     let cluster = Cluster::installed();

@@ -6,6 +6,7 @@
 mod before;
 mod installed;
 mod kubectl;
+mod network;
 mod plugin;
 mod pods;
 mod services;
@@ -18,7 +19,8 @@ use super::{Failure, paint, print};
 ///
 /// Without --pre: definitions, control plane, webhooks and their certificate, namespaces where no pod of the mesh can start,
 /// the pods that have to start anew, because they were made by another version or with other settings, and Services that
-/// ask for what the mesh does not do. Asks by kubectl.
+/// ask for what the mesh does not do. With it and without: a network that hides from sidecars which Service a call is for.
+/// Asks by kubectl.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   weir check --pre        before weir install
@@ -91,6 +93,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         .ask(&["version", "-o", "json"])
         .map_err(Failure::Unreachable)?;
     let mut findings = before::version(&version);
+    // Where it is not there, or may not be read, there is nothing to say.
+    let cilium = kubectl.list(&["configmap", "cilium-config", "-n", "kube-system"]);
+    findings.extend(network::check(&cilium.unwrap_or_default()));
     let namespace = &arguments.namespace;
     let more = match arguments.pre {
         true => before::check(&kubectl, namespace),
