@@ -28,6 +28,10 @@ const VALUES_HA: &str = include_str!("../../../charts/weir/values-ha.yaml");
 const SCHEMA: &str = include_str!("../../../charts/weir/values.schema.json");
 const LABELS: &str = include_str!("../../../charts/weir/templates/_labels.tpl");
 
+/// The most that an installation may have made, whatever it was asked for.
+const ALL_THERE_MAY_BE: [(&str, &str); 2] = [("values-ha.yaml", VALUES_HA), ("--cni", CNI)];
+const CNI: &str = "cni: {enabled: true}";
+
 /// In the order in which they must be made.
 const TEMPLATES: [(&str, &str); 9] = [
     chart!("templates/namespace.yaml"),
@@ -68,8 +72,12 @@ pub(super) struct Install {
 
 /// Print what `weir install` made, for kubectl delete; deletes nothing itself
 ///
-/// Pods keep their sidecars until they are started anew, and go on by what they were told last. Policies stay, unless
-/// the CRDs go too.
+/// It is all that an installation may have made, with --ha and --cni too, so that nothing is forgotten: kubectl passes over
+/// what is not there. Of the values only those that give a name or a place matter, such as cni.namespace.
+///
+/// Pods keep their sidecars until they are started anew, and go on by what they were told last. The CA goes with the
+/// namespace, in the Secret weir-ca: the sidecars' certificates are not renewed, until another installation makes another.
+/// Policies stay, unless the CRDs go too.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   weir uninstall | kubectl delete --ignore-not-found -f -
@@ -128,7 +136,7 @@ pub(super) fn install(arguments: &Install) -> Result<(), Failure> {
     if !arguments.without_crds {
         text.push_str(&crds::text());
     }
-    for (_, rendered) in arguments.release.render()? {
+    for (_, rendered) in arguments.release.render(&[])? {
         push(&mut text, &rendered);
     }
     print(&text)
@@ -137,13 +145,21 @@ pub(super) fn install(arguments: &Install) -> Result<(), Failure> {
 pub(super) fn uninstall(arguments: &Uninstall) -> Result<(), Failure> {
     let mut text = String::new();
     // The webhooks first: with nobody behind them no pod could start.
-    for (_, rendered) in arguments.release.render()?.into_iter().rev() {
+    let all = arguments.release.render(&ALL_THERE_MAY_BE)?;
+    for (_, rendered) in all.into_iter().rev() {
         push(&mut text, &rendered);
     }
     if arguments.with_crds {
         text.push_str(&crds::text());
     }
     print(&text)?;
+    let namespace = &arguments.release.namespace;
+    eprintln!(
+        "# The CA goes with namespace {namespace}. Sidecars that still run go on until their certificates run out. Another \
+         installation makes a CA of its own: they find it in the ConfigMap of their namespace within minutes, or when their \
+         pods start anew, and until all have, some calls between them may fail. With the same CA none do: keep the Secret \
+         weir-ca, and make it again before the next installation:\n#   kubectl -n {namespace} get secret weir-ca -o yaml"
+    );
     eprintln!(
         "# Left behind: the certificates that sidecars trust, one ConfigMap in each namespace of the mesh. When no pod \
          has a sidecar any more:\n#   kubectl delete configmap -A --field-selector metadata.name=weir-trust-bundle"
@@ -152,10 +168,10 @@ pub(super) fn uninstall(arguments: &Uninstall) -> Result<(), Failure> {
 }
 
 impl Release {
-    /// Name and text of every object that there is with these values.
-    fn render(&self) -> Result<Vec<(&'static str, String)>, Failure> {
+    /// Name and text of every object that there is with these values, over those `under` them.
+    fn render(&self, under: &[(&str, &str)]) -> Result<Vec<(&'static str, String)>, Failure> {
         let scope = json!({
-            "Values": self.values()?,
+            "Values": self.values(under)?,
             "Release": { "Name": "weir", "Namespace": self.namespace, "Service": "weir" },
             "Chart": { "AppVersion": env!("CARGO_PKG_VERSION") },
         });
@@ -172,17 +188,19 @@ impl Release {
         Ok(rendered)
     }
 
-    fn values(&self) -> Result<Value, Failure> {
+    fn values(&self, under: &[(&str, &str)]) -> Result<Value, Failure> {
         let mut layers = vec![(
             "weir".to_owned(),
             // kubectl makes no namespace that nobody describes.
             "createNamespace: true".to_owned(),
         )];
+        let named = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
+        layers.extend(under.iter().map(named));
         if self.ha {
             layers.push(("values-ha.yaml".to_owned(), VALUES_HA.to_owned()));
         }
         if self.cni {
-            layers.push(("--cni".to_owned(), "cni: {enabled: true}".to_owned()));
+            layers.push(("--cni".to_owned(), CNI.to_owned()));
         }
         for file in &self.values {
             let name = file.display().to_string();

@@ -129,7 +129,7 @@ fn an_api_server_of_its_own_takes_it_all_and_refuses_what_is_broken() {
     // A namespace goes only where somebody empties it.
     let gone = cluster.kubectl_with(
         &told(&["uninstall", "--ha", "--with-crds"]),
-        &["delete", "--wait=false", "-f", "-"],
+        &["delete", "--wait=false", "--ignore-not-found", "-f", "-"],
     );
     assert!(gone.status.success(), "{}", all(&gone));
 }

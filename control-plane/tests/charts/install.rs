@@ -97,7 +97,7 @@ fn what_is_uninstalled_is_what_was_installed_and_policies_only_when_asked() {
         installed
     );
     assert_eq!(
-        names(&["uninstall", "--ha"]),
+        names(&["uninstall", "--ha", "--set", "cni.enabled=false"]),
         names(&["install", "--ha", "--without-crds"])
     );
     let first = documents(&told(&["uninstall"]));
@@ -105,6 +105,50 @@ fn what_is_uninstalled_is_what_was_installed_and_policies_only_when_asked() {
         name(&first[0]).ends_with("WebhookConfiguration weir"),
         "or no pod could start"
     );
+}
+
+/// Whoever did not say the flags again kept the plugin on every node, and all that belonged to it.
+#[test]
+fn what_is_uninstalled_is_all_that_any_installation_may_have_made() {
+    let identities = |arguments: &[&str]| -> std::collections::BTreeSet<_> {
+        let all = documents(&told(arguments));
+        let namespace = |object: &serde_json::Value| object["metadata"]["namespace"].to_string();
+        all.iter()
+            .map(|object| (name(object), namespace(object)))
+            .collect()
+    };
+    let uninstalled = identities(&["uninstall"]);
+    for flags in [
+        &[][..],
+        &["--ha"],
+        &["--cni"],
+        &["--ha", "--cni", "--set", "cni.repair=true"],
+        &["--set", "replicas=3"],
+    ] {
+        let installed = identities(&[&["install", "--without-crds"], flags].concat());
+        let left: Vec<_> = installed.difference(&uninstalled).collect();
+        assert!(left.is_empty(), "{flags:?} leaves {left:?}");
+    }
+    let mine = ["--set", "cni.namespace=mine"];
+    assert_eq!(
+        identities(&[&["uninstall"], &mine[..]].concat()),
+        identities(&[&["install", "--without-crds", "--ha", "--cni"], &mine[..]].concat()),
+        "what somebody says counts"
+    );
+}
+
+/// Sidecars went on, and nobody said that it was not for long.
+#[test]
+fn that_the_ca_goes_with_the_namespace_is_said_beside_what_is_deleted() {
+    let output = weir(&["uninstall", "--namespace", "mesh"]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    for said in [
+        "CA goes with namespace mesh",
+        "kubectl -n mesh get secret weir-ca",
+    ] {
+        assert!(errors.contains(said), "{said}: {errors}");
+    }
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("weir-ca -o"));
 }
 
 #[test]
