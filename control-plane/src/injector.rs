@@ -146,7 +146,7 @@ pub fn inject(
     if !pod.get("spec").is_some_and(Value::is_object) {
         return Err(Refusal::NotAPod("spec is missing"));
     }
-    if made_by(pod, namespace, settings) == Made::ByThis {
+    if age::may_be_completed(pod, namespace, settings) {
         let knobs = Knobs::resolve(pod, namespace, settings)?;
         uninject(pod).map_or(Ok(()), |bare| refuse(&bare, &knobs))?;
         let completed = completion::complete(pod, &knobs);

@@ -3,16 +3,24 @@
 //! sidecar, too, new init containers do not run ahead of it, and nobody becomes the sidecar's user.
 //!
 //! Of the sidecar itself nothing changes but what it is told of the others: another webhook may have set its image, or a
-//! quota its limits.
+//! quota its limits. And the pod's grace, where another has changed that: the sidecar ends within it.
 
 use serde_json::{Map, Value};
 
 use super::knobs::Knobs;
-use super::{INIT_CONTAINER, PROXY_CONTAINER, VALIDATE_CONTAINER, name, patch, probes};
+use super::{
+    HASH_ANNOTATION, INIT_CONTAINER, PROXY_CONTAINER, VALIDATE_CONTAINER, name, patch, probes,
+};
 
 /// `pod` must have a sidecar of these `knobs`. One to which nothing was added comes out as it was.
 pub(super) fn complete(pod: &Value, knobs: &Knobs) -> Value {
     let mut pod = pod.clone();
+    let hash = Value::from(knobs.hash());
+    let told = pod.pointer_mut("/metadata/annotations");
+    let told = told.and_then(|annotations| annotations.get_mut(HASH_ANNOTATION));
+    let told = told.map(|told| std::mem::replace(told, hash.clone()));
+    // Of all that the hash is of, nothing else can be another here.
+    let has_other_grace = told.is_some_and(|told| told != hash);
     let Some(spec) = pod.get_mut("spec").and_then(Value::as_object_mut) else {
         return pod;
     };
@@ -21,6 +29,12 @@ pub(super) fn complete(pod: &Value, knobs: &Knobs) -> Value {
         return pod;
     };
     let originals = probes::originals(&proxy);
+    if has_other_grace {
+        tell(&mut proxy, patch::GRACE, knobs.grace_seconds.to_string());
+        tell(&mut proxy, patch::DRAIN, knobs.drain_seconds.to_string());
+        // How long the app is not told to end is a part of it, and said anew below.
+        probes::do_not_delay_stop(spec, &originals);
+    }
     let mut probers = probes::still_asked(spec, &originals);
     probers.extend(patch::probers(spec, knobs));
     if probers != originals {
@@ -132,6 +146,56 @@ mod tests {
             matches!(refused, Err(Refusal::ProxyUser { .. })),
             "{refused:?}"
         );
+    }
+
+    /// Whoever had changed the grace kept the pod from being completed: the hash that says who made it is of the grace, too.
+    #[test]
+    fn who_comes_with_another_grace_is_in_the_mesh_as_if_both_had_been_there_before() {
+        for (then, now) in [
+            (None, 5),
+            (Some(5), 60),
+            (Some(2), 30),
+            (Some(30), 2),
+            (Some(60), 61),
+        ] {
+            let with_grace = |mut pod: Value, seconds: Option<u64>| {
+                if let Some(seconds) = seconds {
+                    pod["spec"]["terminationGracePeriodSeconds"] = seconds.into();
+                }
+                pod
+            };
+            let mut all = with_grace(pod(), Some(now));
+            add(&mut all, "containers", later());
+            let mut added = with_grace(injected(&with_grace(pod(), then)), Some(now));
+            add(&mut added, "containers", later());
+            let completed = injected(&added);
+            assert_eq!(
+                read(completed.clone()),
+                read(injected(&all)),
+                "{then:?} {now}"
+            );
+            let again = inject(&completed, &namespace(), &InjectorSettings::default());
+            assert!(matches!(again, Ok(Outcome::Skipped(_))), "{again:?}");
+
+            let user = json!({ "name": "agent", "securityContext": { "runAsUser": 14102 } });
+            added["spec"]["containers"][0] = user;
+            let refused = inject(&added, &namespace(), &InjectorSettings::default());
+            assert!(
+                matches!(refused, Err(Refusal::ProxyUser { .. })),
+                "{refused:?}"
+            );
+        }
+    }
+
+    /// It was made with other settings, and wants to start anew: what it has fits together.
+    #[test]
+    fn a_pod_of_other_settings_is_left_alone_whatever_its_grace_is() {
+        let mut other = injected(&pod());
+        other["spec"]["terminationGracePeriodSeconds"] = 5.into();
+        other["metadata"]["annotations"]["config.weir.dev/log-level"] = "debug".into();
+        add(&mut other, "containers", later());
+        let left = inject(&other, &namespace(), &InjectorSettings::default());
+        assert!(matches!(left, Ok(Outcome::Skipped(_))), "{left:?}");
     }
 
     #[test]

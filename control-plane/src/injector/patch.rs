@@ -16,6 +16,10 @@ const VALIDATE_UID: u32 = 14101;
 /// The variable that tells a sidecar which ports the app has.
 pub(super) const PORTS: &str = "WEIR_APP_PORTS";
 
+/// The variables that go by the pod's grace.
+pub(super) const GRACE: &str = "WEIR_TERMINATION_GRACE";
+pub(super) const DRAIN: &str = "WEIR_DRAIN_SECONDS";
+
 /// Where the token and the trust bundle are mounted.
 const IDENTITY_DIR: &str = "/var/run/secrets/weir";
 
@@ -232,8 +236,8 @@ fn environment(knobs: &Knobs, app_ports: String, probers: &Map<String, Value>) -
         value("WEIR_TRUST_BUNDLE_FILE", format!("{IDENTITY_DIR}/ca.crt")),
         value(PORTS, app_ports),
         value(probes::PROBERS, without_references(probers)),
-        value("WEIR_TERMINATION_GRACE", knobs.grace_seconds.to_string()),
-        value("WEIR_DRAIN_SECONDS", knobs.drain_seconds.to_string()),
+        value(GRACE, knobs.grace_seconds.to_string()),
+        value(DRAIN, knobs.drain_seconds.to_string()),
         value("WEIR_LOG", knobs.log_level.clone()),
     ];
     let given = [

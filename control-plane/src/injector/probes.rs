@@ -127,6 +127,16 @@ pub(super) fn delay_stop(spec: &mut Map<String, Value>, seconds: u64) -> Map<Str
     originals
 }
 
+/// Takes the hooks of [`delay_stop`] out again.
+pub(super) fn do_not_delay_stop(spec: &mut Map<String, Value>, originals: &Map<String, Value>) {
+    each(spec, |container, kind| {
+        let original = originals.get(&key(container, kind));
+        if is_ours(container, kind) && original.is_some_and(is_sleep) {
+            remove_hook(container);
+        }
+    });
+}
+
 /// Gives the probes back, as [`rewrite`] found them but for their ports, which are numbers.
 pub(super) fn restore(spec: &mut Map<String, Value>, originals: &Map<String, Value>) {
     each(spec, |container, kind| {
@@ -137,16 +147,21 @@ pub(super) fn restore(spec: &mut Map<String, Value>, originals: &Map<String, Val
         let probe = container
             .pointer_mut(kind.at)
             .and_then(Value::as_object_mut);
-        let original = originals.get(&key).and_then(Value::as_object);
-        if original.is_some_and(|it| it.contains_key(SLEEP)) {
+        let original = originals.get(&key);
+        if original.is_some_and(is_sleep) {
             remove_hook(container);
             return;
         }
+        let original = original.and_then(Value::as_object);
         let handler = original.and_then(|it| it.iter().find(|(by, _)| *by != "timeoutSeconds"));
         if let (Some(probe), Some((by, handler))) = (probe, handler) {
             replace(probe, "httpGet", by, handler.clone());
         }
     });
+}
+
+fn is_sleep(original: &Value) -> bool {
+    original.get(SLEEP).is_some()
 }
 
 /// And what was made for it to lie in.
