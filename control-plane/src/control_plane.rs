@@ -23,6 +23,7 @@ use crate::forced;
 use crate::identity::{IdentityServer, Limits};
 use crate::journal::{Fact, Journal, RedbStore, StoreError};
 use crate::kubernetes::ca_secret::CaSecret;
+use crate::kubernetes::peers::Others;
 use crate::kubernetes::{self, Background, WebhookServer};
 use crate::mesh::Mesh;
 use crate::operator::{self, OperatorServer};
@@ -165,6 +166,7 @@ impl ControlPlane {
             background,
             mut last,
             webhook,
+            others,
         } = attach(&settings, connected, &mesh, &journal, &breakers, &authority).await?;
         let tls = Arc::new(ArcSwap::from_pointee(
             trust::tls_config(&authority).map_err(StartError::Tls)?,
@@ -224,6 +226,7 @@ impl ControlPlane {
                 proxies: proxies.clone(),
                 breakers: breakers.clone(),
                 questions,
+                others,
                 stopping: stopping.clone(),
             };
             tasks.spawn(serve_operator(path, server, stopping.clone()).await?);
@@ -289,6 +292,7 @@ struct Attached {
     /// What ends by itself, and before the background does.
     last: Vec<Background>,
     webhook: Option<WebhookServer>,
+    others: Others,
 }
 
 /// Returns when the sources have been read once.
@@ -322,6 +326,7 @@ async fn attach(
                 ))],
                 last: Vec::new(),
                 webhook: None,
+                others: Others::default(),
             })
         }
         (Cluster::Kubernetes(_), None) => unreachable!("it is connected before anything is read"),
@@ -333,6 +338,7 @@ async fn attach(
                 background: attached.background,
                 last: attached.last,
                 webhook: Some(attached.webhook),
+                others: attached.others,
             })
         }
     }

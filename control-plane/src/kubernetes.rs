@@ -62,7 +62,7 @@ use self::ca_secret::CaSecret;
 use self::holds::Holds;
 use self::lease::Lease;
 use self::namespaces::Namespaces;
-use self::peers::Peers;
+use self::peers::{Others, Peers};
 use self::routes::Routes;
 use self::status::writer::StatusWriter;
 use self::trust::TrustPublisher;
@@ -109,6 +109,8 @@ pub struct Attached {
     /// What ends by itself when the control plane stops, and needs the others until then.
     pub last: Vec<Background>,
     pub webhook: WebhookServer,
+    /// The other control planes.
+    pub others: Others,
 }
 
 /// Waits for the certificate with which it serves.
@@ -177,6 +179,7 @@ impl Settings {
             shared.register.clone(),
             peers.others(),
         );
+        let others = peers.others();
         let holds = Holds::new(mesh.clone(), journal.clone());
         let held = lease.held();
         let publisher = TrustPublisher {
@@ -210,6 +213,7 @@ impl Settings {
                 webhook: Webhook::new(namespaces, self.injector.clone(), stopping.clone()),
                 linger: self.linger,
             },
+            others,
         })
     }
 

@@ -17,9 +17,13 @@ use weir_config::resource::ObjectName;
 use crate::breakers::Breakers;
 use crate::forced::{self, ForceError, Refusal};
 use crate::journal::{Event, Journal, KINDS, StoreError};
+use crate::kubernetes::peers::Others;
 use crate::mesh::Mesh;
 use crate::proxies::Proxies;
 use crate::questions::Questions;
+
+/// A header of answers that are about sidecars, of which a control plane knows its own: the pods of the others.
+pub const OTHERS_HEADER: &str = "weir-other-control-planes";
 
 /// Facts read from the journal at a time.
 const BATCH: usize = 256;
@@ -31,8 +35,21 @@ pub struct OperatorServer {
     pub proxies: Proxies,
     pub breakers: Breakers,
     pub questions: Questions,
+    pub others: Others,
     /// Turns true when the control plane stops.
     pub stopping: watch::Receiver<bool>,
+}
+
+impl OperatorServer {
+    fn answer<T>(&self, message: T) -> Response<T> {
+        let mut response = Response::new(message);
+        let others = self.others.pods().join(",");
+        if !others.is_empty() {
+            let others = others.parse().expect("names of pods are ASCII");
+            response.metadata_mut().insert(OTHERS_HEADER, others);
+        }
+        response
+    }
 }
 
 /// Takes the place of a socket that nobody listens on any more, and of nothing else.
@@ -93,14 +110,15 @@ impl pb::operator_server::Operator for OperatorServer {
                 let _ = events.send(Err(status)).await;
             }
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+        let stream: Self::EventsStream = Box::pin(ReceiverStream::new(stream));
+        Ok(self.answer(stream))
     }
 
     async fn proxies(
         &self,
         _: Request<pb::ProxiesRequest>,
     ) -> Result<Response<pb::ProxiesResponse>, Status> {
-        Ok(Response::new(pb::ProxiesResponse {
+        Ok(self.answer(pb::ProxiesResponse {
             version: self.mesh.version(),
             proxies: self.proxies.rows(),
         }))
@@ -110,7 +128,7 @@ impl pb::operator_server::Operator for OperatorServer {
         &self,
         _: Request<pb::BreakersRequest>,
     ) -> Result<Response<pb::BreakersResponse>, Status> {
-        Ok(Response::new(pb::BreakersResponse {
+        Ok(self.answer(pb::BreakersResponse {
             breakers: self.breakers.rows(),
         }))
     }
@@ -125,7 +143,7 @@ impl pb::operator_server::Operator for OperatorServer {
             Status::invalid_argument("an id has 1 to 128 letters, digits or signs, and no spaces")
         })?;
         let told = answers.told.into_iter();
-        Ok(Response::new(pb::ExplainResponse {
+        Ok(self.answer(pb::ExplainResponse {
             told: told
                 .map(|(pod, records_json)| pb::Told {
                     pod: pod.to_string(),

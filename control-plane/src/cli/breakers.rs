@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use weir_config::pb;
 
-use super::client::{connect, failure};
+use super::client::{connect, failure, tell_of, unasked};
 use super::table::Table;
 use super::{Failure, Output, print};
 use crate::journal::now_ms;
@@ -121,9 +121,10 @@ pub(super) async fn run(control_plane: &str, arguments: Arguments) -> Result<(),
         let response = client
             .breakers(pb::BreakersRequest {})
             .await
-            .map_err(failure)?
-            .into_inner();
+            .map_err(failure)?;
+        let unasked = unasked(&response);
         let rows: Vec<_> = response
+            .into_inner()
             .breakers
             .into_iter()
             .filter(|row| arguments.wants(row))
@@ -133,11 +134,14 @@ pub(super) async fn run(control_plane: &str, arguments: Arguments) -> Result<(),
             Output::Text => table(&rows),
         };
         if !arguments.watch {
+            tell_of(&unasked);
             return print(&text);
         }
         if std::io::stdout().is_terminal() {
             print(&format!("{CLEAR_SCREEN}{text}"))?;
+            tell_of(&unasked);
         } else if text != shown {
+            tell_of(&unasked);
             print(&text)?;
             shown = text;
         }

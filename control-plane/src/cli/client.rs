@@ -6,10 +6,12 @@ use std::time::Duration;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
-use tonic::{Code, Status};
+use tonic::{Code, Response, Status};
 use weir_config::pb::operator_client::OperatorClient;
 
 use super::Failure;
+use crate::operator::OTHERS_HEADER;
+use crate::spiffe::is_name;
 
 /// Where the charts have it, in the control plane's own pod.
 pub(super) const DEFAULT: &str = "unix:/run/weir/operator.sock";
@@ -56,14 +58,43 @@ pub(super) async fn connect(control_plane: &str) -> Result<OperatorClient<Channe
 
 /// The same question, where it is answered.
 fn in_its_pod() -> String {
+    at("weir-system", "deploy/weir-control-plane")
+}
+
+fn at(namespace: &str, pod: &str) -> String {
     let asked = std::env::args_os().skip(1);
     let words: Vec<String> = asked
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
     format!(
-        "kubectl -n weir-system exec deploy/weir-control-plane -- weir {}",
+        "kubectl -n {namespace} exec {pod} -- weir {}",
         quoted(&words)
     )
+}
+
+/// The pods of control planes that were not asked, each of which knows its own sidecars only.
+pub(super) fn unasked<T>(answer: &Response<T>) -> Vec<String> {
+    let said = answer.metadata().get(OTHERS_HEADER);
+    let said = said.and_then(|said| said.to_str().ok()).unwrap_or_default();
+    let pods = said.split(',').filter(|pod| is_name(pod));
+    pods.map(str::to_owned).collect()
+}
+
+/// Beside the answer, so that nobody takes it for the whole.
+pub(super) fn tell_of(unasked: &[String]) {
+    if unasked.is_empty() {
+        return;
+    }
+    eprintln!(
+        "asked 1 of {} control planes: the others know of other sidecars",
+        unasked.len() + 1
+    );
+    // It is asked in a control plane's pod, which knows it.
+    let namespace = std::env::var("WEIR_NAMESPACE");
+    let namespace = namespace.unwrap_or_else(|_| "weir-system".to_owned());
+    for pod in unasked {
+        eprintln!("  {}", at(&namespace, pod));
+    }
 }
 
 /// As a shell takes them for the same words.

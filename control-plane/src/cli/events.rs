@@ -5,7 +5,7 @@ use std::str::FromStr;
 use serde_json::{Value, json};
 use weir_config::pb;
 
-use super::client::{connect, failure};
+use super::client::{connect, failure, tell_of, unasked};
 use super::{Failure, Output, paint, print};
 use crate::journal::KINDS;
 use crate::time::rfc3339;
@@ -61,7 +61,9 @@ pub(super) async fn run(control_plane: &str, arguments: Arguments) -> Result<(),
         kinds: arguments.kind,
     };
     let mut client = connect(control_plane).await?;
-    let mut events = client.events(request).await.map_err(failure)?.into_inner();
+    let events = client.events(request).await.map_err(failure)?;
+    tell_of(&unasked(&events));
+    let mut events = events.into_inner();
     while let Some(event) = events.message().await.map_err(failure)? {
         match arguments.output {
             Output::Text => print(&text(&event))?,

@@ -6,7 +6,7 @@ use serde_json::json;
 use weir_config::pb;
 use weir_config::record::{Kept, Record};
 
-use super::client::{connect, failure};
+use super::client::{connect, failure, tell_of, unasked};
 use super::{Failure, Output, print};
 use crate::time::rfc3339;
 
@@ -43,10 +43,13 @@ pub(super) async fn run(control_plane: &str, arguments: Arguments) -> Result<(),
     let mut wanted = vec![arguments.request_id.clone()];
     // Further hops may know it by its trace only.
     let mut asked = 0;
+    let mut others = Vec::new();
     while let Some(request_id) = wanted.get(asked).cloned() {
         asked += 1;
         let request = pb::ExplainRequest { request_id };
-        let answer = client.explain(request).await.map_err(failure)?.into_inner();
+        let answer = client.explain(request).await.map_err(failure)?;
+        others = unasked(&answer);
+        let answer = answer.into_inner();
         for of_pod in answer.told {
             let records: Vec<Record> = serde_json::from_slice(&of_pod.records_json)
                 .map_err(|error| Failure::Failed(format!("{}: {error}", of_pod.pod)))?;
@@ -61,15 +64,23 @@ pub(super) async fn run(control_plane: &str, arguments: Arguments) -> Result<(),
         silent.extend(answer.silent);
         wanted.truncate(TRACES_MAX);
     }
+    tell_of(&others);
     for pod in &silent {
         eprintln!("{pod} did not answer: what it knows is missing here");
     }
     told.sort_by(|a, b| (a.record.at_ms, &a.pod).cmp(&(b.record.at_ms, &b.pod)));
     told.dedup_by(|a, b| a.pod == b.pod && a.record == b.record);
     if told.is_empty() {
+        let (whose, or_elsewhere) = match others.is_empty() {
+            true => ("no sidecar", ""),
+            false => (
+                "no sidecar of this control plane",
+                "it went by those of others, ",
+            ),
+        };
         return Err(Failure::Failed(format!(
-            "no sidecar remembers {}: it went as it should, it was long ago, it was one of many that were refused in the same second, \
-             or it is no id of a request",
+            "{whose} remembers {}: {or_elsewhere}it went as it should, it was long ago, it was one of many that were refused in \
+             the same second, or it is no id of a request",
             arguments.request_id
         )));
     }

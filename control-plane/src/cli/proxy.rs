@@ -3,7 +3,7 @@
 use serde_json::json;
 use weir_config::pb;
 
-use super::client::{connect, failure};
+use super::client::{connect, failure, tell_of, unasked};
 use super::table::Table;
 use super::{Failure, Output, policy, print};
 use crate::journal::now_ms;
@@ -67,8 +67,9 @@ pub(super) async fn run(control_plane: &str, command: Command) -> Result<(), Fai
         .await?
         .proxies(pb::ProxiesRequest {})
         .await
-        .map_err(failure)?
-        .into_inner();
+        .map_err(failure)?;
+    tell_of(&unasked(&response));
+    let response = response.into_inner();
     let name = |proxy: &pb::ProxyStatus| format!("{}/{}", proxy.pod_namespace, proxy.pod_name);
     let wanted = |proxy: &&pb::ProxyStatus| pod.as_ref().is_none_or(|pod| *pod == name(proxy));
     let proxies: Vec<&pb::ProxyStatus> = response.proxies.iter().filter(wanted).collect();

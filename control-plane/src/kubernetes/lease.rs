@@ -167,6 +167,8 @@ impl Lease {
         } else {
             peers.tell(annotations);
         }
+        // Whoever has let it expire is gone.
+        peers.meet(annotations, if is_holder { "" } else { holder });
         let merged = holds.merge(annotations);
         self.leases
             .replace(LEASE, &PostParams::default(), &lease)

@@ -7,7 +7,7 @@
 //!
 //! A count is of one generation of a policy: a sidecar that has acknowledged another one has not acknowledged this.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use weir_config::index::Attachment;
 use crate::breakers::NotClosed;
 use crate::mesh::{Enforcement, Mesh};
 use crate::source::kubernetes::register::Register;
+use crate::spiffe::is_name;
 
 const PREFIX: &str = "counts.weir.dev/";
 /// Of one control plane: several hundred policies.
@@ -72,6 +73,8 @@ pub struct Others(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     said: Vec<Said>,
+    /// The other control planes, by the names of their pods.
+    pods: BTreeSet<String>,
     revision: u64,
 }
 
@@ -138,6 +141,20 @@ impl Peers {
         self.others.replace(said);
     }
 
+    /// Notes who there is beside this one: whoever says what it counts, and `holder`, who does not.
+    pub fn meet(&self, annotations: &Annotations, holder: &str) {
+        let ours = annotations
+            .iter()
+            .filter(|(key, _)| key.starts_with(PREFIX));
+        let counting = ours.filter_map(|(key, text)| {
+            let said = serde_json::from_str::<Said>(text).ok()?;
+            key_is_of(key, &said).then_some(said.pod)
+        });
+        let all = counting.chain([holder.to_owned()]);
+        let pods = all.filter(|pod| *pod != self.pod && is_name(pod)).collect();
+        self.others.lock().pods = pods;
+    }
+
     fn counts(&mut self) -> BTreeMap<String, Counted> {
         let cause = (
             self.mesh.version(),
@@ -166,6 +183,11 @@ impl Peers {
 }
 
 impl Others {
+    /// The names of their pods, as they were told last.
+    pub fn pods(&self) -> Vec<String> {
+        self.lock().pods.iter().cloned().collect()
+    }
+
     /// Grows with every change.
     pub fn revision(&self) -> u64 {
         self.lock().revision

@@ -70,12 +70,17 @@ async fn whoever_leaves_gives_the_lease_up() {
 
 /// A second one, beside the one that the cluster has.
 async fn another(cluster: &Cluster) -> ControlPlane {
+    numbered(cluster, 1).await
+}
+
+async fn numbered(cluster: &Cluster, number: usize) -> ControlPlane {
     let mut settings = cluster.settings();
-    settings.state = cluster.folder.path().join("state-1");
-    settings.operator_socket = Some(cluster.folder.path().join("operator-1.sock"));
+    let path = |name: String| cluster.folder.path().join(name);
+    settings.state = path(format!("state-{number}"));
+    settings.operator_socket = Some(path(format!("operator-{number}.sock")));
     settings.trust_bundle_out = None;
     if let Where::Kubernetes(own) = &mut settings.cluster {
-        own.pod = "weir-control-plane-1".to_owned();
+        own.pod = format!("weir-control-plane-{number}");
     }
     ControlPlane::start(settings).await.expect("it starts")
 }
@@ -105,6 +110,53 @@ async fn what_an_operator_holds_at_one_control_plane_holds_for_the_sidecars_of_a
             }
         };
         assert_eq!(policy.contains("\"forced\":{"), is_held, "{to}: {policy}");
+    }
+    first.stop().await;
+    second.stop().await;
+}
+
+/// It was told as all that there was, and a request that had gone by another's sidecars as one that had gone well.
+#[tokio::test]
+async fn whoever_asks_one_of_two_control_planes_is_told_of_the_other() {
+    let cluster = Cluster::double().await;
+    let asked = async |socket: &str, question: &[&str]| {
+        let socket = cluster.folder.path().join(socket);
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_weir"));
+        command.args(["--control-plane", &format!("unix:{}", socket.display())]);
+        command.env("WEIR_NAMESPACE", "mesh").args(question);
+        let output = command.output().await.expect("it runs");
+        String::from_utf8(output.stderr).expect("text")
+    };
+    let first = numbered(&cluster, 0).await;
+    let alone = asked("operator-0.sock", &["explain", "order-4711"]).await;
+    assert!(alone.contains("no sidecar remembers"), "{alone}");
+    assert!(!alone.contains("control planes"), "{alone}");
+
+    let second = another(&cluster).await;
+    for (socket, other) in [
+        ("operator-0.sock", "weir-control-plane-1"),
+        ("operator-1.sock", "weir-control-plane-0"),
+    ] {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while !asked(socket, &["breakers"]).await.contains("asked 1 of 2") {
+            assert!(tokio::time::Instant::now() < deadline, "{other} is unheard");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        for question in [
+            &["breakers", "--all"][..],
+            &["proxy", "status"],
+            &["events", "--last", "1"],
+            &["explain", "order-4711"],
+        ] {
+            let told = asked(socket, question).await;
+            let same = format!("\n  kubectl -n mesh exec {other} -- weir --control-plane unix:");
+            assert!(told.starts_with("asked 1 of 2 control planes"), "{told}");
+            assert!(told.contains(&same), "{told}");
+        }
+        let told = asked(socket, &["explain", "order-4711"]).await;
+        let unknown =
+            "no sidecar of this control plane remembers order-4711: it went by those of others,";
+        assert!(told.contains(unknown), "{told}");
     }
     first.stop().await;
     second.stop().await;
