@@ -212,6 +212,33 @@ fn nothing_that_has_tests_is_kept_from_being_tested() {
     assert!(looked > 100, "{looked} files");
 }
 
+/// The picture that the README shows is of the scenarios as they are: claims that came later were never drawn.
+#[test]
+fn the_picture_of_chaos_is_of_todays_claims() {
+    let drawn = fs::read_to_string(root().join("demo-boutique/chaos/overview.svg"));
+    let drawn = drawn.expect("the picture");
+    let scenarios = files(".yaml");
+    let scenarios = scenarios
+        .iter()
+        .filter(|(path, _)| path.parent().is_some_and(|it| it.ends_with("chaos/scenarios")));
+    let mut looked = 0;
+    for (path, text) in scenarios {
+        let id = text.lines().find_map(|line| line.strip_prefix("id: "));
+        let id = id.unwrap_or_else(|| panic!("{} has no id", shown(path)));
+        let (_, must) = text.split_once("\nmust:\n").expect("claims");
+        let claims = must.lines().take_while(|line| line.starts_with([' ', '-', '#']));
+        let claims = claims.filter(|line| line.starts_with("- ")).count();
+        let (_, cell) = drawn
+            .split_once(&format!(">{id} · "))
+            .unwrap_or_else(|| panic!("{id} is not drawn"));
+        let (told, _) = cell.split_once(" claims held<").expect("what it came to");
+        let told = told.rsplit_once('>').expect("a text").1;
+        assert_eq!(told, format!("{claims} of {claims}"), "{}", shown(path));
+        looked += 1;
+    }
+    assert_eq!(looked, drawn.matches(" claims held<").count());
+}
+
 /// A block in documentation of which nobody says what it is, is Rust, and run.
 fn has_doctest(text: &str) -> bool {
     let docs = text.lines().filter_map(|line| {
