@@ -218,15 +218,18 @@ fn the_picture_of_chaos_is_of_todays_claims() {
     let drawn = fs::read_to_string(root().join("demo-boutique/chaos/overview.svg"));
     let drawn = drawn.expect("the picture");
     let scenarios = files(".yaml");
-    let scenarios = scenarios
-        .iter()
-        .filter(|(path, _)| path.parent().is_some_and(|it| it.ends_with("chaos/scenarios")));
+    let scenarios = scenarios.iter().filter(|(path, _)| {
+        path.parent()
+            .is_some_and(|it| it.ends_with("chaos/scenarios"))
+    });
     let mut looked = 0;
     for (path, text) in scenarios {
         let id = text.lines().find_map(|line| line.strip_prefix("id: "));
         let id = id.unwrap_or_else(|| panic!("{} has no id", shown(path)));
         let (_, must) = text.split_once("\nmust:\n").expect("claims");
-        let claims = must.lines().take_while(|line| line.starts_with([' ', '-', '#']));
+        let claims = must
+            .lines()
+            .take_while(|line| line.starts_with([' ', '-', '#']));
         let claims = claims.filter(|line| line.starts_with("- ")).count();
         let (_, cell) = drawn
             .split_once(&format!(">{id} · "))

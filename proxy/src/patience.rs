@@ -63,8 +63,10 @@ impl Patience {
         self.0.begun.load(Ordering::Relaxed)
     }
 
-    /// A head is whole. Nothing of its answer is known.
+    /// A head is whole: what comes from now on is of the next, also before that is waited for. Nothing of its answer is
+    /// known.
     pub fn asked(&self) {
+        self.0.begun.store(false, Ordering::Relaxed);
         self.0.asked.store(true, Ordering::Relaxed);
         self.set_answer_end(None);
     }
@@ -96,7 +98,6 @@ impl Timer for Patience {
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
-        self.0.begun.store(false, Ordering::Relaxed);
         self.0.asked.store(false, Ordering::Relaxed);
         Box::pin(Waiting {
             sleep: tokio::time::sleep_until(deadline.into()),

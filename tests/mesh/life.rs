@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::load::{self, assert_all_served};
-use crate::world::{World, eventually};
+use crate::world::{PATIENCE, World, eventually};
 
 const EVERY: Duration = Duration::from_millis(50);
 const CONTROL_PLANE: &str = "weir-control-plane";
@@ -93,7 +93,10 @@ async fn a_control_plane_that_lost_its_ca_is_believed_again() {
     })
     .await;
     // One that has never known another CA believes the others, and they it.
-    tokio::task::block_in_place(|| world.lab.scale("server", 2)).expect("a pod more");
+    tokio::task::block_in_place(|| {
+        world.lab.scale("server", 2).expect("a pod more");
+        world.lab.wait_ready(PATIENCE).expect("it is certified");
+    });
     for _ in 0..20 {
         assert_eq!(world.get("server:80", "/").await.status(), 200);
     }

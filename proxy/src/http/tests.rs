@@ -102,6 +102,25 @@ async fn a_head_that_has_begun_has_ten_seconds_also_after_a_minute_of_silence() 
     }
 }
 
+/// It had five minutes, like one that has not begun: its first bytes were read to see whether its caller is still there.
+#[tokio::test(start_paused = true)]
+async fn a_head_that_begins_while_an_answer_is_waited_for_has_ten_seconds_too() {
+    let slow = Target::App(Stack::new(service_fn(
+        |_: Box<crate::request::Request>| async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            Ok(Response::new(Body::empty()))
+        },
+    )));
+    let (mut caller, serving) = caller_of(slow);
+    caller.write_all(REQUEST).await.expect("it is open");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    caller.write_all(&REQUEST[..20]).await.expect("it is open");
+    answered(&mut caller).await;
+    let begun = Instant::now();
+    assert!(serving.await.expect("no panic").is_err(), "it is refused");
+    about(begun.elapsed(), 10);
+}
+
 const SOON: Duration = Duration::from_secs(10);
 
 async fn pair() -> (TcpStream, TcpStream) {
