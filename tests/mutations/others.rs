@@ -149,7 +149,7 @@ pub(crate) const CONTROL_PLANE: &[Bug] = bugs! {
             "matches!(why, Skip::NotSelected | Skip::NamespaceOptedOut(_))" => "false",
             "injector::tests::a_pod_that_nobody_would_ask_about_is_told_from_one_that_says_no_itself";
         "who was added after the sidecar is nobody's concern":
-            "made_by(pod, namespace, settings) == Made::ByThis" => "false",
+            "age::may_be_completed(pod, namespace, settings)" => "false",
             "injector::completion::tests::who_comes_after_the_sidecar_is_in_the_mesh_as_if_it_had_been_there_before";
         "who was added after the sidecar may pass by it":
             "refuse(&bare, &knobs)" => "Ok(())",
