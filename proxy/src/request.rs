@@ -188,7 +188,7 @@ pub fn is_idempotent(method: &Method) -> bool {
     )
 }
 
-/// As far as headers say it; and it is a POST (gRPC, PROTOCOL-HTTP2).
+/// As far as headers say it. That a call of gRPC is a POST, too (PROTOCOL-HTTP2), is for whoever knows its method.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
     headers
         .get(http::header::CONTENT_TYPE)
